@@ -1,0 +1,250 @@
+// Package store holds the words, the rules and the contract of Run Counter.
+//
+// The rules are pure functions: they read no clock, no database and no
+// context. A backend carries them out: [github.com/edgaze-ai/runcounter/store/sqlite]
+// is a mirror, fed by changes and by our own API, and
+// store/postgres a source, which is the watched database itself. Both are held
+// to the contract by store/storetest.
+//
+// Everything is held to seven laws:
+//
+//  1. Exact in every snapshot: in any committed snapshot, counts + ledger of a
+//     key equals the number of its ended runs, per status.
+//  2. First outcome wins: a run that has ended keeps status and completed_at,
+//     except for a DELETE, a real outcome that supersedes a presumed one, and
+//     an amendment.
+//  3. Convergence: once faults stop, one full sweep leaves no run whose status
+//     and completed_at disagree, none silent beyond its limit, and no drift.
+//  4. Idempotence and commutativity: the same changes, in any order, any
+//     number of times, batched in any way, lead to the same state.
+//  5. Quiet: applying what is already true writes nothing.
+//  6. Acked is durable: success is reported after the commit, never before.
+//  7. No stranger: what is not authenticated never reaches the store, and a
+//     user sees their own counts alone.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// The errors that a Store returns by name. Backends translate their driver's
+// errors into these by error code; everything else is a fault of the database
+// and worth another try only if it is ErrUnavailable.
+var (
+	// ErrNotFound: there is no such run, or it was deleted.
+	ErrNotFound = errors.New("no such run")
+	// ErrConflict: the id or the idempotency key belongs to a run of another
+	// key, or the run was deleted.
+	ErrConflict = errors.New("it belongs to another run")
+	// ErrInvalid: the request can't be carried out as it stands.
+	ErrInvalid = errors.New("invalid")
+	// ErrUnavailable: busy, deadlocked, or out of reach. Nothing was
+	// committed, or it is not known whether it was; every method can be called
+	// again safely.
+	ErrUnavailable = errors.New("the database is not available")
+)
+
+// Store keeps runs and counts. Every method is one transaction, is safe for
+// concurrent use by any number of goroutines and processes, and reads no
+// clock: the time is an argument. Times are stored to the microsecond. Every
+// method may return [ErrUnavailable], and may be called again after it.
+type Store interface {
+	// Begin reserves a slot and creates a run, or finds the one that an
+	// earlier call with the same idempotency key or id created. With a limit it
+	// creates nothing while counted + active runs of the key reach it; that is
+	// a result and not an error. A Begin that finds its run writes nothing.
+	//
+	// Errors: [ErrInvalid] where the request has no key; [ErrConflict] where
+	// the id or the idempotency key belongs to a run of another key or a
+	// deleted one.
+	Begin(ctx context.Context, b Begin) (Begun, error)
+
+	// Start moves a pending run to running at a moment, and returns it. It
+	// writes nothing for a run in any other status: one that has ended stays
+	// so.
+	//
+	// Errors: [ErrNotFound].
+	Start(ctx context.Context, id ID, at time.Time) (Run, error)
+
+	// Complete ends a run that is active or whose outcome is only presumed.
+	// Losing is a result: Won is false, and the outcome that stands is in Run.
+	// A call that lost writes nothing.
+	//
+	// Errors: [ErrNotFound]; [ErrInvalid] where the outcome's status is not
+	// terminal.
+	Complete(ctx context.Context, c Completion) (CompletionResult, error)
+
+	// Amend overrides the outcome of a run, or re-opens it, as an
+	// administrator's decision, and logs who decided and why. It is the one
+	// way to change an outcome that was real. Asking for what already stands
+	// writes nothing.
+	//
+	// Errors: [ErrNotFound]; [ErrInvalid] for an unknown status, or where who
+	// or why is missing.
+	Amend(ctx context.Context, a Amendment) (Run, error)
+
+	// Apply takes changes in. A mirror merges them into what it has received
+	// before; a source takes them as a hint to look at its rows. The changes
+	// may come in any order and any number of times (law 4), and applying what
+	// is already true writes nothing (law 5). All of them are committed, or
+	// none. The results are in the order of the changes, and their counts are
+	// those of the committed transaction.
+	Apply(ctx context.Context, changes []Change, received time.Time) ([]Applied, error)
+
+	// Count returns the exact count of a key (law 1). A key without runs has
+	// the count 0.
+	//
+	// Errors: [ErrInvalid] for the zero key.
+	Count(ctx context.Context, key Key) (Count, error)
+
+	// Run returns one run.
+	//
+	// Errors: [ErrNotFound].
+	Run(ctx context.Context, id ID) (Run, error)
+
+	// FailStuck gives an outcome to at most f.Max runs that are stuck, and
+	// repairs at most as many rows that are inconsistent, as [Presume] and
+	// [Repair] have it; it returns what it did, or with DryRun would do. A run
+	// that ends meanwhile is left alone. Fewer than f.Max repairs mean that
+	// there is no more to do.
+	FailStuck(ctx context.Context, f FailStuck) ([]Repaired, error)
+
+	// Fold moves at most max ledger rows into the counts, and drops what is
+	// out of date at that time: zero counts, logs older than 90 days. No count
+	// changes by it. It returns the number of ledger rows that it moved; fewer
+	// than max mean that there is no more to do now.
+	Fold(ctx context.Context, now time.Time, max int) (int, error)
+
+	// Audit compares the counts with the runs behind them, for at most
+	// a.Max keys after a.After, in one snapshot. It writes nothing.
+	Audit(ctx context.Context, a Audit) (Audited, error)
+
+	// Recount sets the count of a key from its runs, and logs a repair where
+	// that changed it.
+	Recount(ctx context.Context, key Key, now time.Time) (Recounted, error)
+}
+
+// Begin is a request to reserve a slot and create a run.
+type Begin struct {
+	ID             ID // the run's id; the caller draws it
+	User           ID
+	Workflow       ID
+	Draft          ID
+	Limit          *int64 // no limit where nil
+	IdempotencyKey string // none where empty; its scope is the user
+	Now            time.Time
+}
+
+// Key returns the key under which the run will count.
+func (b Begin) Key() Key { return KeyOf(b.User, b.Workflow, b.Draft) }
+
+// Begun is what became of a Begin.
+type Begun struct {
+	Run          Run
+	Created      bool // false where an earlier call created the run
+	LimitReached bool // nothing was created, and Run is unset
+	Counted      int64
+	Active       int64 // runs that hold a slot without having ended, this one included
+}
+
+// Completion is a request to end a run. A zero CompletedAt is Now, a
+// DurationMS that is null is filled from the run's start.
+type Completion struct {
+	ID      ID
+	Outcome Outcome
+	Now     time.Time
+}
+
+// CompletionResult is what became of a Completion.
+type CompletionResult struct {
+	Won   bool  // this call ended the run
+	Run   Run   // with the outcome that stands
+	Count Count // of the run's key; zero for a run without one
+}
+
+// Amendment is an administrator's decision about a run. A terminal Status sets
+// the outcome; an active one re-opens the run.
+type Amendment struct {
+	ID     ID
+	Status Status
+	Who    string
+	Why    string
+	Now    time.Time
+}
+
+// Applied is what became of one change.
+type Applied struct {
+	Changed bool    // it said something that was not known
+	Counts  []Count // of the keys that it names and the run's present one, sorted by key
+}
+
+// Count is what a key's runs amount to.
+type Count struct {
+	Key       Key
+	Count     int64 // under the policy in force
+	Tallies   Tallies
+	LastRunAt time.Time // the latest completed_at; zero where no run has ended
+}
+
+// Run is one run as the store has it.
+type Run struct {
+	Row
+	Presumed bool // the outcome is provisional
+	Counted  bool // the run counts under the policy in force
+}
+
+// FailStuck says what FailStuck shall look for.
+type FailStuck struct {
+	Now    time.Time
+	Limits Limits
+	Max    int // greater than 0
+	DryRun bool
+}
+
+// Repaired is one row that was repaired, or would be.
+type Repaired struct {
+	Reason Reason
+	Before Row
+	After  Row
+}
+
+// Audit says which keys to audit.
+type Audit struct {
+	After Key // the zero key: from the beginning
+	Max   int // greater than 0
+}
+
+// Audited is what an audit found.
+type Audited struct {
+	Keys   int     // how many were compared
+	Drifts []Drift // the keys whose count is wrong, in order
+	Next   Key     // where the next audit goes on; the zero key at the end
+}
+
+// Drift is a key whose count differs from the runs behind it.
+type Drift struct {
+	Key    Key
+	Stored Tallies // counts + ledger
+	Actual Tallies // the runs
+}
+
+// Recounted is what a Recount changed.
+type Recounted struct {
+	Key    Key
+	Before Tallies
+	After  Tallies
+}
+
+// Changed reports whether the count was wrong.
+func (r Recounted) Changed() bool { return r.Before != r.After }
+
+// DeadLetter is a delivery that was authenticated but can't be read. A store
+// keeps a bounded number of them, so that nothing is lost in silence.
+type DeadLetter struct {
+	ReceivedAt time.Time
+	Reason     string // the sentence that the sender was answered
+	Bytes      int64  // the length of the body
+	Body       []byte // the beginning of it
+}

@@ -1,0 +1,329 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ID is a UUID. The zero ID stands for SQL's null.
+type ID [16]byte
+
+// ParseID reads a UUID in the canonical form that PostgreSQL prints,
+// 8-4-4-4-12 hexadecimal digits, in either case.
+func ParseID(s string) (ID, error) {
+	var id ID
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return ID{}, errors.New("not a UUID such as 00000000-0000-4000-8000-000000000001")
+	}
+	var digits [32]byte
+	n := copy(digits[:], s[:8])
+	n += copy(digits[n:], s[9:13])
+	n += copy(digits[n:], s[14:18])
+	n += copy(digits[n:], s[19:23])
+	copy(digits[n:], s[24:])
+	if _, err := hex.Decode(id[:], digits[:]); err != nil {
+		return ID{}, errors.New("not a UUID: it holds a character that is not a hexadecimal digit")
+	}
+	return id, nil
+}
+
+// String returns the canonical lower-case form, and "" for the zero ID.
+func (id ID) String() string {
+	if id.IsZero() {
+		return ""
+	}
+	var b [36]byte
+	hex.Encode(b[:8], id[:4])
+	hex.Encode(b[9:13], id[4:6])
+	hex.Encode(b[14:18], id[6:8])
+	hex.Encode(b[19:23], id[8:10])
+	hex.Encode(b[24:], id[10:])
+	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
+	return string(b[:])
+}
+
+// IsZero reports whether the ID stands for null.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// MarshalJSON writes the canonical form, and null for the zero ID.
+func (id ID) MarshalJSON() ([]byte, error) {
+	if id.IsZero() {
+		return []byte("null"), nil
+	}
+	return []byte(`"` + id.String() + `"`), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (id *ID) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*id = ID{}
+		return nil
+	}
+	parsed, err := ParseID(strings.Trim(string(b), `"`))
+	if err != nil {
+		return err
+	}
+	*id = parsed
+	return nil
+}
+
+// Kind says what a run ran: a workflow or a draft of one.
+type Kind string
+
+// The two kinds.
+const (
+	KindWorkflow Kind = "workflow"
+	KindDraft    Kind = "draft"
+)
+
+// Key names whose count. The zero Key is that of a run with neither a workflow
+// nor a draft: it is not counted, but reported.
+type Key struct {
+	User ID
+	Kind Kind
+	Ref  ID
+}
+
+// KeyOf returns the key of a run. A run with both ids is the draft's.
+func KeyOf(user, workflow, draft ID) Key {
+	switch {
+	case user.IsZero():
+		return Key{}
+	case !draft.IsZero():
+		return Key{user, KindDraft, draft}
+	case !workflow.IsZero():
+		return Key{user, KindWorkflow, workflow}
+	}
+	return Key{}
+}
+
+// IsZero reports whether this is the key of a run that can't be counted.
+func (k Key) IsZero() bool { return k == Key{} }
+
+// Workflow returns the workflow's id, or the zero ID for a draft's key.
+func (k Key) Workflow() ID {
+	if k.Kind == KindWorkflow {
+		return k.Ref
+	}
+	return ID{}
+}
+
+// Draft returns the draft's id, or the zero ID for a workflow's key.
+func (k Key) Draft() ID {
+	if k.Kind == KindDraft {
+		return k.Ref
+	}
+	return ID{}
+}
+
+func (k Key) String() string {
+	if k.IsZero() {
+		return "no key"
+	}
+	return fmt.Sprintf("user %s, %s %s", k.User, k.Kind, k.Ref)
+}
+
+// Compare orders keys as the databases do: by user, kind and ref. Whoever
+// locks several keys locks them in this order.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(
+		bytes.Compare(k.User[:], o.User[:]),
+		cmp.Compare(k.Kind, o.Kind),
+		bytes.Compare(k.Ref[:], o.Ref[:]),
+	)
+}
+
+// Status is the state of a run. Any string can occur in the table; one that is
+// not listed here is unknown: never counted, repaired, failed or restored
+// over, but it takes a slot and is reported.
+type Status string
+
+// The known statuses. The first three are active, the others terminal.
+const (
+	Pending    Status = "pending"
+	Running    Status = "running"
+	Cancelling Status = "cancelling"
+	Completed  Status = "completed"
+	Failed     Status = "failed"
+	Cancelled  Status = "cancelled"
+	Timeout    Status = "timeout"
+)
+
+// Terminals are the terminal statuses in the fixed order that settles a tie
+// between two outcomes for which the evidence is equal.
+var Terminals = [...]Status{Completed, Failed, Timeout, Cancelled}
+
+// rank orders the statuses along a run's life; an unknown one is below pending.
+func (s Status) rank() int {
+	switch s {
+	case Pending:
+		return 1
+	case Running:
+		return 2
+	case Cancelling:
+		return 3
+	case Cancelled:
+		return 4
+	case Timeout:
+		return 5
+	case Failed:
+		return 6
+	case Completed:
+		return 7
+	}
+	return 0
+}
+
+// Active reports whether a run with this status still goes on.
+func (s Status) Active() bool { return s == Pending || s == Running || s == Cancelling }
+
+// Terminal reports whether this status is an outcome.
+func (s Status) Terminal() bool { return s.rank() > 3 }
+
+// Known reports whether the status is one of the seven.
+func (s Status) Known() bool { return s.rank() > 0 }
+
+// JSON is the text of one JSON value, kept as it came so that numbers of any
+// precision survive. The empty string is SQL's null.
+type JSON string
+
+// MarshalJSON writes the text itself, and null for the empty one.
+func (j JSON) MarshalJSON() ([]byte, error) {
+	if j == "" {
+		return []byte("null"), nil
+	}
+	return []byte(j), nil
+}
+
+// UnmarshalJSON keeps the text; JSON's null becomes SQL's.
+func (j *JSON) UnmarshalJSON(b []byte) error {
+	*j = JSON(b)
+	if *j == "null" {
+		*j = ""
+	}
+	return nil
+}
+
+// Millis is a length of time in milliseconds, or null where Valid is false.
+type Millis struct {
+	MS    int32
+	Valid bool
+}
+
+// MaxMillis is the longest duration that the column can hold. A longer one is
+// capped, since an overflow would stop a whole sweep.
+const MaxMillis = 1<<31 - 1
+
+// MillisOf returns ms, capped at [MaxMillis], and null where it is negative.
+func MillisOf(ms int64) Millis {
+	if ms < 0 {
+		return Millis{}
+	}
+	return Millis{MS: int32(min(ms, MaxMillis)), Valid: true}
+}
+
+// MarshalJSON writes the number, and null for null.
+func (m Millis) MarshalJSON() ([]byte, error) {
+	if !m.Valid {
+		return []byte("null"), nil
+	}
+	return fmt.Append(nil, m.MS), nil
+}
+
+// Instant returns t as the databases keep it: in UTC, to the microsecond,
+// without a monotonic reading, so that equal instants are == equal. The zero
+// time stands for null. Every time that enters a Store has this form.
+func Instant(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return time.UnixMicro(t.UnixMicro()).UTC()
+}
+
+// earliest returns the earlier of two times, of which null is none.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// latest returns the later of two times, of which null is none.
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// Row is one row of workflow_runs: the columns on which anything depends.
+// Times are [Instant]s.
+type Row struct {
+	ID           ID
+	User         ID
+	Workflow     ID
+	Draft        ID
+	Status       Status
+	CreatedAt    time.Time
+	StartedAt    time.Time
+	CompletedAt  time.Time
+	UpdatedAt    time.Time
+	LeaseAt      time.Time // a configured lease or heartbeat column
+	DurationMS   Millis
+	ErrorDetails JSON
+	Snapshot     JSON // state_snapshot; webhooks do not bring it
+}
+
+// Key returns whose count the row belongs to.
+func (r Row) Key() Key { return KeyOf(r.User, r.Workflow, r.Draft) }
+
+// Ended reports whether the run has an outcome and the time of it.
+func (r Row) Ended() bool { return r.Status.Terminal() && !r.CompletedAt.IsZero() }
+
+// Outcome returns the outcome columns of the row.
+func (r Row) Outcome() Outcome {
+	return Outcome{r.Status, r.CompletedAt, r.DurationMS, r.ErrorDetails, r.Snapshot}
+}
+
+// Outcome is how a run ended.
+type Outcome struct {
+	Status       Status
+	CompletedAt  time.Time
+	DurationMS   Millis
+	ErrorDetails JSON
+	Snapshot     JSON
+}
+
+// Tally counts runs by terminal status. Differences are tallies as well, and
+// may be negative.
+type Tally struct {
+	Completed int64 `json:"completed"`
+	Failed    int64 `json:"failed"`
+	Cancelled int64 `json:"cancelled"`
+	Timeout   int64 `json:"timeout"`
+}
+
+// Add returns the sum of two tallies.
+func (t Tally) Add(o Tally) Tally {
+	return Tally{t.Completed + o.Completed, t.Failed + o.Failed, t.Cancelled + o.Cancelled, t.Timeout + o.Timeout}
+}
+
+// Total returns the number of runs in the tally.
+func (t Tally) Total() int64 { return t.Completed + t.Failed + t.Cancelled + t.Timeout }
+
+// Tallies are a key's ended runs: all of them, and the presumed among them.
+// Both are kept, so that a change of policy needs no recount.
+type Tallies struct {
+	Ended    Tally `json:"ended"`
+	Presumed Tally `json:"presumed"`
+}
+
+// Add returns the sum of two pairs of tallies.
+func (t Tallies) Add(o Tallies) Tallies {
+	return Tallies{t.Ended.Add(o.Ended), t.Presumed.Add(o.Presumed)}
+}
