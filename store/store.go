@@ -111,10 +111,11 @@ type Store interface {
 	// there is no more to do.
 	FailStuck(ctx context.Context, f FailStuck) ([]Repaired, error)
 
-	// Fold moves at most max ledger rows into the counts, and drops what is
-	// out of date at that time: zero counts, logs older than 90 days. No count
-	// changes by it. It returns the number of ledger rows that it moved; fewer
-	// than max mean that there is no more to do now.
+	// Fold moves ledger rows into the counts, key by key until it has moved max
+	// of them or more, and drops what is out of date at that time: zero counts,
+	// logs older than 90 days. No count changes by it. It returns the number of
+	// ledger rows that it moved; fewer than max mean that there is no more to
+	// do now.
 	Fold(ctx context.Context, now time.Time, max int) (int, error)
 
 	// Audit compares the counts with the runs behind them, for at most

@@ -1,0 +1,139 @@
+// Package migrations holds the schema, and brings a database to it with
+// golang-migrate.
+package migrations
+
+import (
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/golang-migrate/migrate/v4"
+	sqlitedriver "github.com/golang-migrate/migrate/v4/database/sqlite"
+	"github.com/golang-migrate/migrate/v4/source"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+)
+
+//go:embed sqlite/*.sql
+var files embed.FS
+
+// Migrator moves one database between versions of the schema.
+type Migrator struct {
+	migrate *migrate.Migrate
+	source  source.Driver
+}
+
+// SQLite returns a migrator for a SQLite database. It owns db from here on:
+// Close closes it.
+//
+// golang-migrate's lock for SQLite holds within one process, and a process
+// that is killed between two of its steps leaves its version table marked
+// dirty. So every SQLite migration can be run twice, and Up runs a dirty one
+// again: processes that start at the same time, or after a crash, need no
+// hand.
+func SQLite(db *sql.DB) (*Migrator, error) {
+	src, err := iofs.New(files, "sqlite")
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded migrations: %w", err)
+	}
+	driver, err := sqlitedriver.WithInstance(db, &sqlitedriver.Config{})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the version table: %w", err)
+	}
+	m, err := migrate.NewWithInstance("embedded", src, "sqlite", driver)
+	if err != nil {
+		return nil, fmt.Errorf("start golang-migrate: %w", err)
+	}
+	return &Migrator{migrate: m, source: src}, nil
+}
+
+// Close closes the database that the migrator was given.
+func (m *Migrator) Close() error {
+	src, db := m.migrate.Close()
+	return errors.Join(src, db)
+}
+
+// Up applies every migration that is missing, and does nothing where none is.
+func (m *Migrator) Up() error {
+	version, dirty, err := m.migrate.Version()
+	switch {
+	case errors.Is(err, migrate.ErrNilVersion):
+	case err != nil:
+		return fmt.Errorf("read the schema's version: %w", err)
+	case dirty:
+		if err := m.migrate.Force(m.before(version)); err != nil {
+			return fmt.Errorf("run migration %d again: %w", version, err)
+		}
+	}
+	if version > m.latest() {
+		return fmt.Errorf("the database has version %d of the schema, this program knows %d: run a newer runcounter", version, m.latest())
+	}
+	if err := m.migrate.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		return fmt.Errorf("migrate up: %w", err)
+	}
+	return nil
+}
+
+// Down takes every migration back: the database forgets all runs and counts.
+func (m *Migrator) Down() error {
+	if err := m.migrate.Down(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		return fmt.Errorf("migrate down: %w", err)
+	}
+	return nil
+}
+
+// Status says where a database stands.
+type Status struct {
+	Version uint // 0: nothing was applied
+	Latest  uint
+	Dirty   bool // a migration was interrupted; Up runs it again
+}
+
+// Status returns where the database stands.
+func (m *Migrator) Status() (Status, error) {
+	version, dirty, err := m.migrate.Version()
+	if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
+		return Status{}, fmt.Errorf("read the schema's version: %w", err)
+	}
+	return Status{Version: version, Latest: m.latest(), Dirty: dirty}, nil
+}
+
+func (m *Migrator) latest() uint {
+	version, err := m.source.First()
+	for err == nil {
+		var next uint
+		if next, err = m.source.Next(version); err == nil {
+			version = next
+		}
+	}
+	return version
+}
+
+// before returns the version before this one, in golang-migrate's words: -1 is
+// none.
+func (m *Migrator) before(version uint) int {
+	prev, err := m.source.Prev(version)
+	if err != nil {
+		return -1
+	}
+	return int(prev)
+}
+
+// PrintSQLite returns the SQL of all migrations up, in order.
+func PrintSQLite() (string, error) {
+	names, err := fs.Glob(files, "sqlite/*.up.sql")
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, name := range names {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "-- %s\n%s\n", name, text)
+	}
+	return b.String(), nil
+}

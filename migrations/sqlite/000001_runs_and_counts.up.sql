@@ -1,0 +1,175 @@
+-- A migration here runs in a transaction, and can be run twice: a process that
+-- was killed in the middle, or a second one that starts at the same time, does
+-- no harm (see migrations.go).
+--
+-- Times are microseconds since 1970 in UTC; read one with
+--   select datetime(completed_at / 1000000, 'unixepoch') from workflow_runs;
+
+-- What the mirror knows of each run: the merge of the changes it received.
+create table if not exists workflow_runs (
+    id           text    not null primary key check (length(id) = 36),
+    user_id      text    not null check (length(user_id) = 36),
+    workflow_id  text    check (length(workflow_id) = 36),
+    draft_id     text    check (length(draft_id) = 36),
+    -- Whose count it is. A run with both ids is the draft's; with neither it is
+    -- not counted, and both columns are null.
+    kind         text    generated always as (case
+                             when draft_id is not null then 'draft'
+                             when workflow_id is not null then 'workflow'
+                         end) virtual,
+    ref_id       text    generated always as (coalesce(draft_id, workflow_id)) virtual,
+    status       text    not null,
+    created_at   integer,
+    started_at   integer,
+    updated_at   integer,
+    lease_at     integer,
+    completed_at integer,
+    duration_ms  integer check (duration_ms between 0 and 2147483647),
+    error_details text,
+    -- How well the outcome is known: store.Evidence. 1 is a presumed outcome.
+    evidence     integer not null default 0 check (evidence between 0 and 6),
+    undated      integer not null default 0 check (undated in (0, 1)),
+    amended_at   integer,
+    reopened_at  integer,
+    -- The last writer: its version and instant, and the views of that instant,
+    -- null where the only one is what the columns above say.
+    version      integer not null default 0,
+    as_of        integer,
+    views        text,
+    -- An ended run has completed_at, and no other has.
+    check ((completed_at is not null) = (evidence > 0)),
+    check ((completed_at is not null) = (status in ('completed', 'failed', 'cancelled', 'timeout')))
+) strict;
+
+-- Answers last_run_at, and what an audit counts, from the index alone.
+create index if not exists workflow_runs_ended
+    on workflow_runs (user_id, kind, ref_id, completed_at desc, status, evidence)
+    where completed_at is not null;
+
+-- The slots that are taken, and what a sweep looks through.
+create index if not exists workflow_runs_active
+    on workflow_runs (user_id, kind, ref_id)
+    where completed_at is null;
+
+-- What is not counted, or looks wrong, and is reported.
+create index if not exists workflow_runs_odd
+    on workflow_runs (id)
+    where kind is null
+       or status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')
+       or completed_at < started_at;
+
+-- state_snapshot stands apart, so that a big one doesn't slow the rest.
+create table if not exists snapshots (
+    run_id         text not null primary key references workflow_runs (id) on delete cascade,
+    state_snapshot text not null
+) strict;
+
+create table if not exists tombstones (
+    id         text    not null primary key,
+    deleted_at integer not null
+) strict, without rowid;
+
+create table if not exists idempotency_keys (
+    user_id         text not null,
+    idempotency_key text not null,
+    run_id          text not null,
+    primary key (user_id, idempotency_key)
+) strict, without rowid;
+
+-- counts + ledger of a key is the number of its ended runs, per status, in
+-- every snapshot. No check holds the counts at 0 and above: a count that was
+-- made wrong by hand must not stop the users' writes before it is mended.
+create table if not exists counts (
+    user_id             text    not null,
+    kind                text    not null check (kind in ('workflow', 'draft')),
+    ref_id              text    not null,
+    completed           integer not null default 0,
+    failed              integer not null default 0,
+    cancelled           integer not null default 0,
+    timeout             integer not null default 0,
+    presumed_completed  integer not null default 0,
+    presumed_failed     integer not null default 0,
+    presumed_cancelled  integer not null default 0,
+    presumed_timeout    integer not null default 0,
+    primary key (user_id, kind, ref_id)
+) strict, without rowid;
+
+create index if not exists counts_zero on counts (user_id)
+    where completed = 0 and failed = 0 and cancelled = 0 and timeout = 0
+      and presumed_completed = 0 and presumed_failed = 0 and presumed_cancelled = 0 and presumed_timeout = 0;
+
+create table if not exists ledger (
+    user_id             text    not null,
+    kind                text    not null check (kind in ('workflow', 'draft')),
+    ref_id              text    not null,
+    seq                 integer not null,
+    completed           integer not null,
+    failed              integer not null,
+    cancelled           integer not null,
+    timeout             integer not null,
+    presumed_completed  integer not null,
+    presumed_failed     integer not null,
+    presumed_cancelled  integer not null,
+    presumed_timeout    integer not null,
+    primary key (user_id, kind, ref_id, seq)
+) strict, without rowid;
+
+-- The ledger triggers write what changed into the ledger, in the transaction
+-- that changes it.
+create trigger if not exists ledger_insert after insert on workflow_runs
+when new.completed_at is not null and new.kind is not null
+begin
+    insert into ledger
+    select new.user_id, new.kind, new.ref_id,
+           (select coalesce(max(seq), 0) + 1 from ledger
+             where user_id = new.user_id and kind = new.kind and ref_id = new.ref_id),
+           new.status = 'completed', new.status = 'failed', new.status = 'cancelled', new.status = 'timeout',
+           new.status = 'completed' and new.evidence = 1, new.status = 'failed' and new.evidence = 1,
+           new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1;
+end;
+
+create trigger if not exists ledger_delete after delete on workflow_runs
+when old.completed_at is not null and old.kind is not null
+begin
+    insert into ledger
+    select old.user_id, old.kind, old.ref_id,
+           (select coalesce(max(seq), 0) + 1 from ledger
+             where user_id = old.user_id and kind = old.kind and ref_id = old.ref_id),
+           -(old.status = 'completed'), -(old.status = 'failed'), -(old.status = 'cancelled'), -(old.status = 'timeout'),
+           -(old.status = 'completed' and old.evidence = 1), -(old.status = 'failed' and old.evidence = 1),
+           -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1);
+end;
+
+-- Both keys when a run changes hands: what it was goes from the old key, what
+-- it is comes to the new one.
+create trigger if not exists ledger_update after update on workflow_runs
+when (old.completed_at is not null or new.completed_at is not null)
+ and (old.user_id, old.kind, old.ref_id, old.status, old.evidence = 1, old.completed_at is null)
+     is not (new.user_id, new.kind, new.ref_id, new.status, new.evidence = 1, new.completed_at is null)
+begin
+    insert into ledger
+    select old.user_id, old.kind, old.ref_id,
+           (select coalesce(max(seq), 0) + 1 from ledger
+             where user_id = old.user_id and kind = old.kind and ref_id = old.ref_id),
+           -(old.status = 'completed'), -(old.status = 'failed'), -(old.status = 'cancelled'), -(old.status = 'timeout'),
+           -(old.status = 'completed' and old.evidence = 1), -(old.status = 'failed' and old.evidence = 1),
+           -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1)
+     where old.completed_at is not null and old.kind is not null;
+    insert into ledger
+    select new.user_id, new.kind, new.ref_id,
+           (select coalesce(max(seq), 0) + 1 from ledger
+             where user_id = new.user_id and kind = new.kind and ref_id = new.ref_id),
+           new.status = 'completed', new.status = 'failed', new.status = 'cancelled', new.status = 'timeout',
+           new.status = 'completed' and new.evidence = 1, new.status = 'failed' and new.evidence = 1,
+           new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1
+     where new.completed_at is not null and new.kind is not null;
+end;
+
+-- One row: what is applied on reading.
+create table if not exists settings (
+    id     integer not null primary key check (id = 1),
+    policy text    not null check (policy in
+        ('outcomes', 'terminal', 'outcomes-except-presumed', 'terminal-except-presumed'))
+) strict;
+
+insert into settings (id, policy) values (1, 'outcomes') on conflict do nothing;

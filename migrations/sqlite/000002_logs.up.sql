@@ -1,0 +1,52 @@
+-- What was repaired, decided and refused, for whoever asks why. All but the
+-- administrators' decisions are pruned after 90 days.
+
+-- One row per run and kind of repair, with a counter.
+create table if not exists repairs (
+    run_id       text    not null,
+    kind         text    not null,
+    times        integer not null default 1 check (times > 0),
+    first_at     integer not null,
+    last_at      integer not null,
+    was          text    not null,
+    status       text    not null,
+    completed_at integer not null,
+    primary key (run_id, kind)
+) strict, without rowid;
+
+create index if not exists repairs_last_at on repairs (last_at);
+
+create table if not exists amendments (
+    seq              integer primary key,
+    run_id           text    not null,
+    at               integer not null,
+    who              text    not null check (who <> ''),
+    why              text    not null check (why <> ''),
+    was              text    not null,
+    was_completed_at integer,
+    status           text    not null
+) strict;
+
+create index if not exists amendments_run on amendments (run_id);
+
+create table if not exists recounts (
+    seq     integer primary key,
+    at      integer not null,
+    user_id text    not null,
+    kind    text    not null,
+    ref_id  text    not null,
+    before  text    not null check (json_valid(before)),
+    after   text    not null check (json_valid(after))
+) strict;
+
+create index if not exists recounts_at on recounts (at);
+
+-- Deliveries that were authenticated but can't be read: bounded by number,
+-- bytes and age.
+create table if not exists dead_letters (
+    seq         integer primary key,
+    received_at integer not null,
+    reason      text    not null,
+    bytes       integer not null,
+    body        blob    not null
+) strict;

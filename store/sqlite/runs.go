@@ -1,0 +1,329 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Begin implements [store.Store].
+func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, err error) {
+	key := b.Key()
+	if key.IsZero() {
+		return begun, fmt.Errorf("%w: a run needs a user and a workflow or draft", store.ErrInvalid)
+	}
+	if b.ID.IsZero() {
+		return begun, fmt.Errorf("%w: a run needs an id", store.ErrInvalid)
+	}
+	b.Now = store.Instant(b.Now)
+	err = s.write(ctx, func(t *tx) error {
+		known, err := t.findBegun(b)
+		if err != nil {
+			return err
+		}
+		c, policy, err := t.count(key)
+		if err != nil {
+			return err
+		}
+		begun = store.Begun{Counted: c.Count}
+		if begun.Active, err = t.active(key); err != nil {
+			return err
+		}
+		if known != nil {
+			begun.Run, err = t.run(*known, policy)
+			return err
+		}
+		if b.Limit != nil && begun.Counted+begun.Active >= *b.Limit {
+			begun.LimitReached = true
+			return nil
+		}
+		state := t.rules.observe(store.Change{Op: store.Insert, Record: store.Row{
+			ID: b.ID, User: b.User, Workflow: b.Workflow, Draft: b.Draft, Status: store.Pending,
+			CreatedAt: b.Now, UpdatedAt: b.Now,
+		}}, b.Now)
+		if err := t.save(state, false); err != nil {
+			return err
+		}
+		if b.IdempotencyKey != "" {
+			_, err := t.tx.ExecContext(t.ctx, `insert into idempotency_keys (user_id, idempotency_key, run_id) values (?, ?, ?)`,
+				b.User.String(), b.IdempotencyKey, b.ID.String())
+			if err != nil {
+				return fmt.Errorf("keep the idempotency key of run %s: %w", b.ID, err)
+			}
+		}
+		begun.Created = true
+		begun.Active++
+		begun.Run, err = t.run(state, policy)
+		return err
+	})
+	return begun, err
+}
+
+// findBegun returns the run that an earlier call with the same idempotency key
+// or id created, or nil.
+func (t *tx) findBegun(b store.Begin) (*store.State, error) {
+	id := b.ID
+	if b.IdempotencyKey != "" {
+		var text string
+		err := t.tx.QueryRowContext(t.ctx, `select run_id from idempotency_keys where user_id = ? and idempotency_key = ?`,
+			b.User.String(), b.IdempotencyKey).Scan(&text)
+		switch {
+		case err == nil:
+			if id, err = store.ParseID(text); err != nil {
+				return nil, fmt.Errorf("the table idempotency_keys holds %q: %w", text, err)
+			}
+		case !errors.Is(err, sql.ErrNoRows):
+			return nil, fmt.Errorf("look up an idempotency key: %w", err)
+		}
+	}
+	state, exists, err := t.load(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case !state.DeletedAt.IsZero():
+		return nil, fmt.Errorf("%w: run %s was deleted, and a deleted run is never brought back; begin with another id or idempotency key", store.ErrConflict, id)
+	case !exists:
+		return nil, nil
+	case state.Row().Key() != b.Key():
+		return nil, fmt.Errorf("%w: run %s is that of %s; begin with another id or idempotency key", store.ErrConflict, id, state.Row().Key())
+	}
+	return &state, nil
+}
+
+// active counts the runs of a key that hold a slot without having ended, those
+// with an unknown status included.
+func (t *tx) active(key store.Key) (n int64, err error) {
+	err = t.tx.QueryRowContext(t.ctx, `
+select count(*) from workflow_runs
+ where user_id = ? and kind = ? and ref_id = ? and completed_at is null`, keyArgs(key)...).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count the active runs of %s: %w", key, err)
+	}
+	return n, nil
+}
+
+// Start implements [store.Store].
+func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store.Run, err error) {
+	at = store.Instant(at)
+	err = s.write(ctx, func(t *tx) error {
+		state, policy, err := t.known(id)
+		if err != nil {
+			return err
+		}
+		if state.Row().Status == store.Pending {
+			state = state.Join(rewritten(state, store.Running, at, at))
+			if err := t.save(state, true); err != nil {
+				return err
+			}
+		}
+		run, err = t.run(state, policy)
+		return err
+	})
+	return run, err
+}
+
+// rewritten is what our own call says of a run when it writes an active
+// status: always the last word so far, whatever clock wrote the one before.
+func rewritten(s store.State, status store.Status, started, at time.Time) store.State {
+	v := s.Last.Value()
+	v.Status = status
+	asOf := at
+	if !asOf.After(s.Last.At) {
+		asOf = s.Last.At.Add(time.Microsecond)
+	}
+	return store.State{
+		ID:        s.ID,
+		StartedAt: started,
+		UpdatedAt: at,
+		Last:      store.Register{Version: s.Last.Version, At: asOf, Heads: []store.View{v}},
+	}
+}
+
+// Complete implements [store.Store].
+func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.CompletionResult, err error) {
+	if !c.Outcome.Status.Terminal() {
+		return result, fmt.Errorf("%w: a run can't be completed as %q; use completed, failed, cancelled or timeout", store.ErrInvalid, c.Outcome.Status)
+	}
+	c.Now, c.Outcome.CompletedAt = store.Instant(c.Now), store.Instant(c.Outcome.CompletedAt)
+	err = s.write(ctx, func(t *tx) error {
+		state, policy, err := t.known(c.ID)
+		if err != nil {
+			return err
+		}
+		result = store.CompletionResult{Won: !state.Ended() || state.Presumed()}
+		if result.Won {
+			if state, err = t.complete(state, c); err != nil {
+				return err
+			}
+		}
+		if key := state.Row().Key(); !key.IsZero() {
+			if result.Count, _, err = t.count(key); err != nil {
+				return err
+			}
+		}
+		result.Run, err = t.run(state, policy)
+		return err
+	})
+	return result, err
+}
+
+func (t *tx) complete(state store.State, c store.Completion) (store.State, error) {
+	o := c.Outcome
+	if o.CompletedAt.IsZero() {
+		o.CompletedAt = c.Now
+	}
+	if !o.CompletedAt.After(state.ReopenedAt) {
+		o.CompletedAt = state.ReopenedAt.Add(time.Microsecond) // what was claimed up to then is void
+	}
+	if start := state.StartedAt; !o.DurationMS.Valid && !start.IsZero() {
+		o.DurationMS = store.MillisOf(o.CompletedAt.Sub(start).Milliseconds())
+	}
+	snapshot := o.Snapshot
+	o.Snapshot = "" // kept apart
+	state = t.rules.join(state, store.State{
+		ID: state.ID, UpdatedAt: c.Now, Last: state.Last,
+		Outcome: store.Claim{Evidence: store.Told, Outcome: o},
+	})
+	if err := t.save(state, true); err != nil {
+		return state, err
+	}
+	if snapshot == "" {
+		return state, nil
+	}
+	_, err := t.tx.ExecContext(t.ctx, `
+insert into snapshots (run_id, state_snapshot) values (?1, ?2)
+on conflict (run_id) do update set state_snapshot = ?2`, c.ID.String(), string(snapshot))
+	if err != nil {
+		return state, fmt.Errorf("keep the snapshot of run %s: %w", c.ID, err)
+	}
+	return state, nil
+}
+
+// Amend implements [store.Store].
+func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, err error) {
+	if !a.Status.Known() {
+		return run, fmt.Errorf("%w: a run can't be amended to the unknown status %q", store.ErrInvalid, a.Status)
+	}
+	if a.Who == "" || a.Why == "" {
+		return run, fmt.Errorf("%w: an amendment needs who decided it and why", store.ErrInvalid)
+	}
+	a.Now = store.Instant(a.Now)
+	err = s.write(ctx, func(t *tx) error {
+		state, policy, err := t.known(a.ID)
+		if err != nil {
+			return err
+		}
+		was := state.Row()
+		if was.Status != a.Status || state.Presumed() {
+			if state, err = t.amend(state, a); err != nil {
+				return err
+			}
+			if err := t.logAmendment(was, a); err != nil {
+				return err
+			}
+		}
+		run, err = t.run(state, policy)
+		return err
+	})
+	return run, err
+}
+
+func (t *tx) amend(state store.State, a store.Amendment) (store.State, error) {
+	delta := store.State{ID: state.ID, UpdatedAt: a.Now, Last: state.Last}
+	last := state.Outcome // an amendment outranks everything, an earlier one included
+	at := a.Now
+	for _, t := range []time.Time{last.AmendedAt, state.ReopenedAt} {
+		if !at.After(t) {
+			at = t.Add(time.Microsecond)
+		}
+	}
+	if a.Status.Terminal() {
+		o := last.Outcome
+		o.Status = a.Status
+		if !state.Ended() {
+			o.CompletedAt = a.Now
+		}
+		delta.Outcome = store.Claim{Evidence: store.Amended, AmendedAt: at, Outcome: o}
+	} else {
+		delta = rewritten(state, a.Status, time.Time{}, a.Now)
+		if state.Ended() {
+			if at.Before(last.Outcome.CompletedAt) {
+				at = last.Outcome.CompletedAt
+			}
+			delta.ReopenedAt = at
+			if _, err := t.tx.ExecContext(t.ctx, `delete from snapshots where run_id = ?`, a.ID.String()); err != nil {
+				return state, fmt.Errorf("re-open run %s: %w", a.ID, err)
+			}
+		}
+	}
+	state = state.Join(delta)
+	return state, t.save(state, true)
+}
+
+func (t *tx) logAmendment(was store.Row, a store.Amendment) error {
+	_, err := t.tx.ExecContext(t.ctx, `
+insert into amendments (run_id, at, who, why, was, was_completed_at, status) values (?, ?, ?, ?, ?, ?, ?)`,
+		a.ID.String(), a.Now.UnixMicro(), a.Who, a.Why, string(was.Status), nullTime(was.CompletedAt), string(a.Status))
+	if err != nil {
+		return fmt.Errorf("log the amendment of run %s: %w", a.ID, err)
+	}
+	return nil
+}
+
+// known returns a run that exists, and the policy in force.
+func (t *tx) known(id store.ID) (state store.State, policy store.Policy, err error) {
+	state, exists, err := t.load(id)
+	if err != nil {
+		return state, policy, err
+	}
+	if !exists {
+		return state, policy, notFound(id)
+	}
+	policy, err = readPolicy(t.ctx, t.tx)
+	return state, policy, err
+}
+
+func notFound(id store.ID) error { return fmt.Errorf("run %s: %w", id, store.ErrNotFound) }
+
+// Run implements [store.Store].
+func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
+	err = s.read(ctx, func(q querier) error {
+		state, err := scanState(q.QueryRowContext(ctx, loadSQL, id.String()))
+		if errors.Is(err, sql.ErrNoRows) {
+			return notFound(id)
+		}
+		if err != nil {
+			return fmt.Errorf("load run %s: %w", id, err)
+		}
+		policy, err := readPolicy(ctx, q)
+		if err != nil {
+			return err
+		}
+		run, err = makeRun(ctx, q, state, policy)
+		return err
+	})
+	return run, err
+}
+
+func (t *tx) run(state store.State, policy store.Policy) (store.Run, error) {
+	return makeRun(t.ctx, t.tx, state, policy)
+}
+
+func makeRun(ctx context.Context, q querier, state store.State, policy store.Policy) (store.Run, error) {
+	r := store.Run{Row: state.Row(), Presumed: state.Presumed()}
+	r.Counted = r.Ended() && !r.Key().IsZero() && policy.Counts(r.Status, r.Presumed)
+	if !r.Ended() {
+		return r, nil
+	}
+	var snapshot sql.NullString
+	err := q.QueryRowContext(ctx, `select state_snapshot from snapshots where run_id = ?`, r.ID.String()).Scan(&snapshot)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return r, fmt.Errorf("load the snapshot of run %s: %w", r.ID, err)
+	}
+	r.Snapshot = store.JSON(snapshot.String)
+	return r, nil
+}

@@ -1,0 +1,88 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Policy returns the policy in force.
+func (s *Store) Policy(ctx context.Context) (store.Policy, error) {
+	p, err := readPolicy(ctx, s.reader)
+	return p, translate(err)
+}
+
+// SetPolicy puts a policy in force, at once and for every process. Counts are
+// kept free of policy, so nothing is recounted.
+func (s *Store) SetPolicy(ctx context.Context, p store.Policy) error {
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.tx.ExecContext(t.ctx, `update settings set policy = ?1 where id = 1 and policy <> ?1`, p.String())
+		return err
+	})
+}
+
+func readPolicy(ctx context.Context, q querier) (store.Policy, error) {
+	var text string
+	if err := q.QueryRowContext(ctx, `select policy from settings`).Scan(&text); err != nil {
+		return store.Policy{}, fmt.Errorf("read the settings: %w", err)
+	}
+	return store.ParsePolicy(text)
+}
+
+// What is kept of dead letters: the newest, up to these bounds.
+const (
+	maxDeadLetters     = 1_000
+	maxDeadLetterBytes = 16 << 20
+)
+
+// KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
+// beyond the bounds.
+func (s *Store) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.tx.ExecContext(t.ctx, `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
+			d.ReceivedAt.UnixMicro(), d.Reason, d.Bytes, append([]byte{}, d.Body...))
+		if err != nil {
+			return fmt.Errorf("keep a dead letter: %w", err)
+		}
+		_, err = t.tx.ExecContext(t.ctx, `
+delete from dead_letters
+ where seq in (select seq
+                 from (select seq,
+                              row_number() over newest as n,
+                              sum(length(body)) over newest as kept
+                         from dead_letters
+                       window newest as (order by seq desc))
+                where n > ? or kept > ?)`, maxDeadLetters, maxDeadLetterBytes)
+		if err != nil {
+			return fmt.Errorf("drop old dead letters: %w", err)
+		}
+		return nil
+	})
+}
+
+// Health is what deserves a look.
+type Health struct {
+	Active        int64 // runs that have not ended
+	NoKey         int64 // runs with neither a workflow nor a draft: not counted
+	UnknownStatus int64 // runs with a status of none of the seven: not counted
+	EndedTooSoon  int64 // runs that ended before they started
+	Ledger        int64 // rows to fold
+	DeadLetters   int64
+}
+
+// Health returns what deserves a look.
+func (s *Store) Health(ctx context.Context) (h Health, err error) {
+	err = s.reader.QueryRowContext(ctx, `
+select (select count(*) from workflow_runs where completed_at is null),
+       coalesce(sum(kind is null), 0),
+       coalesce(sum(status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')), 0),
+       coalesce(sum(coalesce(completed_at < started_at, 0)), 0),
+       (select count(*) from ledger),
+       (select count(*) from dead_letters)
+  from workflow_runs
+ where kind is null
+    or status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')
+    or completed_at < started_at`).Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.Ledger, &h.DeadLetters)
+	return h, translate(err)
+}

@@ -1,0 +1,216 @@
+// Package sqlite keeps runs and counts in one SQLite file: the embedded
+// default.
+//
+// It is a mirror: it merges the changes that it receives, and they are its
+// truth. It is complete by itself through [Store.Begin] and [Store.Complete].
+// The merge, in Go, is the guard of the laws; SQL holds the checks and the
+// ledger triggers. Any number of processes may open the same file: writers
+// take turns by SQLite's own lock, readers see the last commit.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
+	driver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+var _ store.Store = (*Store)(nil)
+
+// Options vary how a database is opened. The zero value is what serves best.
+type Options struct {
+	// KeepSchema opens the database without migrating it.
+	KeepSchema bool
+	// BusyTimeout is how long a writer waits for another process; 5 s if zero.
+	BusyTimeout time.Duration
+	// Volatile gives up law 6 for speed: a commit is not waited for. For tests.
+	Volatile bool
+}
+
+// Store is a SQLite database. It implements [store.Store].
+type Store struct {
+	writer *sql.DB // one connection: writers of this process queue for it in order
+	reader *sql.DB
+	stmts  statements
+	rules  rules
+}
+
+// rules are the parts of the merge that tests replace one at a time, to show
+// that something goes red without them.
+type rules struct {
+	observe func(store.Change, time.Time) store.State
+	join    func(a, b store.State) store.State
+	equal   func(a, b store.State) bool
+	foldAt  int64 // ledger rows of a key beyond which a writer folds them
+}
+
+// foldAt keeps reads fast without a wait for the sweep. Reading a key costs
+// about 1 µs per ledger row; folding it costs one row written.
+const foldAt = 64
+
+// Open opens the database at path, creates it where it is missing, and
+// migrates it. The caller closes the Store.
+func Open(ctx context.Context, path string, o Options) (*Store, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", path, err)
+	}
+	if _, err := os.Stat(filepath.Dir(abs)); err != nil {
+		return nil, fmt.Errorf("the folder of %s can't be used: %w; create it, or choose another file with DATABASE_URL=sqlite:<path>", abs, err)
+	}
+	if !o.KeepSchema {
+		if err := migrate(abs, o); err != nil {
+			return nil, fmt.Errorf("open %s: %w", abs, translate(err))
+		}
+	}
+	s := &Store{rules: rules{
+		observe: store.Observe,
+		join:    store.State.Join,
+		equal:   store.State.Equal,
+		foldAt:  foldAt,
+	}}
+	if s.writer, err = sql.Open("sqlite", dsn(abs, o, false)); err != nil {
+		return nil, fmt.Errorf("open %s: %w", abs, err)
+	}
+	s.writer.SetMaxOpenConns(1)
+	if s.reader, err = sql.Open("sqlite", dsn(abs, o, true)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, err), s.writer.Close())
+	}
+	s.reader.SetMaxOpenConns(max(2, runtime.GOMAXPROCS(0)))
+	if err := s.prepare(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, translate(err)), s.Close())
+	}
+	return s, nil
+}
+
+// dsn returns the address of the file with its pragmas. The driver silently
+// ignores parameters that it doesn't know; checkPragmas looks.
+func dsn(abs string, o Options, readOnly bool) string {
+	busy := o.BusyTimeout
+	if busy == 0 {
+		busy = 5 * time.Second
+	}
+	q := url.Values{"_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
+		"journal_mode(wal)",
+		"synchronous(" + synchronous(o) + ")",
+		"foreign_keys(on)",
+		"recursive_triggers(on)",
+		"journal_size_limit(67108864)",
+	}}
+	if readOnly {
+		q.Add("_pragma", "query_only(on)")
+	} else {
+		// A transaction that reads first and upgrades later meets
+		// SQLITE_BUSY_SNAPSHOT, which no waiting heals.
+		q.Set("_txlock", "immediate")
+	}
+	return (&url.URL{Scheme: "file", Path: abs, RawQuery: q.Encode()}).String()
+}
+
+func synchronous(o Options) string {
+	if o.Volatile {
+		return "off"
+	}
+	return "full"
+}
+
+func migrate(abs string, o Options) error {
+	db, err := sql.Open("sqlite", dsn(abs, o, false))
+	if err != nil {
+		return err
+	}
+	m, err := migrations.SQLite(db)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	return errors.Join(m.Up(), m.Close())
+}
+
+func (s *Store) prepare(ctx context.Context, o Options) error {
+	want := map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "recursive_triggers": "1"}
+	if o.Volatile {
+		want["synchronous"] = "0"
+	}
+	for name, value := range want {
+		var got string
+		if err := s.writer.QueryRowContext(ctx, "pragma "+name).Scan(&got); err != nil {
+			return err
+		}
+		if got != value {
+			return fmt.Errorf("SQLite has %s = %s instead of %s: is the file on a file system that can't do WAL, such as a network share?", name, got, value)
+		}
+	}
+	return s.stmts.prepare(ctx, s.writer)
+}
+
+// Close waits for what is under way and closes the database.
+func (s *Store) Close() error {
+	return errors.Join(s.stmts.close(), s.writer.Close(), s.reader.Close())
+}
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	var one int
+	return translate(s.reader.QueryRowContext(ctx, "select 1 from settings").Scan(&one))
+}
+
+// write runs do in one transaction that holds the write lock from its start.
+// Nothing is committed where do returns an error.
+//
+// The context is looked at once, before the transaction: its statements take
+// microseconds, and the driver would start a goroutine for each to watch it.
+func (s *Store) write(ctx context.Context, do func(tx *tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	sqlTx, err := s.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return translate(err)
+	}
+	t := &tx{ctx: ctx, tx: sqlTx, stmts: &s.stmts, rules: &s.rules}
+	if err := do(t); err != nil {
+		return translate(errors.Join(err, sqlTx.Rollback()))
+	}
+	return translate(sqlTx.Commit())
+}
+
+// read runs do in one snapshot.
+func (s *Store) read(ctx context.Context, do func(q querier) error) error {
+	sqlTx, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return translate(err)
+	}
+	return translate(errors.Join(do(sqlTx), sqlTx.Rollback()))
+}
+
+// querier is what a read needs of a transaction or a connection.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// translate turns the driver's errors into the contract's, by their code.
+func translate(err error) error {
+	var e *driver.Error
+	if !errors.As(err, &e) || errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
+		sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN:
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return err
+}

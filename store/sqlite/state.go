@@ -1,0 +1,271 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// tx is one write transaction with the prepared statements.
+type tx struct {
+	ctx   context.Context
+	tx    *sql.Tx
+	stmts *statements
+	rules *rules
+}
+
+func (t *tx) exec(stmt *sql.Stmt, args ...any) error {
+	_, err := t.tx.StmtContext(t.ctx, stmt).ExecContext(t.ctx, args...)
+	return err
+}
+
+func (t *tx) row(stmt *sql.Stmt, args ...any) *sql.Row {
+	return t.tx.StmtContext(t.ctx, stmt).QueryRowContext(t.ctx, args...)
+}
+
+// statements are the ones that every webhook runs, prepared once on the
+// writer's connection.
+type statements struct {
+	load, tombstone, insert, update, remove, bury *sql.Stmt
+	count, fold, unledger                         *sql.Stmt
+}
+
+func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&s.load, loadSQL}, {&s.tombstone, tombstoneSQL}, {&s.insert, insertSQL}, {&s.update, updateSQL},
+		{&s.remove, removeSQL}, {&s.bury, burySQL},
+		{&s.count, countSQL}, {&s.fold, foldSQL}, {&s.unledger, unledgerSQL},
+	} {
+		var err error
+		if *p.stmt, err = db.PrepareContext(ctx, p.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *statements) close() error {
+	var errs []error
+	for _, stmt := range []*sql.Stmt{s.load, s.tombstone, s.insert, s.update, s.remove, s.bury, s.count, s.fold, s.unledger} {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+const stateColumns = `
+       id, user_id, workflow_id, draft_id, status,
+       created_at, started_at, updated_at, lease_at, completed_at,
+       duration_ms, error_details, evidence, undated, amended_at, reopened_at,
+       version, as_of, views`
+
+const loadSQL = `select` + stateColumns + ` from workflow_runs where id = ?`
+
+const tombstoneSQL = `select deleted_at from tombstones where id = ?`
+
+const insertSQL = `
+insert into workflow_runs (` + stateColumns + `)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+const updateSQL = `
+update workflow_runs
+   set id = ?1, user_id = ?2, workflow_id = ?3, draft_id = ?4, status = ?5,
+       created_at = ?6, started_at = ?7, updated_at = ?8, lease_at = ?9, completed_at = ?10,
+       duration_ms = ?11, error_details = ?12, evidence = ?13, undated = ?14, amended_at = ?15, reopened_at = ?16,
+       version = ?17, as_of = ?18, views = ?19
+ where id = ?1`
+
+const removeSQL = `delete from workflow_runs where id = ?`
+
+const burySQL = `
+insert into tombstones (id, deleted_at) values (?, ?)
+on conflict (id) do update set deleted_at = min(deleted_at, excluded.deleted_at)`
+
+// load returns what is known of a run, and whether it has a row.
+func (t *tx) load(id store.ID) (store.State, bool, error) {
+	s, err := scanState(t.row(t.stmts.load, id.String()))
+	if err == nil {
+		return s, true, nil
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return s, false, fmt.Errorf("load run %s: %w", id, err)
+	}
+	var deleted sql.NullInt64
+	if err := t.row(t.stmts.tombstone, id.String()).Scan(&deleted); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return s, false, fmt.Errorf("load tombstone of %s: %w", id, err)
+	}
+	return store.State{ID: id, DeletedAt: timeOf(deleted)}, false, nil
+}
+
+// save writes what is known of a run. The ledger triggers count it.
+func (t *tx) save(s store.State, exists bool) error {
+	id := s.ID.String()
+	if !s.DeletedAt.IsZero() {
+		if exists {
+			if err := t.exec(t.stmts.remove, id); err != nil {
+				return fmt.Errorf("delete run %s: %w", id, err)
+			}
+		}
+		if err := t.exec(t.stmts.bury, id, s.DeletedAt.UnixMicro()); err != nil {
+			return fmt.Errorf("keep tombstone of %s: %w", id, err)
+		}
+		return nil
+	}
+	stmt := t.stmts.insert
+	if exists {
+		stmt = t.stmts.update
+	}
+	r := s.Row()
+	views, err := encodeViews(s.Last, r)
+	if err != nil {
+		return fmt.Errorf("save run %s: %w", id, err)
+	}
+	o := s.Outcome
+	err = t.exec(stmt, id, r.User.String(), nullID(r.Workflow), nullID(r.Draft), string(r.Status),
+		nullTime(r.CreatedAt), nullTime(r.StartedAt), nullTime(r.UpdatedAt), nullTime(r.LeaseAt), nullTime(r.CompletedAt),
+		nullMillis(r.DurationMS), nullText(string(r.ErrorDetails)), int(o.Evidence), o.Undated,
+		nullTime(o.AmendedAt), nullTime(s.ReopenedAt), s.Last.Version, nullTime(s.Last.At), views)
+	if err != nil {
+		return fmt.Errorf("save run %s: %w", id, err)
+	}
+	return nil
+}
+
+func scanState(row interface{ Scan(...any) error }) (store.State, error) {
+	var (
+		s                                                 store.State
+		id, user, workflow, draft, details                sql.NullString
+		status                                            string
+		created, started, updated, lease, completed, asOf sql.NullInt64
+		duration, amended, reopened                       sql.NullInt64
+		evidence                                          int
+		undated                                           bool
+		views                                             sql.NullString
+	)
+	err := row.Scan(&id, &user, &workflow, &draft, &status, &created, &started, &updated, &lease, &completed,
+		&duration, &details, &evidence, &undated, &amended, &reopened, &s.Last.Version, &asOf, &views)
+	if err != nil {
+		return s, err
+	}
+	v := store.View{Status: store.Status(status)}
+	for _, p := range []struct {
+		id   *store.ID
+		text sql.NullString
+	}{{&s.ID, id}, {&v.User, user}, {&v.Workflow, workflow}, {&v.Draft, draft}} {
+		if p.text.Valid {
+			if *p.id, err = store.ParseID(p.text.String); err != nil {
+				return s, fmt.Errorf("the table holds %q: %w", p.text.String, err)
+			}
+		}
+	}
+	s.CreatedAt, s.StartedAt, s.UpdatedAt, s.LeaseAt = timeOf(created), timeOf(started), timeOf(updated), timeOf(lease)
+	s.ReopenedAt, s.Last.At = timeOf(reopened), timeOf(asOf)
+	if evidence > 0 {
+		s.Outcome = store.Claim{Evidence: store.Evidence(evidence), Undated: undated, AmendedAt: timeOf(amended)}
+		s.Outcome.Outcome = store.Outcome{Status: v.Status, CompletedAt: timeOf(completed), ErrorDetails: store.JSON(details.String)}
+		if duration.Valid {
+			s.Outcome.Outcome.DurationMS = store.MillisOf(duration.Int64)
+		}
+	}
+	if !views.Valid {
+		s.Last.Heads = []store.View{v}
+		return s, nil
+	}
+	s.Last.Heads, s.Last.Past, err = decodeViews(views.String)
+	return s, err
+}
+
+// storedViews is the JSON of a register that isn't the plain one.
+type storedViews struct {
+	Heads []storedView `json:"heads,omitempty"`
+	Past  []storedView `json:"past,omitempty"`
+}
+
+// storedView is user, workflow, draft and status, in this order.
+type storedView [4]string
+
+// encodeViews returns null for the common case: one view, which is the row's.
+func encodeViews(r store.Register, row store.Row) (any, error) {
+	plain := store.View{User: row.User, Workflow: row.Workflow, Draft: row.Draft, Status: row.Status}
+	if len(r.Past) == 0 && len(r.Heads) == 1 && r.Heads[0] == plain {
+		return nil, nil
+	}
+	encode := func(views []store.View) []storedView {
+		out := make([]storedView, len(views))
+		for i, v := range views {
+			out[i] = storedView{v.User.String(), v.Workflow.String(), v.Draft.String(), string(v.Status)}
+		}
+		return out
+	}
+	b, err := json.Marshal(storedViews{encode(r.Heads), encode(r.Past)})
+	return string(b), err
+}
+
+func decodeViews(text string) (heads, past []store.View, err error) {
+	var stored storedViews
+	if err := json.Unmarshal([]byte(text), &stored); err != nil {
+		return nil, nil, fmt.Errorf("the column views holds %q: %w", text, err)
+	}
+	decode := func(in []storedView) []store.View {
+		var out []store.View
+		for _, v := range in {
+			view := store.View{Status: store.Status(v[3])}
+			for i, id := range []*store.ID{&view.User, &view.Workflow, &view.Draft} {
+				if v[i] == "" {
+					continue
+				}
+				parsed, e := store.ParseID(v[i])
+				err = errors.Join(err, e)
+				*id = parsed
+			}
+			out = append(out, view)
+		}
+		return out
+	}
+	heads, past = decode(stored.Heads), decode(stored.Past)
+	return heads, past, err
+}
+
+func nullID(id store.ID) any {
+	if id.IsZero() {
+		return nil
+	}
+	return id.String()
+}
+
+func nullTime(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+func nullText(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func nullMillis(m store.Millis) any {
+	if !m.Valid {
+		return nil
+	}
+	return m.MS
+}
+
+func timeOf(us sql.NullInt64) time.Time {
+	if !us.Valid {
+		return time.Time{}
+	}
+	return time.UnixMicro(us.Int64).UTC()
+}

@@ -1,0 +1,224 @@
+package storetest
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// countCases are counts, folds, audits and recounts.
+var countCases = []contractCase{
+	{"a key without runs has the count 0, and no key is an error", func(s *script) {
+		want(s, "count", s.count(adaResize), store.Count{Key: adaResize})
+		if _, err := s.Store.Count(s.ctx, store.Key{}); !errors.Is(err, store.ErrInvalid) {
+			s.Errorf("Count of no key: got %v, want ErrInvalid", err)
+		}
+	}},
+	{"a policy is applied on reading, without a recount", func(s *script) {
+		for i, status := range store.Terminals {
+			s.complete(s.mustBegin(adaResize, 0), status, time.Duration(i+1)*time.Second)
+		}
+		s.mustBegin(adaResize, 0)
+		s.failStuck(time.Hour)
+		for policy, n := range map[string]int64{
+			"outcomes": 3, "terminal": 5, "outcomes-except-presumed": 2, "terminal-except-presumed": 4,
+		} {
+			p, err := store.ParsePolicy(policy)
+			if err != nil {
+				s.Fatal(err)
+			}
+			s.SetPolicy(s, p)
+			s.wantCount(adaResize, n)
+		}
+	}},
+	{"the keys of a workflow and of a draft are counted apart", func(s *script) {
+		s.complete(s.mustBegin(adaResize, 0), store.Completed, time.Second)
+		s.complete(s.mustBegin(adaSketch, 0), store.Completed, time.Second)
+		s.complete(s.mustBegin(adaSketch, 0), store.Failed, time.Second)
+		s.wantCount(adaResize, 1)
+		s.wantCount(adaSketch, 2)
+		s.wantCount(bobResize, 0)
+	}},
+	{"a fold changes no count, and a second one finds nothing", func(s *script) {
+		for range 5 {
+			s.complete(s.mustBegin(adaResize, 0), store.Completed, time.Second)
+			s.complete(s.mustBegin(bobResize, 0), store.Cancelled, time.Second)
+		}
+		before := s.count(adaResize)
+		if n := s.fold(); n != 10 {
+			s.Errorf("Fold: got %d ledger rows, want 10", n)
+		}
+		s.Exact(s)
+		want(s, "count after a fold", s.count(adaResize), before)
+		s.quietly("a fold of an empty ledger", func() {
+			if n := s.fold(); n != 0 {
+				s.Errorf("second Fold: got %d, want 0", n)
+			}
+		})
+	}},
+	{"law 1 holds while completions, folds, recounts and reads race", func(s *script) {
+		var ids []store.ID
+		for range 40 {
+			ids = append(ids, s.mustBegin(adaResize, 0))
+		}
+		var wg sync.WaitGroup
+		for w := range 4 {
+			wg.Go(func() {
+				for i := w; i < len(ids); i += 4 {
+					if _, err := s.Store.Complete(s.ctx, store.Completion{ID: ids[i], Outcome: store.Outcome{Status: store.Completed}, Now: at(time.Second)}); err != nil {
+						s.Errorf("Complete: %v", err)
+					}
+				}
+			})
+		}
+		for _, do := range []func() error{
+			func() error { _, err := s.Store.Fold(s.ctx, at(0), 3); return err },
+			func() error { _, err := s.Store.Recount(s.ctx, adaResize, at(0)); return err },
+			func() error {
+				page, err := s.Store.Audit(s.ctx, store.Audit{Max: 10})
+				if len(page.Drifts) > 0 {
+					s.Errorf("law 1: an audit in the middle found %+v", page.Drifts)
+				}
+				return err
+			},
+		} {
+			wg.Go(func() {
+				for range 20 {
+					if err := do(); err != nil {
+						s.Errorf("beside completions: %v", err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		s.wantCount(adaResize, 40)
+	}},
+	{"an audit finds every key that was spoiled, page by page, and a recount mends it", func(s *script) {
+		keys := []store.Key{adaResize, adaSketch, bobResize}
+		for _, key := range keys {
+			s.complete(s.mustBegin(key, 0), store.Completed, time.Second)
+		}
+		if drifts, n := s.audit(100); len(drifts) != 0 || n != 3 {
+			s.Fatalf("Audit: got %d keys, drifts %+v; want 3 and none", n, drifts)
+		}
+		s.Spoil(s, adaSketch, 4)
+		s.fold()
+		s.Spoil(s, bobResize, -1)
+		for _, max := range []int{1, 2, 100} {
+			drifts, n := s.audit(max)
+			want(s, "drifts", drifts, []store.Drift{
+				{Key: adaSketch, Stored: ended(5), Actual: ended(1)},
+				{Key: bobResize, Stored: ended(0), Actual: ended(1)},
+			})
+			want(s, "audited keys", n, 3)
+		}
+		for _, key := range keys {
+			r, err := s.Store.Recount(s.ctx, key, at(time.Minute))
+			if err != nil || r.Changed() != (key != adaResize) || r.After != ended(1) {
+				s.Errorf("Recount %s: got %+v, %v", key, r, err)
+			}
+		}
+		if drifts, _ := s.audit(100); len(drifts) != 0 {
+			s.Errorf("second audit: got %+v, want none", drifts)
+		}
+		s.quietly("a recount of a right count", func() {
+			if r, err := s.Store.Recount(s.ctx, adaResize, at(time.Minute)); err != nil || r.Changed() {
+				s.Errorf("Recount: got %+v, %v", r, err)
+			}
+		})
+	}},
+	{"an audit sees a count without runs, and runs without a count", func(s *script) {
+		s.Spoil(s, adaSketch, 2)
+		s.complete(s.mustBegin(adaResize, 0), store.Completed, time.Second)
+		s.fold()
+		s.Spoil(s, adaResize, -1)
+		drifts, _ := s.audit(100)
+		want(s, "drifts", drifts, []store.Drift{
+			{Key: adaSketch, Stored: ended(2)},
+			{Key: adaResize, Actual: ended(1)},
+		})
+		for _, d := range drifts {
+			if _, err := s.Store.Recount(s.ctx, d.Key, at(0)); err != nil {
+				s.Errorf("Recount: %v", err)
+			}
+		}
+	}},
+}
+
+func ended(n int64) store.Tallies { return store.Tallies{Ended: store.Tally{Completed: n}} }
+
+// sweepCases are stuck runs.
+var sweepCases = []contractCase{
+	{"a run that is silent for longer than its limit is presumed failed, as of then", func(s *script) {
+		id := s.mustBegin(adaResize, 0)
+		if got := s.failStuck(5 * time.Minute); len(got) != 0 {
+			s.Fatalf("at the limit: got %+v, want nothing yet", got)
+		}
+		s.quietly("a dry run", func() {
+			got, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 10, DryRun: true})
+			if err != nil || len(got) != 1 {
+				s.Errorf("dry run: got %+v, %v; want the one run", got, err)
+			}
+		})
+		got := s.failStuck(time.Hour)
+		if len(got) != 1 || got[0].Reason != store.Stuck || got[0].Before.Status != store.Pending {
+			s.Fatalf("FailStuck: got %+v, want the one run", got)
+		}
+		r := s.wantRun(id, store.Failed, at(5*time.Minute))
+		if !r.Presumed || !r.Counted || r.ErrorDetails == "" {
+			s.Errorf("run: got %+v, want presumed, counted, with details", r)
+		}
+		want(s, "tally", s.count(adaResize).Tallies, store.Tallies{Ended: store.Tally{Failed: 1}, Presumed: store.Tally{Failed: 1}})
+		s.quietly("a second sweep", func() { s.failStuck(2 * time.Hour) })
+	}},
+	{"a real outcome supersedes a presumed one, once", func(s *script) {
+		id := s.mustBegin(adaResize, 0)
+		s.failStuck(time.Hour)
+		if r := s.complete(id, store.Completed, 2*time.Hour); !r.Won || r.Count.Count != 1 {
+			s.Fatalf("late Complete: got %+v, want won and count 1", r)
+		}
+		if r := s.wantRun(id, store.Completed, at(2*time.Hour)); r.Presumed || r.ErrorDetails != "" {
+			s.Errorf("run: got %+v, want nothing left of the presumed outcome", r)
+		}
+		want(s, "tally", s.count(adaResize).Tallies, ended(1))
+		if r := s.complete(id, store.Failed, 3*time.Hour); r.Won {
+			s.Errorf("second Complete: won, want lost")
+		}
+	}},
+	{"a batch is at most as large as asked, and the next goes on", func(s *script) {
+		for range 5 {
+			s.mustBegin(adaResize, 0)
+		}
+		for _, n := range []int{2, 2, 1, 0} {
+			got, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 2})
+			if err != nil || len(got) != n {
+				s.Fatalf("FailStuck: got %d, %v; want %d", len(got), err, n)
+			}
+		}
+		s.wantCount(adaResize, 5)
+	}},
+	{"a limit is per status, and 0 means never", func(s *script) {
+		a, b := s.mustBegin(adaResize, 0), s.mustBegin(adaResize, 0)
+		if _, err := s.Store.Start(s.ctx, b, at(0)); err != nil {
+			s.Fatal(err)
+		}
+		limits := store.Limits{store.Pending: time.Minute, store.Running: 0}
+		if got, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: limits, Max: 10}); err != nil || len(got) != 1 || got[0].Before.ID != a {
+			s.Errorf("got %+v, %v; want the pending run alone", got, err)
+		}
+	}},
+	{"sweeps and completions at once leave one outcome and one count", func(s *script) {
+		for range 20 {
+			id := s.mustBegin(adaResize, 0)
+			var wg sync.WaitGroup
+			wg.Go(func() { s.failStuck(time.Hour) })
+			wg.Go(func() { s.failStuck(time.Hour) })
+			wg.Go(func() { s.complete(id, store.Completed, time.Hour) })
+			wg.Wait()
+			s.wantRun(id, store.Completed, at(time.Hour))
+		}
+		want(s, "tally", s.count(adaResize).Tallies, ended(20))
+	}},
+}
