@@ -55,22 +55,39 @@ func (m *Migrator) Close() error {
 	return errors.Join(src, db)
 }
 
+// maxTries bounds how often Up starts over because another process is in the
+// middle of the same migrations.
+const maxTries = 100
+
 // Up applies every migration that is missing, and does nothing where none is.
 func (m *Migrator) Up() error {
+	var dirty migrate.ErrDirty
+	for range maxTries {
+		err := m.up()
+		switch {
+		case err == nil || errors.Is(err, migrate.ErrNoChange):
+			return nil
+		case !errors.As(err, &dirty):
+			return err
+		}
+	}
+	return fmt.Errorf("migration %d does not come to an end: another process is at it, or fails in it again and again", dirty.Version)
+}
+
+func (m *Migrator) up() error {
 	version, dirty, err := m.migrate.Version()
 	switch {
 	case errors.Is(err, migrate.ErrNilVersion):
 	case err != nil:
 		return fmt.Errorf("read the schema's version: %w", err)
+	case version > m.latest():
+		return fmt.Errorf("the database has version %d of the schema, this program knows %d: run a newer runcounter", version, m.latest())
 	case dirty:
 		if err := m.migrate.Force(m.before(version)); err != nil {
 			return fmt.Errorf("run migration %d again: %w", version, err)
 		}
 	}
-	if version > m.latest() {
-		return fmt.Errorf("the database has version %d of the schema, this program knows %d: run a newer runcounter", version, m.latest())
-	}
-	if err := m.migrate.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+	if err := m.migrate.Up(); err != nil {
 		return fmt.Errorf("migrate up: %w", err)
 	}
 	return nil

@@ -141,6 +141,11 @@ type Begin struct {
 // Key returns the key under which the run will count.
 func (b Begin) Key() Key { return KeyOf(b.User, b.Workflow, b.Draft) }
 
+// Full reports whether so many counted and active runs leave no slot.
+func (b Begin) Full(counted, active int64) bool {
+	return b.Limit != nil && counted+active >= *b.Limit
+}
+
 // Begun is what became of a Begin.
 type Begun struct {
 	Run          Run

@@ -37,7 +37,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 			begun.Run, err = t.run(*known, policy)
 			return err
 		}
-		if b.Limit != nil && begun.Counted+begun.Active >= *b.Limit {
+		if t.rules.full(b, begun.Counted, begun.Active) {
 			begun.LimitReached = true
 			return nil
 		}
@@ -154,7 +154,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		if err != nil {
 			return err
 		}
-		result = store.CompletionResult{Won: !state.Ended() || state.Presumed()}
+		result = store.CompletionResult{Won: t.rules.open(state)}
 		if result.Won {
 			if state, err = t.complete(state, c); err != nil {
 				return err

@@ -51,6 +51,9 @@ type rules struct {
 	observe func(store.Change, time.Time) store.State
 	join    func(a, b store.State) store.State
 	equal   func(a, b store.State) bool
+	open    func(store.State) bool // a Complete may end it
+	full    func(b store.Begin, counted, active int64) bool
+	presume func(store.Row, store.Limits, time.Time) (store.Row, bool)
 	foldAt  int64 // ledger rows of a key beyond which a writer folds them
 }
 
@@ -77,6 +80,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		observe: store.Observe,
 		join:    store.State.Join,
 		equal:   store.State.Equal,
+		open:    func(s store.State) bool { return !s.Ended() || s.Presumed() },
+		full:    store.Begin.Full,
+		presume: store.Presume,
 		foldAt:  foldAt,
 	}}
 	if s.writer, err = sql.Open("sqlite", dsn(abs, o, false)); err != nil {

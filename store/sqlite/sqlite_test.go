@@ -112,3 +112,5 @@ having sum(completed) <> 0 or sum(failed) <> 0 or sum(cancelled) <> 0 or sum(tim
 		t.Fatal(err)
 	}
 }
+
+func TestChaos(t *testing.T) { storetest.MirrorChaos(t, open, storetest.Seeds()) }

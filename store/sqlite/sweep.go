@@ -33,15 +33,21 @@ func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repai
 	if err != nil || len(found) == 0 || f.DryRun {
 		return found, err
 	}
+	return s.fail(ctx, f, found)
+}
+
+// fail gives the runs that were found an outcome, unless they have shown a
+// sign of life or ended since.
+func (s *Store) fail(ctx context.Context, f store.FailStuck, found []store.Repaired) ([]store.Repaired, error) {
 	var done []store.Repaired
-	err = s.write(ctx, func(t *tx) error {
+	err := s.write(ctx, func(t *tx) error {
 		for _, r := range found {
 			state, exists, err := t.load(r.Before.ID)
 			if err != nil {
 				return err
 			}
 			before := state.Row()
-			after, stuck := store.Presume(before, f.Limits, f.Now)
+			after, stuck := t.rules.presume(before, f.Limits, f.Now)
 			if !exists || !stuck {
 				continue // it ended, or showed a sign of life
 			}

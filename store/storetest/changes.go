@@ -50,6 +50,16 @@ var changeCases = []contractCase{
 		s.wantRun(id, store.Completed, at(2*time.Second))
 		s.wantCount(adaResize, 1)
 	}},
+	{"law 2: an outcome that a caller was told stands against a webhook that says it ended earlier", func(s *script) {
+		id := s.mustBegin(adaResize, 0)
+		told := s.complete(id, store.Completed, 10*time.Second)
+		earlier := told.Run.Row
+		earlier.Status, earlier.CompletedAt, earlier.UpdatedAt = store.Failed, at(5*time.Second), at(20*time.Second)
+		running := earlier
+		running.Status, running.CompletedAt = store.Running, time.Time{}
+		s.Tell(s, at(time.Minute), updated(running, earlier))
+		s.wantRun(id, store.Completed, at(10*time.Second))
+	}},
 	{"a run that changes hands counts for its new user alone", func(s *script) {
 		id := MustID('2', 1)
 		done := row(id, adaResize, store.Completed, time.Second, time.Second)

@@ -47,8 +47,8 @@ var countCases = []contractCase{
 			s.complete(s.mustBegin(bobResize, 0), store.Cancelled, time.Second)
 		}
 		before := s.count(adaResize)
-		if n := s.fold(); n != 10 {
-			s.Errorf("Fold: got %d ledger rows, want 10", n)
+		if n := s.fold(); n > 10 { // fewer where a store folds as it writes
+			s.Errorf("Fold: got %d ledger rows, want at most 10", n)
 		}
 		s.Exact(s)
 		want(s, "count after a fold", s.count(adaResize), before)

@@ -10,6 +10,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ type Backend struct {
 // Open opens an empty store that the test's cleanup closes.
 type Open func(t testing.TB) Backend
 
-// Epoch is when the suite's stories begin.
+// epoch is when the suite's stories begin.
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 
 func at(d time.Duration) time.Time { return epoch.Add(d) }
@@ -78,14 +79,26 @@ type script struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	for _, group := range [][]contractCase{runCases, changeCases, countCases, sweepCases} {
-		for _, c := range group {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
+	for name, test := range Contract(open) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
+// Contract yields the cases of the suite by name.
+func Contract(open Open) iter.Seq2[string, func(testing.TB)] {
+	return func(yield func(string, func(testing.TB)) bool) {
+		for _, c := range slices.Concat(runCases, changeCases, countCases, sweepCases) {
+			test := func(t testing.TB) {
 				s := &script{TB: t, Backend: open(t), ctx: t.Context()}
 				c.test(s)
 				s.Exact(t)
-			})
+			}
+			if !yield(c.name, test) {
+				return
+			}
 		}
 	}
 }

@@ -1,0 +1,164 @@
+package migrations
+
+import (
+	"database/sql"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func mustSQLite(t *testing.T, path string) (*sql.DB, *Migrator) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)&_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := SQLite(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db, m
+}
+
+func schema(t *testing.T, db *sql.DB) []string {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), `select type || ' ' || name || ': ' || coalesce(sql, '') from sqlite_master order by 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func TestSQLiteGoesUpAndDownAndUpAgain(t *testing.T) {
+	db, m := mustSQLite(t, filepath.Join(t.TempDir(), "a.db"))
+	before := schema(t, db)
+	if s, err := m.Status(); err != nil || s.Version != 0 || s.Latest != 2 {
+		t.Errorf("Status: got %+v, %v; want version 0 of 2", s, err)
+	}
+	for range 2 {
+		if err := m.Up(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up := schema(t, db)
+	if s, err := m.Status(); err != nil || s.Version != s.Latest || s.Dirty {
+		t.Errorf("Status: got %+v, %v; want the latest", s, err)
+	}
+	for range 2 {
+		if err := m.Down(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(before, schema(t, db)); diff != "" {
+		t.Errorf("down left something behind (-before +after):\n%s", diff)
+	}
+	if err := m.Up(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(up, schema(t, db)); diff != "" {
+		t.Errorf("up, down and up differs from up (-up +again):\n%s", diff)
+	}
+}
+
+// A process that is killed between two of golang-migrate's steps leaves the
+// version dirty, with the migration's own transaction committed or not.
+func TestSQLiteRunsAnInterruptedMigrationAgain(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		apply string // what had committed
+		dirty int
+	}{
+		{"the first, before its commit", "", 1},
+		{"the first, after its commit", "000001_runs_and_counts", 1},
+		{"the second, before its commit", "000001_runs_and_counts", 2},
+		{"the second, after its commit", "000001_runs_and_counts 000002_logs", 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			db, m := mustSQLite(t, filepath.Join(t.TempDir(), "a.db"))
+			for name := range strings.FieldsSeq(c.apply) {
+				text, err := files.ReadFile("sqlite/" + name + ".up.sql")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := db.ExecContext(t.Context(), string(text)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := db.ExecContext(t.Context(), `insert into schema_migrations values (?, true)`, c.dirty); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Up(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := m.Status(); err != nil || s.Version != s.Latest || s.Dirty {
+				t.Errorf("Status: got %+v, %v; want the latest, clean", s, err)
+			}
+		})
+	}
+}
+
+func TestSQLiteIsMigratedByManyAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	var wg sync.WaitGroup
+	var migrators []*Migrator
+	for range 4 {
+		_, m := mustSQLite(t, path)
+		migrators = append(migrators, m)
+	}
+	for _, m := range migrators {
+		wg.Go(func() {
+			if err := m.Up(); err != nil {
+				t.Errorf("Up: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if s, err := migrators[0].Status(); err != nil || s.Version != s.Latest || s.Dirty {
+		t.Errorf("Status: got %+v, %v; want the latest, clean", s, err)
+	}
+}
+
+func TestSQLiteOfANewerProgramIsRefused(t *testing.T) {
+	db, m := mustSQLite(t, filepath.Join(t.TempDir(), "a.db"))
+	if _, err := db.ExecContext(t.Context(), `insert into schema_migrations values (99, false)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Up(); err == nil || !strings.Contains(err.Error(), "run a newer runcounter") {
+		t.Errorf("Up: got %v, want a refusal that says what to do", err)
+	}
+}
+
+func TestPrintSQLiteIsTheWholeSchema(t *testing.T) {
+	text, err := PrintSQLite()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	for range 2 {
+		if _, err := db.ExecContext(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

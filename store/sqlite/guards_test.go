@@ -1,0 +1,279 @@
+package sqlite
+
+import (
+	"cmp"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/storetest"
+)
+
+// guards are what keeps the laws, each with a small, plausible way to be
+// without it.
+var guards = []struct {
+	name string
+	off  func(t testing.TB, s *Store)
+}{
+	{"a tombstone beats all", func(_ testing.TB, s *Store) {
+		s.rules.join = func(a, b store.State) store.State {
+			if !a.DeletedAt.IsZero() && b.DeletedAt.IsZero() {
+				return b
+			}
+			return a.Join(b)
+		}
+	}},
+	{"more evidence beats an earlier completed_at", func(_ testing.TB, s *Store) {
+		s.rules.observe = func(c store.Change, received time.Time) store.State {
+			o := store.Observe(c, received)
+			o.Outcome.Evidence = min(o.Outcome.Evidence, store.Rewritten)
+			return o
+		}
+	}},
+	{"an earlier completed_at beats the order of arrival", func(_ testing.TB, s *Store) {
+		s.rules.join = func(a, b store.State) store.State {
+			j := a.Join(b)
+			if a.Outcome.Evidence == b.Outcome.Evidence && a.DeletedAt.IsZero() && b.DeletedAt.IsZero() {
+				j.Outcome = a.Outcome
+			}
+			return j
+		}
+	}},
+	{"an old_record testifies to an outcome", func(_ testing.TB, s *Store) {
+		s.rules.observe = func(c store.Change, received time.Time) store.State {
+			if c.Op == store.Update {
+				c.Old.Status, c.Old.CompletedAt = store.Running, time.Time{}
+			}
+			return store.Observe(c, received)
+		}
+	}},
+	{"an active row with completed_at had ended", func(_ testing.TB, s *Store) {
+		s.rules.observe = func(c store.Change, received time.Time) store.State {
+			for _, r := range []*store.Row{&c.Record, &c.Old} {
+				if r.Status.Active() {
+					r.CompletedAt = time.Time{}
+				}
+			}
+			return store.Observe(c, received)
+		}
+	}},
+	{"a terminal row without completed_at has ended", func(_ testing.TB, s *Store) {
+		s.rules.observe = func(c store.Change, received time.Time) store.State {
+			for _, r := range []*store.Row{&c.Record, &c.Old} {
+				if r.Status.Terminal() && r.CompletedAt.IsZero() {
+					r.Status = store.Running
+				}
+			}
+			return store.Observe(c, received)
+		}
+	}},
+	{"a real outcome supersedes a presumed one", func(_ testing.TB, s *Store) {
+		s.rules.join = func(a, b store.State) store.State {
+			j := a.Join(b)
+			if a.Presumed() && b.Ended() {
+				j.Outcome = a.Outcome
+			}
+			return j
+		}
+	}},
+	{"the last writer is the one with the latest instant", func(_ testing.TB, s *Store) {
+		s.rules.join = func(a, b store.State) store.State {
+			j := a.Join(b)
+			if b.DeletedAt.IsZero() && len(b.Last.Heads)+len(b.Last.Past) > 0 {
+				j.Last = b.Last // the last to arrive
+			}
+			return j
+		}
+	}},
+	{"an old_record is older than its record at the same instant", func(_ testing.TB, s *Store) {
+		s.rules.observe = func(c store.Change, received time.Time) store.State {
+			o := store.Observe(c, received)
+			all := append(slices.Clone(o.Last.Heads), o.Last.Past...)
+			slices.SortFunc(all, func(a, b store.View) int { return cmp.Compare(a.User.String(), b.User.String()) })
+			o.Last.Heads, o.Last.Past = slices.Compact(all), nil
+			return o
+		}
+	}},
+	{"law 5: what is true already is not written", func(_ testing.TB, s *Store) {
+		s.rules.equal = func(store.State, store.State) bool { return false }
+	}},
+	{"only an active or presumed run can be completed", func(_ testing.TB, s *Store) {
+		s.rules.open = func(store.State) bool { return true }
+		s.rules.join = func(a, b store.State) store.State {
+			j := a.Join(b)
+			if b.Outcome.Evidence == store.Told {
+				j.Outcome = b.Outcome
+			}
+			return j
+		}
+	}},
+	{"a presumed outcome can still be completed", func(_ testing.TB, s *Store) {
+		s.rules.open = func(st store.State) bool { return !st.Ended() }
+	}},
+	{"an outcome that was told to a caller outranks webhooks", func(_ testing.TB, s *Store) {
+		s.rules.join = func(a, b store.State) store.State {
+			for _, c := range []*store.Claim{&a.Outcome, &b.Outcome} {
+				if c.Evidence == store.Told {
+					c.Evidence = store.Witnessed
+				}
+			}
+			return a.Join(b)
+		}
+	}},
+	{"a limit counts the active runs too", func(_ testing.TB, s *Store) {
+		s.rules.full = func(b store.Begin, counted, _ int64) bool { return b.Full(counted, 0) }
+	}},
+	{"a stuck run is looked at again under the lock", func(t testing.TB, s *Store) {
+		s.rules.presume = func(r store.Row, l store.Limits, now time.Time) (store.Row, bool) {
+			after, _ := store.Presume(r, l, now)
+			return after, true
+		}
+	}},
+	{"the ledger takes a run that is inserted ended", func(t testing.TB, s *Store) {
+		mustExec(t, s, `drop trigger ledger_insert`)
+	}},
+	{"the ledger gives a deleted run back", func(t testing.TB, s *Store) {
+		mustExec(t, s, `drop trigger ledger_delete`)
+	}},
+	{"the ledger writes the old key when a run changes hands", func(t testing.TB, s *Store) {
+		rewriteTrigger(t, s, "ledger_update", "where old.completed_at is not null and old.kind is not null",
+			"where old.completed_at is not null and old.kind is not null and old.user_id = new.user_id")
+	}},
+	{"the ledger notices a key that changes alone", func(t testing.TB, s *Store) {
+		rewriteTrigger(t, s, "ledger_update", "(old.user_id, old.kind, old.ref_id, old.status,", "(old.status,",
+			"(new.user_id, new.kind, new.ref_id, new.status,", "(new.status,")
+	}},
+	{"the ledger notices a status that changes alone", func(t testing.TB, s *Store) {
+		rewriteTrigger(t, s, "ledger_update", "old.status, old.evidence = 1,", "old.evidence = 1,", "new.status, new.evidence = 1,", "new.evidence = 1,")
+	}},
+	{"the ledger notices a presumed outcome that becomes real", func(t testing.TB, s *Store) {
+		rewriteTrigger(t, s, "ledger_update", ", old.evidence = 1, ", ", ", ", new.evidence = 1, ", ", ")
+	}},
+	{"a fold deletes only what it has added", func(t testing.TB, s *Store) {
+		replace(t, s, &s.stmts.unledger, `delete from ledger where user_id is not null or ?1 = ?2 or ?3`)
+	}},
+	{"a fold deletes what it has added", func(t testing.TB, s *Store) {
+		replace(t, s, &s.stmts.unledger, `delete from ledger where ?1 = '' and ?2 = '' and ?3 = ''`)
+	}},
+	{"a fold adds to the count that is there", func(t testing.TB, s *Store) {
+		replace(t, s, &s.stmts.fold, strings.ReplaceAll(foldSQL, "completed = completed + excluded.completed,", "completed = excluded.completed,"))
+	}},
+}
+
+// The negative control: with each guard switched off in turn, the chaos test
+// goes red, or for what only our own calls can reach, the suite.
+func TestEveryGuardIsMissedWhenItIsOff(t *testing.T) {
+	for _, g := range guards {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			where, said := firstRed(t, 30, g.off)
+			if said == "" {
+				t.Fatal("nothing goes red without it: either it guards nothing, or a test is missing")
+			}
+			t.Logf("red in %s: %s", where, said)
+		})
+	}
+}
+
+// The control of the control: with all guards on, the same tests are green.
+func TestNothingIsRedWithAllGuardsOn(t *testing.T) {
+	if where, said := firstRed(t, 20, func(testing.TB, *Store) {}); said != "" {
+		t.Errorf("red in %s: %s", where, said)
+	}
+}
+
+// firstRed returns the first complaint of the chaos test or the suite.
+func firstRed(t *testing.T, seeds uint64, off func(testing.TB, *Store)) (where, said string) {
+	open := func(t testing.TB) storetest.Backend {
+		s := mustOpen(t)
+		s.rules.foldAt = 3 // so that small stories fold as well
+		off(t, s)
+		return backend(t, s)
+	}
+	for seed := range seeds {
+		said := storetest.Watch(t, func(t testing.TB) { storetest.ChaosSeed(t, open(t), seed) })
+		if len(said) > 0 {
+			return fmt.Sprintf("chaos, seed %d", seed), said[0]
+		}
+	}
+	said1 := storetest.Watch(t, func(t testing.TB) {
+		s := mustOpen(t)
+		off(t, s)
+		signOfLife(t, s)
+	})
+	if len(said1) > 0 {
+		return "a sign of life between look and decision", said1[0]
+	}
+	for name, test := range storetest.Contract(open) {
+		if said := storetest.Watch(t, test); len(said) > 0 {
+			return name, said[0]
+		}
+	}
+	return "", ""
+}
+
+func TestASignOfLifeBetweenLookAndDecisionSavesARun(t *testing.T) { signOfLife(t, mustOpen(t)) }
+
+// signOfLife starts a run at the one moment that matters: after the sweep has
+// found it, and before it takes the lock.
+func signOfLife(t testing.TB, s *Store) {
+	t.Helper()
+	ctx, now := t.Context(), time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+	id := storetest.MustID('1', 1)
+	if _, err := s.Begin(ctx, store.Begin{ID: id, User: id, Workflow: id, Now: now}); err != nil {
+		t.Fatal(err)
+	}
+	f := store.FailStuck{Now: now.Add(time.Hour), Limits: store.DefaultLimits(), Max: 10}
+	found, err := s.stuck(ctx, f)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("stuck: got %+v, %v; want the run", found, err)
+	}
+	if _, err := s.Start(ctx, id, f.Now); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := s.fail(ctx, f, found); err != nil || len(done) != 0 {
+		t.Errorf("fail: got %+v, %v; want it left alone", done, err)
+	}
+	if r, err := s.Run(ctx, id); err != nil || r.Status != store.Running {
+		t.Errorf("run: got %s, %v; want running", r.Status, err)
+	}
+}
+
+func mustExec(t testing.TB, s *Store, text string) {
+	t.Helper()
+	if _, err := s.writer.ExecContext(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rewriteTrigger replaces texts in a trigger that must be there.
+func rewriteTrigger(t testing.TB, s *Store, name string, oldnew ...string) {
+	t.Helper()
+	var text string
+	if err := s.writer.QueryRowContext(t.Context(), `select sql from sqlite_master where type = 'trigger' and name = ?`, name).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(oldnew); i += 2 {
+		if !strings.Contains(text, oldnew[i]) {
+			t.Fatalf("the trigger %s doesn't hold %q", name, oldnew[i])
+		}
+	}
+	mustExec(t, s, `drop trigger `+name)
+	mustExec(t, s, strings.NewReplacer(oldnew...).Replace(text))
+}
+
+func replace(t testing.TB, s *Store, stmt **sql.Stmt, text string) {
+	t.Helper()
+	prepared, err := s.writer.PrepareContext(t.Context(), text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (*stmt).Close(); err != nil {
+		t.Fatal(err)
+	}
+	*stmt = prepared
+}
