@@ -43,6 +43,9 @@ func schema(t *testing.T, db *sql.DB) []string {
 		}
 		all = append(all, s)
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	return all
 }
 

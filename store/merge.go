@@ -66,22 +66,23 @@ func (c Change) Keys() []Key {
 type Evidence int
 
 const (
-	// NoEvidence: the run has not ended, as far as is known.
+	// NoEvidence means that the run has not ended, as far as is known.
 	NoEvidence Evidence = 0
-	// Presumed: given to a stuck run by a sweep, or inferred from an active
-	// row that has a completed_at. Any real outcome supersedes it.
+	// Presumed outcomes are given to a stuck run by a sweep, or inferred from
+	// an active row that has a completed_at. Any real outcome supersedes them.
 	Presumed Evidence = 1
-	// Rewritten: the record ended differently from an old_record that had
+	// Rewritten means that the record ended differently from an old_record that had
 	// ended already.
 	Rewritten Evidence = 2
-	// Seen: seen ended as old_record, or as a record unchanged from it.
+	// Seen means seen ended, as old_record, or as a record unchanged from it.
 	Seen Evidence = 3
-	// Witnessed: the record has ended and old_record had not, or it is an INSERT.
+	// Witnessed means that the record has ended and old_record had not, or that
+	// it is an INSERT.
 	Witnessed Evidence = 4
-	// Told: our own Complete answered its caller that this outcome stands, so
+	// Told means that our own Complete answered its caller that this outcome stands, so
 	// no webhook takes it back.
 	Told Evidence = 5
-	// Amended: an administrator has decided.
+	// Amended means that an administrator has decided.
 	Amended Evidence = 6
 )
 

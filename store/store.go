@@ -33,14 +33,14 @@ import (
 // errors into these by error code; everything else is a fault of the database
 // and worth another try only if it is ErrUnavailable.
 var (
-	// ErrNotFound: there is no such run, or it was deleted.
+	// ErrNotFound means that there is no such run, or it was deleted.
 	ErrNotFound = errors.New("no such run")
-	// ErrConflict: the id or the idempotency key belongs to a run of another
+	// ErrConflict means that the id or the idempotency key belongs to a run of another
 	// key, or the run was deleted.
 	ErrConflict = errors.New("it belongs to another run")
-	// ErrInvalid: the request can't be carried out as it stands.
+	// ErrInvalid means that the request can't be carried out as it stands.
 	ErrInvalid = errors.New("invalid")
-	// ErrUnavailable: busy, deadlocked, or out of reach. Nothing was
+	// ErrUnavailable means busy, deadlocked, or out of reach. Nothing was
 	// committed, or it is not known whether it was; every method can be called
 	// again safely.
 	ErrUnavailable = errors.New("the database is not available")
@@ -111,12 +111,12 @@ type Store interface {
 	// there is no more to do.
 	FailStuck(ctx context.Context, f FailStuck) ([]Repaired, error)
 
-	// Fold moves ledger rows into the counts, key by key until it has moved max
+	// Fold moves ledger rows into the counts, key by key until it has moved limit
 	// of them or more, and drops what is out of date at that time: zero counts,
 	// logs older than 90 days. No count changes by it. It returns the number of
-	// ledger rows that it moved; fewer than max mean that there is no more to
-	// do now.
-	Fold(ctx context.Context, now time.Time, max int) (int, error)
+	// ledger rows that it moved; fewer than limit mean that there is no more
+	// to do now.
+	Fold(ctx context.Context, now time.Time, limit int) (int, error)
 
 	// Audit compares the counts with the runs behind them, for at most
 	// a.Max keys after a.After, in one snapshot. It writes nothing.

@@ -83,12 +83,12 @@ func tallies(ctx context.Context, q querier, text string, a store.Audit) (all []
 // compare adds the sorted lists up. One that is as long as was asked for may
 // have been cut, so nothing is said of the keys after its end: the next audit
 // begins there.
-func compare(counts, ledger, runs []keyed, max int) store.Audited {
+func compare(counts, ledger, runs []keyed, limit int) store.Audited {
 	var end store.Key
 	byKey := make(map[store.Key]store.Drift)
 	for i, list := range [][]keyed{counts, ledger, runs} {
-		if len(list) == max {
-			if last := list[max-1].key; end.IsZero() || last.Compare(end) < 0 {
+		if len(list) == limit {
+			if last := list[limit-1].key; end.IsZero() || last.Compare(end) < 0 {
 				end = last
 			}
 		}

@@ -91,12 +91,12 @@ func (s *Store) Count(ctx context.Context, key store.Key) (store.Count, error) {
 	return c, translate(err)
 }
 
-// UserCounts returns the counts of at most max of a user's keys, in order,
+// UserCounts returns the counts of at most limit of a user's keys, in order,
 // after one of them: the zero key for the beginning.
-func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, max int) ([]store.Count, error) {
+func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error) {
 	var counts []store.Count
 	err := s.read(ctx, func(q querier) error {
-		keys, err := userKeys(ctx, q, user, after, max)
+		keys, err := userKeys(ctx, q, user, after, limit)
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, 
 	return counts, err
 }
 
-func userKeys(ctx context.Context, q querier, user store.ID, after store.Key, max int) ([]store.Key, error) {
+func userKeys(ctx context.Context, q querier, user store.ID, after store.Key, limit int) ([]store.Key, error) {
 	rows, err := q.QueryContext(ctx, `
 select user_id, kind, ref_id
   from (select user_id, kind, ref_id from counts where user_id = ?1
@@ -120,7 +120,7 @@ select user_id, kind, ref_id
         select user_id, kind, ref_id from ledger where user_id = ?1)
  where (kind, ref_id) > (?2, ?3)
  order by kind, ref_id
- limit ?4`, user.String(), string(after.Kind), after.Ref.String(), max)
+ limit ?4`, user.String(), string(after.Kind), after.Ref.String(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list the keys of user %s: %w", user, err)
 	}
@@ -183,35 +183,41 @@ func (t *tx) fold(key store.Key) error {
 const keepLogs = 90 * 24 * time.Hour
 
 // Fold implements [store.Store].
-func (s *Store) Fold(ctx context.Context, now time.Time, max int) (folded int, err error) {
+func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int, err error) {
 	err = s.write(ctx, func(t *tx) error {
-		rows, err := t.tx.QueryContext(t.ctx, `
-select user_id, kind, ref_id, count(*) from ledger group by user_id, kind, ref_id limit ?`, max)
+		keys, n, err := t.ledgerKeys(limit)
 		if err != nil {
 			return fmt.Errorf("list the ledger: %w", err)
-		}
-		defer rows.Close()
-		var keys []store.Key
-		for folded < max && rows.Next() {
-			var n int
-			key, err := scanKey(rows, &n)
-			if err != nil {
-				return err
-			}
-			keys = append(keys, key)
-			folded += n
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
 		}
 		for _, key := range keys {
 			if err := t.fold(key); err != nil {
 				return err
 			}
 		}
+		folded = n
 		return t.prune(now)
 	})
 	return folded, err
+}
+
+// ledgerKeys returns the first keys of the ledger that have limit rows
+// together, and how many rows they have.
+func (t *tx) ledgerKeys(limit int) (keys []store.Key, n int, err error) {
+	rows, err := t.tx.QueryContext(t.ctx, `
+select user_id, kind, ref_id, count(*) from ledger group by user_id, kind, ref_id limit ?`, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for n < limit && rows.Next() {
+		var of int
+		key, err := scanKey(rows, &of)
+		if err != nil {
+			return nil, 0, err
+		}
+		keys, n = append(keys, key), n+of
+	}
+	return keys, n, rows.Err()
 }
 
 // prune drops what is out of date.

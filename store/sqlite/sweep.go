@@ -76,29 +76,36 @@ func (s *Store) fail(ctx context.Context, f store.FailStuck, found []store.Repai
 func (s *Store) stuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
 	var found []store.Repaired
 	for _, status := range []store.Status{store.Pending, store.Running, store.Cancelling} {
-		limit := f.Limits[status]
-		if limit <= 0 || len(found) >= f.Max {
+		if f.Limits[status] <= 0 || len(found) >= f.Max {
 			continue
 		}
-		rows, err := s.reader.QueryContext(ctx, stuckSQL, string(status), f.Now.UnixMicro(), limit.Microseconds(), int64(math.MinInt64), f.Max-len(found))
+		more, err := s.stuckIn(ctx, status, f, f.Max-len(found))
 		if err != nil {
 			return nil, fmt.Errorf("look for stuck runs: %w", translate(err))
 		}
-		for rows.Next() {
-			state, err := scanState(rows)
-			if err != nil {
-				return nil, errors.Join(fmt.Errorf("look for stuck runs: %w", err), rows.Close())
-			}
-			before := state.Row()
-			if after, stuck := store.Presume(before, f.Limits, f.Now); stuck {
-				found = append(found, store.Repaired{Reason: store.Stuck, Before: before, After: after})
-			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return nil, fmt.Errorf("look for stuck runs: %w", translate(err))
-		}
+		found = append(found, more...)
 	}
 	return found, nil
+}
+
+func (s *Store) stuckIn(ctx context.Context, status store.Status, f store.FailStuck, limit int) (found []store.Repaired, err error) {
+	rows, err := s.reader.QueryContext(ctx, stuckSQL,
+		string(status), f.Now.UnixMicro(), f.Limits[status].Microseconds(), int64(math.MinInt64), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		state, err := scanState(rows)
+		if err != nil {
+			return nil, err
+		}
+		before := state.Row()
+		if after, stuck := store.Presume(before, f.Limits, f.Now); stuck {
+			found = append(found, store.Repaired{Reason: store.Stuck, Before: before, After: after})
+		}
+	}
+	return found, rows.Err()
 }
 
 func (t *tx) logRepair(before, after store.Row, f store.FailStuck) error {

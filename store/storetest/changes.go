@@ -51,7 +51,7 @@ var changeCases = []contractCase{
 		s.wantCount(adaResize, 1)
 	}},
 	{"law 2: an outcome that a caller was told stands against a webhook that says it ended earlier", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		told := s.complete(id, store.Completed, 10*time.Second)
 		earlier := told.Run.Row
 		earlier.Status, earlier.CompletedAt, earlier.UpdatedAt = store.Failed, at(5*time.Second), at(20*time.Second)

@@ -204,9 +204,9 @@ func (c *chaos) wantMirror(what string, received []store.Change) {
 // wantTallies compares the counts of runs that really ended.
 func (c *chaos) wantTallies(what string, want map[store.ID]Mirrored) {
 	c.Helper()
-	real := maps.Clone(want)
-	maps.DeleteFunc(real, func(_ store.ID, m Mirrored) bool { return m.Presumed })
-	tallies := Tally(real)
+	certain := maps.Clone(want)
+	maps.DeleteFunc(certain, func(_ store.ID, m Mirrored) bool { return m.Presumed })
+	tallies := Tally(certain)
 	keys := map[store.Key]bool{}
 	for _, m := range want {
 		if key := m.Row.Key(); !key.IsZero() {
@@ -219,9 +219,9 @@ func (c *chaos) wantTallies(what string, want map[store.ID]Mirrored) {
 			c.errorf("Count: %v", err)
 		}
 		e, p := got.Tallies.Ended, got.Tallies.Presumed
-		certain := store.Tally{Completed: e.Completed - p.Completed, Failed: e.Failed - p.Failed, Cancelled: e.Cancelled - p.Cancelled, Timeout: e.Timeout - p.Timeout}
-		if certain != tallies[key].Ended {
-			c.errorf("law 1: %s: %s counts %+v, want %+v", what, key, certain, tallies[key].Ended)
+		sure := store.Tally{Completed: e.Completed - p.Completed, Failed: e.Failed - p.Failed, Cancelled: e.Cancelled - p.Cancelled, Timeout: e.Timeout - p.Timeout}
+		if sure != tallies[key].Ended {
+			c.errorf("law 1: %s: %s counts %+v, want %+v", what, key, sure, tallies[key].Ended)
 		}
 	}
 }

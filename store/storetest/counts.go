@@ -18,9 +18,9 @@ var countCases = []contractCase{
 	}},
 	{"a policy is applied on reading, without a recount", func(s *script) {
 		for i, status := range store.Terminals {
-			s.complete(s.mustBegin(adaResize, 0), status, time.Duration(i+1)*time.Second)
+			s.complete(s.mustBegin(adaResize), status, time.Duration(i+1)*time.Second)
 		}
-		s.mustBegin(adaResize, 0)
+		s.mustBegin(adaResize)
 		s.failStuck(time.Hour)
 		for policy, n := range map[string]int64{
 			"outcomes": 3, "terminal": 5, "outcomes-except-presumed": 2, "terminal-except-presumed": 4,
@@ -34,17 +34,17 @@ var countCases = []contractCase{
 		}
 	}},
 	{"the keys of a workflow and of a draft are counted apart", func(s *script) {
-		s.complete(s.mustBegin(adaResize, 0), store.Completed, time.Second)
-		s.complete(s.mustBegin(adaSketch, 0), store.Completed, time.Second)
-		s.complete(s.mustBegin(adaSketch, 0), store.Failed, time.Second)
+		s.complete(s.mustBegin(adaResize), store.Completed, time.Second)
+		s.complete(s.mustBegin(adaSketch), store.Completed, time.Second)
+		s.complete(s.mustBegin(adaSketch), store.Failed, time.Second)
 		s.wantCount(adaResize, 1)
 		s.wantCount(adaSketch, 2)
 		s.wantCount(bobResize, 0)
 	}},
 	{"a fold changes no count, and a second one finds nothing", func(s *script) {
 		for range 5 {
-			s.complete(s.mustBegin(adaResize, 0), store.Completed, time.Second)
-			s.complete(s.mustBegin(bobResize, 0), store.Cancelled, time.Second)
+			s.complete(s.mustBegin(adaResize), store.Completed, time.Second)
+			s.complete(s.mustBegin(bobResize), store.Cancelled, time.Second)
 		}
 		before := s.count(adaResize)
 		if n := s.fold(); n > 10 { // fewer where a store folds as it writes
@@ -61,7 +61,7 @@ var countCases = []contractCase{
 	{"law 1 holds while completions, folds, recounts and reads race", func(s *script) {
 		var ids []store.ID
 		for range 40 {
-			ids = append(ids, s.mustBegin(adaResize, 0))
+			ids = append(ids, s.mustBegin(adaResize))
 		}
 		var wg sync.WaitGroup
 		for w := range 4 {
@@ -98,7 +98,7 @@ var countCases = []contractCase{
 	{"an audit finds every key that was spoiled, page by page, and a recount mends it", func(s *script) {
 		keys := []store.Key{adaResize, adaSketch, bobResize}
 		for _, key := range keys {
-			s.complete(s.mustBegin(key, 0), store.Completed, time.Second)
+			s.complete(s.mustBegin(key), store.Completed, time.Second)
 		}
 		if drifts, n := s.audit(100); len(drifts) != 0 || n != 3 {
 			s.Fatalf("Audit: got %d keys, drifts %+v; want 3 and none", n, drifts)
@@ -106,8 +106,8 @@ var countCases = []contractCase{
 		s.Spoil(s, adaSketch, 4)
 		s.fold()
 		s.Spoil(s, bobResize, -1)
-		for _, max := range []int{1, 2, 100} {
-			drifts, n := s.audit(max)
+		for _, page := range []int{1, 2, 100} {
+			drifts, n := s.audit(page)
 			want(s, "drifts", drifts, []store.Drift{
 				{Key: adaSketch, Stored: ended(5), Actual: ended(1)},
 				{Key: bobResize, Stored: ended(0), Actual: ended(1)},
@@ -131,7 +131,7 @@ var countCases = []contractCase{
 	}},
 	{"an audit sees a count without runs, and runs without a count", func(s *script) {
 		s.Spoil(s, adaSketch, 2)
-		s.complete(s.mustBegin(adaResize, 0), store.Completed, time.Second)
+		s.complete(s.mustBegin(adaResize), store.Completed, time.Second)
 		s.fold()
 		s.Spoil(s, adaResize, -1)
 		drifts, _ := s.audit(100)
@@ -152,7 +152,7 @@ func ended(n int64) store.Tallies { return store.Tallies{Ended: store.Tally{Comp
 // sweepCases are stuck runs.
 var sweepCases = []contractCase{
 	{"a run that is silent for longer than its limit is presumed failed, as of then", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		if got := s.failStuck(5 * time.Minute); len(got) != 0 {
 			s.Fatalf("at the limit: got %+v, want nothing yet", got)
 		}
@@ -174,7 +174,7 @@ var sweepCases = []contractCase{
 		s.quietly("a second sweep", func() { s.failStuck(2 * time.Hour) })
 	}},
 	{"a real outcome supersedes a presumed one, once", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		s.failStuck(time.Hour)
 		if r := s.complete(id, store.Completed, 2*time.Hour); !r.Won || r.Count.Count != 1 {
 			s.Fatalf("late Complete: got %+v, want won and count 1", r)
@@ -189,7 +189,7 @@ var sweepCases = []contractCase{
 	}},
 	{"a batch is at most as large as asked, and the next goes on", func(s *script) {
 		for range 5 {
-			s.mustBegin(adaResize, 0)
+			s.mustBegin(adaResize)
 		}
 		for _, n := range []int{2, 2, 1, 0} {
 			got, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 2})
@@ -200,7 +200,7 @@ var sweepCases = []contractCase{
 		s.wantCount(adaResize, 5)
 	}},
 	{"a limit is per status, and 0 means never", func(s *script) {
-		a, b := s.mustBegin(adaResize, 0), s.mustBegin(adaResize, 0)
+		a, b := s.mustBegin(adaResize), s.mustBegin(adaResize)
 		if _, err := s.Store.Start(s.ctx, b, at(0)); err != nil {
 			s.Fatal(err)
 		}
@@ -211,7 +211,7 @@ var sweepCases = []contractCase{
 	}},
 	{"sweeps and completions at once leave one outcome and one count", func(s *script) {
 		for range 20 {
-			id := s.mustBegin(adaResize, 0)
+			id := s.mustBegin(adaResize)
 			var wg sync.WaitGroup
 			wg.Go(func() { s.failStuck(time.Hour) })
 			wg.Go(func() { s.failStuck(time.Hour) })

@@ -11,7 +11,7 @@ import (
 // runCases are the life of a run through our own calls.
 var runCases = []contractCase{
 	{"a run begins pending, starts, ends, and counts once it has ended", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		s.wantRun(id, store.Pending, time.Time{})
 		s.wantCount(adaResize, 0)
 		r, err := s.Store.Start(s.ctx, id, at(time.Second))
@@ -29,7 +29,7 @@ var runCases = []contractCase{
 		want(s, "last_run_at", c.LastRunAt, at(3*time.Second))
 	}},
 	{"law 2: the first outcome wins, and losing tells which stands", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		s.complete(id, store.Failed, time.Second)
 		s.quietly("a completion that lost", func() {
 			lost := s.complete(id, store.Completed, 2*time.Second)
@@ -44,7 +44,7 @@ var runCases = []contractCase{
 		})
 	}},
 	{"law 2: of many completions at once exactly one wins", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		var wg sync.WaitGroup
 		won := make(chan store.Status, 8)
 		for i := range 8 {
@@ -68,7 +68,7 @@ var runCases = []contractCase{
 		s.wantRun(id, first, at(time.Second))
 	}},
 	{"an outcome keeps what came with it", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		o := store.Outcome{Status: store.Failed, DurationMS: store.MillisOf(77),
 			ErrorDetails: `{"code": "NODE_ERROR", "n": 123456789012345678901234567890}`, Snapshot: `{"nodes": [1, 2.50]}`}
 		if _, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: o, Now: at(time.Second)}); err != nil {
@@ -78,7 +78,7 @@ var runCases = []contractCase{
 		want(s, "outcome", s.run(id).Outcome(), o)
 	}},
 	{"only a terminal status completes a run", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		for _, status := range []store.Status{store.Running, "archived", ""} {
 			_, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: store.Outcome{Status: status}, Now: at(0)})
 			if !errors.Is(err, store.ErrInvalid) {
@@ -182,7 +182,7 @@ var runCases = []contractCase{
 		want(s, "created runs", n, 10)
 	}},
 	{"an amendment overrides a real outcome and is not overridden", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		s.complete(id, store.Completed, time.Second)
 		s.wantCount(adaResize, 1)
 		if r := s.amend(id, store.Cancelled, time.Minute); r.Status != store.Cancelled || !r.CompletedAt.Equal(at(time.Second)) {
@@ -197,7 +197,7 @@ var runCases = []contractCase{
 		s.wantCount(adaResize, 1)
 	}},
 	{"a re-opened run goes on, and its next outcome counts", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		s.complete(id, store.Failed, time.Second)
 		if r := s.amend(id, store.Running, time.Minute); r.Status != store.Running || !r.CompletedAt.IsZero() {
 			s.Fatalf("re-open: got %s at %v, want running", r.Status, r.CompletedAt)
@@ -213,7 +213,7 @@ var runCases = []contractCase{
 		s.wantCount(adaResize, 1)
 	}},
 	{"an amendment says who and why, and a known status", func(s *script) {
-		id := s.mustBegin(adaResize, 0)
+		id := s.mustBegin(adaResize)
 		for _, a := range []store.Amendment{
 			{Status: store.Failed, Why: "x"}, {Status: store.Failed, Who: "x"}, {Status: "archived", Who: "x", Why: "x"},
 		} {

@@ -108,10 +108,10 @@ type contractCase struct {
 	test func(s *script)
 }
 
-func (s *script) mustBegin(key store.Key, d time.Duration) store.ID {
+func (s *script) mustBegin(key store.Key) store.ID {
 	s.Helper()
 	s.runs++
-	b := s.begin(store.Begin{ID: MustID('1', s.runs), User: key.User, Workflow: key.Workflow(), Draft: key.Draft(), Now: at(d)})
+	b := s.begin(store.Begin{ID: MustID('1', s.runs), User: key.User, Workflow: key.Workflow(), Draft: key.Draft(), Now: epoch})
 	if !b.Created || b.LimitReached {
 		s.Fatalf("Begin: got %+v, want a created run", b)
 	}
@@ -202,9 +202,9 @@ func (s *script) fold() int {
 	}
 }
 
-func (s *script) audit(max int) (drifts []store.Drift, keys int) {
+func (s *script) audit(pageSize int) (drifts []store.Drift, keys int) {
 	s.Helper()
-	a := store.Audit{Max: max}
+	a := store.Audit{Max: pageSize}
 	for {
 		page, err := s.Store.Audit(s.ctx, a)
 		if err != nil {
