@@ -87,7 +87,7 @@ func (s *Store) Count(ctx context.Context, key store.Key) (store.Count, error) {
 	if key.IsZero() {
 		return store.Count{}, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
-	c, _, _, err := scanCount(s.reader.QueryRowContext(ctx, countSQL, keyArgs(key)...), key)
+	c, _, _, err := scanCount(s.counts.QueryRowContext(ctx, keyArgs(key)...), key)
 	return c, translate(err)
 }
 

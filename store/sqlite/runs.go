@@ -292,12 +292,12 @@ func notFound(id store.ID) error { return fmt.Errorf("run %s: %w", id, store.Err
 // Run implements [store.Store].
 func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
 	err = s.read(ctx, func(q querier) error {
-		state, err := scanState(q.QueryRowContext(ctx, loadSQL, id.String()))
-		if errors.Is(err, sql.ErrNoRows) {
-			return notFound(id)
-		}
+		state, exists, err := loadState(q.QueryRowContext(ctx, loadSQL, id.String()), id)
 		if err != nil {
-			return fmt.Errorf("load run %s: %w", id, err)
+			return err
+		}
+		if !exists {
+			return notFound(id)
 		}
 		policy, err := readPolicy(ctx, q)
 		if err != nil {

@@ -42,6 +42,7 @@ type Store struct {
 	writer *sql.DB // one connection: writers of this process queue for it in order
 	reader *sql.DB
 	stmts  statements
+	counts *sql.Stmt // countSQL on the reader's connections
 	rules  rules
 }
 
@@ -157,12 +158,21 @@ func (s *Store) prepare(ctx context.Context, o Options) error {
 			return fmt.Errorf("SQLite has %s = %s instead of %s: is the file on a file system that can't do WAL, such as a network share?", name, got, value)
 		}
 	}
-	return s.stmts.prepare(ctx, s.writer)
+	if err := s.stmts.prepare(ctx, s.writer); err != nil {
+		return err
+	}
+	var err error
+	s.counts, err = s.reader.PrepareContext(ctx, countSQL)
+	return err
 }
 
 // Close waits for what is under way and closes the database.
 func (s *Store) Close() error {
-	return errors.Join(s.stmts.close(), s.writer.Close(), s.reader.Close())
+	var counts error
+	if s.counts != nil {
+		counts = s.counts.Close()
+	}
+	return errors.Join(s.stmts.close(), counts, s.writer.Close(), s.reader.Close())
 }
 
 // Ping reports whether the database answers.

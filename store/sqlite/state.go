@@ -31,8 +31,8 @@ func (t *tx) row(stmt *sql.Stmt, args ...any) *sql.Row {
 // statements are the ones that every webhook runs, prepared once on the
 // writer's connection.
 type statements struct {
-	load, tombstone, insert, update, remove, bury *sql.Stmt
-	count, fold, unledger                         *sql.Stmt
+	load, insert, update, remove, bury *sql.Stmt
+	count, fold, unledger              *sql.Stmt
 }
 
 func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
@@ -40,7 +40,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 		stmt **sql.Stmt
 		text string
 	}{
-		{&s.load, loadSQL}, {&s.tombstone, tombstoneSQL}, {&s.insert, insertSQL}, {&s.update, updateSQL},
+		{&s.load, loadSQL}, {&s.insert, insertSQL}, {&s.update, updateSQL},
 		{&s.remove, removeSQL}, {&s.bury, burySQL},
 		{&s.count, countSQL}, {&s.fold, foldSQL}, {&s.unledger, unledgerSQL},
 	} {
@@ -54,7 +54,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 
 func (s *statements) close() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.load, s.tombstone, s.insert, s.update, s.remove, s.bury, s.count, s.fold, s.unledger} {
+	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.count, s.fold, s.unledger} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}
@@ -68,9 +68,12 @@ const stateColumns = `
        duration_ms, error_details, evidence, undated, amended_at, reopened_at,
        version, as_of, views`
 
-const loadSQL = `select` + stateColumns + ` from workflow_runs where id = ?`
-
-const tombstoneSQL = `select deleted_at from tombstones where id = ?`
+// loadSQL reads all that is known of a run in one statement: its row, or nulls,
+// and its tombstone, or null.
+const loadSQL = `
+select` + stateColumns + `,
+       (select deleted_at from tombstones where id = ?1)
+  from (select 1) left join workflow_runs on id = ?1`
 
 const insertSQL = `
 insert into workflow_runs (` + stateColumns + `)
@@ -92,18 +95,20 @@ on conflict (id) do update set deleted_at = min(deleted_at, excluded.deleted_at)
 
 // load returns what is known of a run, and whether it has a row.
 func (t *tx) load(id store.ID) (store.State, bool, error) {
-	s, err := scanState(t.row(t.stmts.load, id.String()))
-	if err == nil {
-		return s, true, nil
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
+	return loadState(t.row(t.stmts.load, id.String()), id)
+}
+
+// loadState reads what loadSQL returns.
+func loadState(row *sql.Row, id store.ID) (store.State, bool, error) {
+	var deleted sql.NullInt64
+	s, err := scanState(row, &deleted)
+	if err != nil {
 		return s, false, fmt.Errorf("load run %s: %w", id, err)
 	}
-	var deleted sql.NullInt64
-	if err := t.row(t.stmts.tombstone, id.String()).Scan(&deleted); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return s, false, fmt.Errorf("load tombstone of %s: %w", id, err)
+	if s.ID.IsZero() {
+		return store.State{ID: id, DeletedAt: timeOf(deleted)}, false, nil
 	}
-	return store.State{ID: id, DeletedAt: timeOf(deleted)}, false, nil
+	return s, true, nil
 }
 
 // save writes what is known of a run. The ledger triggers count it.
@@ -140,23 +145,24 @@ func (t *tx) save(s store.State, exists bool) error {
 	return nil
 }
 
-func scanState(row interface{ Scan(...any) error }) (store.State, error) {
+// scanState reads stateColumns, and more columns behind them. A row of nulls
+// gives the zero State.
+func scanState(row interface{ Scan(...any) error }, more ...any) (store.State, error) {
 	var (
-		s                                                 store.State
-		id, user, workflow, draft, details                sql.NullString
-		status                                            string
-		created, started, updated, lease, completed, asOf sql.NullInt64
-		duration, amended, reopened                       sql.NullInt64
-		evidence                                          int
-		undated                                           bool
-		views                                             sql.NullString
+		s                                                       store.State
+		id, user, workflow, draft, status, details              sql.NullString
+		created, started, updated, lease, completed, asOf       sql.NullInt64
+		duration, amended, reopened, version, evidence, undated sql.NullInt64
+		views                                                   sql.NullString
 	)
-	err := row.Scan(&id, &user, &workflow, &draft, &status, &created, &started, &updated, &lease, &completed,
-		&duration, &details, &evidence, &undated, &amended, &reopened, &s.Last.Version, &asOf, &views)
-	if err != nil {
+	columns := []any{&id, &user, &workflow, &draft, &status, &created, &started, &updated, &lease, &completed,
+		&duration, &details, &evidence, &undated, &amended, &reopened, &version, &asOf, &views}
+	err := row.Scan(append(columns, more...)...)
+	if err != nil || !id.Valid {
 		return s, err
 	}
-	v := store.View{Status: store.Status(status)}
+	v := store.View{Status: store.Status(status.String)}
+	s.Last.Version = version.Int64
 	for _, p := range []struct {
 		id   *store.ID
 		text sql.NullString
@@ -169,8 +175,8 @@ func scanState(row interface{ Scan(...any) error }) (store.State, error) {
 	}
 	s.CreatedAt, s.StartedAt, s.UpdatedAt, s.LeaseAt = timeOf(created), timeOf(started), timeOf(updated), timeOf(lease)
 	s.ReopenedAt, s.Last.At = timeOf(reopened), timeOf(asOf)
-	if evidence > 0 {
-		s.Outcome = store.Claim{Evidence: store.Evidence(evidence), Undated: undated, AmendedAt: timeOf(amended)}
+	if evidence.Int64 > 0 {
+		s.Outcome = store.Claim{Evidence: store.Evidence(evidence.Int64), Undated: undated.Int64 == 1, AmendedAt: timeOf(amended)}
 		s.Outcome.Outcome = store.Outcome{Status: v.Status, CompletedAt: timeOf(completed), ErrorDetails: store.JSON(details.String)}
 		if duration.Valid {
 			s.Outcome.Outcome.DurationMS = store.MillisOf(duration.Int64)
