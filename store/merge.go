@@ -90,7 +90,8 @@ const (
 type Claim struct {
 	Evidence Evidence
 	// Undated: the row did not say when it ended, and completed_at is the time
-	// of its last update.
+	// of its last update. That is no time to compare with one that was written,
+	// since many applications leave updated_at where it was.
 	Undated bool
 	// AmendedAt is when an administrator decided, for Amended.
 	AmendedAt time.Time
@@ -282,12 +283,14 @@ func (s State) Presumed() bool { return s.Outcome.Evidence == Presumed }
 // Ended reports whether the run has an outcome, be it a presumed one.
 func (s State) Ended() bool { return s.Outcome.Evidence > NoEvidence }
 
-// Observe returns what one change, received at a moment, says of its run. It
+// Observe returns what one change, received at a moment, says of its run: a
+// state for each row that it shows, to be joined one after the other. It
 // depends on nothing else: never on what the store happens to know, or the
 // order of arrival would matter.
-func Observe(c Change, received time.Time) State {
+func Observe(c Change, received time.Time) []State {
 	if c.Op == Delete {
-		return State{ID: c.Old.ID, DeletedAt: Instant(received)}
+		// Whenever it was received, it is a tombstone.
+		return []State{{ID: c.Old.ID, DeletedAt: latest(time.UnixMicro(0).UTC(), Instant(received))}}
 	}
 	s := glimpse(c.Record)
 	s.Last = lastOf(c.Record, c.Version)
@@ -296,17 +299,25 @@ func Observe(c Change, received time.Time) State {
 	case c.Op == Insert:
 		// Older than everything else: it counts among the past at once.
 		s.Last.Heads, s.Last.Past = nil, s.Last.Heads
-	case c.HasOld:
-		old := glimpse(c.Old)
-		old.Outcome, old.Last = claimOf(c.Old), lastOf(c.Old, 0)
-		old.Outcome.Evidence = min(old.Outcome.Evidence, Seen)
-		if c.Version != 0 || c.Old.UpdatedAt.Equal(c.Record.UpdatedAt) {
-			old.Last = Register{c.Version, s.Last.At, nil, without(old.Last.Heads, s.Last.Heads)}
-		}
-		s.Outcome.Evidence = min(s.Outcome.Evidence, evidenceOver(c.Record, c.Old))
-		return s.Join(old)
-	default:
+		return []State{s}
+	case !c.HasOld:
 		s.Outcome.Evidence = min(s.Outcome.Evidence, Seen)
+		return []State{s}
+	}
+	s.Outcome.Evidence = min(s.Outcome.Evidence, evidenceOver(c.Record, c.Old))
+	old := glimpse(c.Old)
+	old.Outcome, old.Last = claimOf(c.Old), lastOf(c.Old, 0)
+	old.Outcome.Evidence = min(old.Outcome.Evidence, Seen)
+	if c.Old.UpdatedAt.Equal(c.Record.UpdatedAt) {
+		old.Last = Register{c.Version, s.Last.At, nil, without(old.Last.Heads, s.Last.Heads)}
+	}
+	return []State{old, s}
+}
+
+// Learn returns the state after a change: what it observes, joined.
+func (s State) Learn(c Change, received time.Time) State {
+	for _, seen := range Observe(c, received) {
+		s = s.Join(seen)
 	}
 	return s
 }
@@ -348,7 +359,7 @@ func evidenceOver(record, old Row) Evidence {
 	switch {
 	case old.Status.Terminal() && old.CompletedAt.IsZero() && record.Status == old.Status:
 		return Witnessed // the same outcome, dated now
-	case !old.Status.Terminal() && (old.CompletedAt.IsZero() || !old.Status.Known()):
+	case !old.Status.Terminal() && old.CompletedAt.IsZero():
 		return Witnessed // it had not ended
 	case record.Status == old.Status && record.CompletedAt.Equal(old.CompletedAt):
 		return Seen

@@ -27,7 +27,10 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change, received time
 			if err != nil {
 				return err
 			}
-			after := t.rules.join(e.state, t.rules.observe(c, received))
+			after := e.state
+			for _, seen := range t.rules.observe(c, received) {
+				after = t.rules.join(after, seen)
+			}
 			if t.rules.equal(after, e.state) {
 				continue
 			}

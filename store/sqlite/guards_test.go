@@ -1,10 +1,8 @@
 package sqlite
 
 import (
-	"cmp"
 	"database/sql"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,10 +26,12 @@ var guards = []struct {
 		}
 	}},
 	{"more evidence beats an earlier completed_at", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) store.State {
-			o := store.Observe(c, received)
-			o.Outcome.Evidence = min(o.Outcome.Evidence, store.Rewritten)
-			return o
+		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+			seen := store.Observe(c, received)
+			for i := range seen {
+				seen[i].Outcome.Evidence = min(seen[i].Outcome.Evidence, store.Rewritten)
+			}
+			return seen
 		}
 	}},
 	{"an earlier completed_at beats the order of arrival", func(_ testing.TB, s *Store) {
@@ -44,7 +44,7 @@ var guards = []struct {
 		}
 	}},
 	{"an old_record testifies to an outcome", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) store.State {
+		s.rules.observe = func(c store.Change, received time.Time) []store.State {
 			if c.Op == store.Update {
 				c.Old.Status, c.Old.CompletedAt = store.Running, time.Time{}
 			}
@@ -52,7 +52,7 @@ var guards = []struct {
 		}
 	}},
 	{"an active row with completed_at had ended", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) store.State {
+		s.rules.observe = func(c store.Change, received time.Time) []store.State {
 			for _, r := range []*store.Row{&c.Record, &c.Old} {
 				if r.Status.Active() {
 					r.CompletedAt = time.Time{}
@@ -62,7 +62,7 @@ var guards = []struct {
 		}
 	}},
 	{"a terminal row without completed_at has ended", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) store.State {
+		s.rules.observe = func(c store.Change, received time.Time) []store.State {
 			for _, r := range []*store.Row{&c.Record, &c.Old} {
 				if r.Status.Terminal() && r.CompletedAt.IsZero() {
 					r.Status = store.Running
@@ -90,12 +90,13 @@ var guards = []struct {
 		}
 	}},
 	{"an old_record is older than its record at the same instant", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) store.State {
-			o := store.Observe(c, received)
-			all := append(slices.Clone(o.Last.Heads), o.Last.Past...)
-			slices.SortFunc(all, func(a, b store.View) int { return cmp.Compare(a.User.String(), b.User.String()) })
-			o.Last.Heads, o.Last.Past = slices.Compact(all), nil
-			return o
+		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+			seen := store.Observe(c, received)
+			for i := range seen {
+				last := &seen[i].Last
+				last.Heads, last.Past = append(last.Heads, last.Past...), nil
+			}
+			return seen
 		}
 	}},
 	{"law 5: what is true already is not written", func(_ testing.TB, s *Store) {

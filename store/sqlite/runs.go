@@ -41,7 +41,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 			begun.LimitReached = true
 			return nil
 		}
-		state := t.rules.observe(store.Change{Op: store.Insert, Record: store.Row{
+		state := store.State{ID: b.ID}.Learn(store.Change{Op: store.Insert, Record: store.Row{
 			ID: b.ID, User: b.User, Workflow: b.Workflow, Draft: b.Draft, Status: store.Pending,
 			CreatedAt: b.Now, UpdatedAt: b.Now,
 		}}, b.Now)

@@ -49,7 +49,7 @@ type Store struct {
 // rules are the parts of the merge that tests replace one at a time, to show
 // that something goes red without them.
 type rules struct {
-	observe func(store.Change, time.Time) store.State
+	observe func(store.Change, time.Time) []store.State
 	join    func(a, b store.State) store.State
 	equal   func(a, b store.State) bool
 	open    func(store.State) bool // a Complete may end it

@@ -1,0 +1,315 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Sweeper does the periodic job on any store: it ends stuck runs, repairs
+// inconsistent rows, folds the ledger and audits the counts. Any number of
+// sweepers may work on one database: each step is a transaction of the store,
+// and what one has done, another finds done.
+//
+// Store is required. The other fields have usable zero values and are not
+// changed once the sweeper is in use.
+type Sweeper struct {
+	Store  Store
+	Limits Limits           // [DefaultLimits] where nil
+	Now    func() time.Time // [time.Now] where nil
+	Log    *slog.Logger     // used by Run alone; [slog.Default] where nil
+
+	// Batch is how many rows one transaction takes, so that writers get their
+	// turn in between; 500 where 0.
+	Batch int
+	// Slice is how many keys a sweep that is not full audits; 1,000 where 0.
+	// The next sweep goes on behind them.
+	Slice int
+
+	sweeping sync.Mutex // one sweep at a time, since they share the cursor
+	cursor   Key
+
+	mu     sync.Mutex
+	status SweepStatus
+}
+
+// SweepOptions say how far a sweep goes.
+type SweepOptions struct {
+	DryRun bool // write nothing, and report what a sweep would do
+	Full   bool // audit all keys instead of a slice of them
+}
+
+// MaxReported bounds the lists in a [SweepReport]. What is beyond is counted.
+const MaxReported = 1000
+
+// SweepReport says what a sweep did and why or, after a dry run, would do.
+type SweepReport struct {
+	At       time.Time
+	DryRun   bool
+	Full     bool
+	Repaired []Repaired     // the first [MaxReported]
+	Reasons  map[Reason]int // how many rows were repaired, by reason
+	// More: a dry run saw only the first [MaxReported] rows to repair. A store
+	// looks from the beginning every time, so it can't page without writing.
+	More     bool
+	Folded   int // ledger rows moved into the counts
+	Audited  int // keys compared with the runs behind them
+	Drifts   []Drift
+	Drifting int // keys whose count was wrong, of which Drifts are the first [MaxReported]
+	Mended   int // of these, how many this sweep recounted
+}
+
+// Repairs returns how many rows were repaired.
+func (r SweepReport) Repairs() int {
+	n := 0
+	for _, of := range r.Reasons {
+		n += of
+	}
+	return n
+}
+
+// SweepStatus is what a sweeper has done since it was made. Dry runs are not
+// part of it.
+type SweepStatus struct {
+	Report      SweepReport // of the last sweep
+	Err         error       // of the last sweep
+	FailedAt    time.Time   // when it failed; zero where it succeeded
+	LastSuccess time.Time   // zero before the first
+	Sweeps      int
+	Failures    int
+	Repaired    map[Reason]int
+	Folded      int
+	Drifting    int         // keys found wrong; more than 0 is a fault of the product or somebody's hand in our tables
+	LastDrift   SweepReport // of the last sweep that found any
+}
+
+// Sweep does the job once. A step that fails does not keep the others from
+// being tried: the report says what was done all the same, and the error joins
+// what went wrong. Calling again is always safe.
+func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) {
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
+	r := SweepReport{At: Instant(s.now()), DryRun: o.DryRun, Full: o.Full, Reasons: map[Reason]int{}}
+	err := s.repair(ctx, &r)
+	if !o.DryRun {
+		err = errors.Join(err, s.fold(ctx, &r))
+	}
+	err = errors.Join(err, s.audit(ctx, &r))
+	if !o.DryRun {
+		s.remember(r, err)
+	}
+	return r, err
+}
+
+// repair asks for batches until one is not full. The moment is that of the
+// sweep's start for all of them, so runs that fall silent meanwhile don't keep
+// it going.
+func (s *Sweeper) repair(ctx context.Context, r *SweepReport) error {
+	batch := s.batch()
+	if r.DryRun {
+		batch = MaxReported
+	}
+	limits := s.Limits
+	if limits == nil {
+		limits = DefaultLimits()
+	}
+	for {
+		repaired, err := s.Store.FailStuck(ctx, FailStuck{Now: r.At, Limits: limits, Max: batch, DryRun: r.DryRun})
+		if err != nil {
+			return fmt.Errorf("end stuck runs: %w", err)
+		}
+		for _, one := range repaired {
+			r.Reasons[one.Reason]++
+			if len(r.Repaired) < MaxReported {
+				r.Repaired = append(r.Repaired, one)
+			}
+		}
+		r.More = r.DryRun && len(repaired) >= batch
+		if r.DryRun || len(repaired) < batch {
+			return nil
+		}
+	}
+}
+
+func (s *Sweeper) fold(ctx context.Context, r *SweepReport) error {
+	for {
+		n, err := s.Store.Fold(ctx, r.At, s.batch())
+		if err != nil {
+			return fmt.Errorf("fold the ledger: %w", err)
+		}
+		r.Folded += n
+		if n < s.batch() {
+			return nil
+		}
+	}
+}
+
+// audit compares a slice of the keys with the runs behind them, or all of
+// them, and recounts those that drift. A key that can't be recounted doesn't
+// hold up the others: the audit comes round to it again.
+func (s *Sweeper) audit(ctx context.Context, r *SweepReport) error {
+	after := s.cursor
+	if r.Full {
+		after = Key{}
+	}
+	var errs error
+	for {
+		found, err := s.Store.Audit(ctx, Audit{After: after, Max: s.slice()})
+		if err != nil {
+			return errors.Join(errs, fmt.Errorf("audit after %s: %w", after, err))
+		}
+		r.Audited += found.Keys
+		for _, drift := range found.Drifts {
+			errs = errors.Join(errs, s.mend(ctx, r, drift))
+		}
+		after = found.Next
+		if !r.Full || after.IsZero() {
+			break
+		}
+	}
+	if !r.DryRun {
+		s.cursor = after
+	}
+	return errs
+}
+
+func (s *Sweeper) mend(ctx context.Context, r *SweepReport, drift Drift) error {
+	r.Drifting++
+	if len(r.Drifts) < MaxReported {
+		r.Drifts = append(r.Drifts, drift)
+	}
+	if r.DryRun {
+		return nil
+	}
+	recounted, err := s.Store.Recount(ctx, drift.Key, r.At)
+	if err != nil {
+		return fmt.Errorf("recount %s: %w", drift.Key, err)
+	}
+	if recounted.Changed() { // otherwise another sweeper was faster
+		r.Mended++
+	}
+	return nil
+}
+
+func (s *Sweeper) remember(r SweepReport, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.status
+	st.Report, st.Err, st.FailedAt = r, err, time.Time{}
+	st.Sweeps++
+	if err != nil {
+		st.Failures++
+		st.FailedAt = r.At
+	} else {
+		st.LastSuccess = r.At
+	}
+	if st.Repaired == nil {
+		st.Repaired = map[Reason]int{}
+	}
+	for reason, n := range r.Reasons {
+		st.Repaired[reason] += n
+	}
+	st.Folded += r.Folded
+	st.Drifting += r.Drifting
+	if r.Drifting > 0 {
+		st.LastDrift = r
+	}
+}
+
+// Status returns what the sweeper has done so far.
+func (s *Sweeper) Status() SweepStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.status
+	st.Repaired = maps.Clone(st.Repaired)
+	return st
+}
+
+// Degraded says in sentences what an operator should know: that the last sweep
+// failed, and for a day that drift was found. It returns nothing when all is
+// well.
+func (s *Sweeper) Degraded() []string {
+	st := s.Status()
+	var all []string
+	if st.Err != nil {
+		all = append(all, fmt.Sprintf("The last sweep failed at %s: %s. The next one tries again.", st.FailedAt.Format(time.RFC3339), st.Err))
+	}
+	if d := st.LastDrift; d.Drifting > 0 && s.now().Sub(d.At) < 24*time.Hour {
+		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and mended in %d; the first was %s. It should never happen: see the log.",
+			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Mended, d.Drifts[0].Key))
+	}
+	return all
+}
+
+// Run sweeps at once, and then about every so often until ctx is done. Each
+// pause differs by up to a tenth, so that instances which were started
+// together don't stay together. It logs what was done.
+func (s *Sweeper) Run(ctx context.Context, every time.Duration) {
+	for {
+		r, err := s.Sweep(ctx, SweepOptions{})
+		if ctx.Err() != nil {
+			return // what failed then failed because it was told to stop
+		}
+		s.report(ctx, r, err)
+		pause := time.NewTimer(time.Duration(float64(every) * (0.9 + 0.2*rand.Float64())))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
+	log := s.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	for _, d := range r.Drifts {
+		log.ErrorContext(ctx, "drift: a count differed from the runs behind it",
+			"user_id", d.Key.User.String(), string(d.Key.Kind)+"_id", d.Key.Ref.String(), "stored", d.Stored, "actual", d.Actual)
+	}
+	for _, one := range r.Repaired {
+		log.DebugContext(ctx, "run repaired", "run_id", one.Before.ID.String(), "reason", string(one.Reason),
+			"was", string(one.Before.Status), "becomes", string(one.After.Status), "completed_at", one.After.CompletedAt)
+	}
+	level := slog.LevelDebug
+	switch {
+	case err != nil:
+		level = slog.LevelError
+	case r.Repairs() > 0 || r.Drifting > 0:
+		level = slog.LevelInfo
+	}
+	attrs := []any{"repaired", r.Reasons, "folded", r.Folded, "audited", r.Audited, "drifting", r.Drifting, "mended", r.Mended}
+	if err != nil {
+		attrs = append(attrs, "error", err)
+	}
+	log.Log(ctx, level, "sweep", attrs...)
+}
+
+func (s *Sweeper) now() time.Time {
+	if s.Now == nil {
+		return time.Now()
+	}
+	return s.Now()
+}
+
+func (s *Sweeper) batch() int {
+	if s.Batch <= 0 {
+		return 500
+	}
+	return s.Batch
+}
+
+func (s *Sweeper) slice() int {
+	if s.Slice <= 0 {
+		return 1000
+	}
+	return s.Slice
+}
