@@ -90,7 +90,7 @@ type Store interface {
 	// may come in any order and any number of times (law 4), and applying what
 	// is already true writes nothing (law 5). All of them are committed, or
 	// none. The results are in the order of the changes, and their counts are
-	// those of the committed transaction.
+	// those of the committed transaction, without LastRunAt.
 	Apply(ctx context.Context, changes []Change, received time.Time) ([]Applied, error)
 
 	// Count returns the exact count of a key (law 1). A key without runs has
@@ -167,7 +167,7 @@ type Completion struct {
 type CompletionResult struct {
 	Won   bool  // this call ended the run
 	Run   Run   // with the outcome that stands
-	Count Count // of the run's key; zero for a run without one
+	Count Count // of the run's key, without LastRunAt; zero for a run without one
 }
 
 // Amendment is an administrator's decision about a run. A terminal Status sets

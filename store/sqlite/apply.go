@@ -82,7 +82,7 @@ func (t *tx) countAll(changes []store.Change, runs map[store.ID]*entry, applied 
 		}
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(counts), store.Key.Compare) {
-		c, _, err := t.count(key)
+		c, err := t.count(key)
 		if err != nil {
 			return err
 		}

@@ -6,34 +6,41 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// countSQL reads a key: counts + ledger in one statement and so in one
-// snapshot (law 1), the policy in force, and how many ledger rows it had to
-// read for that.
-const countSQL = `
-select coalesce(c.completed, 0) + coalesce(l.completed, 0),
-       coalesce(c.failed, 0) + coalesce(l.failed, 0),
-       coalesce(c.cancelled, 0) + coalesce(l.cancelled, 0),
-       coalesce(c.timeout, 0) + coalesce(l.timeout, 0),
-       coalesce(c.presumed_completed, 0) + coalesce(l.presumed_completed, 0),
-       coalesce(c.presumed_failed, 0) + coalesce(l.presumed_failed, 0),
-       coalesce(c.presumed_cancelled, 0) + coalesce(l.presumed_cancelled, 0),
-       coalesce(c.presumed_timeout, 0) + coalesce(l.presumed_timeout, 0),
-       l.n,
-       (select max(completed_at) from workflow_runs
-         where user_id = ?1 and kind = ?2 and ref_id = ?3 and completed_at is not null),
-       (select policy from settings)
+// talliesSQL reads a key: counts + ledger in one statement, and so in one
+// snapshot (law 1), and how many ledger rows it had to read for that.
+const talliesSQL = `
+select l.n,
+       coalesce(c.completed, 0) + l.completed,
+       coalesce(c.failed, 0) + l.failed,
+       coalesce(c.cancelled, 0) + l.cancelled,
+       coalesce(c.timeout, 0) + l.timeout,
+       coalesce(c.presumed_completed, 0) + l.presumed_completed,
+       coalesce(c.presumed_failed, 0) + l.presumed_failed,
+       coalesce(c.presumed_cancelled, 0) + l.presumed_cancelled,
+       coalesce(c.presumed_timeout, 0) + l.presumed_timeout
   from (select count(*) as n,
-               sum(completed) as completed, sum(failed) as failed,
-               sum(cancelled) as cancelled, sum(timeout) as timeout,
-               sum(presumed_completed) as presumed_completed, sum(presumed_failed) as presumed_failed,
-               sum(presumed_cancelled) as presumed_cancelled, sum(presumed_timeout) as presumed_timeout
+               coalesce(sum(completed), 0) as completed, coalesce(sum(failed), 0) as failed,
+               coalesce(sum(cancelled), 0) as cancelled, coalesce(sum(timeout), 0) as timeout,
+               coalesce(sum(presumed_completed), 0) as presumed_completed,
+               coalesce(sum(presumed_failed), 0) as presumed_failed,
+               coalesce(sum(presumed_cancelled), 0) as presumed_cancelled,
+               coalesce(sum(presumed_timeout), 0) as presumed_timeout
           from ledger where user_id = ?1 and kind = ?2 and ref_id = ?3) as l
   left join counts as c on c.user_id = ?1 and c.kind = ?2 and c.ref_id = ?3`
+
+// countSQL reads besides the policy in force and when the last run ended.
+const countSQL = `
+select t.*,
+       (select policy from settings),
+       (select max(completed_at) from workflow_runs
+         where user_id = ?1 and kind = ?2 and ref_id = ?3 and completed_at is not null)
+  from (` + talliesSQL + `) as t`
 
 // foldSQL adds a key's ledger to its count, and unledgerSQL deletes what was
 // added. Between them nobody writes: the transaction holds the only write lock
@@ -65,21 +72,23 @@ func talliesOf(t *store.Tallies) []any {
 	return []any{&e.Completed, &e.Failed, &e.Cancelled, &e.Timeout, &p.Completed, &p.Failed, &p.Cancelled, &p.Timeout}
 }
 
-// scanCount reads what countSQL returns, and the number of ledger rows behind it.
-func scanCount(row *sql.Row, key store.Key) (c store.Count, policy store.Policy, ledger int64, err error) {
+// scanCount reads what countSQL returns.
+func scanCount(row *sql.Row, key store.Key) (store.Count, error) {
 	var (
-		last sql.NullInt64
-		text string
+		c      = store.Count{Key: key}
+		ledger int64
+		text   string
+		last   sql.NullInt64
 	)
-	c.Key = key
-	if err := row.Scan(append(talliesOf(&c.Tallies), &ledger, &last, &text)...); err != nil {
-		return c, policy, 0, fmt.Errorf("count %s: %w", key, err)
+	if err := row.Scan(slices.Concat([]any{&ledger}, talliesOf(&c.Tallies), []any{&text, &last})...); err != nil {
+		return c, fmt.Errorf("count %s: %w", key, err)
 	}
-	if policy, err = store.ParsePolicy(text); err != nil {
-		return c, policy, 0, fmt.Errorf("the table settings: %w", err)
+	policy, err := store.ParsePolicy(text)
+	if err != nil {
+		return c, fmt.Errorf("the table settings: %w", err)
 	}
 	c.Count, c.LastRunAt = policy.Count(c.Tallies), timeOf(last)
-	return c, policy, ledger, nil
+	return c, nil
 }
 
 // Count implements [store.Store].
@@ -87,7 +96,7 @@ func (s *Store) Count(ctx context.Context, key store.Key) (store.Count, error) {
 	if key.IsZero() {
 		return store.Count{}, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
-	c, _, _, err := scanCount(s.counts.QueryRowContext(ctx, keyArgs(key)...), key)
+	c, err := scanCount(s.counts.QueryRowContext(ctx, keyArgs(key)...), key)
 	return c, translate(err)
 }
 
@@ -101,7 +110,7 @@ func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, 
 			return err
 		}
 		for _, key := range keys {
-			c, _, _, err := scanCount(q.QueryRowContext(ctx, countSQL, keyArgs(key)...), key)
+			c, err := scanCount(q.QueryRowContext(ctx, countSQL, keyArgs(key)...), key)
 			if err != nil {
 				return err
 			}
@@ -156,17 +165,38 @@ func scanKey(rows *sql.Rows, more ...any) (store.Key, error) {
 	return store.Key{User: u, Kind: store.Kind(kind), Ref: r}, nil
 }
 
-// count reads a key inside a write transaction, and folds it when its ledger
-// has grown, so that no read ever waits for the sweep.
-func (t *tx) count(key store.Key) (store.Count, store.Policy, error) {
-	c, policy, ledger, err := scanCount(t.row(t.stmts.count, keyArgs(key)...), key)
-	if err != nil {
-		return c, policy, err
+// tallies reads a key inside a write transaction.
+func (t *tx) tallies(key store.Key) (tallies store.Tallies, ledger int64, err error) {
+	if err := t.row(t.stmts.tallies, keyArgs(key)...).Scan(append([]any{&ledger}, talliesOf(&tallies)...)...); err != nil {
+		return tallies, 0, fmt.Errorf("count %s: %w", key, err)
 	}
-	if ledger > t.rules.foldAt {
+	return tallies, ledger, nil
+}
+
+// count counts a key inside a write transaction, without LastRunAt, and folds
+// it when its ledger has grown, so that no read ever waits for the sweep.
+func (t *tx) count(key store.Key) (store.Count, error) {
+	policy, err := t.policyInForce()
+	if err != nil {
+		return store.Count{}, err
+	}
+	tallies, ledger, err := t.tallies(key)
+	if err == nil && ledger > t.rules.foldAt {
 		err = t.fold(key)
 	}
-	return c, policy, err
+	return store.Count{Key: key, Count: policy.Count(tallies), Tallies: tallies}, err
+}
+
+// policyInForce reads the policy once in a transaction.
+func (t *tx) policyInForce() (store.Policy, error) {
+	if t.policy == nil {
+		policy, err := readPolicy(t.ctx, t.tx)
+		if err != nil {
+			return policy, err
+		}
+		t.policy = &policy
+	}
+	return *t.policy, nil
 }
 
 func (t *tx) fold(key store.Key) error {
@@ -256,11 +286,11 @@ func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (stor
 		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
 	}
 	err := s.write(ctx, func(t *tx) error {
-		stored, _, _, err := scanCount(t.row(t.stmts.count, keyArgs(key)...), key)
+		stored, _, err := t.tallies(key)
 		if err != nil {
 			return err
 		}
-		r.Before = stored.Tallies
+		r.Before = stored
 		if err := t.tx.QueryRowContext(t.ctx, `select`+tallySQL+`
  where user_id = ? and kind = ? and ref_id = ? and completed_at is not null`, keyArgs(key)...).Scan(talliesOf(&r.After)...); err != nil {
 			return fmt.Errorf("count the runs of %s: %w", key, err)

@@ -25,7 +25,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 		if err != nil {
 			return err
 		}
-		c, policy, err := t.count(key)
+		c, err := t.count(key)
 		if err != nil {
 			return err
 		}
@@ -34,7 +34,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 			return err
 		}
 		if known != nil {
-			begun.Run, err = t.run(*known, policy)
+			begun.Run, err = t.run(*known)
 			return err
 		}
 		if t.rules.full(b, begun.Counted, begun.Active) {
@@ -57,7 +57,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 		}
 		begun.Created = true
 		begun.Active++
-		begun.Run, err = t.run(state, policy)
+		begun.Run, err = t.run(state)
 		return err
 	})
 	return begun, err
@@ -110,7 +110,7 @@ select count(*) from workflow_runs
 func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store.Run, err error) {
 	at = store.Instant(at)
 	err = s.write(ctx, func(t *tx) error {
-		state, policy, err := t.known(id)
+		state, err := t.known(id)
 		if err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 				return err
 			}
 		}
-		run, err = t.run(state, policy)
+		run, err = t.run(state)
 		return err
 	})
 	return run, err
@@ -150,7 +150,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 	}
 	c.Now, c.Outcome.CompletedAt = store.Instant(c.Now), store.Instant(c.Outcome.CompletedAt)
 	err = s.write(ctx, func(t *tx) error {
-		state, policy, err := t.known(c.ID)
+		state, err := t.known(c.ID)
 		if err != nil {
 			return err
 		}
@@ -161,11 +161,11 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 			}
 		}
 		if key := state.Row().Key(); !key.IsZero() {
-			if result.Count, _, err = t.count(key); err != nil {
+			if result.Count, err = t.count(key); err != nil {
 				return err
 			}
 		}
-		result.Run, err = t.run(state, policy)
+		result.Run, err = t.run(state)
 		return err
 	})
 	return result, err
@@ -213,7 +213,7 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 	}
 	a.Now = store.Instant(a.Now)
 	err = s.write(ctx, func(t *tx) error {
-		state, policy, err := t.known(a.ID)
+		state, err := t.known(a.ID)
 		if err != nil {
 			return err
 		}
@@ -226,7 +226,7 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 				return err
 			}
 		}
-		run, err = t.run(state, policy)
+		run, err = t.run(state)
 		return err
 	})
 	return run, err
@@ -274,17 +274,13 @@ insert into amendments (run_id, at, who, why, was, was_completed_at, status) val
 	return nil
 }
 
-// known returns a run that exists, and the policy in force.
-func (t *tx) known(id store.ID) (state store.State, policy store.Policy, err error) {
+// known returns a run that exists.
+func (t *tx) known(id store.ID) (store.State, error) {
 	state, exists, err := t.load(id)
-	if err != nil {
-		return state, policy, err
+	if err == nil && !exists {
+		err = notFound(id)
 	}
-	if !exists {
-		return state, policy, notFound(id)
-	}
-	policy, err = readPolicy(t.ctx, t.tx)
-	return state, policy, err
+	return state, err
 }
 
 func notFound(id store.ID) error { return fmt.Errorf("run %s: %w", id, store.ErrNotFound) }
@@ -309,7 +305,11 @@ func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error)
 	return run, err
 }
 
-func (t *tx) run(state store.State, policy store.Policy) (store.Run, error) {
+func (t *tx) run(state store.State) (store.Run, error) {
+	policy, err := t.policyInForce()
+	if err != nil {
+		return store.Run{}, err
+	}
 	return makeRun(t.ctx, t.tx, state, policy)
 }
 

@@ -58,9 +58,9 @@ type rules struct {
 	foldAt  int64 // ledger rows of a key beyond which a writer folds them
 }
 
-// foldAt keeps reads fast without a wait for the sweep. Reading a key costs
-// about 1 µs per ledger row; folding it costs one row written.
-const foldAt = 64
+// foldAt keeps reads fast without a wait for the sweep: every write reads the
+// ledger rows of its key, and one in so many folds them.
+const foldAt = 16
 
 // Open opens the database at path, creates it where it is missing, and
 // migrates it. The caller closes the Store.

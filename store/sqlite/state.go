@@ -13,10 +13,11 @@ import (
 
 // tx is one write transaction with the prepared statements.
 type tx struct {
-	ctx   context.Context
-	tx    *sql.Tx
-	stmts *statements
-	rules *rules
+	ctx    context.Context
+	tx     *sql.Tx
+	stmts  *statements
+	rules  *rules
+	policy *store.Policy // once it was read
 }
 
 func (t *tx) exec(stmt *sql.Stmt, args ...any) error {
@@ -32,7 +33,7 @@ func (t *tx) row(stmt *sql.Stmt, args ...any) *sql.Row {
 // writer's connection.
 type statements struct {
 	load, insert, update, remove, bury *sql.Stmt
-	count, fold, unledger              *sql.Stmt
+	tallies, fold, unledger            *sql.Stmt
 }
 
 func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
@@ -42,7 +43,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 	}{
 		{&s.load, loadSQL}, {&s.insert, insertSQL}, {&s.update, updateSQL},
 		{&s.remove, removeSQL}, {&s.bury, burySQL},
-		{&s.count, countSQL}, {&s.fold, foldSQL}, {&s.unledger, unledgerSQL},
+		{&s.tallies, talliesSQL}, {&s.fold, foldSQL}, {&s.unledger, unledgerSQL},
 	} {
 		var err error
 		if *p.stmt, err = db.PrepareContext(ctx, p.text); err != nil {
@@ -54,7 +55,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 
 func (s *statements) close() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.count, s.fold, s.unledger} {
+	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.tallies, s.fold, s.unledger} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}
