@@ -1,0 +1,263 @@
+package webhook
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// tolerance is how far the time of a signature may be from ours. It bounds how
+// long a recorded request can be replayed; a replay within it changes nothing
+// (law 4).
+const tolerance = 5 * time.Minute
+
+// weakToken is the length in bytes below which a token is called weak: 16
+// random characters are beyond guessing.
+const weakToken = 16
+
+// The bounds that Standard Webhooks sets to a signing key, in bytes.
+const (
+	minKey = 24
+	maxKey = 64
+)
+
+// Secrets are what a sender may authenticate with: any one of them is enough,
+// so that several can be valid while one replaces another. The zero Secrets
+// accept nobody.
+type Secrets struct {
+	tokens [][sha256.Size]byte // hashed, so that all comparisons have one length
+	keys   [][]byte
+	weak   bool
+}
+
+// Unauthenticated is the error for a request that none of the secrets vouches
+// for.
+type Unauthenticated struct {
+	Reason string // a sentence for the sender: what was wrong and what to do
+}
+
+func (u *Unauthenticated) Error() string { return u.Reason }
+
+// ParseSecrets reads a comma-separated list. An element whsec_<base64>, or
+// v1,whsec_<base64> as Supabase shows it, is a key that verifies signatures as
+// https://www.standardwebhooks.com has them; any other is a token, to be sent
+// as "Authorization: Bearer" or "x-webhook-secret". The empty list gives the
+// zero Secrets. No error repeats a secret.
+func ParseSecrets(list string) (Secrets, error) {
+	var s Secrets
+	if strings.TrimSpace(list) == "" {
+		return s, nil
+	}
+	elements := strings.Split(list, ",")
+	for i := 0; i < len(elements); i++ {
+		element := strings.TrimSpace(elements[i])
+		if element == "v1" && i+1 < len(elements) && isKey(strings.TrimSpace(elements[i+1])) {
+			continue // this comma belongs to the element
+		}
+		nth := len(s.tokens) + len(s.keys) + 1
+		switch {
+		case element == "":
+			return Secrets{}, fmt.Errorf("secret %d of the list is blank: remove the comma too many, or fill it in", nth)
+		case isKey(element):
+			key, err := parseKey(element)
+			if err != nil {
+				return Secrets{}, fmt.Errorf("secret %d of the list: %w", nth, err)
+			}
+			s.keys = append(s.keys, key)
+		case strings.ContainsFunc(element, unicode.IsControl):
+			return Secrets{}, fmt.Errorf("secret %d of the list holds a control character, which no header can bring: make another, for instance with: openssl rand -hex 32", nth)
+		default:
+			s.tokens = append(s.tokens, sha256.Sum256([]byte(element)))
+			s.weak = s.weak || len(element) < weakToken
+		}
+	}
+	return s, nil
+}
+
+func isKey(element string) bool { return strings.HasPrefix(element, "whsec_") }
+
+// parseKey reads whsec_<base64>. The padding may be missing: some consoles
+// show keys without it.
+func parseKey(secret string) ([]byte, error) {
+	text := strings.TrimRight(strings.TrimPrefix(secret, "whsec_"), "=")
+	key, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, errors.New("what follows whsec_ is not base64: copy the secret again, whole and without quotes")
+	}
+	if len(key) < minKey || len(key) > maxKey {
+		return nil, fmt.Errorf("the key behind whsec_ has %d bytes, where Standard Webhooks wants %d to %d: make one with: echo whsec_$(openssl rand -base64 32)",
+			len(key), minKey, maxKey)
+	}
+	return key, nil
+}
+
+// IsZero reports whether there is no secret at all.
+func (s Secrets) IsZero() bool { return len(s.tokens) == 0 && len(s.keys) == 0 }
+
+// Weak reports whether a token among the secrets is so short that it could be
+// guessed: worth a warning, and not an error, since a trial has to start
+// somewhere.
+func (s Secrets) Weak() bool { return s.weak }
+
+// check authenticates a request by its headers. A nil signature without an
+// error means that a token was right. With a signature the raw body must be
+// written to it before its verify decides. The error is *[Unauthenticated].
+//
+// A wrong token does not spoil a signature, nor the other way round: the
+// request needs one of the secrets, whichever else it carries.
+func (s Secrets) check(header func(name string) string, now time.Time) (*signature, error) {
+	bearer, scheme := bearerOf(header("authorization"))
+	own := strings.TrimSpace(header("x-webhook-secret"))
+	// Both are compared before either decides, in constant time.
+	if s.hasToken(bearer)|s.hasToken(own) == 1 {
+		return nil, nil
+	}
+	if header("webhook-signature") != "" {
+		return s.signed(header, now)
+	}
+	switch {
+	case s.IsZero():
+		return nil, &Unauthenticated{"no secret is configured here, so nobody can be let in: set RUNCOUNTER_WEBHOOK_SECRET"}
+	case header("webhook-id") != "" || header("webhook-timestamp") != "":
+		return nil, &Unauthenticated{"the header webhook-signature is missing beside webhook-id and webhook-timestamp: send v1,<base64> in it"}
+	case bearer != "" || own != "":
+		return nil, &Unauthenticated{"the token sent is none of those configured here: compare the webhook's header with RUNCOUNTER_WEBHOOK_SECRET"}
+	case !scheme:
+		return nil, &Unauthenticated{`the header Authorization has another scheme than Bearer: send "Authorization: Bearer <secret>"`}
+	}
+	return nil, &Unauthenticated{`the request brings no secret: add the header "Authorization: Bearer <secret>" or "x-webhook-secret: <secret>" to the webhook, or sign it as Standard Webhooks has it`}
+}
+
+// bearerOf returns the token of an Authorization header, and whether the
+// scheme is Bearer or the header is absent.
+func bearerOf(authorization string) (token string, ok bool) {
+	scheme, token, _ := strings.Cut(strings.TrimSpace(authorization), " ")
+	if scheme == "" {
+		return "", true
+	}
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", false
+	}
+	return strings.TrimSpace(token), true
+}
+
+// hasToken returns 1 if the token is one of the secrets, else 0. It takes as
+// long for any token of that length.
+func (s Secrets) hasToken(token string) int {
+	sum, found := sha256.Sum256([]byte(token)), 0
+	for _, t := range s.tokens {
+		found |= subtle.ConstantTimeCompare(t[:], sum[:])
+	}
+	return found
+}
+
+// signed prepares the verification of the signatures that the headers bring.
+func (s Secrets) signed(header func(name string) string, now time.Time) (*signature, error) {
+	if len(s.keys) == 0 {
+		return nil, &Unauthenticated{"the request is signed, but no signing key is configured here: add the webhook's whsec_ secret to RUNCOUNTER_WEBHOOK_SECRET"}
+	}
+	id, timestamp := header("webhook-id"), header("webhook-timestamp")
+	if id == "" {
+		return nil, &Unauthenticated{"the header webhook-id is missing: a signature covers id, timestamp and body, so all three must be sent"}
+	}
+	if timestamp == "" {
+		return nil, &Unauthenticated{"the header webhook-timestamp is missing: send the time of signing in seconds since 1970"}
+	}
+	at, err := strconv.ParseInt(timestamp, 10, 64)
+	switch {
+	case err != nil:
+		return nil, &Unauthenticated{"the header webhook-timestamp is not a whole number: send the time of signing in seconds since 1970"}
+	case at < now.Add(-tolerance).Unix():
+		return nil, &Unauthenticated{"webhook-timestamp is more than five minutes in the past: sign the request anew, and check the sender's clock"}
+	case at > now.Add(tolerance).Unix():
+		return nil, &Unauthenticated{"webhook-timestamp is more than five minutes in the future: check the sender's clock; seconds are meant, not milliseconds"}
+	}
+	given := signaturesOf(header("webhook-signature"))
+	if len(given) == 0 {
+		return nil, &Unauthenticated{"the header webhook-signature holds no signature of version 1: send v1,<base64 of HMAC-SHA256>, several separated by spaces"}
+	}
+	sig := &signature{given: given}
+	for _, key := range s.keys {
+		sig.macs = append(sig.macs, newMAC(key, id, timestamp))
+	}
+	return sig, nil
+}
+
+// signaturesOf returns the signatures of version 1 in the header. Others, such
+// as the asymmetric v1a, are for other receivers.
+func signaturesOf(header string) [][]byte {
+	var given [][]byte
+	for each := range strings.FieldsSeq(header) {
+		text, ok := strings.CutPrefix(each, "v1,")
+		if !ok {
+			continue
+		}
+		if sum, err := base64.StdEncoding.DecodeString(text); err == nil && len(sum) == sha256.Size {
+			given = append(given, sum)
+		}
+	}
+	return given
+}
+
+// newMAC begins the code over "id.timestamp.body".
+func newMAC(key []byte, id, timestamp string) hash.Hash {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(id + "." + timestamp + "."))
+	return mac
+}
+
+// signature verifies a body that is written to it in pieces, so that nobody
+// has to hold the body. It can be used once.
+type signature struct {
+	macs  []hash.Hash // one for each key that is configured
+	given [][]byte
+}
+
+// Write takes the next piece of the raw body. It never fails.
+func (s *signature) Write(p []byte) (int, error) {
+	for _, mac := range s.macs {
+		mac.Write(p)
+	}
+	return len(p), nil
+}
+
+// verify reports whether one of the signatures is that of one of the keys over
+// all that was written. The error is *[Unauthenticated].
+func (s *signature) verify() error {
+	found := 0
+	for _, mac := range s.macs {
+		sum := mac.Sum(nil)
+		for _, given := range s.given {
+			found |= subtle.ConstantTimeCompare(given, sum)
+		}
+	}
+	if found == 0 {
+		return &Unauthenticated{"the signature does not fit this body: sign the raw bytes of the body as they are sent, with a secret that is configured here"}
+	}
+	return nil
+}
+
+// Sign returns what a sender puts into the header webhook-signature:
+// v1,<base64>, for a secret such as ParseSecrets reads. The id goes into
+// webhook-id, the time in seconds into webhook-timestamp.
+func Sign(secret, id string, at time.Time, body []byte) (string, error) {
+	secret = strings.TrimPrefix(strings.TrimSpace(secret), "v1,")
+	if !isKey(secret) {
+		return "", errors.New("only a secret that begins with whsec_ can sign: make one with: echo whsec_$(openssl rand -base64 32)")
+	}
+	key, err := parseKey(secret)
+	if err != nil {
+		return "", err
+	}
+	mac := newMAC(key, id, strconv.FormatInt(at.Unix(), 10))
+	mac.Write(body)
+	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)), nil
+}

@@ -1,0 +1,328 @@
+package webhook
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/sqlite"
+)
+
+// BenchmarkWebhooks is webhooks a second, end to end over HTTP on loopback
+// with 64 connections. Every delivery is the captured end of a run, of another
+// run each time and of one of 1,000 users, so every one changes state. The
+// three run side by side:
+//
+//   - runcounter: decoded, committed with synchronous=full, and answered with
+//     the count;
+//   - decode-only: the same Fiber app with the same decoder, which answers
+//     without a store;
+//   - one-transaction-each: what is commonly written instead: a transaction a
+//     webhook that upserts the run, counts the runs and stores the count.
+func BenchmarkWebhooks(b *testing.B) {
+	for _, c := range []struct {
+		name, path string
+	}{
+		{"runcounter", path},
+		{"decode-only", "/decode-only"},
+		{"one-transaction-each", "/one-transaction-each"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			post := listenForBench(b)
+			load(b, post, c.path, 1000)
+		})
+	}
+}
+
+// BenchmarkWebhooksBehind is the same for one user with so many runs: a
+// webhook must cost no more for what is behind it.
+func BenchmarkWebhooksBehind(b *testing.B) {
+	for _, behind := range []int{1_000, 1_000_000} {
+		b.Run(fmt.Sprintf("runs=%d", behind), func(b *testing.B) {
+			s := benchServer(b)
+			fill(b, s, behind)
+			load(b, serveForBench(b, s), path, 1)
+		})
+	}
+}
+
+func listenForBench(b *testing.B) string {
+	b.Helper()
+	s := benchServer(b)
+	s.app.Post("/decode-only", s.decodeOnly)
+	s.app.Post("/one-transaction-each", oneTransactionEach(b, s))
+	return serveForBench(b, s)
+}
+
+func benchServer(b *testing.B) *Server {
+	b.Helper()
+	db, err := sqlite.Open(b.Context(), filepath.Join(b.TempDir(), "bench.db"), sqlite.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	secrets, err := ParseSecrets(token)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := New(Config{
+		Store: db, Secrets: secrets, APIKeys: []string{apiKey}, Loopback: true, Room: time.Second,
+		Decoder: Decoder{Schema: "public", Table: "workflow_runs"}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func serveForBench(b *testing.B, s *Server) string {
+	b.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go func() {
+		if err := s.Serve(ln); err != nil {
+			b.Error(err)
+		}
+	}()
+	b.Cleanup(func() { s.Shutdown(context.WithoutCancel(b.Context())) })
+	return ln.Addr().String()
+}
+
+// decodeOnly is the receiver without a store behind it.
+func (s *Server) decodeOnly(c *fiber.Ctx) error {
+	if err := wellFormed(c); err != nil {
+		return err
+	}
+	b, err := newBody(c, s.limits.body, s.limits)
+	if err != nil {
+		return err
+	}
+	signed, err := s.authenticate(c, s.cfg.Now())
+	if err != nil {
+		return err
+	}
+	d, err := s.read(b, s.cfg.Decoder, signed)
+	if err != nil {
+		return err
+	}
+	return writeJSON(c, fiber.StatusOK, answerTo(d, nil))
+}
+
+func oneTransactionEach(b *testing.B, s *Server) fiber.Handler {
+	b.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(b.TempDir(), "naive.db")+
+		"?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=busy_timeout(5000)&_txlock=immediate")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec(`
+create table runs (id text primary key, user_id text, workflow_id text, status text, completed_at text);
+create index runs_key on runs (user_id, workflow_id) where completed_at is not null;
+create table counts (user_id text, workflow_id text, n integer, primary key (user_id, workflow_id))`); err != nil {
+		b.Fatal(err)
+	}
+	apply := func(r store.Row) (n int64, err error) {
+		tx, err := db.Begin()
+		if err != nil {
+			return 0, err
+		}
+		defer tx.Rollback()
+		u, w := r.User.String(), r.Workflow.String()
+		if _, err := tx.Exec(`insert into runs values (?1, ?2, ?3, ?4, ?5) on conflict (id) do update set status = ?4, completed_at = ?5`,
+			r.ID.String(), u, w, string(r.Status), r.CompletedAt.Format(time.RFC3339Nano)); err != nil {
+			return 0, err
+		}
+		if err := tx.QueryRow(`select count(*) from runs where user_id = ? and workflow_id = ? and completed_at is not null`, u, w).Scan(&n); err != nil {
+			return 0, err
+		}
+		if _, err := tx.Exec(`insert into counts values (?1, ?2, ?3) on conflict do update set n = ?3`, u, w, n); err != nil {
+			return 0, err
+		}
+		return n, tx.Commit()
+	}
+	return func(c *fiber.Ctx) error {
+		body, err := newBody(c, s.limits.body, s.limits)
+		if err != nil {
+			return err
+		}
+		d, err := s.read(body, s.cfg.Decoder, nil)
+		if err != nil {
+			return err
+		}
+		for _, change := range d.Changes {
+			if _, err := apply(change.Record); err != nil {
+				return err
+			}
+		}
+		return writeJSON(c, fiber.StatusOK, answerTo(d, nil))
+	}
+}
+
+// fill puts so many runs of user 0 behind the benchmark.
+func fill(b *testing.B, s *Server, runs int) {
+	b.Helper()
+	d, err := s.cfg.Decoder.Decode(bytes.NewReader(captured(b)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := 0; n < runs; n += 1000 {
+		changes := make([]store.Change, 1000)
+		for i := range changes {
+			c := d.Changes[0]
+			var id [16]byte
+			idOf(uint64(1<<40+n+i), &id)
+			c.Record.ID, c.Old.ID = id, id
+			userOf(0, (*[16]byte)(&c.Record.User))
+			c.Old.User = c.Record.User
+			changes[i] = c
+		}
+		if _, err := s.cfg.Store.Apply(b.Context(), changes, time.Now()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func captured(b *testing.B) []byte {
+	b.Helper()
+	body, err := os.ReadFile("../testdata/webhooks/003-lifecycle-update-completed.json")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return body
+}
+
+// idOf scatters the numbers of runs, as random UUIDs are scattered.
+func idOf(n uint64, id *[16]byte) {
+	binary.BigEndian.PutUint64(id[:8], (n+1)*0x9e3779b97f4a7c15)
+	binary.BigEndian.PutUint64(id[8:], n+1)
+}
+
+func userOf(n int, id *[16]byte) { binary.BigEndian.PutUint64(id[:8], uint64(n)+1) }
+
+// load has 64 connections post b.N deliveries.
+func load(b *testing.B, addr, path string, users int) {
+	b.Helper()
+	const connections = 64
+	body := captured(b)
+	var next atomic.Uint64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range connections {
+		wg.Go(func() {
+			c, err := newSender(addr, path, body)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer c.conn.Close()
+			for n := next.Add(1); n <= uint64(b.N); n = next.Add(1) {
+				if err := c.post(n, int(n)%users); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "webhooks/s")
+}
+
+// sender is one keep-alive connection that posts one body with other ids, and
+// spends as little as it can on that.
+type sender struct {
+	conn    net.Conn
+	reader  *bufio.Reader
+	request []byte
+	runs    []int // where the run's id stands
+	users   []int
+}
+
+func newSender(addr, path string, body []byte) (*sender, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n",
+		path, addr, token, len(body))
+	s := &sender{conn: conn, reader: bufio.NewReader(conn), request: append([]byte(head), body...)}
+	s.runs = places(s.request, "00000000-0000-4000-8000-000000000001")
+	s.users = places(s.request, user)
+	return s, nil
+}
+
+func places(in []byte, of string) (all []int) {
+	for from := 0; ; {
+		i := bytes.Index(in[from:], []byte(of))
+		if i < 0 {
+			return all
+		}
+		all = append(all, from+i)
+		from += i + len(of)
+	}
+}
+
+func put(into []byte, at int, id [16]byte) {
+	hex.Encode(into[at:], id[:4])
+	hex.Encode(into[at+9:], id[4:6])
+	hex.Encode(into[at+14:], id[6:8])
+	hex.Encode(into[at+19:], id[8:10])
+	hex.Encode(into[at+24:], id[10:])
+}
+
+func (s *sender) post(n uint64, of int) error {
+	var run, owner [16]byte
+	idOf(n, &run)
+	userOf(of, &owner)
+	for _, at := range s.runs {
+		put(s.request, at, run)
+	}
+	for _, at := range s.users {
+		put(s.request, at, owner)
+	}
+	if _, err := s.conn.Write(s.request); err != nil {
+		return err
+	}
+	length := -1
+	for first := true; ; first = false {
+		line, err := s.reader.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		line = bytes.TrimSpace(line)
+		switch {
+		case first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")):
+			return fmt.Errorf("answered %q, want %d", line, http.StatusOK)
+		case len(line) == 0:
+			_, err := io.CopyN(io.Discard, s.reader, int64(length))
+			return err
+		}
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return err
+			}
+		}
+	}
+}

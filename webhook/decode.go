@@ -1,0 +1,682 @@
+package webhook
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+const (
+	// MaxChanges is how many changes one delivery may hold.
+	MaxChanges = 10_000
+
+	// A delivery beyond either of these is large: more than a trigger sends,
+	// and worth a place of its own before more of it is read.
+	manyChanges = 64
+	muchMemory  = 128 << 10 // bytes
+
+	// maxValue bounds what is kept of one column, in bytes of JSON text.
+	maxValue = 8 << 10
+	// maxStatus bounds a status, in bytes.
+	maxStatus = 256
+	// maxName bounds the text of the type and of the table's names.
+	maxName = 512
+)
+
+// ErrTooManyChanges is the error for a delivery of more than [MaxChanges].
+var ErrTooManyChanges = fmt.Errorf("the delivery holds more than %d changes; send them in several deliveries", MaxChanges)
+
+// Decoder reads what senders deliver. It keeps the columns on which anything
+// depends, passes over all others without keeping them, and reads numbers of
+// any precision.
+type Decoder struct {
+	// Schema and Table name the table that is watched. Changes of others are
+	// ignored, whatever shape their rows have.
+	Schema, Table string
+	// LeaseColumn is a lease or heartbeat column, read into Row.LeaseAt; none
+	// where empty.
+	LeaseColumn string
+	// Large, where set, is called once, when a delivery turns out to hold more
+	// than 64 changes or to retain more than 128 KiB. Its error ends the
+	// decoding, and is returned as it is.
+	Large func() error
+}
+
+// Delivery is what one request brings. It retains nothing of the body.
+type Delivery struct {
+	Changes  []store.Change // those of the watched table, in order
+	Received int            // all changes in the request
+	Ignored  int            // those of other tables and of other types
+}
+
+// BadDelivery is the error for a body that can't be read.
+type BadDelivery struct {
+	Index  int    // which change in the array, from 0; -1 outside an array
+	Path   string // what is wrong, such as record.id; empty for the JSON itself
+	Detail string // what is wrong with it, and what to send
+}
+
+// Error returns one sentence for the sender.
+func (b *BadDelivery) Error() string {
+	sentence := b.Detail
+	if b.Path != "" {
+		sentence = b.Path + " " + sentence
+	}
+	if b.Index >= 0 {
+		sentence = "change " + strconv.Itoa(b.Index) + ": " + sentence
+	}
+	return sentence
+}
+
+// Decode reads one change object, or an array of them, to the end of r.
+//
+// The errors are *[BadDelivery] for what can't be read, [ErrTooManyChanges],
+// that of d.Large, and those of r, wrapped.
+func (d Decoder) Decode(r io.Reader) (Delivery, error) {
+	s := newScanner(r)
+	defer s.release()
+	b := batch{Decoder: d}
+	c, err := s.start()
+	index := -1
+	if err == nil && c == '[' {
+		err = s.array(func() error { index++; return b.change(s) })
+	} else if err == nil {
+		err = b.change(s)
+	}
+	if err == nil {
+		index, err = -1, s.finish()
+	}
+	if err != nil {
+		return Delivery{}, placed(err, index)
+	}
+	return b.delivery, nil
+}
+
+// Row reads one bare record, to the end of r. The errors are those of
+// [Decoder.Decode].
+func (d Decoder) Row(r io.Reader) (store.Row, error) {
+	s := newScanner(r)
+	defer s.release()
+	t := tuple{}
+	_, err := s.start()
+	if err == nil {
+		err = t.read(s, d)
+	}
+	if err == nil {
+		err = s.finish()
+	}
+	if err == nil {
+		err = cmp.Or(t.problem, t.lacks(true), t.undated()).asError()
+	}
+	if err != nil {
+		return store.Row{}, placed(err, -1)
+	}
+	return t.row, nil
+}
+
+// placed says in which change of the array an error is.
+func placed(err error, index int) error {
+	var bad *BadDelivery
+	if errors.As(err, &bad) {
+		bad.Index = index
+		return bad
+	}
+	var broken *syntaxError
+	if errors.As(err, &broken) {
+		return &BadDelivery{Index: index, Detail: broken.Error()}
+	}
+	return err
+}
+
+// asError keeps a nil pointer from becoming an error.
+func (b *BadDelivery) asError() error {
+	if b == nil {
+		return nil
+	}
+	return b
+}
+
+// batch is a delivery while it is read.
+type batch struct {
+	Decoder
+	delivery Delivery
+	retained int // bytes
+	large    bool
+}
+
+// changeSize is what one change retains beside its strings, in bytes.
+var changeSize = int(reflect.TypeFor[store.Change]().Size())
+
+// change takes the next change object and adds it to the delivery.
+func (b *batch) change(s *scanner) error {
+	if b.delivery.Received++; b.delivery.Received > MaxChanges {
+		return ErrTooManyChanges
+	}
+	if c, err := s.next(); err != nil {
+		return err
+	} else if c != '{' {
+		text, _, err := s.capture(maxShown)
+		if err != nil {
+			return err
+		}
+		return &BadDelivery{Path: "the change", Detail: "is " + show(text) +
+			`, not an object; send {"type", "schema", "table", "record", "old_record"}, or an array of those`}
+	}
+	e := event{record: tuple{path: "record"}, old: tuple{path: "old_record"}}
+	if err := s.object(func(key []byte) error { return e.read(s, key, b.Decoder) }); err != nil {
+		return err
+	}
+	change, ours, bad := e.change()
+	if bad != nil {
+		return bad
+	}
+	if !ours {
+		b.delivery.Ignored++
+		return nil
+	}
+	b.delivery.Changes = append(b.delivery.Changes, change)
+	for _, row := range [...]*store.Row{&change.Record, &change.Old} {
+		b.retained += len(row.ErrorDetails) + len(row.Status)
+	}
+	b.retained += changeSize
+	if b.Large == nil || b.large || len(b.delivery.Changes) <= manyChanges && b.retained <= muchMemory {
+		return nil
+	}
+	b.large = true
+	return b.Large()
+}
+
+// event is one change object while it is read. Its keys come in any order: in
+// jsonb's, the shortest first, the record stands before the schema. What is
+// wrong with a row is therefore held back until it is known to be of the
+// watched table.
+type event struct {
+	seen        uint // bits by field
+	op          store.Op
+	other       bool // of another table, or of a type that says nothing of a row
+	record, old tuple
+	version     int64
+	problem     *BadDelivery // of the version
+}
+
+// The keys of a change object that are read.
+const (
+	fieldType = iota
+	fieldSchema
+	fieldTable
+	fieldRecord
+	fieldOld
+	fieldVersion
+)
+
+var fieldNames = [...]string{"type", "schema", "table", "record", "old_record", "version"}
+
+// read takes the value of one key.
+func (e *event) read(s *scanner, key []byte, d Decoder) error {
+	f := slices.Index(fieldNames[:], string(key))
+	if f < 0 {
+		return s.skip()
+	}
+	if e.seen&(1<<f) != 0 {
+		return &BadDelivery{Path: fieldNames[f], Detail: "stands in the change object twice; send it once"}
+	}
+	e.seen |= 1 << f
+	switch f {
+	case fieldType:
+		name, err := readName(s, "type")
+		e.op = store.Op(name)
+		e.other = e.other || e.op != store.Insert && e.op != store.Update && e.op != store.Delete
+		return err
+	case fieldSchema:
+		name, err := readName(s, "schema")
+		e.other = e.other || name != d.Schema
+		return err
+	case fieldTable:
+		name, err := readName(s, "table")
+		e.other = e.other || name != d.Table
+		return err
+	case fieldVersion:
+		return e.readVersion(s)
+	case fieldRecord:
+		return e.record.read(s, d)
+	}
+	return e.old.read(s, d)
+}
+
+// readName takes the type or one of the table's names.
+func readName(s *scanner, path string) (string, error) {
+	text, size, err := s.capture(maxName)
+	if err != nil {
+		return "", err
+	}
+	if size > maxName {
+		return "", &BadDelivery{Path: path, Detail: fmt.Sprintf("is longer than %d bytes; send a name such as PostgreSQL allows", maxName)}
+	}
+	if text[0] == '"' {
+		if name, ok := s.unquote(text); ok {
+			return string(name), nil
+		}
+	}
+	return "", &BadDelivery{Path: path, Detail: "is " + show(text) + ", not a string of valid Unicode; send it as the database's webhooks do"}
+}
+
+func (e *event) readVersion(s *scanner) error {
+	text, _, err := s.capture(maxShown)
+	if err != nil || string(text) == "null" {
+		return err
+	}
+	version, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil || version <= 0 {
+		e.problem = &BadDelivery{Path: "version", Detail: "is " + show(text) + ", not a whole number above 0; send what the sequence gave, or leave it out"}
+		return nil
+	}
+	e.version = version
+	return nil
+}
+
+// change returns what was read, and whether it is of the watched table.
+func (e *event) change() (c store.Change, ours bool, bad *BadDelivery) {
+	for f, name := range fieldNames[:fieldTable+1] {
+		if e.seen&(1<<f) == 0 {
+			return c, false, &BadDelivery{Path: name, Detail: "is missing; send type, schema and table with every change"}
+		}
+	}
+	if e.other {
+		return c, false, nil
+	}
+	if bad = cmp.Or(e.problem, e.record.problem, e.old.problem, e.shape()); bad != nil {
+		return c, false, bad
+	}
+	c = store.Change{Op: e.op, Record: e.record.row, Old: e.old.row, HasOld: e.old.present, Version: e.version}
+	if e.op == store.Delete {
+		return c, true, e.old.lacks(false)
+	}
+	bad = cmp.Or(e.record.lacks(true), e.record.undated())
+	if bad == nil && e.old.present {
+		bad = e.old.lacks(true)
+		if bad == nil && c.Old.ID != c.Record.ID {
+			bad = &BadDelivery{Path: "old_record.id", Detail: fmt.Sprintf(
+				"is %s, but record.id is %s; a run keeps its id: delete the one and insert the other", c.Old.ID, c.Record.ID)}
+		}
+	}
+	return c, bad == nil, bad
+}
+
+// shape holds that the rows are there which the type of the change needs, and
+// no other.
+func (e *event) shape() *BadDelivery {
+	switch {
+	case e.op == store.Insert && e.old.present:
+		return &BadDelivery{Path: "old_record", Detail: "is a row, but nothing stands before an INSERT; send null"}
+	case e.op == store.Delete && e.record.present:
+		return &BadDelivery{Path: "record", Detail: "is a row, but nothing is left by a DELETE; send null"}
+	case e.op == store.Delete && !e.old.present:
+		return &BadDelivery{Path: "old_record", Detail: "is missing or null; send the row that was deleted, or its id alone"}
+	case e.op != store.Delete && !e.record.present:
+		return &BadDelivery{Path: "record", Detail: "is missing or null; send the row as the change left it"}
+	}
+	return nil
+}
+
+// tuple is a row while it is read.
+type tuple struct {
+	path    string // record or old_record; empty for a bare row
+	row     store.Row
+	present bool
+	seen    uint         // bits by column
+	problem *BadDelivery // the first that was met
+}
+
+// The columns that are read.
+const (
+	colID = iota
+	colUser
+	colWorkflow
+	colDraft
+	colStatus
+	colCreated
+	colStarted
+	colCompleted
+	colUpdated
+	colDuration
+	colDetails
+	colLease
+)
+
+var columnNames = [...]string{
+	"id", "user_id", "workflow_id", "draft_id", "status", "created_at", "started_at", "completed_at", "updated_at",
+	"duration_ms", "error_details",
+}
+
+// read takes a row, or null. What is wrong with a column is held back in
+// problem; the error is for broken JSON and for r.
+func (t *tuple) read(s *scanner, d Decoder) error {
+	if c, err := s.next(); err != nil {
+		return err
+	} else if c != '{' {
+		text, _, err := s.capture(maxShown)
+		if err == nil && string(text) != "null" {
+			t.problem = &BadDelivery{Path: cmp.Or(t.path, "the row"), Detail: "is " + show(text) + ", not an object; send the row's columns as one"}
+		}
+		return err
+	}
+	t.present = true
+	return s.object(func(key []byte) error {
+		col := slices.Index(columnNames[:], string(key))
+		name := d.LeaseColumn
+		switch {
+		case col >= 0:
+			name = columnNames[col]
+		case name != "" && string(key) == name:
+			col = colLease
+		default:
+			return s.skip()
+		}
+		text, size, err := s.capture(maxValue)
+		if err != nil {
+			return err
+		}
+		detail := "stands in the row twice; send it once"
+		if t.seen&(1<<col) == 0 {
+			detail = t.column(s, col, text, size)
+		}
+		t.seen |= 1 << col
+		if detail != "" && t.problem == nil {
+			t.problem = t.bad(name, detail)
+		}
+		return nil
+	})
+}
+
+// bad returns the error for a column.
+func (t *tuple) bad(column, detail string) *BadDelivery {
+	if t.path != "" {
+		column = t.path + "." + column
+	}
+	return &BadDelivery{Path: column, Detail: detail}
+}
+
+// lacks returns what is missing: a row says which run it is, and, where all of
+// it must be there, whose run and in what state.
+func (t *tuple) lacks(all bool) *BadDelivery {
+	switch {
+	case !t.present:
+		return &BadDelivery{Path: cmp.Or(t.path, "the row"), Detail: "is null; send the row's columns as one object"}
+	case t.row.ID.IsZero():
+		return t.bad("id", "is missing, null or all zeros; send the row's id")
+	case all && t.row.User.IsZero():
+		return t.bad("user_id", "is missing, null or all zeros; send whose run it is")
+	case all && t.row.Status == "":
+		return t.bad("status", "is missing or null; send the row's status")
+	}
+	return nil
+}
+
+// undated holds that a run that has ended says when: [store.Repair] has to take
+// one of these for it.
+func (t *tuple) undated() *BadDelivery {
+	r := t.row
+	if r.Status.Terminal() && r.CompletedAt.IsZero() && r.UpdatedAt.IsZero() && r.CreatedAt.IsZero() {
+		return t.bad("completed_at", fmt.Sprintf(
+			"is missing, and so are updated_at and created_at: nothing says when this %s run ended; send one of them", r.Status))
+	}
+	return nil
+}
+
+// column reads the value of a column from its text, of which at most maxValue
+// bytes are there, and returns what is wrong with it.
+func (t *tuple) column(s *scanner, col int, text []byte, size int64) (detail string) {
+	if string(text) == "null" {
+		return ""
+	}
+	if col == colDetails {
+		t.row.ErrorDetails, detail = readDetails(text, size)
+		return detail
+	}
+	if size > maxValue {
+		return fmt.Sprintf("is longer than %d bytes; send what the column holds", maxValue)
+	}
+	if col == colDuration {
+		if t.row.DurationMS, detail = readMillis(text); detail != "" {
+			return "is " + show(text) + ", " + detail
+		}
+		return ""
+	}
+	value, isString := []byte(nil), text[0] == '"'
+	if isString {
+		if value, isString = s.unquote(text); !isString {
+			return "is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"
+		}
+	}
+	if !isString {
+		return "is " + show(text) + ", not a string; send what the database's webhooks send"
+	}
+	switch r := &t.row; col {
+	case colID, colUser, colWorkflow, colDraft:
+		to := [...]*store.ID{&r.ID, &r.User, &r.Workflow, &r.Draft}[col-colID]
+		id, err := store.ParseID(string(value))
+		if err != nil {
+			return fmt.Sprintf("is %s, %v; send the row's %s column", show(text), err, columnNames[col])
+		}
+		*to = id
+	case colStatus:
+		r.Status, detail = readStatus(value)
+	case colLease:
+		r.LeaseAt, detail = readTime(value)
+	default:
+		to := [...]*time.Time{&r.CreatedAt, &r.StartedAt, &r.CompletedAt, &r.UpdatedAt}[col-colCreated]
+		*to, detail = readTime(value)
+	}
+	if detail != "" {
+		return "is " + show(text) + ", " + detail
+	}
+	return ""
+}
+
+// maxShown bounds how much of a value an error repeats, in bytes.
+const maxShown = 64
+
+// show returns a value for an error's sentence.
+func show(text []byte) string {
+	switch {
+	case text[0] == '{':
+		return "an object"
+	case text[0] == '[':
+		return "an array"
+	case len(text) >= maxShown:
+		return strings.ToValidUTF8(string(text[:maxShown]), "") + "…"
+	}
+	return strings.ToValidUTF8(string(text), "\uFFFD")
+}
+
+// readDetails keeps error_details as they came. Details beyond maxValue give
+// way to a note that is the same whenever they come, since copies of one
+// outcome must stay equal.
+func readDetails(text []byte, size int64) (details store.JSON, detail string) {
+	switch {
+	case size > maxValue:
+		return store.JSON(fmt.Sprintf(`{"code":"too_large","message":"error_details of %d bytes is not kept here."}`, size)), ""
+	case !utf8.Valid(text):
+		return "", "is not UTF-8; send the text in UTF-8"
+	}
+	return store.JSON(text), ""
+}
+
+// readStatus lets unknown statuses through; the known ones cost no memory.
+func readStatus(value []byte) (status store.Status, detail string) {
+	switch {
+	case len(value) == 0:
+		return "", "an empty string; send the row's status"
+	case len(value) > maxStatus:
+		return "", fmt.Sprintf("longer than %d bytes; send the row's status", maxStatus)
+	case bytes.IndexByte(value, 0) >= 0:
+		return "", "with a NUL in it, which no database keeps; send the row's status"
+	}
+	for _, known := range [...]store.Status{store.Pending, store.Running, store.Cancelling, store.Completed, store.Failed, store.Cancelled, store.Timeout} {
+		if string(value) == string(known) {
+			return known, ""
+		}
+	}
+	return store.Status(value), ""
+}
+
+// readMillis reads a number of any precision: an integer of 400 digits and
+// 1e999 are the longest duration there is, a fraction is cut off, and what is
+// negative is null. The text is a valid JSON value.
+func readMillis(text []byte) (ms store.Millis, detail string) {
+	if text[0] != '-' && !isDigit(text[0]) {
+		return ms, "not a number; send the duration in milliseconds"
+	}
+	number, negative := bytes.CutPrefix(text, []byte("-"))
+	exponent := 0
+	if e := bytes.IndexAny(number, "eE"); e >= 0 {
+		var err error
+		exponent, err = strconv.Atoi(string(number[e+1:]))
+		if err != nil { // valid, so only too large: far beyond all digits there are
+			exponent = 2 * maxValue
+			if number[e+1] == '-' {
+				exponent = -exponent
+			}
+		}
+		number = number[:e]
+	}
+	whole, fraction, _ := bytes.Cut(number, []byte("."))
+	digits := bytes.TrimLeft(slices.Concat(whole, fraction), "0")
+	// places is how many digits stand before the point. The exponent is bounded
+	// first, lest the sum overflow.
+	places := len(digits) - len(fraction) + min(max(exponent, -2*maxValue), 2*maxValue)
+	switch {
+	case len(digits) == 0:
+		return store.MillisOf(0), ""
+	case negative:
+		return store.MillisOf(-1), ""
+	case places <= 0:
+		return store.MillisOf(0), ""
+	case places > len("2147483647"):
+		return store.MillisOf(store.MaxMillis), ""
+	}
+	n := int64(0)
+	for i := range places {
+		n *= 10
+		if i < len(digits) {
+			n += int64(digits[i] - '0')
+		}
+	}
+	return store.MillisOf(n), ""
+}
+
+const (
+	notTime  = "not a time such as 2026-11-22T20:10:37.200738+00:00; send it as PostgreSQL's to_jsonb prints it"
+	noMoment = "outside of the years 0001 to 9999; send null, or when it happened"
+)
+
+// readTime reads a time as PostgreSQL's to_jsonb prints it: T or a space
+// between date and time, up to nine digits of a second, of which microseconds
+// are kept, and an offset, without which UTC is meant. It is written by hand
+// because time.Parse takes a layout for each of these, and reads others too.
+func readTime(text []byte) (t time.Time, detail string) {
+	year := leadingDigits(text)
+	if year > 4 && bytes.HasPrefix(text[year:], []byte("-")) || bytes.HasSuffix(text, []byte("infinity")) || bytes.HasSuffix(text, []byte(" BC")) {
+		return t, noMoment
+	}
+	const form = "0000-00-00?00:00:00"
+	if len(text) < len(form) || text[10] != 'T' && text[10] != ' ' {
+		return t, notTime
+	}
+	for i := range len(form) {
+		if c := form[i]; c == '0' && !isDigit(text[i]) || c != '0' && c != '?' && c != text[i] {
+			return t, notTime
+		}
+	}
+	y, month, day := number(text[:4]), number(text[5:7]), number(text[8:10])
+	h, m, sec := number(text[11:13]), number(text[14:16]), number(text[17:19])
+	nanos, rest, ok := readFraction(text[len(form):])
+	offset, valid := readOffset(rest)
+	if !ok || !valid || h > 23 || m > 59 || sec > 59 {
+		return t, notTime
+	}
+	t = time.Date(y, time.Month(month), day, h, m, sec, nanos, time.UTC)
+	if t.Month() != time.Month(month) { // the day was carried over
+		return time.Time{}, "not a day of the calendar; send a time such as 2026-11-22T20:10:37.200738+00:00"
+	}
+	t = store.Instant(t.Add(-offset))
+	// The zero time stands for null, so it can't be a moment.
+	if y == 0 || t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+		return time.Time{}, noMoment
+	}
+	return t, ""
+}
+
+// number reads a few digits.
+func number(digits []byte) (n int) {
+	for _, c := range digits {
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// leadingDigits returns how many digits text begins with.
+func leadingDigits(text []byte) (n int) {
+	for n < len(text) && isDigit(text[n]) {
+		n++
+	}
+	return n
+}
+
+// readFraction reads the fraction of a second, where there is one.
+func readFraction(text []byte) (nanos int, rest []byte, ok bool) {
+	if len(text) == 0 || text[0] != '.' {
+		return 0, text, true
+	}
+	n := leadingDigits(text[1:])
+	if n == 0 || n > 9 {
+		return 0, nil, false
+	}
+	nanos = number(text[1 : n+1])
+	for range 9 - n {
+		nanos *= 10
+	}
+	return nanos, text[n+1:], true
+}
+
+// readOffset reads nothing, Z, or a sign and hours, which minutes and seconds
+// may follow, with colons or without.
+func readOffset(text []byte) (offset time.Duration, ok bool) {
+	if len(text) == 0 || string(text) == "Z" {
+		return 0, true
+	}
+	sign := text[0]
+	if sign != '+' && sign != '-' {
+		return 0, false
+	}
+	rest := text[1:]
+	limit, unit := 23, time.Hour
+	for parts := 0; ; parts++ {
+		if leadingDigits(rest) < 2 || number(rest[:2]) > limit {
+			return 0, false
+		}
+		offset += time.Duration(number(rest[:2])) * unit
+		if rest = rest[2:]; len(rest) == 0 {
+			break
+		}
+		if parts == 2 {
+			return 0, false
+		}
+		rest = bytes.TrimPrefix(rest, []byte(":"))
+		limit, unit = 59, unit/60
+	}
+	if sign == '-' {
+		offset = -offset
+	}
+	return offset, true
+}

@@ -1,0 +1,264 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// instant is a time as the API writes it: RFC 3339 with microseconds in UTC,
+// and null for the zero time.
+type instant time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (t instant) MarshalJSON() ([]byte, error) {
+	if time.Time(t).IsZero() {
+		return []byte("null"), nil
+	}
+	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000000Z"`)), nil
+}
+
+// fields reads the members of a JSON object or the parameters of a query, each
+// by its name and type. The first thing that is wrong stays in err, so that a
+// handler asks for all it needs and then looks once.
+//
+// A name that the address doesn't know is refused, and so is one in the wrong
+// case: a typo in "limit" must not grant runs without one.
+type fields struct {
+	in  map[string]json.RawMessage
+	err error
+}
+
+// objectOf reads a JSON object with no other members than those allowed. An
+// empty body is an object without members.
+func objectOf(body []byte, allowed []string) *fields {
+	f := &fields{}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return f
+	}
+	if !utf8.Valid(body) {
+		return f.fail("The body is not UTF-8. Encode it as UTF-8.")
+	}
+	if err := json.Unmarshal(body, &f.in); err != nil || f.in == nil {
+		return f.fail("The body is not a JSON object. Send one object such as {\"status\": \"completed\"} and nothing behind it.")
+	}
+	for name := range f.in {
+		f.allow(name, allowed)
+	}
+	return f
+}
+
+// queryOf reads the query of a request with no other parameters than those
+// allowed, each at most once.
+func queryOf(c *fiber.Ctx, allowed ...string) *fields {
+	f := &fields{in: map[string]json.RawMessage{}}
+	for name, value := range c.Context().QueryArgs().All() {
+		name := string(name)
+		f.allow(name, allowed)
+		if _, twice := f.in[name]; twice {
+			f.fail("%s is given twice. Give it once.", name)
+		}
+		if _, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+			f.in[name] = bytes.Clone(value)
+		} else {
+			f.in[name] = encode(string(value))
+		}
+	}
+	return f
+}
+
+// allow refuses a name that is not among the allowed ones.
+func (f *fields) allow(name string, allowed []string) {
+	switch {
+	case slices.Contains(allowed, name):
+	case len(allowed) == 0:
+		f.fail("%q is not known here; nothing is. Leave it out.", clip(name))
+	default:
+		f.fail("%q is not known here. Known are %s.", clip(name), strings.Join(allowed, ", "))
+	}
+}
+
+// clip keeps a stranger's text from filling an answer.
+func clip(s string) string {
+	if len(s) > 64 {
+		return strings.ToValidUTF8(s[:64], "") + "…"
+	}
+	return s
+}
+
+func (f *fields) fail(format string, args ...any) *fields {
+	if f.err == nil {
+		f.err = newProblem(fiber.StatusBadRequest, fmt.Sprintf(format, args...))
+	}
+	return f
+}
+
+// has reports whether the member is there and not null.
+func (f *fields) has(name string) bool {
+	raw, ok := f.in[name]
+	return ok && string(raw) != "null"
+}
+
+// text reads a string; "" where it is absent.
+func (f *fields) text(name string) string {
+	if !f.has(name) {
+		return ""
+	}
+	var s string
+	if err := json.Unmarshal(f.in[name], &s); err != nil {
+		f.fail("%s must be a string.", name)
+	}
+	return s
+}
+
+// line reads a string of one line, at most so many bytes long.
+func (f *fields) line(name string, most int) string { return f.short(name, f.text(name), most) }
+
+func (f *fields) short(name, s string, most int) string {
+	if len(s) > most || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		f.fail("%s must be at most %d bytes long and hold no control characters.", name, most)
+	}
+	return s
+}
+
+// id reads a UUID; the zero ID where it is absent.
+func (f *fields) id(name string) store.ID {
+	if !f.has(name) {
+		return store.ID{}
+	}
+	s := f.text(name)
+	id, err := store.ParseID(s)
+	switch {
+	case err != nil:
+		f.fail("%s is %s.", name, err)
+	case id.IsZero():
+		f.fail("%s is the nil UUID, which stands for nothing. Send a real one, or leave it out.", name)
+	}
+	return id
+}
+
+// mustID reads a UUID that has to be there.
+func (f *fields) mustID(name string) store.ID {
+	if !f.has(name) {
+		f.fail("%s is missing. Send it as a UUID.", name)
+	}
+	return f.id(name)
+}
+
+// number reads a whole number that is not negative; nil where it is absent.
+func (f *fields) number(name string) *int64 {
+	if !f.has(name) {
+		return nil
+	}
+	n, err := strconv.ParseInt(string(f.in[name]), 10, 64)
+	if err != nil || n < 0 {
+		f.fail("%s must be a whole number, and not negative.", name)
+	}
+	return &n
+}
+
+// status reads a status of which accept is true.
+func (f *fields) status(name string, accept func(store.Status) bool, choices string) store.Status {
+	s := store.Status(f.text(name))
+	if !accept(s) {
+		f.fail("%s must be one of %s.", name, choices)
+	}
+	return s
+}
+
+// json reads any value as it stands.
+func (f *fields) json(name string) store.JSON {
+	if !f.has(name) {
+		return ""
+	}
+	return store.JSON(f.in[name])
+}
+
+// object makes a handler of one that reads a JSON object. The memory of all
+// such bodies together is bounded; a body takes twice its size, since its
+// members are copied out of it.
+func (s *Server) object(handle func(*fiber.Ctx, *fields) error, allowed ...string) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		b, err := newBody(c, s.limits.api, s.limits)
+		if err != nil {
+			return err
+		}
+		if b.length != 0 {
+			if err := wellFormed(c); err != nil {
+				return err
+			}
+		}
+		weight := 2 * b.length
+		if b.length < 0 {
+			weight = 2 * b.limit
+		}
+		wait, cancel := context.WithTimeout(context.Background(), s.limits.wait)
+		err = s.memory.Acquire(wait, weight)
+		cancel()
+		if err != nil {
+			return errBusy
+		}
+		defer s.memory.Release(weight)
+		var raw bytes.Buffer
+		raw.Grow(int(max(b.length, 0)) + bytes.MinRead) // never to grow again, where the length is known
+		if _, err := raw.ReadFrom(b); err != nil {
+			return err
+		}
+		f := objectOf(raw.Bytes(), allowed)
+		if f.err != nil {
+			return f.err
+		}
+		return handle(c, f)
+	}
+}
+
+// pathID reads a UUID from the path; what says in words what it names.
+func pathID(c *fiber.Ctx, name, what string) (store.ID, error) {
+	id, err := store.ParseID(c.Params(name))
+	if err != nil {
+		return store.ID{}, newProblem(fiber.StatusBadRequest, fmt.Sprintf("The %s in the path is %s.", what, err))
+	}
+	return id, nil
+}
+
+// encode writes JSON as it is, without escapes for HTML.
+func encode(v any) []byte {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // our own types encode; a run's JSON was valid when it was stored
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+}
+
+func writeJSON(c *fiber.Ctx, status int, v any) error {
+	c.Response().SetStatusCode(status)
+	c.Response().Header.SetContentType(fiber.MIMEApplicationJSON)
+	c.Response().SetBodyRaw(encode(v))
+	return nil
+}
+
+// requestID returns the id that this request was given; empty where it did not
+// get that far.
+func requestID(c *fiber.Ctx) string {
+	return string(c.Response().Header.Peek(fiber.HeaderXRequestID))
+}
+
+// megabytes prints a number of bytes for a person.
+func megabytes(n int64) string {
+	if n < 1<<20 {
+		return strconv.FormatInt(n, 10) + " bytes"
+	}
+	return strconv.FormatInt(n>>20, 10) + " MB"
+}

@@ -1,0 +1,137 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// metrics are what /metrics shows. No label holds anything that a sender
+// chooses, so that nobody can make them grow.
+type metrics struct {
+	registry    *prometheus.Registry
+	deliveries  *prometheus.CounterVec
+	changes     *prometheus.CounterVec
+	tries       *prometheus.CounterVec
+	deadLetters *prometheus.CounterVec
+	bytes       prometheus.Counter
+	duration    prometheus.Histogram
+	batches     prometheus.Histogram
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "runcounter", Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		registry:    prometheus.NewRegistry(),
+		deliveries:  counter("deliveries_total", "Deliveries by what became of them.", "result"),
+		changes:     counter("changes_total", "Row changes in deliveries that were committed, by what became of them.", "result"),
+		tries:       counter("store_tries_total", "Transactions tried, by how they ended.", "result"),
+		deadLetters: counter("dead_letters_total", "Authentic deliveries that could not be used, by whether their body could be kept.", "result"),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "runcounter", Name: "delivery_body_bytes_total", Help: "Bytes of bodies read.",
+		}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "runcounter", Name: "delivery_duration_seconds", Help: "Time from a delivery's headers to its answer.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+		}),
+		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "runcounter", Name: "batch_changes", Help: "Changes committed in one transaction.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 15),
+		}),
+	}
+	m.registry.MustRegister(m.deliveries, m.changes, m.tries, m.deadLetters, m.bytes, m.duration, m.batches,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// watch adds the length of the queue.
+func (m *metrics) watch(waiting func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "runcounter", Name: "queue_deliveries", Help: "Deliveries that wait for a transaction.",
+	}, func() float64 { return float64(waiting()) }))
+}
+
+func (m *metrics) delivered(result string, a answer, took time.Duration) {
+	m.deliveries.WithLabelValues(result).Inc()
+	m.duration.Observe(took.Seconds())
+	if result != "applied" {
+		return
+	}
+	m.changes.WithLabelValues("changed").Add(float64(a.Changed))
+	m.changes.WithLabelValues("unchanged").Add(float64(a.Received - a.Ignored - a.Changed))
+	m.changes.WithLabelValues("ignored").Add(float64(a.Ignored))
+}
+
+func (m *metrics) tried(err error) {
+	result := "ok"
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		result = "unavailable"
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrInvalid):
+		result = "refused"
+	case errors.Is(err, context.Canceled):
+		result = "cancelled"
+	case err != nil:
+		result = "error"
+	}
+	m.tries.WithLabelValues(result).Inc()
+}
+
+func (m *metrics) kept(err error) {
+	result := "kept"
+	if err != nil {
+		result = "lost"
+	}
+	m.deadLetters.WithLabelValues(result).Inc()
+}
+
+// resultOf names what became of a delivery.
+func resultOf(err error) string {
+	if err == nil {
+		return "applied"
+	}
+	if _, bad := errors.AsType[*BadDelivery](err); bad {
+		return "bad"
+	}
+	switch problemOf(err).Status {
+	case fiber.StatusUnauthorized, fiber.StatusForbidden:
+		return "unauthenticated"
+	case fiber.StatusRequestEntityTooLarge:
+		return "too_large"
+	case fiber.StatusUnsupportedMediaType:
+		return "unsupported"
+	case fiber.StatusBadRequest, fiber.StatusRequestTimeout:
+		return "cut_off"
+	case fiber.StatusServiceUnavailable:
+		return "unavailable"
+	}
+	return "error"
+}
+
+// serveMetrics answers GET /metrics in the text format.
+func (s *Server) serveMetrics(c *fiber.Ctx) error {
+	families, err := s.metrics.registry.Gather()
+	if err != nil {
+		return err
+	}
+	format := expfmt.NewFormat(expfmt.TypeTextPlain)
+	var out bytes.Buffer
+	enc := expfmt.NewEncoder(&out, format)
+	for _, family := range families {
+		if err := enc.Encode(family); err != nil {
+			return err
+		}
+	}
+	c.Set(fiber.HeaderContentType, string(format))
+	return c.Send(out.Bytes())
+}

@@ -1,0 +1,190 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// answer is what a sender is told after the commit.
+type answer struct {
+	Received int        `json:"received"`
+	Changed  int        `json:"changed"`
+	Ignored  int        `json:"ignored"`
+	Counts   []keyCount `json:"counts"`
+}
+
+// keyCount is the count of a key.
+type keyCount struct {
+	User     store.ID `json:"user_id"`
+	Workflow store.ID `json:"workflow_id"`
+	Draft    store.ID `json:"draft_id"`
+	Count    int64    `json:"count"`
+}
+
+// receive answers one delivery.
+func (s *Server) receive(c *fiber.Ctx) error {
+	start := s.cfg.Now()
+	a, err := s.deliver(c, start)
+	took := s.cfg.Now().Sub(start)
+	result := resultOf(err)
+	s.metrics.delivered(result, a, took)
+	if s.cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
+		s.cfg.Log.Debug("delivery", "request", requestID(c), "result", result,
+			"received", a.Received, "changed", a.Changed, "ignored", a.Ignored, "ms", took.Milliseconds())
+	}
+	if err != nil {
+		return err
+	}
+	return writeJSON(c, fiber.StatusOK, a)
+}
+
+// deliver takes one delivery all the way: it returns after the commit.
+func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
+	if err := wellFormed(c); err != nil {
+		return answer{}, err
+	}
+	b, err := newBody(c, s.limits.body, s.limits)
+	if err != nil {
+		return answer{}, err
+	}
+	signed, err := s.authenticate(c, now)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := s.places.enter(s.cfg.Room); err != nil {
+		return answer{}, err
+	}
+	defer s.places.leave()
+
+	b.keepPrefix()
+	defer b.forget()
+	defer func() { s.metrics.bytes.Add(float64(b.read)) }()
+
+	var large bool
+	decoder := s.cfg.Decoder
+	decoder.Large = func() error {
+		if large {
+			return nil
+		}
+		err := s.large.enter(s.cfg.Room)
+		large = err == nil
+		return err
+	}
+	defer func() {
+		if large {
+			s.large.leave()
+		}
+	}()
+
+	d, err := s.read(b, decoder, signed)
+	var applied []store.Applied
+	if err == nil && len(d.Changes) > 0 {
+		applied, err = s.batch.submit(d.Changes)
+	}
+	if err != nil {
+		s.keep(c, b, err, now)
+		return answer{}, err
+	}
+	return answerTo(d, applied), nil
+}
+
+// read decodes the body and reads it to its end, which is where a signature
+// can be verified. Whoever can't sign learns nothing about the body.
+func (s *Server) read(b *body, decoder Decoder, signed *signature) (Delivery, error) {
+	if signed != nil {
+		b.also = signed
+	}
+	d, decoding := decoder.Decode(b)
+	if errors.Is(decoding, errBusy) {
+		return Delivery{}, decoding // don't wait for a body that is refused anyway
+	}
+	if err := b.drain(); err != nil {
+		return Delivery{}, err
+	}
+	if signed != nil {
+		if err := signed.verify(); err != nil {
+			return Delivery{}, err
+		}
+	}
+	return d, decoding
+}
+
+// keep keeps the beginning of a delivery that is authentic, but can't be read
+// or applied: its sender will not send it again. What was not authenticated,
+// did not arrive whole, or can be sent again is not kept.
+func (s *Server) keep(c *fiber.Ctx, b *body, cause error, now time.Time) {
+	p := problemOf(cause)
+	if _, bad := errors.AsType[*BadDelivery](cause); !bad && p.Status != fiber.StatusInternalServerError {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.limits.call)
+	defer cancel()
+	err := s.tries(ctx, func(ctx context.Context) error {
+		return s.cfg.Store.KeepDeadLetter(ctx, store.DeadLetter{
+			ReceivedAt: store.Instant(now), Reason: p.Detail, Bytes: b.read, Body: b.prefix.Bytes(),
+		})
+	})
+	s.metrics.kept(err)
+	if err != nil {
+		s.cfg.Log.Error("a delivery could not be used, and its body could not be kept", "request", requestID(c), "error", err)
+		return
+	}
+	s.cfg.Log.Warn("a delivery could not be used; its body was kept as a dead letter", "request", requestID(c), "bytes", b.read)
+}
+
+// answerTo adds up what became of the changes. Where several changes name a
+// key, the last says its count.
+func answerTo(d Delivery, applied []store.Applied) answer {
+	a := answer{Received: d.Received, Ignored: d.Ignored, Counts: []keyCount{}}
+	last := make(map[store.Key]int64, 1)
+	for _, one := range applied {
+		if one.Changed {
+			a.Changed++
+		}
+		for _, count := range one.Counts {
+			last[count.Key] = count.Count
+		}
+	}
+	keys := make([]store.Key, 0, len(last))
+	for key := range last {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, store.Key.Compare)
+	for _, key := range keys {
+		a.Counts = append(a.Counts, keyCount{key.User, key.Workflow(), key.Draft(), last[key]})
+	}
+	return a
+}
+
+// wellFormed refuses what is no JSON by its headers. A web page can't make a
+// browser send application/json to another site without asking first, so this
+// also stops cross-site posts. Nothing is ever decompressed.
+func wellFormed(c *fiber.Ctx) error {
+	kind, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";")
+	if !strings.EqualFold(strings.TrimSpace(kind), fiber.MIMEApplicationJSON) {
+		return newProblem(fiber.StatusUnsupportedMediaType, "The body must be JSON, and say so: send the header Content-Type: application/json.")
+	}
+	for _, coding := range c.Request().Header.PeekAll(fiber.HeaderContentEncoding) {
+		if !strings.EqualFold(strings.TrimSpace(string(coding)), "identity") {
+			return newProblem(fiber.StatusUnsupportedMediaType, "Compressed bodies are not read. Send it as it is, without Content-Encoding.")
+		}
+	}
+	return nil
+}
+
+// authenticate looks at the headers alone. It returns a signature where the
+// body has to be fed to it and verified.
+func (s *Server) authenticate(c *fiber.Ctx, now time.Time) (*signature, error) {
+	if s.cfg.Secrets.IsZero() {
+		return nil, fromHere(c)
+	}
+	return s.cfg.Secrets.check(func(name string) string { return c.Get(name) }, now)
+}

@@ -1,0 +1,278 @@
+package webhook
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Store is what the server needs of a backend: the contract, and what only
+// this package lists, keeps and asks.
+type Store interface {
+	store.Store
+
+	// UserCounts returns the counts of at most max keys of a user that come
+	// after a key, in their order; the zero key is before them all.
+	UserCounts(ctx context.Context, user store.ID, after store.Key, max int) ([]store.Count, error)
+
+	// KeepDeadLetter keeps a delivery that was authenticated but can't be
+	// read or applied. The body is valid only during the call.
+	KeepDeadLetter(ctx context.Context, d store.DeadLetter) error
+
+	// Ping reports whether the database can be reached.
+	Ping(ctx context.Context) error
+}
+
+// Config is all that a Server is made of.
+type Config struct {
+	Store   Store
+	Secrets Secrets
+	APIKeys []string
+	// Decoder reads the bodies of deliveries. Its Large is set by the server.
+	Decoder Decoder
+	// Room is how long a delivery may wait for a place before it is refused
+	// with 503. A mirror's sender does not retry, so a mirror waits; a source
+	// loses nothing by answering at once, which is what 0 means.
+	Room time.Duration
+	// Workers is the number of transactions at once; 1 where it is less.
+	Workers int
+	// Loopback says that only this machine can reach the server. Secrets and
+	// APIKeys may be empty only then.
+	Loopback bool
+	// Now is the clock; time.Now where nil.
+	Now func() time.Time
+	// Log is slog.Default() where nil.
+	Log *slog.Logger
+	// Degraded returns what else /readyz shall report, a sentence each; may be nil.
+	Degraded func() []string
+}
+
+// limits are what the server allows at most. Tests set their own.
+type limits struct {
+	body   int64         // bytes of a delivery
+	api    int64         // bytes of a request to the API
+	memory int64         // bytes that all requests to the API may hold at once
+	wait   time.Duration // for that memory
+	places int           // deliveries at once
+	large  int           // large deliveries at once
+	header int           // bytes of a request's head
+	stall  time.Duration // without a byte of a body; also for the whole head
+	whole  time.Duration // for a whole body
+	idle   time.Duration // between two requests of a connection
+	call   time.Duration // for one try of one transaction
+}
+
+func defaultLimits() limits {
+	return limits{
+		body: 256 << 20, api: 32 << 20, memory: 64 << 20, wait: 4 * time.Second,
+		places: 512, large: 2, header: 16 << 10,
+		stall: 30 * time.Second, whole: 5 * time.Minute, idle: 90 * time.Second,
+		call: time.Minute,
+	}
+}
+
+// Server receives deliveries and answers the API. Make one with [New].
+type Server struct {
+	cfg     Config
+	limits  limits
+	app     *fiber.App
+	metrics *metrics
+	batch   *batcher
+	places  room // of deliveries, from before the body is read until the answer
+	large   room
+	memory  *semaphore.Weighted
+	keys    apiKeys
+	ready   readiness
+
+	process string        // the first part of each request id
+	request atomic.Uint64 // the number of the last request
+
+	mu      sync.Mutex
+	closing bool
+	open    []net.Listener
+}
+
+// New returns a server whose workers run until [Server.Shutdown]. It refuses
+// to make one that strangers could reach.
+func New(cfg Config) (*Server, error) { return newServer(cfg, defaultLimits()) }
+
+func newServer(cfg Config, l limits) (*Server, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("webhook: Config.Store is missing")
+	}
+	if cfg.Secrets.IsZero() && !cfg.Loopback {
+		return nil, errors.New("without a webhook secret anybody could change the counts, so it is allowed on loopback alone: " +
+			"make a secret with `openssl rand -base64 32` and set it in RUNCOUNTER_WEBHOOK_SECRET and in the webhook's Authorization header, or listen on 127.0.0.1")
+	}
+	if len(cfg.APIKeys) == 0 && !cfg.Loopback {
+		return nil, errors.New("without an API key anybody could read and change runs, so it is allowed on loopback alone: " +
+			"make a key with `openssl rand -base64 32` and set it in RUNCOUNTER_API_KEY, or listen on 127.0.0.1")
+	}
+	if slices.Contains(cfg.APIKeys, "") {
+		return nil, errors.New("one of the API keys is empty: remove it, or make a key with `openssl rand -base64 32`")
+	}
+	cfg.Workers = max(cfg.Workers, 1)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	var process [4]byte
+	rand.Read(process[:]) // never fails: the runtime ends the program rather
+	s := &Server{
+		cfg: cfg, limits: l, metrics: newMetrics(),
+		places: make(room, l.places), large: make(room, l.large),
+		memory: semaphore.NewWeighted(l.memory), keys: newAPIKeys(cfg.APIKeys),
+		process: hex.EncodeToString(process[:]),
+	}
+	s.batch = newBatcher(s.apply, cfg.Workers, l.places, s.metrics)
+	s.metrics.watch(s.batch.waiting)
+	s.app = s.newApp()
+	return s, nil
+}
+
+func (s *Server) newApp() *fiber.App {
+	app := fiber.New(fiber.Config{
+		// Bodies are bounded in the stream that reads them. With streaming,
+		// BodyLimit bounds only what is read of a body before the handler is
+		// called, which is as little as can be: strangers are refused first.
+		StreamRequestBody:            true,
+		BodyLimit:                    1,
+		DisablePreParseMultipartForm: true,
+		ReadBufferSize:               s.limits.header,
+		ReadTimeout:                  s.limits.stall,
+		WriteTimeout:                 s.limits.stall,
+		IdleTimeout:                  s.limits.idle,
+		CaseSensitive:                true,
+		DisableStartupMessage:        true,
+		ErrorHandler:                 s.refuse,
+	})
+	srv := app.Server()
+	srv.CloseOnShutdown = true
+	next, methods := srv.Handler, app.Config().RequestMethods
+	srv.Handler = func(ctx *fasthttp.RequestCtx) {
+		// Fiber answers a method that it doesn't know in plain text, before
+		// any handler of ours.
+		if !slices.Contains(methods, string(ctx.Method())) {
+			writeProblem(&ctx.Response, newProblem(fiber.StatusNotImplemented, "This method does not exist here. Use GET or POST."))
+			return
+		}
+		next(ctx)
+	}
+	s.routes(app)
+	return app
+}
+
+func (s *Server) routes(app *fiber.App) {
+	app.Use(s.every)
+	app.Post("/webhooks/workflow-runs", s.receive)
+	app.Post("/functions/v1/run-counter", s.receive) // stands in for an Edge Function
+	app.Get("/", home)
+	app.Get("/livez", livez)
+	app.Get("/readyz", s.readyz)
+	app.Get("/metrics", s.serveMetrics)
+
+	v1 := app.Group("/v1", s.admit)
+	v1.Get("/counts", s.getCount)
+	v1.Get("/users/:user/counts", s.getUserCounts)
+	v1.Post("/runs", s.object(s.beginRun, "id", "user_id", "workflow_id", "draft_id", "limit", "idempotency_key"))
+	v1.Get("/runs/:id", s.getRun)
+	v1.Post("/runs/:id/start", s.object(s.startRun))
+	v1.Post("/runs/:id/complete", s.object(s.completeRun, "status", "duration_ms", "error_details", "state_snapshot"))
+	v1.Post("/runs/:id/amend", s.object(s.amendRun, "status", "reason", "who"))
+}
+
+// every goes before all handlers: it names the request, and turns a panic into
+// an error.
+func (s *Server) every(c *fiber.Ctx) (err error) {
+	id := s.process + "-" + strconv.FormatUint(s.request.Add(1), 36)
+	c.Set(fiber.HeaderXRequestID, id)
+	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return c.Next()
+}
+
+// Serve answers requests from a listener until Shutdown, and returns nil then.
+// It closes the listener.
+func (s *Server) Serve(ln net.Listener) error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return ln.Close()
+	}
+	s.open = append(s.open, ln)
+	s.mu.Unlock()
+	return s.app.Listener(ln)
+}
+
+// Shutdown stops accepting, finishes what was accepted, and drains the queue.
+// When the context ends before that, it gives up what has not been committed
+// (none of which was answered) and returns the context's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	// A listener that Serve has not handed over yet is closed by nobody else.
+	for _, ln := range s.open {
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.cfg.Log.Warn("close the listener", "error", err)
+		}
+	}
+	s.open = nil
+	s.mu.Unlock()
+
+	err := s.app.ShutdownWithContext(ctx)
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // closed above
+	}
+	return errors.Join(err, s.batch.close(ctx))
+}
+
+// Registry returns the registry behind /metrics, for collectors of others.
+func (s *Server) Registry() *prometheus.Registry { return s.metrics.registry }
+
+// room is a bounded number of places.
+type room chan struct{}
+
+// enter takes a place, and waits for it as long as that.
+func (r room) enter(wait time.Duration) error {
+	select {
+	case r <- struct{}{}:
+		return nil
+	default:
+	}
+	if wait <= 0 {
+		return errBusy
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case r <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return errBusy
+	}
+}
+
+func (r room) leave() { <-r }
