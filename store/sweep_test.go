@@ -229,11 +229,11 @@ func (b *broken) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repa
 	return b.Store.FailStuck(ctx, f)
 }
 
-func (b *broken) Fold(ctx context.Context, now time.Time, max int) (int, error) {
+func (b *broken) Fold(ctx context.Context, now time.Time, limit int) (int, error) {
 	if b.fold != nil {
 		return 0, b.fold
 	}
-	return b.Store.Fold(ctx, now, max)
+	return b.Store.Fold(ctx, now, limit)
 }
 
 func (b *broken) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {

@@ -98,11 +98,13 @@ create index if not exists counts_zero on counts (user_id)
     where completed = 0 and failed = 0 and cancelled = 0 and timeout = 0
       and presumed_completed = 0 and presumed_failed = 0 and presumed_cancelled = 0 and presumed_timeout = 0;
 
+-- What has changed since the last fold. Writers to SQLite take turns, so there
+-- is nothing to gain by appending: the differences of a key add up in one row,
+-- and a read costs the same however long nobody folds.
 create table if not exists ledger (
     user_id             text    not null,
     kind                text    not null check (kind in ('workflow', 'draft')),
     ref_id              text    not null,
-    seq                 integer not null,
     completed           integer not null,
     failed              integer not null,
     cancelled           integer not null,
@@ -111,7 +113,7 @@ create table if not exists ledger (
     presumed_failed     integer not null,
     presumed_cancelled  integer not null,
     presumed_timeout    integer not null,
-    primary key (user_id, kind, ref_id, seq)
+    primary key (user_id, kind, ref_id)
 ) strict, without rowid;
 
 -- The ledger triggers write what changed into the ledger, in the transaction
@@ -121,11 +123,19 @@ when new.completed_at is not null and new.kind is not null
 begin
     insert into ledger
     select new.user_id, new.kind, new.ref_id,
-           (select coalesce(max(seq), 0) + 1 from ledger
-             where user_id = new.user_id and kind = new.kind and ref_id = new.ref_id),
            new.status = 'completed', new.status = 'failed', new.status = 'cancelled', new.status = 'timeout',
            new.status = 'completed' and new.evidence = 1, new.status = 'failed' and new.evidence = 1,
-           new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1;
+           new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1
+     where new.completed_at is not null and new.kind is not null
+        on conflict (user_id, kind, ref_id) do update
+       set completed = completed + excluded.completed,
+           failed = failed + excluded.failed,
+           cancelled = cancelled + excluded.cancelled,
+           timeout = timeout + excluded.timeout,
+           presumed_completed = presumed_completed + excluded.presumed_completed,
+           presumed_failed = presumed_failed + excluded.presumed_failed,
+           presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
+           presumed_timeout = presumed_timeout + excluded.presumed_timeout;
 end;
 
 create trigger if not exists ledger_delete after delete on workflow_runs
@@ -133,11 +143,19 @@ when old.completed_at is not null and old.kind is not null
 begin
     insert into ledger
     select old.user_id, old.kind, old.ref_id,
-           (select coalesce(max(seq), 0) + 1 from ledger
-             where user_id = old.user_id and kind = old.kind and ref_id = old.ref_id),
            -(old.status = 'completed'), -(old.status = 'failed'), -(old.status = 'cancelled'), -(old.status = 'timeout'),
            -(old.status = 'completed' and old.evidence = 1), -(old.status = 'failed' and old.evidence = 1),
-           -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1);
+           -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1)
+     where old.completed_at is not null and old.kind is not null
+        on conflict (user_id, kind, ref_id) do update
+       set completed = completed + excluded.completed,
+           failed = failed + excluded.failed,
+           cancelled = cancelled + excluded.cancelled,
+           timeout = timeout + excluded.timeout,
+           presumed_completed = presumed_completed + excluded.presumed_completed,
+           presumed_failed = presumed_failed + excluded.presumed_failed,
+           presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
+           presumed_timeout = presumed_timeout + excluded.presumed_timeout;
 end;
 
 -- Both keys when a run changes hands: what it was goes from the old key, what
@@ -149,20 +167,34 @@ when (old.completed_at is not null or new.completed_at is not null)
 begin
     insert into ledger
     select old.user_id, old.kind, old.ref_id,
-           (select coalesce(max(seq), 0) + 1 from ledger
-             where user_id = old.user_id and kind = old.kind and ref_id = old.ref_id),
            -(old.status = 'completed'), -(old.status = 'failed'), -(old.status = 'cancelled'), -(old.status = 'timeout'),
            -(old.status = 'completed' and old.evidence = 1), -(old.status = 'failed' and old.evidence = 1),
            -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1)
-     where old.completed_at is not null and old.kind is not null;
+     where old.completed_at is not null and old.kind is not null
+        on conflict (user_id, kind, ref_id) do update
+       set completed = completed + excluded.completed,
+           failed = failed + excluded.failed,
+           cancelled = cancelled + excluded.cancelled,
+           timeout = timeout + excluded.timeout,
+           presumed_completed = presumed_completed + excluded.presumed_completed,
+           presumed_failed = presumed_failed + excluded.presumed_failed,
+           presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
+           presumed_timeout = presumed_timeout + excluded.presumed_timeout;
     insert into ledger
     select new.user_id, new.kind, new.ref_id,
-           (select coalesce(max(seq), 0) + 1 from ledger
-             where user_id = new.user_id and kind = new.kind and ref_id = new.ref_id),
            new.status = 'completed', new.status = 'failed', new.status = 'cancelled', new.status = 'timeout',
            new.status = 'completed' and new.evidence = 1, new.status = 'failed' and new.evidence = 1,
            new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1
-     where new.completed_at is not null and new.kind is not null;
+     where new.completed_at is not null and new.kind is not null
+        on conflict (user_id, kind, ref_id) do update
+       set completed = completed + excluded.completed,
+           failed = failed + excluded.failed,
+           cancelled = cancelled + excluded.cancelled,
+           timeout = timeout + excluded.timeout,
+           presumed_completed = presumed_completed + excluded.presumed_completed,
+           presumed_failed = presumed_failed + excluded.presumed_failed,
+           presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
+           presumed_timeout = presumed_timeout + excluded.presumed_timeout;
 end;
 
 -- One row: what is applied on reading.

@@ -16,26 +16,25 @@ type entry struct {
 	dirty  bool
 }
 
-// Apply implements [store.Store]. Each run is read once and written at most
-// once, however many of the changes are about it.
+// Apply implements [store.Store]. All runs are read in one statement, and each
+// is written at most once, however many of the changes are about it.
 func (s *Store) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.Applied, error) {
 	applied := make([]store.Applied, len(changes))
 	err := s.write(ctx, func(t *tx) error {
-		runs := make(map[store.ID]*entry, len(changes))
+		runs, err := t.entries(changes)
+		if err != nil {
+			return err
+		}
 		for i, c := range changes {
-			e, err := t.entry(runs, c.ID())
-			if err != nil {
-				return err
-			}
+			e := runs[c.ID()]
 			after := e.state
 			for _, seen := range t.rules.observe(c, received) {
 				after = t.rules.join(after, seen)
 			}
-			if t.rules.equal(after, e.state) {
-				continue
+			if !t.rules.equal(after, e.state) {
+				e.state, e.dirty = after, true
+				applied[i].Changed = true
 			}
-			e.state, e.dirty = after, true
-			applied[i].Changed = true
 		}
 		for _, e := range runs {
 			if e.dirty {
@@ -44,7 +43,7 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change, received time
 				}
 			}
 		}
-		return t.countAll(changes, runs, applied)
+		return t.answer(changes, runs, applied)
 	})
 	if err != nil {
 		return nil, err
@@ -52,23 +51,27 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change, received time
 	return applied, nil
 }
 
-func (t *tx) entry(runs map[store.ID]*entry, id store.ID) (*entry, error) {
-	if e := runs[id]; e != nil {
-		return e, nil
+// entries loads the runs that changes are about.
+func (t *tx) entries(changes []store.Change) (map[store.ID]*entry, error) {
+	runs := make(map[store.ID]*entry, len(changes))
+	ids := make([]store.ID, 0, len(changes))
+	for _, c := range changes {
+		if id := c.ID(); runs[id] == nil {
+			runs[id] = new(entry)
+			ids = append(ids, id)
+		}
 	}
-	state, exists, err := t.load(id)
-	if err != nil {
-		return nil, err
+	loaded, err := t.loadAll(ids)
+	for i := range loaded {
+		runs[ids[i]] = &loaded[i]
 	}
-	e := &entry{state: state, exists: exists}
-	runs[id] = e
-	return e, nil
+	return runs, err
 }
 
-// countAll fills in the counts that each change is answered with, each key
-// read once.
-func (t *tx) countAll(changes []store.Change, runs map[store.ID]*entry, applied []store.Applied) error {
-	counts := make(map[store.Key]store.Count)
+// answer fills in the counts that each change is answered with, each key read
+// once.
+func (t *tx) answer(changes []store.Change, runs map[store.ID]*entry, applied []store.Applied) error {
+	byKey := make(map[store.Key]store.Count)
 	named := make([][]store.Key, len(changes))
 	for i, c := range changes {
 		keys := c.Keys()
@@ -78,19 +81,19 @@ func (t *tx) countAll(changes []store.Change, runs map[store.ID]*entry, applied 
 		}
 		named[i] = keys
 		for _, key := range keys {
-			counts[key] = store.Count{}
+			byKey[key] = store.Count{}
 		}
 	}
-	for _, key := range slices.SortedFunc(maps.Keys(counts), store.Key.Compare) {
-		c, err := t.count(key)
-		if err != nil {
-			return err
-		}
-		counts[key] = c
+	counts, err := t.countAll(slices.Collect(maps.Keys(byKey)))
+	if err != nil {
+		return err
+	}
+	for _, c := range counts {
+		byKey[c.Key] = c
 	}
 	for i, keys := range named {
 		for _, key := range keys {
-			applied[i].Counts = append(applied[i].Counts, counts[key])
+			applied[i].Counts = append(applied[i].Counts, byKey[key])
 		}
 	}
 	return nil

@@ -2,7 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"errors"
+	"database/sql"
 	"fmt"
 	"slices"
 
@@ -48,11 +48,10 @@ select user_id, kind, ref_id, completed, failed, cancelled, timeout,
  limit ?`
 
 	auditLedgerSQL = `
-select user_id, kind, ref_id, sum(completed), sum(failed), sum(cancelled), sum(timeout),
-       sum(presumed_completed), sum(presumed_failed), sum(presumed_cancelled), sum(presumed_timeout)
+select user_id, kind, ref_id, completed, failed, cancelled, timeout,
+       presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout
   from ledger
  where (user_id, kind, ref_id) > (?, ?, ?)
- group by user_id, kind, ref_id
  order by user_id, kind, ref_id
  limit ?`
 
@@ -66,18 +65,13 @@ select user_id, kind, ref_id,` + tallySQL + `
 
 func tallies(ctx context.Context, q querier, text string, a store.Audit) (all []keyed, err error) {
 	rows, err := q.QueryContext(ctx, text, append(keyArgs(a.After), a.Max)...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
+	err = eachRow(rows, err, func(rows *sql.Rows) (err error) {
 		var k keyed
-		if k.key, err = scanKey(rows, talliesOf(&k.tallies)...); err != nil {
-			return nil, err
-		}
+		k.key, err = scanKey(rows, talliesOf(&k.tallies)...)
 		all = append(all, k)
-	}
-	return all, rows.Err()
+		return err
+	})
+	return all, err
 }
 
 // compare adds the sorted lists up. One that is as long as was asked for may

@@ -6,52 +6,46 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// talliesSQL reads a key: counts + ledger in one statement, and so in one
-// snapshot (law 1), and how many ledger rows it had to read for that.
+// sumSQL is counts + ledger of a key, in one statement and so in one snapshot
+// (law 1).
+const sumSQL = `
+       coalesce(c.completed, 0) + coalesce(l.completed, 0),
+       coalesce(c.failed, 0) + coalesce(l.failed, 0),
+       coalesce(c.cancelled, 0) + coalesce(l.cancelled, 0),
+       coalesce(c.timeout, 0) + coalesce(l.timeout, 0),
+       coalesce(c.presumed_completed, 0) + coalesce(l.presumed_completed, 0),
+       coalesce(c.presumed_failed, 0) + coalesce(l.presumed_failed, 0),
+       coalesce(c.presumed_cancelled, 0) + coalesce(l.presumed_cancelled, 0),
+       coalesce(c.presumed_timeout, 0) + coalesce(l.presumed_timeout, 0)`
+
+// talliesSQL reads many keys, given as a JSON array of strings in which user,
+// ref and kind stand one behind the other ([keyText]).
 const talliesSQL = `
-select l.n,
-       coalesce(c.completed, 0) + l.completed,
-       coalesce(c.failed, 0) + l.failed,
-       coalesce(c.cancelled, 0) + l.cancelled,
-       coalesce(c.timeout, 0) + l.timeout,
-       coalesce(c.presumed_completed, 0) + l.presumed_completed,
-       coalesce(c.presumed_failed, 0) + l.presumed_failed,
-       coalesce(c.presumed_cancelled, 0) + l.presumed_cancelled,
-       coalesce(c.presumed_timeout, 0) + l.presumed_timeout
-  from (select count(*) as n,
-               coalesce(sum(completed), 0) as completed, coalesce(sum(failed), 0) as failed,
-               coalesce(sum(cancelled), 0) as cancelled, coalesce(sum(timeout), 0) as timeout,
-               coalesce(sum(presumed_completed), 0) as presumed_completed,
-               coalesce(sum(presumed_failed), 0) as presumed_failed,
-               coalesce(sum(presumed_cancelled), 0) as presumed_cancelled,
-               coalesce(sum(presumed_timeout), 0) as presumed_timeout
-          from ledger where user_id = ?1 and kind = ?2 and ref_id = ?3) as l
-  left join counts as c on c.user_id = ?1 and c.kind = ?2 and c.ref_id = ?3`
+select k.key,` + sumSQL + `
+  from json_each(?1) as k
+  left join counts as c on c.user_id = substr(k.value, 1, 36) and c.kind = substr(k.value, 73) and c.ref_id = substr(k.value, 37, 36)
+  left join ledger as l on l.user_id = substr(k.value, 1, 36) and l.kind = substr(k.value, 73) and l.ref_id = substr(k.value, 37, 36)`
 
-// countSQL reads besides the policy in force and when the last run ended.
+// countSQL reads one key, the policy in force, and when its last run ended.
 const countSQL = `
-select t.*,
-       (select policy from settings),
+select (select policy from settings),
        (select max(completed_at) from workflow_runs
-         where user_id = ?1 and kind = ?2 and ref_id = ?3 and completed_at is not null)
-  from (` + talliesSQL + `) as t`
+         where user_id = ?1 and kind = ?2 and ref_id = ?3 and completed_at is not null),` + sumSQL + `
+  from (select 1)
+  left join counts as c on c.user_id = ?1 and c.kind = ?2 and c.ref_id = ?3
+  left join ledger as l on l.user_id = ?1 and l.kind = ?2 and l.ref_id = ?3`
 
-// foldSQL adds a key's ledger to its count, and unledgerSQL deletes what was
-// added. Between them nobody writes: the transaction holds the only write lock
-// from its start.
+// foldSQL adds the first rows of the ledger to the counts, and unledgerSQL
+// deletes the same ones. Between them nobody writes: the transaction holds the
+// only write lock from its start.
 const foldSQL = `
 insert into counts
-select user_id, kind, ref_id, sum(completed), sum(failed), sum(cancelled), sum(timeout),
-       sum(presumed_completed), sum(presumed_failed), sum(presumed_cancelled), sum(presumed_timeout)
-  from ledger
- where user_id = ?1 and kind = ?2 and ref_id = ?3
- group by user_id, kind, ref_id
+select * from ledger where true order by user_id, kind, ref_id limit ?
     on conflict (user_id, kind, ref_id) do update
    set completed = completed + excluded.completed,
        failed = failed + excluded.failed,
@@ -62,7 +56,12 @@ select user_id, kind, ref_id, sum(completed), sum(failed), sum(cancelled), sum(t
        presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
        presumed_timeout = presumed_timeout + excluded.presumed_timeout`
 
-const unledgerSQL = `delete from ledger where user_id = ? and kind = ? and ref_id = ?`
+const unledgerSQL = `
+delete from ledger
+ where (user_id, kind, ref_id) in (select user_id, kind, ref_id from ledger order by user_id, kind, ref_id limit ?)`
+
+// keyText is a key as talliesSQL takes it.
+func keyText(k store.Key) string { return k.User.String() + k.Ref.String() + string(k.Kind) }
 
 func keyArgs(k store.Key) []any { return []any{k.User.String(), string(k.Kind), k.Ref.String()} }
 
@@ -75,12 +74,11 @@ func talliesOf(t *store.Tallies) []any {
 // scanCount reads what countSQL returns.
 func scanCount(row *sql.Row, key store.Key) (store.Count, error) {
 	var (
-		c      = store.Count{Key: key}
-		ledger int64
-		text   string
-		last   sql.NullInt64
+		c    = store.Count{Key: key}
+		text string
+		last sql.NullInt64
 	)
-	if err := row.Scan(slices.Concat([]any{&ledger}, talliesOf(&c.Tallies), []any{&text, &last})...); err != nil {
+	if err := row.Scan(append([]any{&text, &last}, talliesOf(&c.Tallies)...)...); err != nil {
 		return c, fmt.Errorf("count %s: %w", key, err)
 	}
 	policy, err := store.ParsePolicy(text)
@@ -130,22 +128,16 @@ select user_id, kind, ref_id
  where (kind, ref_id) > (?2, ?3)
  order by kind, ref_id
  limit ?4`, user.String(), string(after.Kind), after.Ref.String(), limit)
+	var keys []store.Key
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		key, err := scanKey(rows)
+		keys = append(keys, key)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the keys of user %s: %w", user, err)
 	}
-	return scanKeys(rows)
-}
-
-func scanKeys(rows *sql.Rows) (keys []store.Key, err error) {
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		key, err := scanKey(rows)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	return keys, rows.Err()
+	return keys, nil
 }
 
 // scanKey reads a row that begins with the three columns of a key.
@@ -165,26 +157,42 @@ func scanKey(rows *sql.Rows, more ...any) (store.Key, error) {
 	return store.Key{User: u, Kind: store.Kind(kind), Ref: r}, nil
 }
 
-// tallies reads a key inside a write transaction.
-func (t *tx) tallies(key store.Key) (tallies store.Tallies, ledger int64, err error) {
-	if err := t.row(t.stmts.tallies, keyArgs(key)...).Scan(append([]any{&ledger}, talliesOf(&tallies)...)...); err != nil {
-		return tallies, 0, fmt.Errorf("count %s: %w", key, err)
+// countAll counts keys inside a write transaction, without LastRunAt. One
+// statement for all of them costs a third of one for each.
+func (t *tx) countAll(keys []store.Key) ([]store.Count, error) {
+	policy, err := t.policyInForce()
+	if err != nil || len(keys) == 0 {
+		return nil, err
 	}
-	return tallies, ledger, nil
+	texts := make([]string, len(keys))
+	for i, key := range keys {
+		texts[i] = keyText(key)
+	}
+	counts := make([]store.Count, len(keys))
+	err = t.each(t.stmts.tallies, texts, func(rows *sql.Rows) error {
+		var (
+			i int
+			c store.Tallies
+		)
+		if err := rows.Scan(append([]any{&i}, talliesOf(&c)...)...); err != nil {
+			return err
+		}
+		counts[i] = store.Count{Key: keys[i], Count: policy.Count(c), Tallies: c}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count %d keys: %w", len(keys), err)
+	}
+	return counts, nil
 }
 
-// count counts a key inside a write transaction, without LastRunAt, and folds
-// it when its ledger has grown, so that no read ever waits for the sweep.
+// count counts one key.
 func (t *tx) count(key store.Key) (store.Count, error) {
-	policy, err := t.policyInForce()
+	counts, err := t.countAll([]store.Key{key})
 	if err != nil {
 		return store.Count{}, err
 	}
-	tallies, ledger, err := t.tallies(key)
-	if err == nil && ledger > t.rules.foldAt {
-		err = t.fold(key)
-	}
-	return store.Count{Key: key, Count: policy.Count(tallies), Tallies: tallies}, err
+	return counts[0], nil
 }
 
 // policyInForce reads the policy once in a transaction.
@@ -199,55 +207,24 @@ func (t *tx) policyInForce() (store.Policy, error) {
 	return *t.policy, nil
 }
 
-func (t *tx) fold(key store.Key) error {
-	if err := t.exec(t.stmts.fold, keyArgs(key)...); err != nil {
-		return fmt.Errorf("fold %s: %w", key, err)
-	}
-	if err := t.exec(t.stmts.unledger, keyArgs(key)...); err != nil {
-		return fmt.Errorf("fold %s: %w", key, err)
-	}
-	return nil
-}
-
 // keepLogs is how long what was repaired and refused stays readable.
 const keepLogs = 90 * 24 * time.Hour
 
 // Fold implements [store.Store].
 func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int, err error) {
 	err = s.write(ctx, func(t *tx) error {
-		keys, n, err := t.ledgerKeys(limit)
+		if err := t.exec(t.stmts.fold, limit); err != nil {
+			return fmt.Errorf("fold the ledger: %w", err)
+		}
+		deleted, err := t.tx.StmtContext(t.ctx, t.stmts.unledger).ExecContext(t.ctx, limit)
 		if err != nil {
-			return fmt.Errorf("list the ledger: %w", err)
+			return fmt.Errorf("fold the ledger: %w", err)
 		}
-		for _, key := range keys {
-			if err := t.fold(key); err != nil {
-				return err
-			}
-		}
-		folded = n
-		return t.prune(now)
+		n, err := deleted.RowsAffected()
+		folded = int(n)
+		return errors.Join(err, t.prune(now))
 	})
 	return folded, err
-}
-
-// ledgerKeys returns the first keys of the ledger that have limit rows
-// together, and how many rows they have.
-func (t *tx) ledgerKeys(limit int) (keys []store.Key, n int, err error) {
-	rows, err := t.tx.QueryContext(t.ctx, `
-select user_id, kind, ref_id, count(*) from ledger group by user_id, kind, ref_id limit ?`, limit)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for n < limit && rows.Next() {
-		var of int
-		key, err := scanKey(rows, &of)
-		if err != nil {
-			return nil, 0, err
-		}
-		keys, n = append(keys, key), n+of
-	}
-	return keys, n, rows.Err()
 }
 
 // prune drops what is out of date.
@@ -286,11 +263,11 @@ func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (stor
 		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
 	}
 	err := s.write(ctx, func(t *tx) error {
-		stored, _, err := t.tallies(key)
+		stored, err := t.count(key)
 		if err != nil {
 			return err
 		}
-		r.Before = stored
+		r.Before = stored.Tallies
 		if err := t.tx.QueryRowContext(t.ctx, `select`+tallySQL+`
  where user_id = ? and kind = ? and ref_id = ? and completed_at is not null`, keyArgs(key)...).Scan(talliesOf(&r.After)...); err != nil {
 			return fmt.Errorf("count the runs of %s: %w", key, err)
@@ -320,7 +297,7 @@ func (t *tx) recount(r store.Recounted, now time.Time) error {
 		text string
 		args []any
 	}{
-		{unledgerSQL, key},
+		{`delete from ledger where user_id = ? and kind = ? and ref_id = ?`, key},
 		{`delete from counts where user_id = ? and kind = ? and ref_id = ?`, key},
 		{`insert into counts values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, values},
 		{`insert into recounts (at, user_id, kind, ref_id, before, after) values (?, ?, ?, ?, ?, ?)`,

@@ -155,10 +155,10 @@ var guards = []struct {
 		rewriteTrigger(t, s, "ledger_update", ", old.evidence = 1, ", ", ", ", new.evidence = 1, ", ", ")
 	}},
 	{"a fold deletes only what it has added", func(t testing.TB, s *Store) {
-		replace(t, s, &s.stmts.unledger, `delete from ledger where user_id is not null or ?1 = ?2 or ?3`)
+		replace(t, s, &s.stmts.unledger, `delete from ledger where ?1 >= 0`)
 	}},
 	{"a fold deletes what it has added", func(t testing.TB, s *Store) {
-		replace(t, s, &s.stmts.unledger, `delete from ledger where ?1 = '' and ?2 = '' and ?3 = ''`)
+		replace(t, s, &s.stmts.unledger, `delete from ledger where ?1 < 0`)
 	}},
 	{"a fold adds to the count that is there", func(t testing.TB, s *Store) {
 		replace(t, s, &s.stmts.fold, strings.ReplaceAll(foldSQL, "completed = completed + excluded.completed,", "completed = excluded.completed,"))
@@ -191,7 +191,6 @@ func TestNothingIsRedWithAllGuardsOn(t *testing.T) {
 func firstRed(t *testing.T, seeds uint64, off func(testing.TB, *Store)) (where, said string) {
 	open := func(t testing.TB) storetest.Backend {
 		s := mustOpen(t)
-		s.rules.foldAt = 3 // so that small stories fold as well
 		off(t, s)
 		return backend(t, s)
 	}

@@ -288,18 +288,18 @@ func notFound(id store.ID) error { return fmt.Errorf("run %s: %w", id, store.Err
 // Run implements [store.Store].
 func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
 	err = s.read(ctx, func(q querier) error {
-		state, exists, err := loadState(q.QueryRowContext(ctx, loadSQL, id.String()), id)
+		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, `["`+id.String()+`"]`))
 		if err != nil {
-			return err
+			return fmt.Errorf("load run %s: %w", id, err)
 		}
-		if !exists {
+		if !e.exists {
 			return notFound(id)
 		}
 		policy, err := readPolicy(ctx, q)
 		if err != nil {
 			return err
 		}
-		run, err = makeRun(ctx, q, state, policy)
+		run, err = makeRun(ctx, q, e.state, policy)
 		return err
 	})
 	return run, err

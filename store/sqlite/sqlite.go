@@ -55,12 +55,7 @@ type rules struct {
 	open    func(store.State) bool // a Complete may end it
 	full    func(b store.Begin, counted, active int64) bool
 	presume func(store.Row, store.Limits, time.Time) (store.Row, bool)
-	foldAt  int64 // ledger rows of a key beyond which a writer folds them
 }
-
-// foldAt keeps reads fast without a wait for the sweep: every write reads the
-// ledger rows of its key, and one in so many folds them.
-const foldAt = 16
 
 // Open opens the database at path, creates it where it is missing, and
 // migrates it. The caller closes the Store.
@@ -84,7 +79,6 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		open:    func(s store.State) bool { return !s.Ended() || s.Presumed() },
 		full:    store.Begin.Full,
 		presume: store.Presume,
-		foldAt:  foldAt,
 	}}
 	if s.writer, err = sql.Open("sqlite", dsn(abs, o, false)); err != nil {
 		return nil, fmt.Errorf("open %s: %w", abs, err)

@@ -63,21 +63,26 @@ func (s *statements) close() error {
 	return errors.Join(errs...)
 }
 
-const stateColumns = `
+const runColumns = `
+       r.id, r.user_id, r.workflow_id, r.draft_id, r.status,
+       r.created_at, r.started_at, r.updated_at, r.lease_at, r.completed_at,
+       r.duration_ms, r.error_details, r.evidence, r.undated, r.amended_at, r.reopened_at,
+       r.version, r.as_of, r.views`
+
+// loadSQL reads all that is known of runs, given as a JSON array of their ids:
+// a tombstone or null, and a row or nulls.
+const loadSQL = `
+select k.key,
+       (select deleted_at from tombstones where tombstones.id = k.value),` + runColumns + `
+  from json_each(?1) as k
+  left join workflow_runs as r on r.id = k.value`
+
+const insertSQL = `
+insert into workflow_runs (
        id, user_id, workflow_id, draft_id, status,
        created_at, started_at, updated_at, lease_at, completed_at,
        duration_ms, error_details, evidence, undated, amended_at, reopened_at,
-       version, as_of, views`
-
-// loadSQL reads all that is known of a run in one statement: its row, or nulls,
-// and its tombstone, or null.
-const loadSQL = `
-select` + stateColumns + `,
-       (select deleted_at from tombstones where id = ?1)
-  from (select 1) left join workflow_runs on id = ?1`
-
-const insertSQL = `
-insert into workflow_runs (` + stateColumns + `)
+       version, as_of, views)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 const updateSQL = `
@@ -94,22 +99,66 @@ const burySQL = `
 insert into tombstones (id, deleted_at) values (?, ?)
 on conflict (id) do update set deleted_at = min(deleted_at, excluded.deleted_at)`
 
-// load returns what is known of a run, and whether it has a row.
-func (t *tx) load(id store.ID) (store.State, bool, error) {
-	return loadState(t.row(t.stmts.load, id.String()), id)
+// each runs a statement that takes a JSON array of strings, and calls do for
+// each row.
+func (t *tx) each(stmt *sql.Stmt, texts []string, do func(rows *sql.Rows) error) error {
+	list, err := json.Marshal(texts)
+	if err != nil {
+		return err
+	}
+	rows, err := t.tx.StmtContext(t.ctx, stmt).QueryContext(t.ctx, string(list))
+	return eachRow(rows, err, do)
 }
 
-// loadState reads what loadSQL returns.
-func loadState(row *sql.Row, id store.ID) (store.State, bool, error) {
-	var deleted sql.NullInt64
-	s, err := scanState(row, &deleted)
+func eachRow(rows *sql.Rows, err error, do func(rows *sql.Rows) error) error {
 	if err != nil {
-		return s, false, fmt.Errorf("load run %s: %w", id, err)
+		return err
 	}
-	if s.ID.IsZero() {
-		return store.State{ID: id, DeletedAt: timeOf(deleted)}, false, nil
+	for rows.Next() {
+		if err := do(rows); err != nil {
+			return errors.Join(err, rows.Close())
+		}
 	}
-	return s, true, nil
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+// loadAll returns what is known of runs, in one statement.
+func (t *tx) loadAll(ids []store.ID) ([]entry, error) {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	entries := make([]entry, len(ids))
+	err := t.each(t.stmts.load, texts, func(rows *sql.Rows) error {
+		i, e, err := scanEntry(rows)
+		if err == nil {
+			e.state.ID = ids[i]
+			entries[i] = e
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load %d runs: %w", len(ids), err)
+	}
+	return entries, nil
+}
+
+// load returns what is known of one run, and whether it has a row.
+func (t *tx) load(id store.ID) (store.State, bool, error) {
+	entries, err := t.loadAll([]store.ID{id})
+	if err != nil {
+		return store.State{}, false, err
+	}
+	return entries[0].state, entries[0].exists, nil
+}
+
+// scanEntry reads one row of loadSQL: the place in the list, and the run.
+func scanEntry(rows interface{ Scan(...any) error }) (i int, e entry, err error) {
+	var deleted sql.NullInt64
+	e.state, err = scanState(rows, &i, &deleted)
+	e.exists = !e.state.ID.IsZero()
+	e.state.DeletedAt = timeOf(deleted)
+	return i, e, err
 }
 
 // save writes what is known of a run. The ledger triggers count it.
@@ -146,9 +195,9 @@ func (t *tx) save(s store.State, exists bool) error {
 	return nil
 }
 
-// scanState reads stateColumns, and more columns behind them. A row of nulls
+// scanState reads what stands before, and runColumns behind it. A row of nulls
 // gives the zero State.
-func scanState(row interface{ Scan(...any) error }, more ...any) (store.State, error) {
+func scanState(row interface{ Scan(...any) error }, before ...any) (store.State, error) {
 	var (
 		s                                                       store.State
 		id, user, workflow, draft, status, details              sql.NullString
@@ -158,7 +207,7 @@ func scanState(row interface{ Scan(...any) error }, more ...any) (store.State, e
 	)
 	columns := []any{&id, &user, &workflow, &draft, &status, &created, &started, &updated, &lease, &completed,
 		&duration, &details, &evidence, &undated, &amended, &reopened, &version, &asOf, &views}
-	err := row.Scan(append(columns, more...)...)
+	err := row.Scan(append(before, columns...)...)
 	if err != nil || !id.Valid {
 		return s, err
 	}

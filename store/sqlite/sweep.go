@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -13,8 +14,8 @@ import (
 // outside the write lock, and may be out of date by the time of the decision:
 // [store.Presume] decides, on the row read again under the lock.
 const stuckSQL = `
-select` + stateColumns + `
-  from workflow_runs
+select` + runColumns + `
+  from workflow_runs as r
  where completed_at is null
    and status = ?1
    and case
@@ -91,21 +92,18 @@ func (s *Store) stuck(ctx context.Context, f store.FailStuck) ([]store.Repaired,
 func (s *Store) stuckIn(ctx context.Context, status store.Status, f store.FailStuck, limit int) (found []store.Repaired, err error) {
 	rows, err := s.reader.QueryContext(ctx, stuckSQL,
 		string(status), f.Now.UnixMicro(), f.Limits[status].Microseconds(), int64(math.MinInt64), limit)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		state, err := scanState(rows)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		before := state.Row()
 		if after, stuck := store.Presume(before, f.Limits, f.Now); stuck {
 			found = append(found, store.Repaired{Reason: store.Stuck, Before: before, After: after})
 		}
-	}
-	return found, rows.Err()
+		return nil
+	})
+	return found, err
 }
 
 func (t *tx) logRepair(before, after store.Row, f store.FailStuck) error {

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// The exit codes, as --help explains them.
+const (
+	exitFine        = 0
+	exitNo          = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+// exitError carries the exit code of an error. Errors of the flag parser come
+// without one: they are wrong usage.
+type exitError struct {
+	code int
+	err  error // nil where the output has said it all
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// answerNo is the answer "no", with or without a sentence on stderr.
+func answerNo(err error) error { return &exitError{exitNo, err} }
+
+// badUsage is what a person can mend on the command line.
+func badUsage(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// action gives every error of a command's work its exit code.
+func action(do cli.ActionFunc) cli.ActionFunc {
+	return func(ctx context.Context, cmd *cli.Command) error {
+		err := do(ctx, cmd)
+		if _, coded := errors.AsType[*exitError](err); err == nil || coded {
+			return err
+		}
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return answerNo(fmt.Errorf("%w, or it was deleted: check the id", err))
+		case errors.Is(err, store.ErrInvalid):
+			return &exitError{exitUsage, err}
+		}
+		return &exitError{exitUnreachable, err}
+	}
+}
+
+// run is the program: its result is the exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	cli.HelpPrinter = printHelp
+	root := rootCommand()
+	root.Reader, root.Writer, root.ErrWriter = in, out, errs
+	err := root.Run(ctx, args)
+	if err == nil {
+		return exitFine
+	}
+	code := exitUsage
+	if coded, ok := errors.AsType[*exitError](err); ok {
+		code = coded.code
+	}
+	if err.Error() != "" {
+		if _, unheard := fmt.Fprintf(errs, "runcounter: %s\n", err); unheard != nil {
+			return code // nobody listens; the exit code still tells
+		}
+	}
+	return code
+}
+
+func rootCommand() *cli.Command {
+	root := &cli.Command{
+		Name:      "runcounter",
+		Usage:     "counts workflow runs exactly, whatever happens to the webhooks",
+		UsageText: "runcounter <command> [flags]",
+		Description: `It receives Supabase database webhooks for workflow_runs, makes the completion
+of every run consistent, and keeps the count per user and workflow exact.
+
+Start here:
+  runcounter serve               receive webhooks; it prints a curl to try
+  runcounter <command> --help    the flags of a command, with examples
+
+Every flag can be set in the environment by the variable beside it; the command
+line wins. Output is for a person; --json makes it one for a program.
+
+Exit codes:
+  0  fine; to lose the race to end a run is a result too, see complete
+  1  the answer is no: drift was found, the server refused, there is no such
+     run, or lines could not be read
+  2  wrong usage; the message says what to do
+  3  the database or the server can't be reached, or it failed`,
+		Commands: []*cli.Command{
+			serveCommand(), migrateCommand(), importCommand(),
+			countCommand(), completeCommand(), sendCommand(),
+			sweepCommand(), auditCommand(), recountCommand(),
+		},
+		HideHelpCommand: true,
+		HideVersion:     true,
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			if name := cmd.Args().First(); name != "" {
+				return badUsage("there is no command %q; runcounter --help lists them", name)
+			}
+			return cli.ShowRootCommandHelp(cmd)
+		},
+	}
+	prepare(root)
+	return root
+}
+
+// prepare gives all commands what they have in common.
+func prepare(cmd *cli.Command) {
+	cmd.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+		return &exitError{exitUsage, fmt.Errorf("%w; %s --help lists the flags", err, cmd.FullName())}
+	}
+	for _, sub := range cmd.Commands {
+		prepare(sub)
+	}
+}
+
+// atMost refuses arguments that the command would ignore: a forgotten "--"
+// before a flag must not go unnoticed.
+func atMost(n int, cmd *cli.Command) error {
+	if cmd.NArg() > n {
+		return badUsage("%s does not know what to do with %q; %s --help shows its usage", cmd.FullName(), cmd.Args().Get(n), cmd.FullName())
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+)
+
+// The groups of commands and of flags in --help.
+const (
+	groupRun   = "To run it"
+	groupAsk   = "To ask and to tell"
+	groupMend  = "To look after it"
+	flagsWhere = "Where"
+	flagsWho   = "Who may come in"
+	flagsRules = "What counts"
+	flagsWhat  = "What"
+	flagsLog   = "Output"
+)
+
+const defaultDatabase = "sqlite:runcounter.db"
+
+// Each function returns a new flag: a flag keeps the value that it was given,
+// so two commands can't share one.
+
+func databaseFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "database-url", Category: flagsWhere, Value: defaultDatabase,
+		Usage:   "the database, as `sqlite:PATH`",
+		Sources: cli.EnvVars("DATABASE_URL"),
+	}
+}
+
+func tableFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "table", Category: flagsRules, Value: "public.workflow_runs",
+		Usage:   "the table of the runs, as `SCHEMA.TABLE`; changes of others are ignored",
+		Sources: cli.EnvVars("RUNCOUNTER_TABLE"),
+	}
+}
+
+func leaseFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "lease-column", Category: flagsRules, DefaultText: "none",
+		Usage:   "the `COLUMN` that a worker renews while a run is alive",
+		Sources: cli.EnvVars("RUNCOUNTER_LEASE_COLUMN"),
+	}
+}
+
+func stuckFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "stuck-after", Category: flagsRules, Value: "5m",
+		Usage: "how long a run may be silent before it is presumed failed: one\n" +
+			strings.Repeat(" ", 26) + "`DURATION`, or pending=5m,running=30m,cancelling=10m; 0 is never",
+		Sources: cli.EnvVars("RUNCOUNTER_STUCK_AFTER"),
+	}
+}
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Category: flagsLog, Usage: "print JSON for a program"}
+}
+
+func userFlag() cli.Flag {
+	return &cli.StringFlag{Name: "user", Category: flagsWhat, Usage: "the user's `ID`"}
+}
+
+func workflowFlag() cli.Flag {
+	return &cli.StringFlag{Name: "workflow", Category: flagsWhat, Usage: "the workflow's `ID`"}
+}
+
+func draftFlag() cli.Flag {
+	return &cli.StringFlag{Name: "draft", Category: flagsWhat, Usage: "the draft's `ID`, instead of a workflow's"}
+}
+
+// idOf returns the UUID in a flag, and the zero ID where it is not set.
+func idOf(cmd *cli.Command, name string) (store.ID, error) {
+	text := strings.TrimSpace(cmd.String(name))
+	if text == "" {
+		return store.ID{}, nil
+	}
+	id, err := store.ParseID(text)
+	if err != nil {
+		return store.ID{}, badUsage("--%s %q is %w", name, text, err)
+	}
+	return id, nil
+}
+
+// owner is whose count it is, as the three flags say.
+type owner struct{ user, workflow, draft store.ID }
+
+func (o owner) key() store.Key { return store.KeyOf(o.user, o.workflow, o.draft) }
+
+// ownerOf reads --user, --workflow and --draft. The user is required; both
+// refs at once are a mistake and not a draft, since a person types them.
+func ownerOf(cmd *cli.Command) (o owner, err error) {
+	for name, id := range map[string]*store.ID{"user": &o.user, "workflow": &o.workflow, "draft": &o.draft} {
+		if *id, err = idOf(cmd, name); err != nil {
+			return owner{}, err
+		}
+	}
+	switch {
+	case o.user.IsZero():
+		return owner{}, badUsage("say whose: add --user ID")
+	case !o.workflow.IsZero() && !o.draft.IsZero():
+		return owner{}, badUsage("a count is a workflow's or a draft's: leave out --workflow or --draft")
+	}
+	return o, nil
+}
+
+// decoderOf returns the reader of rows that --table and --lease-column ask for.
+func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
+	name := strings.TrimSpace(cmd.String("table"))
+	schema, table, dotted := strings.Cut(name, ".")
+	if !dotted {
+		schema, table = "public", name
+	}
+	if schema == "" || table == "" || strings.Contains(table, ".") {
+		return webhook.Decoder{}, badUsage("--table %q is not a table's name: write it as public.workflow_runs", name)
+	}
+	return webhook.Decoder{Schema: schema, Table: table, LeaseColumn: cmd.String("lease-column")}, nil
+}
+
+func limitsOf(cmd *cli.Command) (store.Limits, error) {
+	limits, err := store.ParseLimits(cmd.String("stuck-after"))
+	if err != nil {
+		return nil, badUsage("--stuck-after: %w", err)
+	}
+	return limits, nil
+}
+
+// oneOf returns the value of a flag that has only some.
+func oneOf(cmd *cli.Command, name string, choices ...string) (string, error) {
+	value := cmd.String(name)
+	for _, choice := range choices {
+		if value == choice {
+			return value, nil
+		}
+	}
+	return "", badUsage("--%s %q is none of %s", name, value, strings.Join(choices, ", "))
+}
+
+// quantity prints 1 run and 2 runs.
+func quantity(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// gauges tells Prometheus what the sweeper did and what the database holds.
+// Nothing is kept twice: a scrape asks those who know.
+type gauges struct {
+	sweeper *store.Sweeper
+	db      database
+}
+
+func describeMetric(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("runcounter_"+name, help, labels, nil)
+}
+
+var (
+	lastSuccess = describeMetric("sweep_last_success_timestamp_seconds", "When a sweep last succeeded; 0 before the first.")
+	sweeps      = describeMetric("sweeps_total", "Sweeps, by how they ended.", "result")
+	repaired    = describeMetric("repaired_runs_total", "Runs that sweeps repaired, by reason.", "reason")
+	folded      = describeMetric("folded_ledger_rows_total", "Ledger rows that sweeps folded into the counts.")
+	drifting    = describeMetric("drifting_keys_total", "Keys that sweeps found to differ from the runs behind them; more than 0 deserves a look.")
+	holds       = describeMetric("database_rows", "What the database holds that deserves a look.", "what")
+)
+
+// Describe implements prometheus.Collector.
+func (g gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{lastSuccess, sweeps, repaired, folded, drifting, holds} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g gauges) Collect(to chan<- prometheus.Metric) {
+	number := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, t, v, labels...)
+	}
+	st := g.sweeper.Status()
+	at := 0.0
+	if !st.LastSuccess.IsZero() {
+		at = float64(st.LastSuccess.UnixMilli()) / 1000
+	}
+	number(lastSuccess, prometheus.GaugeValue, at)
+	number(sweeps, prometheus.CounterValue, float64(st.Sweeps-st.Failures), "ok")
+	number(sweeps, prometheus.CounterValue, float64(st.Failures), "failed")
+	for _, reason := range []store.Reason{store.Stuck, store.NoTime, store.Overwritten} {
+		number(repaired, prometheus.CounterValue, float64(st.Repaired[reason]), string(reason))
+	}
+	number(folded, prometheus.CounterValue, float64(st.Folded))
+	number(drifting, prometheus.CounterValue, float64(st.Drifting))
+
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	h, err := g.db.Health(ctx)
+	if err != nil {
+		return // the absence of the series says so, and the others stay readable
+	}
+	for what, n := range map[string]int64{
+		"active_runs": h.Active, "runs_without_key": h.NoKey, "runs_with_unknown_status": h.UnknownStatus,
+		"runs_ended_too_soon": h.EndedTooSoon, "ledger_rows": h.Ledger, "dead_letters": h.DeadLetters,
+	} {
+		number(holds, prometheus.GaugeValue, float64(n), what)
+	}
+}

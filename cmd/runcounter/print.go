@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// printJSON writes one value for a program, with the keys of the HTTP API.
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// printTable writes aligned columns; the first row is the head.
+func printTable(w io.Writer, rows [][]string) error {
+	aligned := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		if _, err := io.WriteString(aligned, strings.Join(row, "\t")+"\n"); err != nil {
+			return err
+		}
+	}
+	return aligned.Flush()
+}
+
+// instant is a time as the API writes it; the zero time is null.
+type instant time.Time
+
+func (t instant) MarshalJSON() ([]byte, error) {
+	if time.Time(t).IsZero() {
+		return []byte("null"), nil
+	}
+	return json.Marshal(t.String())
+}
+
+func (t instant) String() string {
+	if time.Time(t).IsZero() {
+		return "-"
+	}
+	return time.Time(t).UTC().Format("2006-01-02T15:04:05.000000Z")
+}
+
+// keyJSON names whose count it is.
+type keyJSON struct {
+	User     store.ID `json:"user_id"`
+	Workflow store.ID `json:"workflow_id"`
+	Draft    store.ID `json:"draft_id"`
+}
+
+func keyJSONOf(k store.Key) keyJSON { return keyJSON{k.User, k.Workflow(), k.Draft()} }
+
+// countJSON is a count as GET /v1/counts answers it.
+type countJSON struct {
+	keyJSON
+	Count int64 `json:"count"`
+	store.Tally
+	LastRunAt instant `json:"last_run_at"`
+}
+
+func countJSONOf(c store.Count) countJSON {
+	return countJSON{keyJSONOf(c.Key), c.Count, c.Tallies.Ended, instant(c.LastRunAt)}
+}
+
+// driftJSON is a key whose count is, or was, wrong.
+type driftJSON struct {
+	keyJSON
+	Stored store.Tallies `json:"stored"`
+	Actual store.Tallies `json:"actual"`
+}
+
+func driftsJSON(drifts []store.Drift) []driftJSON {
+	all := make([]driftJSON, 0, len(drifts))
+	for _, d := range drifts {
+		all = append(all, driftJSON{keyJSONOf(d.Key), d.Stored, d.Actual})
+	}
+	return all
+}
+
+// driftTable lists what is stored, what the runs say, and the difference, for
+// each status in which they differ.
+func driftTable(drifts []store.Drift) [][]string {
+	rows := [][]string{{"USER", "KIND", "ID", "STATUS", "STORED", "ACTUAL", "DIFFERENCE"}}
+	for _, d := range drifts {
+		stored, actual := numbers(d.Stored), numbers(d.Actual)
+		for i, name := range tallyNames {
+			if stored[i] != actual[i] {
+				rows = append(rows, []string{
+					d.Key.User.String(), string(d.Key.Kind), d.Key.Ref.String(), name,
+					decimal(stored[i]), decimal(actual[i]), fmt.Sprintf("%+d", stored[i]-actual[i]),
+				})
+			}
+		}
+	}
+	return rows
+}
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }
+
+var tallyNames = [...]string{
+	"completed", "failed", "cancelled", "timeout",
+	"presumed completed", "presumed failed", "presumed cancelled", "presumed timeout",
+}
+
+func numbers(t store.Tallies) [len(tallyNames)]int64 {
+	e, p := t.Ended, t.Presumed
+	return [...]int64{e.Completed, e.Failed, e.Cancelled, e.Timeout, p.Completed, p.Failed, p.Cancelled, p.Timeout}
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+)
+
+const (
+	hookPath   = "/webhooks/workflow-runs"
+	edgePath   = "/functions/v1/run-counter"
+	defaultURL = "http://127.0.0.1:8080" + hookPath
+)
+
+func sendCommand() *cli.Command {
+	what := func(name, usage, value string) cli.Flag {
+		return &cli.StringFlag{Name: name, Category: flagsWhat, Usage: usage, Value: value}
+	}
+	return &cli.Command{
+		Name:      "send",
+		Category:  groupAsk,
+		Usage:     "posts a webhook, from a file or made from flags",
+		UsageText: "runcounter send FILE [flags]       - is standard input\nruncounter send --user ID (--workflow ID | --draft ID) [flags]",
+		Description: `Without a file it makes one change, by default that a run went from running to
+completed now, and sends it in the form of a Supabase database webhook. A secret
+that begins with whsec_ signs the request as Standard Webhooks has it; any other
+goes into the header Authorization. Redirects are not followed.
+
+Examples:
+  runcounter send captured.json --secret "$RUNCOUNTER_WEBHOOK_SECRET"
+  runcounter send --user 11111111-1111-4111-8111-111111111111 \
+    --workflow aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa --status failed`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "url", Category: flagsWhere, Value: defaultURL, Usage: "the `URL` of the receiver", Sources: cli.EnvVars("RUNCOUNTER_URL")},
+			&cli.StringFlag{Name: "secret", Category: flagsWhere, Usage: "the `SECRET` to send or sign with; the first of several", Sources: cli.EnvVars("RUNCOUNTER_WEBHOOK_SECRET")},
+			what("type", "the `TYPE` of change: INSERT, UPDATE or DELETE", "UPDATE"),
+			&cli.StringFlag{Name: "id", Category: flagsWhat, Usage: "the run's `ID`", DefaultText: "a new one"},
+			userFlag(), workflowFlag(), draftFlag(),
+			what("status", "the run's `STATUS` after the change", "completed"),
+			what("old-status", "its `STATUS` before an UPDATE", "running"),
+			&cli.StringFlag{Name: "completed-at", Category: flagsWhat, Usage: "when it ended, a `TIME` such as 2026-01-31T12:00:00Z, or null", DefaultText: "now, null for a status that is not an outcome"},
+			tableFlag(), jsonFlag(),
+		},
+		Action: action(send),
+	}
+}
+
+func send(ctx context.Context, cmd *cli.Command) error {
+	if err := atMost(1, cmd); err != nil {
+		return err
+	}
+	body, err := bodyOf(cmd)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, cmd.String("url"), bytes.NewReader(body))
+	if err != nil || req.URL.Host == "" {
+		return badUsage("--url is not the address of a server: write it as %s", defaultURL)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if err := authenticate(req, firstSecret(cmd.String("secret")), body, time.Now()); err != nil {
+		return err
+	}
+	client := &http.Client{
+		Timeout:       2 * time.Minute,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("no answer from the server: %w; is it running, and is --url right?", err)
+	}
+	text, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return refused(res, text)
+	}
+	return printAnswer(cmd, text)
+}
+
+// bodyOf returns the bytes of the file, as they are, or those of a change that
+// the flags make.
+func bodyOf(cmd *cli.Command) ([]byte, error) {
+	switch name := cmd.Args().First(); name {
+	case "":
+		return madeUp(cmd, time.Now())
+	case "-":
+		body, err := io.ReadAll(cmd.Root().Reader)
+		if err != nil {
+			return nil, badUsage("read standard input: %w", err)
+		}
+		return body, nil
+	default:
+		body, err := os.ReadFile(name)
+		if err != nil {
+			return nil, badUsage("%w: name a file, or - for standard input", err)
+		}
+		return body, nil
+	}
+}
+
+// recordJSON is a row in a webhook, as far as anything depends on it.
+type recordJSON struct {
+	ID          store.ID     `json:"id"`
+	User        store.ID     `json:"user_id"`
+	Workflow    store.ID     `json:"workflow_id"`
+	Draft       store.ID     `json:"draft_id"`
+	Status      store.Status `json:"status"`
+	CreatedAt   instant      `json:"created_at"`
+	StartedAt   instant      `json:"started_at"`
+	CompletedAt instant      `json:"completed_at"`
+	UpdatedAt   instant      `json:"updated_at"`
+}
+
+// changeJSON is a webhook.
+type changeJSON struct {
+	Type   string      `json:"type"`
+	Schema string      `json:"schema"`
+	Table  string      `json:"table"`
+	Record *recordJSON `json:"record"`
+	Old    *recordJSON `json:"old_record"`
+}
+
+// madeUp makes a change from the flags. The run lasts a second unless its
+// times say otherwise.
+func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
+	kind, err := oneOf(cmd, "type", "INSERT", "UPDATE", "DELETE")
+	if err != nil {
+		return nil, err
+	}
+	o, err := ownerOf(cmd)
+	if err != nil {
+		return nil, err
+	}
+	id, err := idOf(cmd, "id")
+	if err != nil {
+		return nil, err
+	}
+	if id.IsZero() {
+		id = newID()
+	}
+	table, err := decoderOf(cmd)
+	if err != nil {
+		return nil, err
+	}
+	record := recordJSON{
+		ID: id, User: o.user, Workflow: o.workflow, Draft: o.draft, Status: store.Status(cmd.String("status")),
+		UpdatedAt: instant(now),
+	}
+	if record.CompletedAt, err = completedAt(cmd, record.Status, now); err != nil {
+		return nil, err
+	}
+	end := now
+	if at := time.Time(record.CompletedAt); !at.IsZero() {
+		end = at
+	}
+	record.CreatedAt, record.StartedAt = instant(end.Add(-time.Second)), instant(end.Add(-time.Second))
+	change := changeJSON{Type: kind, Schema: table.Schema, Table: table.Table}
+	if kind != "DELETE" {
+		change.Record = &record
+	}
+	if kind != "INSERT" {
+		old := record
+		if kind == "UPDATE" {
+			old.Status, old.CompletedAt, old.UpdatedAt = store.Status(cmd.String("old-status")), instant{}, record.StartedAt
+			if old.Status.Terminal() {
+				old.CompletedAt = record.StartedAt
+			}
+		}
+		change.Old = &old
+	}
+	return json.Marshal(change)
+}
+
+func completedAt(cmd *cli.Command, status store.Status, now time.Time) (instant, error) {
+	text := cmd.String("completed-at")
+	switch {
+	case text == "null", text == "" && !status.Terminal():
+		return instant{}, nil
+	case text == "":
+		return instant(now), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return instant{}, badUsage("--completed-at %q is not a time: write it as 2026-01-31T12:00:00Z, or null", text)
+	}
+	return instant(at), nil
+}
+
+// newID draws a random UUID, version 4.
+func newID() (id store.ID) {
+	rand.Read(id[:]) // never fails: the runtime ends the program rather
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// firstSecret returns the first of a list such as [webhook.ParseSecrets] reads.
+func firstSecret(list string) string {
+	list = strings.TrimPrefix(strings.TrimSpace(list), "v1,")
+	first, _, _ := strings.Cut(list, ",")
+	return strings.TrimSpace(first)
+}
+
+func authenticate(req *http.Request, secret string, body []byte, now time.Time) error {
+	switch {
+	case secret == "":
+	case strings.HasPrefix(secret, "whsec_"):
+		id := "msg_" + newID().String()
+		signature, err := webhook.Sign(secret, id, now, body)
+		if err != nil {
+			return badUsage("--secret: %w", err)
+		}
+		req.Header.Set("webhook-id", id)
+		req.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+		req.Header.Set("webhook-signature", signature)
+	default:
+		req.Header.Set("Authorization", "Bearer "+secret)
+	}
+	return nil
+}
+
+// refused is the answer of a server that did not take the delivery.
+func refused(res *http.Response, text []byte) error {
+	if to := res.Header.Get("Location"); to != "" && res.StatusCode/100 == 3 {
+		return answerNo(fmt.Errorf("the server answered %s, to %s: webhooks don't follow redirects, so name that address with --url", res.Status, to))
+	}
+	var problem struct {
+		Detail string `json:"detail"`
+	}
+	if err := json.Unmarshal(text, &problem); err != nil || problem.Detail == "" {
+		return answerNo(fmt.Errorf("the server answered %s, which is not an answer of Run Counter: is --url right?", res.Status))
+	}
+	return answerNo(fmt.Errorf("the server answered %s: %s", res.Status, problem.Detail))
+}
+
+func printAnswer(cmd *cli.Command, text []byte) error {
+	var answer struct {
+		Received int `json:"received"`
+		Changed  int `json:"changed"`
+		Ignored  int `json:"ignored"`
+		Counts   []struct {
+			keyJSON
+			Count int64 `json:"count"`
+		} `json:"counts"`
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return answerNo(fmt.Errorf("the server's answer is not one of Run Counter: is --url right? %w", err))
+	}
+	out := cmd.Root().Writer
+	if cmd.Bool("json") {
+		return printJSON(out, json.RawMessage(text))
+	}
+	_, err := fmt.Fprintf(out, "Received %d, changed %d, ignored %d.\n", answer.Received, answer.Changed, answer.Ignored)
+	if err != nil || len(answer.Counts) == 0 {
+		return err
+	}
+	rows := [][]string{{"USER", "KIND", "ID", "COUNT"}}
+	for _, c := range answer.Counts {
+		key := store.KeyOf(c.User, c.Workflow, c.Draft)
+		rows = append(rows, []string{key.User.String(), string(key.Kind), key.Ref.String(), decimal(c.Count)})
+	}
+	return printTable(out, rows)
+}

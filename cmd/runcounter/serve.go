@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+)
+
+const (
+	defaultListen = "127.0.0.1:8080"
+	// finishIn is how long a stop may take. A delivery that is not committed
+	// by then was not answered either.
+	finishIn = 30 * time.Second
+	// room is how long a delivery may wait for a place: a mirror's sender
+	// doesn't retry, and Supabase gives up after 5 s unless told otherwise.
+	room = 4 * time.Second
+)
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "serve",
+		Category:  groupRun,
+		Usage:     "receives webhooks, answers the API, and sweeps",
+		UsageText: "runcounter serve [flags]",
+		Description: `Point the database webhook of workflow_runs at POST /webhooks/workflow-runs, or at
+POST /functions/v1/run-counter in place of an Edge Function. The counts are at
+GET /v1/counts, the state of affairs at /livez, /readyz and /metrics.
+
+It is a mirror: it knows the changes that it receives. runcounter import tells
+it of the runs before them. SIGINT or SIGTERM finishes what was accepted and
+ends with exit code 0; a second one ends at once.
+
+Examples:
+  runcounter serve
+  export RUNCOUNTER_WEBHOOK_SECRET=$(openssl rand -base64 32)
+  export RUNCOUNTER_API_KEY=$(openssl rand -base64 32)
+  runcounter serve --listen :8080 --database-url sqlite:/data/runcounter.db`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "listen", Category: flagsWhere, DefaultText: defaultListen, Usage: "listen on `HOST:PORT`; :8080 is every interface", Sources: cli.EnvVars("RUNCOUNTER_LISTEN")},
+			&cli.StringFlag{Name: "port", Category: flagsWhere, Usage: "listen on this `PORT` of every interface, unless --listen says where", Sources: cli.EnvVars("PORT")},
+			databaseFlag(),
+			&cli.StringFlag{Name: "webhook-secret", Category: flagsWho, Usage: "the `SECRETS` of senders, separated by commas: tokens or whsec_...", Sources: cli.EnvVars("RUNCOUNTER_WEBHOOK_SECRET")},
+			&cli.StringFlag{Name: "api-key", Category: flagsWho, Usage: "the `KEYS` of the API, separated by commas", Sources: cli.EnvVars("RUNCOUNTER_API_KEY")},
+			&cli.StringFlag{Name: "count-policy", Category: flagsRules, DefaultText: "what the database says, at first outcomes", Usage: "which runs count, a `POLICY`: outcomes (completed, failed) or terminal (all)", Sources: cli.EnvVars("RUNCOUNTER_COUNT_POLICY")},
+			tableFlag(), leaseFlag(), stuckFlag(),
+			&cli.DurationFlag{Name: "sweep-every", Category: flagsRules, Value: 30 * time.Second, Usage: "the `DURATION` between two sweeps", Sources: cli.EnvVars("RUNCOUNTER_SWEEP_EVERY")},
+			&cli.StringFlag{Name: "log-level", Category: flagsLog, Value: "info", Usage: "the `LEVEL` from which on to log: debug, info, warn or error", Sources: cli.EnvVars("RUNCOUNTER_LOG_LEVEL")},
+			&cli.StringFlag{Name: "log-format", Category: flagsLog, DefaultText: "text on a terminal, else json", Usage: "the `FORMAT` of the log: text or json", Sources: cli.EnvVars("RUNCOUNTER_LOG_FORMAT")},
+		},
+		Action: action(serve),
+	}
+}
+
+// settings are the flags of serve, read.
+type settings struct {
+	listen  string
+	address *net.TCPAddr
+	secrets webhook.Secrets
+	secret  string // the first, to show how it is sent
+	keys    []string
+	decoder webhook.Decoder
+	limits  store.Limits
+	every   time.Duration
+	policy  *store.Policy // nil: leave it as it is
+	log     *slog.Logger
+	text    bool // the log is for a person
+}
+
+func serve(ctx context.Context, cmd *cli.Command) (err error) {
+	if err := atMost(0, cmd); err != nil {
+		return err
+	}
+	s, err := settingsOf(cmd)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	db, path, err := openStore(ctx, cmd)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // told to stop before it had begun
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if s.policy != nil {
+		if err := db.SetPolicy(ctx, *s.policy); err != nil {
+			return fmt.Errorf("set the count policy: %w", err)
+		}
+	}
+	sweeper := &store.Sweeper{Store: db, Limits: s.limits, Log: s.log}
+	server, err := webhook.New(webhook.Config{
+		Store: db, Secrets: s.secrets, APIKeys: s.keys, Decoder: s.decoder, Room: room,
+		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded,
+	})
+	if err != nil {
+		return badUsage("%w", err)
+	}
+	server.Registry().MustRegister(gauges{sweeper, db})
+	listener, err := net.ListenTCP("tcp", s.address) // what was checked, not the name that led to it
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w: choose another address with --listen or PORT", err), server.Shutdown(ctx))
+	}
+	s.announce(cmd.Root().ErrWriter, listener.Addr(), path)
+	return s.work(ctx, stop, server, listener, sweeper)
+}
+
+// work serves until a signal comes or the listener fails, then finishes what
+// was accepted and ends the sweep that is under way.
+func (s settings) work(ctx context.Context, stop func(), server *webhook.Server, listener net.Listener, sweeper *store.Sweeper) error {
+	var sweeping sync.WaitGroup
+	sweepCtx, stopSweeping := context.WithCancel(ctx)
+	defer sweeping.Wait()
+	defer stopSweeping()
+	sweeping.Go(func() { sweeper.Run(sweepCtx, s.every) })
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	var failed error
+	select {
+	case <-ctx.Done():
+		stop() // from here on a signal ends the process as if nobody listened
+		s.log.Info("stopping: finishing what was accepted; a second signal ends it at once")
+	case failed = <-served:
+	}
+	finish, cancel := context.WithTimeout(context.Background(), finishIn)
+	defer cancel()
+	err := errors.Join(failed, server.Shutdown(finish))
+	if failed == nil {
+		err = errors.Join(err, <-served)
+	}
+	if err == nil {
+		s.log.Info("stopped")
+	}
+	return err
+}
+
+func settingsOf(cmd *cli.Command) (s settings, err error) {
+	if s.log, s.text, err = logOf(cmd); err != nil {
+		return s, err
+	}
+	s.listen = cmd.String("listen")
+	if s.listen == "" && cmd.String("port") != "" {
+		s.listen = ":" + cmd.String("port")
+	}
+	if s.listen == "" {
+		s.listen = defaultListen
+	}
+	if s.address, err = net.ResolveTCPAddr("tcp", s.listen); err != nil {
+		return s, badUsage("the address to listen on: %w; write HOST:PORT, such as 127.0.0.1:8080 or :8080", err)
+	}
+	list := cmd.String("webhook-secret")
+	if s.secrets, err = webhook.ParseSecrets(list); err != nil {
+		return s, badUsage("RUNCOUNTER_WEBHOOK_SECRET: %w", err)
+	}
+	s.secret = firstSecret(list)
+	for key := range strings.SplitSeq(cmd.String("api-key"), ",") {
+		if key = strings.TrimSpace(key); key != "" {
+			s.keys = append(s.keys, key)
+		}
+	}
+	if err := s.refuseStrangers(); err != nil {
+		return s, err
+	}
+	if s.decoder, err = decoderOf(cmd); err != nil {
+		return s, err
+	}
+	if s.limits, err = limitsOf(cmd); err != nil {
+		return s, err
+	}
+	if s.every = cmd.Duration("sweep-every"); s.every <= 0 {
+		return s, badUsage("--sweep-every must be longer than 0, such as 30s: without sweeps stuck runs stay stuck")
+	}
+	if name := cmd.String("count-policy"); name != "" {
+		policy, err := store.ParsePolicy(name)
+		if err != nil {
+			return s, badUsage("--count-policy: %w", err)
+		}
+		s.policy = &policy
+	}
+	return s, nil
+}
+
+// refuseStrangers decides before anything is opened (law 7).
+func (s settings) refuseStrangers() error {
+	if s.address.IP.IsLoopback() {
+		return nil
+	}
+	var missing []string
+	if s.secrets.IsZero() {
+		missing = append(missing, "  export RUNCOUNTER_WEBHOOK_SECRET=$(openssl rand -base64 32)")
+	}
+	if len(s.keys) == 0 {
+		missing = append(missing, "  export RUNCOUNTER_API_KEY=$(openssl rand -base64 32)")
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return badUsage("%s can be reached from other machines, and without a secret anybody there could change or read the counts. "+
+		"Make what is missing, and give it to those who may come in:\n%s\n"+
+		"or listen on this machine alone, with --listen %s", s.listen, strings.Join(missing, "\n"), defaultListen)
+}
+
+func logOf(cmd *cli.Command) (log *slog.Logger, text bool, err error) {
+	out := cmd.Root().ErrWriter
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cmd.String("log-level"))); err != nil {
+		return nil, false, badUsage("--log-level %q is none of debug, info, warn, error", cmd.String("log-level"))
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch cmd.String("log-format") {
+	case "text":
+		text = true
+	case "":
+		file, ok := out.(*os.File)
+		text = ok && isatty.IsTerminal(file.Fd())
+	case "json":
+	default:
+		return nil, false, badUsage("--log-format %q is none of text, json", cmd.String("log-format"))
+	}
+	if text {
+		return slog.New(slog.NewTextHandler(out, options)), true, nil
+	}
+	return slog.New(slog.NewJSONHandler(out, options)), false, nil
+}
+
+// announce says where the server is. A person is told what to do next as well;
+// a machine gets one line of its log.
+func (s settings) announce(w io.Writer, at net.Addr, path string) {
+	base := "http://" + at.String()
+	if addr, ok := at.(*net.TCPAddr); ok && addr.IP.IsUnspecified() {
+		base = fmt.Sprintf("http://localhost:%d", addr.Port)
+	}
+	if !s.text {
+		s.log.Info("listening", "address", at.String(), "url", base, "database", path)
+	} else if _, err := io.WriteString(w, s.welcome(base, path)); err != nil {
+		return // the log goes to the same place, so nobody would read it either
+	}
+	if s.secrets.IsZero() {
+		s.log.Warn("no webhook secret is set: whoever is on this machine can change the counts; set RUNCOUNTER_WEBHOOK_SECRET")
+	}
+	if len(s.keys) == 0 {
+		s.log.Warn("no API key is set: whoever is on this machine can read and change runs; set RUNCOUNTER_API_KEY")
+	}
+}

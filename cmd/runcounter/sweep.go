@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+func sweepCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "sweep",
+		Category:  groupMend,
+		Usage:     "ends stuck runs and mends counts once, as serve does all the time",
+		UsageText: "runcounter sweep [--dry-run] [--full] [flags]",
+		Description: `A run that was silent for longer than its limit is presumed failed, or cancelled
+where it was cancelling; a real outcome that comes later supersedes that. The
+ledger is folded into the counts, and counts are compared with the runs behind
+them and mended: 1,000 keys of them, or all with --full.
+
+Examples:
+  runcounter sweep --dry-run
+  runcounter sweep --full --stuck-after pending=5m,running=30m`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Category: flagsWhat, Usage: "write nothing, and print what a sweep would do"},
+			&cli.BoolFlag{Name: "full", Category: flagsWhat, Usage: "audit every key instead of 1,000"},
+			stuckFlag(), databaseFlag(), jsonFlag(),
+		},
+		Action: action(sweep),
+	}
+}
+
+func sweep(ctx context.Context, cmd *cli.Command) error {
+	if err := atMost(0, cmd); err != nil {
+		return err
+	}
+	limits, err := limitsOf(cmd)
+	if err != nil {
+		return err
+	}
+	return withStore(ctx, cmd, func(db database) error {
+		s := &store.Sweeper{Store: db, Limits: limits}
+		// What was done is printed even where a step failed.
+		report, err := s.Sweep(ctx, store.SweepOptions{DryRun: cmd.Bool("dry-run"), Full: cmd.Bool("full")})
+		if cmd.Bool("json") {
+			return errors.Join(err, printJSON(cmd.Root().Writer, sweepJSONOf(report)))
+		}
+		return errors.Join(err, printSweep(cmd.Root().Writer, report))
+	})
+}
+
+type repairJSON struct {
+	ID          store.ID     `json:"run_id"`
+	Was         store.Status `json:"was"`
+	Becomes     store.Status `json:"becomes"`
+	CompletedAt instant      `json:"completed_at"`
+	Reason      store.Reason `json:"reason"`
+}
+
+type sweepJSON struct {
+	DryRun   bool         `json:"dry_run"`
+	Full     bool         `json:"full"`
+	Repaired int          `json:"repaired"`
+	More     bool         `json:"more"`
+	Repairs  []repairJSON `json:"repairs"`
+	Folded   int          `json:"folded"`
+	Audited  int          `json:"audited"`
+	Drifting int          `json:"drifting"`
+	Mended   int          `json:"mended"`
+	Drifts   []driftJSON  `json:"drifts"`
+}
+
+func sweepJSONOf(r store.SweepReport) sweepJSON {
+	j := sweepJSON{
+		DryRun: r.DryRun, Full: r.Full, Repaired: r.Repairs(), More: r.More, Repairs: []repairJSON{},
+		Folded: r.Folded, Audited: r.Audited, Drifting: r.Drifting, Mended: r.Mended, Drifts: driftsJSON(r.Drifts),
+	}
+	for _, one := range r.Repaired {
+		j.Repairs = append(j.Repairs, repairJSON{one.Before.ID, one.Before.Status, one.After.Status, instant(one.After.CompletedAt), one.Reason})
+	}
+	return j
+}
+
+// reasons are the words for a person.
+var reasons = map[store.Reason]string{
+	store.NoTime:      "it had ended, but nobody wrote when",
+	store.Overwritten: "it had ended and was overwritten",
+	store.Stuck:       "silent for longer than its limit",
+}
+
+func printSweep(out io.Writer, r store.SweepReport) error {
+	var b strings.Builder
+	if len(r.Repaired) > 0 {
+		rows := [][]string{{"RUN", "WAS", "BECOMES", "COMPLETED AT", "WHY"}}
+		for _, one := range r.Repaired {
+			rows = append(rows, []string{
+				one.Before.ID.String(), string(one.Before.Status), string(one.After.Status),
+				instant(one.After.CompletedAt).String(), reasons[one.Reason],
+			})
+		}
+		if err := printTable(&b, rows); err != nil {
+			return err
+		}
+		if more := r.Repairs() - len(r.Repaired); more > 0 {
+			fmt.Fprintf(&b, "... and %d more\n", more)
+		}
+		b.WriteString("\n")
+	}
+	if r.Drifting > 0 {
+		if err := printTable(&b, driftTable(r.Drifts)); err != nil {
+			return err
+		}
+		b.WriteString("\n")
+	}
+	repaired, keys := quantity(int64(r.Repairs()), "run", "runs"), quantity(int64(r.Audited), "key", "keys")
+	switch {
+	case r.DryRun:
+		if r.More {
+			repaired = "at least " + repaired
+		}
+		fmt.Fprintf(&b, "A sweep would repair %s. Of %s audited, %d drift. Nothing was written.\n", repaired, keys, r.Drifting)
+	default:
+		fmt.Fprintf(&b, "Repaired %s, folded %s, audited %s: %d drifted, %d mended.\n",
+			repaired, quantity(int64(r.Folded), "ledger row", "ledger rows"), keys, r.Drifting, r.Mended)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
