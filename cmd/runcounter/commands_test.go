@@ -157,7 +157,7 @@ func TestSweepOfTheCommandEndsTheSilentRun(t *testing.T) {
 	dir := filled(t)
 	golden(t, "sweep-dry-run", must(t, dir, "", "sweep", "--dry-run"))
 	want := sweepShape{
-		Full: true, Repaired: 1, Folded: 5, Audited: 2, Drifts: []driftJSON{},
+		Full: true, Repaired: 1, Folded: 2, Audited: 2, Drifts: []driftJSON{},
 		Repairs: []repairShape{{runID(5), "running", "failed", "2026-01-31T12:10:00.000000Z", "stuck"}},
 	}
 	if diff := cmp.Diff(want, mustJSON[sweepShape](t, dir, "", "sweep", "--full", "--stuck-after", "running=10m")); diff != "" {
