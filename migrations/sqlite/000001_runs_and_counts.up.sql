@@ -55,8 +55,8 @@ create index if not exists workflow_runs_active
 create index if not exists workflow_runs_odd
     on workflow_runs (id)
     where kind is null
-       or status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')
-       or completed_at < started_at;
+       or completed_at < started_at
+       or (completed_at is null and status not in ('pending', 'running', 'cancelling'));
 
 -- state_snapshot stands apart, so that a big one doesn't slow the rest.
 create table if not exists snapshots (
@@ -121,12 +121,10 @@ create table if not exists ledger (
 create trigger if not exists ledger_insert after insert on workflow_runs
 when new.completed_at is not null and new.kind is not null
 begin
-    insert into ledger
-    select new.user_id, new.kind, new.ref_id,
+    insert into ledger values (new.user_id, new.kind, new.ref_id,
            new.status = 'completed', new.status = 'failed', new.status = 'cancelled', new.status = 'timeout',
            new.status = 'completed' and new.evidence = 1, new.status = 'failed' and new.evidence = 1,
-           new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1
-     where new.completed_at is not null and new.kind is not null
+           new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1)
         on conflict (user_id, kind, ref_id) do update
        set completed = completed + excluded.completed,
            failed = failed + excluded.failed,
@@ -141,12 +139,10 @@ end;
 create trigger if not exists ledger_delete after delete on workflow_runs
 when old.completed_at is not null and old.kind is not null
 begin
-    insert into ledger
-    select old.user_id, old.kind, old.ref_id,
+    insert into ledger values (old.user_id, old.kind, old.ref_id,
            -(old.status = 'completed'), -(old.status = 'failed'), -(old.status = 'cancelled'), -(old.status = 'timeout'),
            -(old.status = 'completed' and old.evidence = 1), -(old.status = 'failed' and old.evidence = 1),
-           -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1)
-     where old.completed_at is not null and old.kind is not null
+           -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1))
         on conflict (user_id, kind, ref_id) do update
        set completed = completed + excluded.completed,
            failed = failed + excluded.failed,

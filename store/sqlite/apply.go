@@ -36,12 +36,14 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change, received time
 				applied[i].Changed = true
 			}
 		}
+		dirty := make([]*entry, 0, len(runs))
 		for _, e := range runs {
 			if e.dirty {
-				if err := t.save(e.state, e.exists); err != nil {
-					return err
-				}
+				dirty = append(dirty, e)
 			}
+		}
+		if err := t.saveAll(dirty); err != nil {
+			return err
 		}
 		return t.answer(changes, runs, applied)
 	})
@@ -84,7 +86,7 @@ func (t *tx) answer(changes []store.Change, runs map[store.ID]*entry, applied []
 			byKey[key] = store.Count{}
 		}
 	}
-	counts, err := t.countAll(slices.Collect(maps.Keys(byKey)))
+	counts, err := t.countAll(slices.SortedFunc(maps.Keys(byKey), store.Key.Compare))
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func mustDurable(b *testing.B) *Store {
 // BenchmarkApply is the store alone: every change is of a new run and changes
 // its count, on 1,000 keys, synchronous=full.
 func BenchmarkApply(b *testing.B) {
-	for _, size := range []int{1, 16, 64, 256} {
+	for _, size := range []int{1, 16, 32, 64, 256} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
 			s := mustDurable(b)
 			n := 0

@@ -198,7 +198,7 @@ func (t *tx) count(key store.Key) (store.Count, error) {
 // policyInForce reads the policy once in a transaction.
 func (t *tx) policyInForce() (store.Policy, error) {
 	if t.policy == nil {
-		policy, err := readPolicy(t.ctx, t.tx)
+		policy, err := scanPolicy(t.row(t.stmts.policy))
 		if err != nil {
 			return policy, err
 		}

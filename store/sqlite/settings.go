@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -22,9 +23,15 @@ func (s *Store) SetPolicy(ctx context.Context, p store.Policy) error {
 	})
 }
 
+const policySQL = `select policy from settings`
+
 func readPolicy(ctx context.Context, q querier) (store.Policy, error) {
+	return scanPolicy(q.QueryRowContext(ctx, policySQL))
+}
+
+func scanPolicy(row *sql.Row) (store.Policy, error) {
 	var text string
-	if err := q.QueryRowContext(ctx, `select policy from settings`).Scan(&text); err != nil {
+	if err := row.Scan(&text); err != nil {
 		return store.Policy{}, fmt.Errorf("read the settings: %w", err)
 	}
 	return store.ParsePolicy(text)
@@ -76,13 +83,13 @@ func (s *Store) Health(ctx context.Context) (h Health, err error) {
 	err = s.reader.QueryRowContext(ctx, `
 select (select count(*) from workflow_runs where completed_at is null),
        coalesce(sum(kind is null), 0),
-       coalesce(sum(status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')), 0),
+       coalesce(sum(completed_at is null and status not in ('pending', 'running', 'cancelling')), 0),
        coalesce(sum(coalesce(completed_at < started_at, 0)), 0),
        (select count(*) from ledger),
        (select count(*) from dead_letters)
   from workflow_runs
  where kind is null
-    or status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')
-    or completed_at < started_at`).Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.Ledger, &h.DeadLetters)
+    or completed_at < started_at
+    or (completed_at is null and status not in ('pending', 'running', 'cancelling'))`).Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.Ledger, &h.DeadLetters)
 	return h, translate(err)
 }

@@ -107,7 +107,7 @@ func dsn(abs string, o Options, readOnly bool) string {
 		"synchronous(" + synchronous(o) + ")",
 		"foreign_keys(on)",
 		"recursive_triggers(on)",
-		"journal_size_limit(67108864)",
+		"journal_size_limit(67108864)", "wal_autocheckpoint(8000)", "cache_size(-16000)",
 	}}
 	if readOnly {
 		q.Add("_pragma", "query_only(on)")

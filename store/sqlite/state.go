@@ -1,11 +1,13 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -32,8 +34,9 @@ func (t *tx) row(stmt *sql.Stmt, args ...any) *sql.Row {
 // statements are the ones that every webhook runs, prepared once on the
 // writer's connection.
 type statements struct {
-	load, insert, update, remove, bury *sql.Stmt
-	tallies, fold, unledger            *sql.Stmt
+	load, insert, update    *sql.Stmt
+	remove, bury, policy    *sql.Stmt
+	tallies, fold, unledger *sql.Stmt
 }
 
 func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
@@ -42,7 +45,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 		text string
 	}{
 		{&s.load, loadSQL}, {&s.insert, insertSQL}, {&s.update, updateSQL},
-		{&s.remove, removeSQL}, {&s.bury, burySQL},
+		{&s.remove, removeSQL}, {&s.bury, burySQL}, {&s.policy, policySQL},
 		{&s.tallies, talliesSQL}, {&s.fold, foldSQL}, {&s.unledger, unledgerSQL},
 	} {
 		var err error
@@ -55,7 +58,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 
 func (s *statements) close() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.tallies, s.fold, s.unledger} {
+	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.policy, s.tallies, s.fold, s.unledger} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}
@@ -87,7 +90,7 @@ values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 const updateSQL = `
 update workflow_runs
-   set id = ?1, user_id = ?2, workflow_id = ?3, draft_id = ?4, status = ?5,
+   set user_id = ?2, workflow_id = ?3, draft_id = ?4, status = ?5,
        created_at = ?6, started_at = ?7, updated_at = ?8, lease_at = ?9, completed_at = ?10,
        duration_ms = ?11, error_details = ?12, evidence = ?13, undated = ?14, amended_at = ?15, reopened_at = ?16,
        version = ?17, as_of = ?18, views = ?19
@@ -161,7 +164,19 @@ func scanEntry(rows interface{ Scan(...any) error }) (i int, e entry, err error)
 	return i, e, err
 }
 
-// save writes what is known of a run. The ledger triggers count it.
+// saveAll writes what is known of runs, in the order of their ids. The ledger
+// triggers count it.
+func (t *tx) saveAll(entries []*entry) error {
+	slices.SortFunc(entries, func(a, b *entry) int { return bytes.Compare(a.state.ID[:], b.state.ID[:]) })
+	for _, e := range entries {
+		if err := t.save(e.state, e.exists); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// save writes what is known of one run.
 func (t *tx) save(s store.State, exists bool) error {
 	id := s.ID.String()
 	if !s.DeletedAt.IsZero() {
@@ -179,12 +194,11 @@ func (t *tx) save(s store.State, exists bool) error {
 	if exists {
 		stmt = t.stmts.update
 	}
-	r := s.Row()
+	r, o := s.Row(), s.Outcome
 	views, err := encodeViews(s.Last, r)
 	if err != nil {
 		return fmt.Errorf("save run %s: %w", id, err)
 	}
-	o := s.Outcome
 	err = t.exec(stmt, id, r.User.String(), nullID(r.Workflow), nullID(r.Draft), string(r.Status),
 		nullTime(r.CreatedAt), nullTime(r.StartedAt), nullTime(r.UpdatedAt), nullTime(r.LeaseAt), nullTime(r.CompletedAt),
 		nullMillis(r.DurationMS), nullText(string(r.ErrorDetails)), int(o.Evidence), o.Undated,
