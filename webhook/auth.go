@@ -57,8 +57,8 @@ func ParseSecrets(list string) (Secrets, error) {
 		return s, nil
 	}
 	elements := strings.Split(list, ",")
-	for i := 0; i < len(elements); i++ {
-		element := strings.TrimSpace(elements[i])
+	for i, element := range elements {
+		element = strings.TrimSpace(element)
 		if element == "v1" && i+1 < len(elements) && isKey(strings.TrimSpace(elements[i+1])) {
 			continue // this comma belongs to the element
 		}

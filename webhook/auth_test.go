@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -221,7 +222,7 @@ func TestWhoIsNot(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.secrets.try(strings.NewReader(specBody), now, c.headers...)
-			refused, ok := err.(*Unauthenticated)
+			refused, ok := errors.AsType[*Unauthenticated](err)
 			if !ok || refused.Reason != c.want {
 				t.Errorf("got %v\nwant %s", err, c.want)
 			}
@@ -256,7 +257,7 @@ func TestTheCapturedSignatureIsThatOfAnotherSecret(t *testing.T) {
 	err := parsedSecrets(t, specSecret).try(strings.NewReader(string(body)), time.Unix(1795379697, 0),
 		"webhook-id", "msg_e99d269e-b4cf-43e8-9715-740704370355", "webhook-timestamp", "1795379697",
 		"webhook-signature", "v1,kCBDkSIr41RoRGj0Br5vEVCyE608e0iuBR8mD28IyIg=")
-	if _, ok := err.(*Unauthenticated); !ok {
+	if _, ok := errors.AsType[*Unauthenticated](err); !ok {
 		t.Errorf("got %v", err)
 	}
 }
@@ -284,7 +285,7 @@ func FuzzSecrets(f *testing.F) {
 		if err == nil && s.IsZero() {
 			t.Error("a stranger was let in where nothing is configured")
 		}
-		if _, ok := err.(*Unauthenticated); err != nil && !ok {
+		if _, ok := errors.AsType[*Unauthenticated](err); err != nil && !ok {
 			t.Errorf("got %v", err)
 		}
 		for _, element := range strings.Split(list, ",") {

@@ -319,7 +319,7 @@ func TestLargeIsAskedOnce(t *testing.T) {
 				t.Errorf("asked %d times, want %d (%v)", asked, c.asked, err)
 			}
 			d.Large = func() error { return no }
-			if _, err := d.Decode(strings.NewReader(body)); (err == no) != (c.asked > 0) {
+			if _, err := d.Decode(strings.NewReader(body)); errors.Is(err, no) != (c.asked > 0) {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -28,15 +28,15 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
-	counter := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "runcounter", Name: name, Help: help}, []string{label})
+	byResult := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "runcounter", Name: name, Help: help}, []string{"result"})
 	}
 	m := &metrics{
 		registry:    prometheus.NewRegistry(),
-		deliveries:  counter("deliveries_total", "Deliveries by what became of them.", "result"),
-		changes:     counter("changes_total", "Row changes in deliveries that were committed, by what became of them.", "result"),
-		tries:       counter("store_tries_total", "Transactions tried, by how they ended.", "result"),
-		deadLetters: counter("dead_letters_total", "Authentic deliveries that could not be used, by whether their body could be kept.", "result"),
+		deliveries:  byResult("deliveries_total", "Deliveries by what became of them."),
+		changes:     byResult("changes_total", "Row changes in deliveries that were committed, by what became of them."),
+		tries:       byResult("store_tries_total", "Transactions tried, by how they ended."),
+		deadLetters: byResult("dead_letters_total", "Authentic deliveries that could not be used, by whether their body could be kept."),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "delivery_body_bytes_total", Help: "Bytes of bodies read.",
 		}),

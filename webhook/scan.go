@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -106,7 +107,7 @@ func (s *scanner) fill() error {
 			s.err = io.ErrNoProgress
 		}
 	}
-	if s.end == 0 && s.err != io.EOF {
+	if s.end == 0 && !errors.Is(s.err, io.EOF) {
 		return fmt.Errorf("read the body: %w", s.err)
 	}
 	return nil

@@ -28,9 +28,9 @@ import (
 type Store interface {
 	store.Store
 
-	// UserCounts returns the counts of at most max keys of a user that come
+	// UserCounts returns the counts of at most limit keys of a user that come
 	// after a key, in their order; the zero key is before them all.
-	UserCounts(ctx context.Context, user store.ID, after store.Key, max int) ([]store.Count, error)
+	UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error)
 
 	// KeepDeadLetter keeps a delivery that was authenticated but can't be
 	// read or applied. The body is valid only during the call.
