@@ -130,7 +130,7 @@ func listens(t *testing.T, dir string, env []string, args ...string) *process {
 
 func start(t *testing.T, dir string, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{Cmd: command(t, dir, env, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
+	p := &process{Cmd: command(t, dir, env, append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)}
 	p.grown = sync.NewCond(&p.mu)
 	pipe, err := p.StderrPipe()
 	if err != nil {

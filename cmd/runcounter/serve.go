@@ -60,7 +60,7 @@ Examples:
 			tableFlag(), leaseFlag(), stuckFlag(),
 			&cli.DurationFlag{Name: "sweep-every", Category: flagsRules, Value: 30 * time.Second, Usage: "the `DURATION` between two sweeps", Sources: cli.EnvVars("RUNCOUNTER_SWEEP_EVERY")},
 			&cli.StringFlag{Name: "log-level", Category: flagsLog, Value: "info", Usage: "the `LEVEL` from which on to log: debug, info, warn or error", Sources: cli.EnvVars("RUNCOUNTER_LOG_LEVEL")},
-			&cli.StringFlag{Name: "log-format", Category: flagsLog, DefaultText: "text on a terminal, else json", Usage: "the `FORMAT` of the log: text or json", Sources: cli.EnvVars("RUNCOUNTER_LOG_FORMAT")},
+			&cli.StringFlag{Name: "log-format", Category: flagsLog, DefaultText: "text on a terminal or on loopback, else json", Usage: "the `FORMAT` of the log: text or json", Sources: cli.EnvVars("RUNCOUNTER_LOG_FORMAT")},
 		},
 		Action: action(serve),
 	}
@@ -151,9 +151,6 @@ func (s settings) work(ctx context.Context, stop func(), server *webhook.Server,
 }
 
 func settingsOf(cmd *cli.Command) (s settings, err error) {
-	if s.log, s.text, err = logOf(cmd); err != nil {
-		return s, err
-	}
 	s.listen = cmd.String("listen")
 	if s.listen == "" && cmd.String("port") != "" {
 		s.listen = ":" + cmd.String("port")
@@ -163,6 +160,9 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 	}
 	if s.address, err = net.ResolveTCPAddr("tcp", s.listen); err != nil {
 		return s, badUsage("the address to listen on: %w; write HOST:PORT, such as 127.0.0.1:8080 or :8080", err)
+	}
+	if s.log, s.text, err = logOf(cmd, s.address.IP.IsLoopback()); err != nil {
+		return s, err
 	}
 	list := cmd.String("webhook-secret")
 	if s.secrets, err = webhook.ParseSecrets(list); err != nil {
@@ -216,7 +216,9 @@ func (s settings) refuseStrangers() error {
 		"or listen on this machine alone, with --listen %s", s.listen, strings.Join(missing, "\n"), defaultListen)
 }
 
-func logOf(cmd *cli.Command) (log *slog.Logger, text bool, err error) {
+// logOf returns the log. Whoever listens on loopback is a person trying it
+// out, even where the output goes through go run or into a file.
+func logOf(cmd *cli.Command, loopback bool) (log *slog.Logger, text bool, err error) {
 	out := cmd.Root().ErrWriter
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cmd.String("log-level"))); err != nil {
@@ -228,7 +230,7 @@ func logOf(cmd *cli.Command) (log *slog.Logger, text bool, err error) {
 		text = true
 	case "":
 		file, ok := out.(*os.File)
-		text = ok && isatty.IsTerminal(file.Fd())
+		text = loopback || ok && isatty.IsTerminal(file.Fd())
 	case "json":
 	default:
 		return nil, false, badUsage("--log-format %q is none of text, json", cmd.String("log-format"))
