@@ -39,6 +39,27 @@ var changeCases = []contractCase{
 			}
 		})
 	}},
+	{"law 5: a repair's own webhook, delivered back, ends after one round", func(s *script) {
+		s.mustBegin(adaResize)
+		repaired := s.failStuck(time.Hour)
+		if len(repaired) != 1 {
+			s.Fatalf("FailStuck: got %+v, want the one run", repaired)
+		}
+		back := []store.Change{updated(repaired[0].Before, repaired[0].After)}
+		if _, err := s.Store.Apply(s.ctx, back, at(time.Hour)); err != nil {
+			s.Fatal(err)
+		}
+		s.quietly("the second round", func() {
+			if got, err := s.Store.Apply(s.ctx, back, at(2*time.Hour)); err != nil || got[0].Changed {
+				s.Errorf("Apply: got %+v, %v; want nothing changed", got, err)
+			}
+			if got := s.failStuck(2 * time.Hour); len(got) != 0 {
+				s.Errorf("FailStuck: got %+v, want nothing left to repair", got)
+			}
+		})
+		s.wantRun(repaired[0].Before.ID, store.Failed, repaired[0].After.CompletedAt)
+		s.wantCount(adaResize, 1)
+	}},
 	{"law 2: a late running does not take an outcome back", func(s *script) {
 		id := MustID('2', 1)
 		running := row(id, adaResize, store.Running, time.Second, 0)
