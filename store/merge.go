@@ -89,24 +89,19 @@ const (
 // Claim is an outcome and how well it is known.
 type Claim struct {
 	Evidence Evidence
-	// Undated: the row did not say when it ended, and completed_at is the time
-	// of its last update. That is no time to compare with one that was written,
-	// since many applications leave updated_at where it was.
-	Undated bool
 	// AmendedAt is when an administrator decided, for Amended.
 	AmendedAt time.Time
 	Outcome   Outcome
 }
 
 // compare is the total order of claims: the greater one stands. More evidence
-// first, then (for amendments) the later decision, then a real completed_at,
-// then the earlier one, then the fixed order of statuses, then content.
+// first, then (for amendments) the later decision, then the earlier
+// completed_at, then the fixed order of statuses, then content.
 func (c Claim) compare(o Claim) int {
 	a, b := c.Outcome, o.Outcome
 	return cmp.Or(
 		cmp.Compare(c.Evidence, o.Evidence),
 		c.AmendedAt.Compare(o.AmendedAt),
-		compareBool(o.Undated, c.Undated),
 		b.CompletedAt.Compare(a.CompletedAt),
 		cmp.Compare(slices.Index(Terminals[:], b.Status), slices.Index(Terminals[:], a.Status)),
 		compareBool(a.DurationMS.Valid, b.DurationMS.Valid),
@@ -346,7 +341,7 @@ func claimOf(r Row) Claim {
 	if !repaired.Ended() {
 		return Claim{}
 	}
-	c := Claim{Evidence: Witnessed, Undated: reason == NoTime, Outcome: repaired.Outcome()}
+	c := Claim{Evidence: Witnessed, Outcome: repaired.Outcome()}
 	if reason == Overwritten {
 		c.Evidence = Presumed
 	}
@@ -357,8 +352,6 @@ func claimOf(r Row) Claim {
 // before it.
 func evidenceOver(record, old Row) Evidence {
 	switch {
-	case old.Status.Terminal() && old.CompletedAt.IsZero() && record.Status == old.Status:
-		return Witnessed // the same outcome, dated now
 	case !old.Status.Terminal() && old.CompletedAt.IsZero():
 		return Witnessed // it had not ended
 	case record.Status == old.Status && record.CompletedAt.Equal(old.CompletedAt):

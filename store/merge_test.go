@@ -135,7 +135,7 @@ func TestNoTwoClaimsTie(t *testing.T) {
 			at := [...]time.Time{epoch, epoch.Add(time.Microsecond)}
 			content := [...]store.JSON{"", "1", "2"}
 			c := store.Claim{
-				Evidence: store.Evidence(1 + r.IntN(6)), Undated: r.IntN(2) == 0,
+				Evidence: store.Evidence(1 + r.IntN(6)),
 				Outcome: store.Outcome{
 					Status: store.Terminals[r.IntN(4)], CompletedAt: at[r.IntN(2)],
 					DurationMS:   [...]store.Millis{{}, {Valid: true}, {MS: 1, Valid: true}}[r.IntN(3)],
@@ -359,9 +359,12 @@ func TestTheEvidenceOfAChange(t *testing.T) {
 		"an end without a time is witnessed, at updated_at": {
 			store.Change{Op: store.Update, Old: active, Record: undated, HasOld: true}, store.Witnessed, store.Completed, at(2),
 		},
-		"an end that is dated afterwards is witnessed": {
+		"an end that is dated afterwards keeps the time at which it was first seen": {
 			store.Change{Op: store.Update, Old: undated, Record: row(store.Completed, 9, at(8)), HasOld: true},
-			store.Witnessed, store.Completed, at(8),
+			store.Seen, store.Completed, at(2),
+		},
+		"a touch of an end without a time was seen": {
+			store.Change{Op: store.Update, Old: undated, Record: undated, HasOld: true}, store.Seen, store.Completed, at(2),
 		},
 		"a record that stays ended was seen": {
 			store.Change{Op: store.Update, Old: ended, Record: row(store.Completed, 9, at(2)), HasOld: true},

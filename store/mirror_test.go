@@ -127,3 +127,28 @@ func outOfReach(history []store.Change) bool {
 		return c.Record.Status.Terminal() && c.Record.CompletedAt.IsZero()
 	})
 }
+
+// Law 2, without the reference model: told of everything in order, a mirror
+// never takes back an outcome that was real, whatever the source overwrites.
+func TestAnOutcomeStandsWhateverComesAfterIt(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		r := drawn(rt)
+		source := anySource(r)
+		source.UpdatedAt = storetest.Moves
+		byRun := map[store.ID]store.State{}
+		for _, c := range source.Steps(1 + r.IntN(12)) {
+			before := byRun[c.ID()]
+			before.ID = c.ID()
+			after := before.Learn(c, received)
+			byRun[c.ID()] = after
+			if !before.Ended() || before.Presumed() || !after.DeletedAt.IsZero() {
+				continue
+			}
+			was, is := before.Row(), after.Row()
+			if was.Status != is.Status || !was.CompletedAt.Equal(is.CompletedAt) {
+				t.Fatalf("it was %s at %v and is %s at %v after %+v", was.Status, was.CompletedAt, is.Status, is.CompletedAt, c)
+			}
+		}
+	})
+}

@@ -81,8 +81,8 @@ type Store interface {
 	// way to change an outcome that was real. Asking for what already stands
 	// writes nothing.
 	//
-	// Errors: [ErrNotFound]; [ErrInvalid] for an unknown status, or where who
-	// or why is missing.
+	// Errors: [ErrNotFound]; [ErrInvalid] for an unknown status, where who or
+	// why is missing, and for re-opening a run that ends in the future.
 	Amend(ctx context.Context, a Amendment) (Run, error)
 
 	// Apply takes changes in. A mirror merges them into what it has received
@@ -134,7 +134,7 @@ type Begin struct {
 	Workflow       ID
 	Draft          ID
 	Limit          *int64 // no limit where nil
-	IdempotencyKey string // none where empty; its scope is the user
+	IdempotencyKey string // none where empty; its scope is the user, and it stays with the run that it created
 	Now            time.Time
 }
 

@@ -231,17 +231,17 @@ func (s *Sweeper) Status() SweepStatus {
 }
 
 // Degraded says in sentences what an operator should know: that the last sweep
-// failed, and for a day that drift was found. It returns nothing when all is
-// well.
+// failed, and for a day that drift was found. It names no key and repeats no
+// error, since strangers may read it. It returns nothing when all is well.
 func (s *Sweeper) Degraded() []string {
 	st := s.Status()
 	var all []string
 	if st.Err != nil {
-		all = append(all, fmt.Sprintf("The last sweep failed at %s: %s. The next one tries again.", st.FailedAt.Format(time.RFC3339), st.Err))
+		all = append(all, fmt.Sprintf("The last sweep failed at %s; the log says why. The next one tries again.", st.FailedAt.Format(time.RFC3339)))
 	}
 	if d := st.LastDrift; d.Drifting > 0 && s.now().Sub(d.At) < 24*time.Hour {
-		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and mended in %d; the first was %s. It should never happen: see the log.",
-			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Mended, d.Drifts[0].Key))
+		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and mended in %d. It should never happen: the log says which.",
+			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Mended))
 	}
 	return all
 }

@@ -232,6 +232,8 @@ func TestBadRequestsToTheAPI(t *testing.T) {
 	}{
 		{"a typo in limit", "POST", "/v1/runs", begin(`,"limt":3`), 400, `"limt"`},
 		{"limit in capitals", "POST", "/v1/runs", begin(`,"Limit":3`), 400, `"Limit"`},
+		{"two limits", "POST", "/v1/runs", begin(`,"limit":0,"limit":null`), 400, "twice"},
+		{"two statuses, one of them escaped", "POST", "/v1/runs/" + runID(1) + "/complete", `{"status":"failed","error_details":{"status":["status"]},"st\u0061tus":"completed"}`, 400, "twice"},
 		{"a negative limit", "POST", "/v1/runs", begin(`,"limit":-1`), 400, "limit"},
 		{"a limit in quotes", "POST", "/v1/runs", begin(`,"limit":"3"`), 400, "limit"},
 		{"a limit with a fraction", "POST", "/v1/runs", begin(`,"limit":2.5`), 400, "limit"},

@@ -54,6 +54,13 @@ func newBody(c *fiber.Ctx, limit int64, l limits) (*body, error) {
 	return b, nil
 }
 
+// hurry shortens the time for the whole body.
+func (b *body) hurry(whole time.Duration) {
+	if until := time.Now().Add(whole); until.Before(b.until) {
+		b.until = until
+	}
+}
+
 // keepPrefix makes the body remember its beginning until forget.
 func (b *body) keepPrefix() {
 	b.prefix = prefixes.Get().(*bytes.Buffer)

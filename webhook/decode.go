@@ -22,6 +22,11 @@ const (
 	manyChanges = 64
 	muchMemory  = 128 << 10 // bytes
 
+	// maxRetained is how much one delivery may hold in memory once it is
+	// decoded, in bytes: room for MaxChanges, or for a thousand with the
+	// longest error_details.
+	maxRetained = 16 << 20
+
 	// maxValue bounds what is kept of one column, in bytes of JSON text.
 	maxValue = 8 << 10
 	// maxStatus bounds a status, in bytes.
@@ -29,6 +34,9 @@ const (
 	// maxName bounds the text of the type and of the table's names.
 	maxName = 512
 )
+
+// ErrTooMuch is the error for a delivery that would take too much memory.
+var ErrTooMuch = fmt.Errorf("the delivery holds more than %d MB of error_details; send it in several deliveries", maxRetained>>20)
 
 // ErrTooManyChanges is the error for a delivery of more than [MaxChanges].
 var ErrTooManyChanges = fmt.Errorf("the delivery holds more than %d changes; send them in several deliveries", MaxChanges)
@@ -77,7 +85,7 @@ func (b *BadDelivery) Error() string {
 
 // Decode reads one change object, or an array of them, to the end of r.
 //
-// The errors are *[BadDelivery] for what can't be read, [ErrTooManyChanges],
+// The errors are *[BadDelivery] for what can't be read, [ErrTooManyChanges], [ErrTooMuch],
 // that of d.Large, and those of r, wrapped.
 func (d Decoder) Decode(r io.Reader) (Delivery, error) {
 	s := newScanner(r)
@@ -185,7 +193,9 @@ func (b *batch) change(s *scanner) error {
 	for _, row := range [...]*store.Row{&change.Record, &change.Old} {
 		b.retained += len(row.ErrorDetails) + len(row.Status)
 	}
-	b.retained += changeSize
+	if b.retained += changeSize; b.retained > maxRetained {
+		return ErrTooMuch
+	}
 	if b.Large == nil || b.large || len(b.delivery.Changes) <= manyChanges && b.retained <= muchMemory {
 		return nil
 	}

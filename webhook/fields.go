@@ -55,7 +55,39 @@ func objectOf(body []byte, allowed []string) *fields {
 	for name := range f.in {
 		f.allow(name, allowed)
 	}
+	if name, twice := doubled(body); twice {
+		f.fail("%q is given twice. Give it once.", clip(name))
+	}
 	return f
+}
+
+// doubled returns a member that a valid JSON object has twice: of two limits
+// the wrong one could be taken.
+func doubled(body []byte) (string, bool) {
+	seen := map[string]bool{}
+	d := json.NewDecoder(bytes.NewReader(body))
+	for depth, name := 0, true; ; {
+		token, err := d.Token()
+		if err != nil {
+			return "", false
+		}
+		switch delim, ok := token.(json.Delim); {
+		case ok && (delim == '{' || delim == '['):
+			depth++
+			name = true
+		case ok:
+			depth--
+			name = true
+		case depth == 1 && name:
+			text, _ := token.(string)
+			if seen[text] {
+				return text, true
+			}
+			seen[text], name = true, false
+		case depth == 1:
+			name = true
+		}
+	}
 }
 
 // queryOf reads the query of a request with no other parameters than those

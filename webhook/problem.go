@@ -62,6 +62,8 @@ func problemOf(err error) *problem {
 	switch {
 	case errors.Is(err, ErrTooManyChanges):
 		return newProblem(fiber.StatusRequestEntityTooLarge, ErrTooManyChanges.Error())
+	case errors.Is(err, ErrTooMuch):
+		return newProblem(fiber.StatusRequestEntityTooLarge, ErrTooMuch.Error())
 	case errors.Is(err, errBusy):
 		return newProblem(fiber.StatusServiceUnavailable, "Too many requests are under way. Nothing of this one was used; send it again after the time in Retry-After.")
 	case errors.Is(err, errClosing):

@@ -59,10 +59,15 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := s.places.enter(s.cfg.Room); err != nil {
+	places, largePlaces := s.places, s.large
+	if signed != nil {
+		places, largePlaces = s.unproven, s.unprovenLarge
+		b.hurry(s.limits.unprovenWhole)
+	}
+	if err := places.enter(s.cfg.Room); err != nil {
 		return answer{}, err
 	}
-	defer s.places.leave()
+	defer places.leave()
 
 	b.keepPrefix()
 	defer b.forget()
@@ -74,13 +79,13 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 		if large {
 			return nil
 		}
-		err := s.large.enter(s.cfg.Room)
+		err := largePlaces.enter(s.cfg.Room)
 		large = err == nil
 		return err
 	}
 	defer func() {
 		if large {
-			s.large.leave()
+			largePlaces.leave()
 		}
 	}()
 

@@ -72,17 +72,24 @@ type limits struct {
 	wait   time.Duration // for that memory
 	places int           // deliveries at once
 	large  int           // large deliveries at once
-	header int           // bytes of a request's head
-	stall  time.Duration // without a byte of a body; also for the whole head
-	whole  time.Duration // for a whole body
-	idle   time.Duration // between two requests of a connection
-	call   time.Duration // for one try of one transaction
+	// Whoever can't be known before the body was read, since it is signed, has
+	// places of their own: strangers must not take those of senders that are
+	// known by a token.
+	unproven      int
+	unprovenLarge int
+	unprovenWhole time.Duration // for a whole body
+	header        int           // bytes of a request's head
+	stall         time.Duration // without a byte of a body; also for the whole head
+	whole         time.Duration // for a whole body
+	idle          time.Duration // between two requests of a connection
+	call          time.Duration // for one try of one transaction
 }
 
 func defaultLimits() limits {
 	return limits{
 		body: 256 << 20, api: 32 << 20, memory: 64 << 20, wait: 4 * time.Second,
 		places: 512, large: 2, header: 16 << 10,
+		unproven: 256, unprovenLarge: 1, unprovenWhole: time.Minute,
 		stall: 30 * time.Second, whole: 5 * time.Minute, idle: 90 * time.Second,
 		call: time.Minute,
 	}
@@ -97,9 +104,11 @@ type Server struct {
 	batch   *batcher
 	places  room // of deliveries, from before the body is read until the answer
 	large   room
-	memory  *semaphore.Weighted
-	keys    apiKeys
-	ready   readiness
+	// of signed deliveries
+	unproven, unprovenLarge room
+	memory                  *semaphore.Weighted
+	keys                    apiKeys
+	ready                   readiness
 
 	process string        // the first part of each request id
 	request atomic.Uint64 // the number of the last request
@@ -140,12 +149,19 @@ func newServer(cfg Config, l limits) (*Server, error) {
 	s := &Server{
 		cfg: cfg, limits: l, metrics: newMetrics(),
 		places: make(room, l.places), large: make(room, l.large),
+		unproven: make(room, l.unproven), unprovenLarge: make(room, l.unprovenLarge),
 		memory: semaphore.NewWeighted(l.memory), keys: newAPIKeys(cfg.APIKeys),
 		process: hex.EncodeToString(process[:]),
 	}
-	s.batch = newBatcher(s.apply, cfg.Workers, l.places, s.metrics)
+	s.batch = newBatcher(s.apply, cfg.Workers, l.places+l.unproven, s.metrics)
 	s.metrics.watch(s.batch.waiting)
 	s.app = s.newApp()
+	if cfg.Secrets.Weak() {
+		cfg.Log.Warn("a webhook secret is short enough to be guessed; make a new one with: openssl rand -base64 32")
+	}
+	if s.keys.weak {
+		cfg.Log.Warn("an API key is short enough to be guessed; make a new one with: openssl rand -base64 32")
+	}
 	return s, nil
 }
 

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 // command is runcounter in a folder, with nothing in its environment but what
 // is given.
-func command(t *testing.T, dir string, env []string, args ...string) *exec.Cmd {
+func command(t testing.TB, dir string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -117,7 +117,7 @@ type process struct {
 type logLine struct{ Level, Msg, URL string }
 
 // listens starts serve on a free port, and waits until it says where it listens.
-func listens(t *testing.T, dir string, env []string, args ...string) *process {
+func listens(t testing.TB, dir string, env []string, args ...string) *process {
 	t.Helper()
 	p := start(t, dir, env, args...)
 	line, ok := p.await("listening")
@@ -128,7 +128,7 @@ func listens(t *testing.T, dir string, env []string, args ...string) *process {
 	return p
 }
 
-func start(t *testing.T, dir string, env []string, args ...string) *process {
+func start(t testing.TB, dir string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: command(t, dir, env, append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)}
 	p.grown = sync.NewCond(&p.mu)

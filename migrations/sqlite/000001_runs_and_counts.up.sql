@@ -28,7 +28,6 @@ create table if not exists workflow_runs (
     error_details text,
     -- How well the outcome is known: store.Evidence. 1 is a presumed outcome.
     evidence     integer not null default 0 check (evidence between 0 and 6),
-    undated      integer not null default 0 check (undated in (0, 1)),
     amended_at   integer,
     reopened_at  integer,
     -- The last writer: its version and instant, and the views of that instant,

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -256,5 +257,59 @@ func TestAUsersCountsComePageByPage(t *testing.T) {
 	}
 	if seen != 7 {
 		t.Errorf("saw %d keys, want 7", seen)
+	}
+}
+
+func TestAPanicInATransactionKeepsNoLock(t *testing.T) {
+	s := mustOpen(t)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic did not come through")
+			}
+		}()
+		_ = s.write(t.Context(), func(*tx) error { panic("a fault of the program") })
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := s.Apply(ctx, []store.Change{endedRun(1)}, now); err != nil {
+		t.Errorf("Apply after it: %v", err)
+	}
+}
+
+func TestAWriterThatWaitsForAnotherCanBeCancelled(t *testing.T) {
+	s := mustOpen(t)
+	err := s.write(t.Context(), func(*tx) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancelled := make(chan error)
+		go func() {
+			_, err := s.Apply(ctx, []store.Change{endedRun(1)}, now)
+			cancelled <- err
+		}()
+		cancel()
+		if err := <-cancelled; !errors.Is(err, context.Canceled) {
+			t.Errorf("Apply: got %v, want context.Canceled", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// A sweep must cost what is active, and not what has ended.
+func TestALookForStuckRunsReadsTheActiveOnesAlone(t *testing.T) {
+	s := mustOpen(t)
+	rows, err := s.reader.QueryContext(t.Context(), "explain query plan "+stuckSQL, "running", 1, 1, 1, 1)
+	var plan string
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var id, parent, unused int
+		var detail string
+		err := rows.Scan(&id, &parent, &unused, &detail)
+		plan += detail + "\n"
+		return err
+	})
+	if err != nil || !strings.Contains(plan, "workflow_runs_active") {
+		t.Errorf("the plan is %q, %v; want it to walk workflow_runs_active", plan, err)
 	}
 }

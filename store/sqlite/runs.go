@@ -251,8 +251,9 @@ func (t *tx) amend(state store.State, a store.Amendment) (store.State, error) {
 	} else {
 		delta = rewritten(state, a.Status, time.Time{}, a.Now)
 		if state.Ended() {
-			if at.Before(last.Outcome.CompletedAt) {
-				at = last.Outcome.CompletedAt
+			if last.Outcome.CompletedAt.After(at) {
+				return state, fmt.Errorf("%w: run %s ended at %s, which is still to come, and what ends up to then would be void; amend it to an outcome instead",
+					store.ErrInvalid, a.ID, last.Outcome.CompletedAt.Format(time.RFC3339))
 			}
 			delta.ReopenedAt = at
 			if _, err := t.tx.ExecContext(t.ctx, `delete from snapshots where run_id = ?`, a.ID.String()); err != nil {

@@ -69,7 +69,7 @@ func (s *statements) close() error {
 const runColumns = `
        r.id, r.user_id, r.workflow_id, r.draft_id, r.status,
        r.created_at, r.started_at, r.updated_at, r.lease_at, r.completed_at,
-       r.duration_ms, r.error_details, r.evidence, r.undated, r.amended_at, r.reopened_at,
+       r.duration_ms, r.error_details, r.evidence, r.amended_at, r.reopened_at,
        r.version, r.as_of, r.views`
 
 // loadSQL reads all that is known of runs, given as a JSON array of their ids:
@@ -84,16 +84,16 @@ const insertSQL = `
 insert into workflow_runs (
        id, user_id, workflow_id, draft_id, status,
        created_at, started_at, updated_at, lease_at, completed_at,
-       duration_ms, error_details, evidence, undated, amended_at, reopened_at,
+       duration_ms, error_details, evidence, amended_at, reopened_at,
        version, as_of, views)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 const updateSQL = `
 update workflow_runs
    set user_id = ?2, workflow_id = ?3, draft_id = ?4, status = ?5,
        created_at = ?6, started_at = ?7, updated_at = ?8, lease_at = ?9, completed_at = ?10,
-       duration_ms = ?11, error_details = ?12, evidence = ?13, undated = ?14, amended_at = ?15, reopened_at = ?16,
-       version = ?17, as_of = ?18, views = ?19
+       duration_ms = ?11, error_details = ?12, evidence = ?13, amended_at = ?14, reopened_at = ?15,
+       version = ?16, as_of = ?17, views = ?18
  where id = ?1`
 
 const removeSQL = `delete from workflow_runs where id = ?`
@@ -201,7 +201,7 @@ func (t *tx) save(s store.State, exists bool) error {
 	}
 	err = t.exec(stmt, id, r.User.String(), nullID(r.Workflow), nullID(r.Draft), string(r.Status),
 		nullTime(r.CreatedAt), nullTime(r.StartedAt), nullTime(r.UpdatedAt), nullTime(r.LeaseAt), nullTime(r.CompletedAt),
-		nullMillis(r.DurationMS), nullText(string(r.ErrorDetails)), int(o.Evidence), o.Undated,
+		nullMillis(r.DurationMS), nullText(string(r.ErrorDetails)), int(o.Evidence),
 		nullTime(o.AmendedAt), nullTime(s.ReopenedAt), s.Last.Version, nullTime(s.Last.At), views)
 	if err != nil {
 		return fmt.Errorf("save run %s: %w", id, err)
@@ -213,14 +213,14 @@ func (t *tx) save(s store.State, exists bool) error {
 // gives the zero State.
 func scanState(row interface{ Scan(...any) error }, before ...any) (store.State, error) {
 	var (
-		s                                                       store.State
-		id, user, workflow, draft, status, details              sql.NullString
-		created, started, updated, lease, completed, asOf       sql.NullInt64
-		duration, amended, reopened, version, evidence, undated sql.NullInt64
-		views                                                   sql.NullString
+		s                                                 store.State
+		id, user, workflow, draft, status, details        sql.NullString
+		created, started, updated, lease, completed, asOf sql.NullInt64
+		duration, amended, reopened, version, evidence    sql.NullInt64
+		views                                             sql.NullString
 	)
 	columns := []any{&id, &user, &workflow, &draft, &status, &created, &started, &updated, &lease, &completed,
-		&duration, &details, &evidence, &undated, &amended, &reopened, &version, &asOf, &views}
+		&duration, &details, &evidence, &amended, &reopened, &version, &asOf, &views}
 	err := row.Scan(append(before, columns...)...)
 	if err != nil || !id.Valid {
 		return s, err
@@ -240,7 +240,7 @@ func scanState(row interface{ Scan(...any) error }, before ...any) (store.State,
 	s.CreatedAt, s.StartedAt, s.UpdatedAt, s.LeaseAt = timeOf(created), timeOf(started), timeOf(updated), timeOf(lease)
 	s.ReopenedAt, s.Last.At = timeOf(reopened), timeOf(asOf)
 	if evidence.Int64 > 0 {
-		s.Outcome = store.Claim{Evidence: store.Evidence(evidence.Int64), Undated: undated.Int64 == 1, AmendedAt: timeOf(amended)}
+		s.Outcome = store.Claim{Evidence: store.Evidence(evidence.Int64), AmendedAt: timeOf(amended)}
 		s.Outcome.Outcome = store.Outcome{Status: v.Status, CompletedAt: timeOf(completed), ErrorDetails: store.JSON(details.String)}
 		if duration.Valid {
 			s.Outcome.Outcome.DurationMS = store.MillisOf(duration.Int64)

@@ -23,7 +23,7 @@ select` + runColumns + `
            then max(iif(started_at <= ?2, started_at, ?4), iif(updated_at <= ?2, updated_at, ?4), iif(lease_at <= ?2, lease_at, ?4))
            when created_at <= ?2 then created_at
        end + ?3 < ?2
- order by id
+ order by +r.id -- the plus keeps it from walking the whole table in that order
  limit ?5`
 
 // FailStuck implements [store.Store]. A mirror's rows are consistent by

@@ -68,7 +68,6 @@ func tallyOf(s store.Status) store.Tally {
 // candidate is one sighting of an outcome.
 type candidate struct {
 	evidence int // 4 to 1
-	undated  bool
 	outcome  store.Outcome
 }
 
@@ -134,8 +133,6 @@ func candidatesOf(c store.Change) []candidate {
 			o.evidence = 3
 		case hadNotEnded(c.Old):
 			o.evidence = 4
-		case c.Old.Status == c.Record.Status && c.Old.CompletedAt.IsZero(): // the same end
-			o.evidence = 4
 		case c.Old.Status == c.Record.Status && c.Old.CompletedAt.Equal(c.Record.CompletedAt):
 			o.evidence = 3
 		default:
@@ -166,7 +163,6 @@ func outcomeOf(r store.Row) (candidate, bool) {
 	case r.Status.Terminal() && !r.CompletedAt.IsZero():
 		return c, true
 	case r.Status.Terminal():
-		c.undated = true
 		c.outcome.CompletedAt = r.UpdatedAt
 		if r.UpdatedAt.IsZero() {
 			c.outcome.CompletedAt = r.CreatedAt
@@ -186,16 +182,8 @@ func outcomeOf(r store.Row) (candidate, bool) {
 	return c, !c.outcome.CompletedAt.IsZero()
 }
 
-// betterOutcome sorts the candidate that stands to the front. A date that the
-// source wrote goes before one that was taken from updated_at.
+// betterOutcome sorts the candidate that stands to the front.
 func betterOutcome(a, b candidate) int {
-	undated := 0
-	if a.undated != b.undated {
-		undated = -1
-		if a.undated {
-			undated = 1
-		}
-	}
 	duration := func(o store.Outcome) int64 {
 		if !o.DurationMS.Valid {
 			return -1
@@ -205,7 +193,6 @@ func betterOutcome(a, b candidate) int {
 	place := func(o store.Outcome) int { return slices.Index(store.Terminals[:], o.Status) }
 	return cmp.Or(
 		cmp.Compare(b.evidence, a.evidence),
-		undated,
 		a.outcome.CompletedAt.Compare(b.outcome.CompletedAt),
 		cmp.Compare(place(a.outcome), place(b.outcome)),
 		cmp.Compare(duration(b.outcome), duration(a.outcome)),

@@ -212,6 +212,19 @@ var runCases = []contractCase{
 		s.wantRun(id, store.Completed, at(2*time.Minute))
 		s.wantCount(adaResize, 1)
 	}},
+	{"a run that ends in the future is not re-opened, but can be amended", func(s *script) {
+		id := s.mustBegin(adaResize)
+		o := store.Outcome{Status: store.Completed, CompletedAt: at(24 * time.Hour)}
+		if _, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: o, Now: at(0)}); err != nil {
+			s.Fatal(err)
+		}
+		a := store.Amendment{ID: id, Status: store.Running, Who: "support", Why: "a bad clock", Now: at(time.Hour)}
+		if _, err := s.Store.Amend(s.ctx, a); !errors.Is(err, store.ErrInvalid) {
+			s.Errorf("re-open: got %v, want ErrInvalid", err)
+		}
+		s.amend(id, store.Cancelled, time.Hour)
+		s.wantCount(adaResize, 0)
+	}},
 	{"an amendment says who and why, and a known status", func(s *script) {
 		id := s.mustBegin(adaResize)
 		for _, a := range []store.Amendment{
