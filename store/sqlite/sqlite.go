@@ -193,7 +193,7 @@ func (s *Store) write(ctx context.Context, do func(tx *tx) error) error {
 	if err != nil {
 		return translate(err)
 	}
-	defer conn.Close() // back to the pool, and of no consequence to what was committed
+	defer func() { _ = conn.Close() }() // back to the pool, and of no consequence to what was committed
 	ctx = context.WithoutCancel(ctx)
 	sqlTx, err := conn.BeginTx(ctx, nil)
 	if err != nil {

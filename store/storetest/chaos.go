@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -14,8 +15,12 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Seeds returns how many seeds a chaos test tries: 100, or 1,000 in CI.
+// Seeds returns how many seeds a chaos test tries: RUNCOUNTER_SEEDS, else 100,
+// or 1,000 in CI.
 func Seeds() uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("RUNCOUNTER_SEEDS"), 10, 32); err == nil && n > 0 {
+		return n
+	}
 	if os.Getenv("CI") != "" {
 		return 1000
 	}
