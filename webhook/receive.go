@@ -92,7 +92,7 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	d, err := s.read(b, decoder, signed)
 	var applied []store.Applied
 	if err == nil && len(d.Changes) > 0 {
-		applied, err = s.batch.submit(d.Changes)
+		applied, err = s.submit(d.Changes)
 	}
 	if err != nil {
 		s.keep(c, b, err, now)

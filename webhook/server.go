@@ -102,7 +102,8 @@ type Server struct {
 	app     *fiber.App
 	metrics *metrics
 	batch   *batcher
-	places  room // of deliveries, from before the body is read until the answer
+	submit  func([]store.Change) ([]store.Applied, error) // to the batch
+	places  room                                          // of deliveries, from before the body is read until the answer
 	large   room
 	// of signed deliveries
 	unproven, unprovenLarge room
@@ -154,6 +155,7 @@ func newServer(cfg Config, l limits) (*Server, error) {
 		process: hex.EncodeToString(process[:]),
 	}
 	s.batch = newBatcher(s.apply, cfg.Workers, l.places+l.unproven, s.metrics)
+	s.submit = s.batch.submit
 	s.metrics.watch(s.batch.waiting)
 	s.app = s.newApp()
 	if cfg.Secrets.Weak() {

@@ -116,7 +116,7 @@ func dsn(abs string, o Options, readOnly bool) string {
 	} else {
 		// Fewer checkpoints and a larger cache, in KiB: +15 % webhooks.
 		q.Add("_pragma", "wal_autocheckpoint(8000)")
-		q.Add("_pragma", "cache_size(-16000)")
+		q.Add("_pragma", "cache_size(-8000)")
 		// A transaction that reads first and upgrades later meets
 		// SQLITE_BUSY_SNAPSHOT, which no waiting heals.
 		q.Set("_txlock", "immediate")
