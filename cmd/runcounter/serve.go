@@ -249,7 +249,8 @@ func (s settings) announce(w io.Writer, at net.Addr, path string) {
 		base = fmt.Sprintf("http://localhost:%d", addr.Port)
 	}
 	if !s.text {
-		s.log.Info("listening", "address", at.String(), "url", base, "database", path)
+		s.log.Info("listening", "address", at.String(), "url", base, "database", path,
+			"mode", "mirror: what it does not receive it does not know; runcounter import tells it")
 	} else if _, err := io.WriteString(w, s.welcome(base, path)); err != nil {
 		return // the log goes to the same place, so nobody would read it either
 	}
