@@ -2,18 +2,40 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
 
 // gauges tells Prometheus what the sweeper did and what the database holds.
-// Nothing is kept twice: a scrape asks those who know.
 type gauges struct {
 	sweeper *store.Sweeper
 	db      database
+
+	mu     sync.Mutex
+	asked  time.Time
+	health sqlite.Health
+	err    error
+}
+
+// healthFor is how long an answer of the database is good for: anybody may
+// scrape, and must not become load.
+const healthFor = 5 * time.Second
+
+func (g *gauges) healthNow() (sqlite.Health, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := time.Now(); g.asked.IsZero() || now.Sub(g.asked) >= healthFor {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		g.health, g.err = g.db.Health(ctx)
+		g.asked = now
+	}
+	return g.health, g.err
 }
 
 func describeMetric(name, help string, labels ...string) *prometheus.Desc {
@@ -30,14 +52,14 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (g gauges) Describe(to chan<- *prometheus.Desc) {
+func (g *gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{lastSuccess, sweeps, repaired, folded, drifting, holds} {
 		to <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (g gauges) Collect(to chan<- prometheus.Metric) {
+func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	number := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, t, v, labels...)
 	}
@@ -55,9 +77,7 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 	number(folded, prometheus.CounterValue, float64(st.Folded))
 	number(drifting, prometheus.CounterValue, float64(st.Drifting))
 
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	h, err := g.db.Health(ctx)
+	h, err := g.healthNow()
 	if err != nil {
 		return // the absence of the series says so, and the others stay readable
 	}

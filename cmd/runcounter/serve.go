@@ -112,7 +112,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return badUsage("%w", err)
 	}
-	server.Registry().MustRegister(gauges{sweeper, db})
+	server.Registry().MustRegister(&gauges{sweeper: sweeper, db: db})
 	listener, err := net.ListenTCP("tcp", s.address) // what was checked, not the name that led to it
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: choose another address with --listen or PORT", err), server.Shutdown(ctx))
