@@ -79,6 +79,10 @@ const (
 	Overwritten  Reason = "overwritten"     // active, but it had ended
 	Stuck        Reason = "stuck"           // active, and silent for longer than its limit
 	EndedTooSoon Reason = "ended_too_soon"  // ended before it started: reported, left alone
+
+	// Lost is a source's alone: the run had ended for real, as a change shows,
+	// and somebody overwrote it.
+	Lost Reason = "outcome_lost"
 )
 
 // Repair makes one row consistent with itself, without regard to the time that

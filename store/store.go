@@ -254,3 +254,13 @@ type DeadLetter struct {
 	Bytes      int64  // the length of the body
 	Body       []byte // the beginning of it
 }
+
+// Health is what deserves a look.
+type Health struct {
+	Active        int64 // runs that have not ended
+	NoKey         int64 // runs with neither a workflow nor a draft: not counted
+	UnknownStatus int64 // runs with a status of none of the seven: not counted
+	EndedTooSoon  int64 // runs that ended before they started
+	Ledger        int64 // rows to fold
+	DeadLetters   int64
+}

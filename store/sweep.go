@@ -24,6 +24,11 @@ type Sweeper struct {
 	Now    func() time.Time // [time.Now] where nil
 	Log    *slog.Logger     // used by Run alone; [slog.Default] where nil
 
+	// Rehearse makes the first sweep of Run a dry one, which logs what it would
+	// do: nobody has said how long a run may be silent, and a running
+	// application meets this for the first time.
+	Rehearse bool
+
 	// Batch is how many rows one transaction takes, so that writers get their
 	// turn in between; 500 where 0.
 	Batch int
@@ -120,14 +125,14 @@ func (s *Sweeper) repair(ctx context.Context, r *SweepReport) error {
 	}
 	for {
 		repaired, err := s.Store.FailStuck(ctx, FailStuck{Now: r.At, Limits: limits, Max: batch, DryRun: r.DryRun})
-		if err != nil {
-			return fmt.Errorf("end stuck runs: %w", err)
-		}
 		for _, one := range repaired {
 			r.Reasons[one.Reason]++
 			if len(r.Repaired) < MaxReported {
 				r.Repaired = append(r.Repaired, one)
 			}
+		}
+		if err != nil {
+			return fmt.Errorf("end stuck runs: %w", err)
 		}
 		r.More = r.DryRun && len(repaired) >= batch
 		if r.DryRun || len(repaired) < batch {
@@ -250,8 +255,12 @@ func (s *Sweeper) Degraded() []string {
 // pause differs by up to a tenth, so that instances which were started
 // together don't stay together. It logs what was done.
 func (s *Sweeper) Run(ctx context.Context, every time.Duration) {
-	for {
-		r, err := s.Sweep(ctx, SweepOptions{})
+	for first := true; ; first = false {
+		rehearse := first && s.Rehearse
+		r, err := s.Sweep(ctx, SweepOptions{DryRun: rehearse})
+		if rehearse && err == nil && r.Repairs() > 0 {
+			s.rehearsed(ctx, r, every)
+		}
 		if ctx.Err() != nil {
 			return // what failed then failed because it was told to stop
 		}
@@ -291,6 +300,21 @@ func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
 		attrs = append(attrs, "error", err)
 	}
 	log.Log(ctx, level, "sweep", attrs...)
+}
+
+// rehearsed says what the next sweep will do.
+func (s *Sweeper) rehearsed(ctx context.Context, r SweepReport, next time.Duration) {
+	log := s.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	log.WarnContext(ctx, "no limit was configured for silent runs, so this first sweep wrote nothing; the next one will do this. "+
+		"Say how long a run may be silent with RUNCOUNTER_STUCK_AFTER, such as pending=5m,running=30m; 0 is never",
+		"would_repair", r.Reasons, "at_least", r.More, "next_sweep_in", next.String())
+	for _, one := range r.Repaired[:min(len(r.Repaired), 20)] {
+		log.WarnContext(ctx, "would repair", "run_id", one.Before.ID.String(), "reason", string(one.Reason),
+			"was", string(one.Before.Status), "becomes", string(one.After.Status), "completed_at", one.After.CompletedAt)
+	}
 }
 
 func (s *Sweeper) now() time.Time {

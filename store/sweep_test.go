@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -354,4 +356,53 @@ func TestRunGoesOnAfterAFailureAndTellsOfIt(t *testing.T) {
 			t.Errorf("%d failures, last success %s", st.Failures, st.LastSuccess)
 		}
 	})
+}
+
+func TestTheFirstSweepIsRehearsedWhereNobodySetALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &rehearsed{}
+		var log strings.Builder
+		s := &store.Sweeper{Store: m, Rehearse: true, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		go s.Run(t.Context(), time.Minute)
+		synctest.Wait()
+		if dry := m.dryRuns(); len(dry) != 1 || !dry[0] {
+			t.Fatalf("the first sweep: dry runs %v, want one", dry)
+		}
+		<-time.After(2 * time.Minute)
+		synctest.Wait()
+		if dry := m.dryRuns(); len(dry) < 2 || dry[1] {
+			t.Errorf("later sweeps: dry runs %v, want the first alone", dry)
+		}
+		for _, want := range []string{"level=WARN", "RUNCOUNTER_STUCK_AFTER", "run_id=" + sweepID(1).String(), "becomes=failed"} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("the log lacks %s:\n%s", want, log.String())
+			}
+		}
+	})
+}
+
+// rehearsed remembers which calls were dry runs, and has one run to repair.
+type rehearsed struct {
+	ticking
+	mu  sync.Mutex
+	dry []bool
+}
+
+func (r *rehearsed) dryRuns() []bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.dry)
+}
+
+func (r *rehearsed) FailStuck(_ context.Context, f store.FailStuck) ([]store.Repaired, error) {
+	r.mu.Lock()
+	r.dry = append(r.dry, f.DryRun)
+	r.mu.Unlock()
+	if !f.DryRun {
+		return nil, nil
+	}
+	row := store.Row{ID: sweepID(1), Status: store.Running}
+	after := row
+	after.Status = store.Failed
+	return []store.Repaired{{Reason: store.Stuck, Before: row, After: after}}, nil
 }

@@ -68,18 +68,8 @@ delete from dead_letters
 	})
 }
 
-// Health is what deserves a look.
-type Health struct {
-	Active        int64 // runs that have not ended
-	NoKey         int64 // runs with neither a workflow nor a draft: not counted
-	UnknownStatus int64 // runs with a status of none of the seven: not counted
-	EndedTooSoon  int64 // runs that ended before they started
-	Ledger        int64 // rows to fold
-	DeadLetters   int64
-}
-
 // Health returns what deserves a look.
-func (s *Store) Health(ctx context.Context) (h Health, err error) {
+func (s *Store) Health(ctx context.Context) (h store.Health, err error) {
 	err = s.reader.QueryRowContext(ctx, `
 select (select count(*) from workflow_runs where completed_at is null),
        coalesce(sum(kind is null), 0),

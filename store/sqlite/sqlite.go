@@ -11,6 +11,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -21,7 +22,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
-	driver "modernc.org/sqlite"
+	modernc "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -31,10 +32,16 @@ var _ store.Store = (*Store)(nil)
 type Options struct {
 	// KeepSchema opens the database without migrating it.
 	KeepSchema bool
+	// ReadOnly, with KeepSchema, leaves the file as it is, down to its last
+	// byte: whatever writes fails.
+	ReadOnly bool
 	// BusyTimeout is how long a writer waits for another process; 5 s if zero.
 	BusyTimeout time.Duration
 	// Volatile gives up law 6 for speed: a commit is not waited for. For tests.
 	Volatile bool
+	// Connector opens the connections for an address, in place of the driver:
+	// it is how the race explorer gets below the store.
+	Connector func(dsn string) driver.Connector
 }
 
 // Store is a SQLite database. It implements [store.Store].
@@ -80,11 +87,11 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		full:    store.Begin.Full,
 		presume: store.Presume,
 	}}
-	if s.writer, err = sql.Open("sqlite", dsn(abs, o, false)); err != nil {
+	if s.writer, err = connect(abs, o, false); err != nil {
 		return nil, fmt.Errorf("open %s: %w", abs, err)
 	}
 	s.writer.SetMaxOpenConns(1)
-	if s.reader, err = sql.Open("sqlite", dsn(abs, o, true)); err != nil {
+	if s.reader, err = connect(abs, o, true); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, err), s.writer.Close())
 	}
 	readers := min(max(2, runtime.GOMAXPROCS(0)), 8)
@@ -94,6 +101,13 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, translate(err)), s.Close())
 	}
 	return s, nil
+}
+
+func connect(abs string, o Options, readOnly bool) (*sql.DB, error) {
+	if o.Connector != nil {
+		return sql.OpenDB(o.Connector(dsn(abs, o, readOnly))), nil
+	}
+	return sql.Open("sqlite", dsn(abs, o, readOnly))
 }
 
 // dsn returns the address of the file with its pragmas. The driver silently
@@ -122,6 +136,9 @@ func dsn(abs string, o Options, readOnly bool) string {
 		// SQLITE_BUSY_SNAPSHOT, which no waiting heals.
 		q.Set("_txlock", "immediate")
 	}
+	if o.ReadOnly {
+		q.Set("mode", "ro")
+	}
 	return (&url.URL{Scheme: "file", Path: abs, RawQuery: q.Encode()}).String()
 }
 
@@ -146,7 +163,7 @@ func migrate(abs string, o Options) error {
 
 func (s *Store) prepare(ctx context.Context, o Options) error {
 	want := map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "recursive_triggers": "1"}
-	if o.Volatile {
+	if o.Volatile || o.Connector != nil {
 		want["synchronous"] = "0"
 	}
 	for name, value := range want {
@@ -238,7 +255,7 @@ type querier interface {
 
 // translate turns the driver's errors into the contract's, by their code.
 func translate(err error) error {
-	var e *driver.Error
+	var e *modernc.Error
 	if !errors.As(err, &e) || errors.Is(err, store.ErrUnavailable) {
 		return err
 	}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -129,6 +130,42 @@ var countCases = []contractCase{
 			}
 		})
 	}},
+	{"a history tells what happened to a run, and how a count comes about", func(s *script) {
+		h, ok := s.Store.(historian)
+		if !ok {
+			s.Fatalf("%T tells no history", s.Store)
+		}
+		id := s.mustBegin(adaResize)
+		s.failStuck(time.Hour)
+		s.amend(id, store.Cancelled, 2*time.Hour)
+		run, err := h.History(s.ctx, id)
+		if err != nil || !run.Found || run.Run.Status != store.Cancelled || run.Count.Tallies.Ended.Cancelled != 1 {
+			s.Fatalf("History: got %+v, %v; want the run, cancelled", run, err)
+		}
+		want(s, "repairs", run.Repairs, []store.RepairLog{{Reason: store.Stuck, Times: 1, First: at(time.Hour), Last: at(time.Hour),
+			Was: store.Pending, Status: store.Failed, CompletedAt: at(5 * time.Minute)}})
+		want(s, "amendments", run.Amendments, []store.AmendmentLog{{At: at(2 * time.Hour), Who: "support", Why: "a refund",
+			Was: store.Failed, WasCompletedAt: at(5 * time.Minute), Status: store.Cancelled}})
+		active := s.mustBegin(adaResize)
+		s.Spoil(s, adaResize, 3)
+		key, err := h.KeyHistory(s.ctx, adaResize, 10)
+		if err != nil || key.Active != 1 || len(key.Runs) != 2 || key.Runs[0].ID != active || key.Cause == "" {
+			s.Errorf("KeyHistory: got %+v, %v; want an active run, an ended one, and a cause", key, err)
+		}
+		want(s, "drift", key.Drift.Stored.Ended.Completed-key.Drift.Actual.Ended.Completed, int64(3))
+		if _, err := s.Store.Recount(s.ctx, adaResize, at(3*time.Hour)); err != nil {
+			s.Fatal(err)
+		}
+		key, err = h.KeyHistory(s.ctx, adaResize, 1)
+		if err != nil || len(key.Recounts) != 1 || len(key.Runs) != 1 || key.Cause != "" {
+			s.Fatalf("KeyHistory: got %+v, %v; want one recount, and no cause any more", key, err)
+		}
+		want(s, "recount", key.Recounts[0], store.RecountLog{At: at(3 * time.Hour),
+			Before: store.Tallies{Ended: store.Tally{Completed: 3, Cancelled: 1}}, After: store.Tallies{Ended: store.Tally{Cancelled: 1}}})
+		if run, err := h.History(s.ctx, MustID('9', 9)); err != nil || run.Found {
+			s.Errorf("History of a run that isn't there: got %+v, %v", run, err)
+		}
+	}},
 	{"an audit sees a count without runs, and runs without a count", func(s *script) {
 		s.Spoil(s, adaSketch, 2)
 		s.complete(s.mustBegin(adaResize), store.Completed, time.Second)
@@ -145,6 +182,12 @@ var countCases = []contractCase{
 			}
 		}
 	}},
+}
+
+// historian is what a store can tell whoever asks why.
+type historian interface {
+	History(ctx context.Context, id store.ID) (store.History, error)
+	KeyHistory(ctx context.Context, key store.Key, limit int) (store.KeyHistory, error)
 }
 
 func ended(n int64) store.Tallies { return store.Tallies{Ended: store.Tally{Completed: n}} }

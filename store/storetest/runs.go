@@ -70,7 +70,7 @@ var runCases = []contractCase{
 	{"an outcome keeps what came with it", func(s *script) {
 		id := s.mustBegin(adaResize)
 		o := store.Outcome{Status: store.Failed, DurationMS: store.MillisOf(77),
-			ErrorDetails: `{"code": "NODE_ERROR", "n": 123456789012345678901234567890}`, Snapshot: `{"nodes": [1, 2.50]}`}
+			ErrorDetails: `{"n": 123456789012345678901234567890, "code": "NODE_ERROR"}`, Snapshot: `{"nodes": [1, 2.50]}`}
 		if _, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: o, Now: at(time.Second)}); err != nil {
 			s.Fatalf("Complete: %v", err)
 		}

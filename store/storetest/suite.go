@@ -29,6 +29,10 @@ type Backend struct {
 	// returns what Apply returned.
 	Tell func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied
 
+	// Enact makes a change to the watched table, as an application would, and
+	// delivers nothing. It is nil for a mirror, which watches none.
+	Enact func(t testing.TB, c store.Change)
+
 	// Exact fails the test if in one snapshot counts + ledger of any key differ
 	// from its ended runs per status (law 1). It asks the database with a
 	// statement of its own, not through Audit.
