@@ -16,13 +16,14 @@ import (
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 )
 
-//go:embed sqlite/*.sql
+//go:embed sqlite/*.sql postgres/*.sql
 var files embed.FS
 
 // Migrator moves one database between versions of the schema.
 type Migrator struct {
-	migrate *migrate.Migrate
-	source  source.Driver
+	migrate  *migrate.Migrate // of a PostgreSQL database: nil until something is to be changed
+	source   source.Driver
+	postgres *postgres // nil for SQLite
 }
 
 // SQLite returns a migrator for a SQLite database. It owns db from here on:
@@ -49,8 +50,11 @@ func SQLite(db *sql.DB) (*Migrator, error) {
 	return &Migrator{migrate: m, source: src}, nil
 }
 
-// Close closes the database that the migrator was given.
+// Close closes the database that the migrator was given, or has opened.
 func (m *Migrator) Close() error {
+	if m.migrate == nil {
+		return errors.Join(m.source.Close(), m.postgres.db.Close())
+	}
 	src, db := m.migrate.Close()
 	return errors.Join(src, db)
 }
@@ -61,6 +65,9 @@ const maxTries = 100
 
 // Up applies every migration that is missing, and does nothing where none is.
 func (m *Migrator) Up() error {
+	if m.postgres != nil {
+		return m.upPostgres()
+	}
 	var dirty migrate.ErrDirty
 	for range maxTries {
 		err := m.up()
@@ -81,7 +88,7 @@ func (m *Migrator) up() error {
 	case err != nil:
 		return fmt.Errorf("read the schema's version: %w", err)
 	case version > m.latest():
-		return fmt.Errorf("the database has version %d of the schema, this program knows %d: run a newer runcounter", version, m.latest())
+		return m.errNewer(version)
 	case dirty:
 		if err := m.migrate.Force(m.before(version)); err != nil {
 			return fmt.Errorf("run migration %d again: %w", version, err)
@@ -93,8 +100,17 @@ func (m *Migrator) up() error {
 	return nil
 }
 
-// Down takes every migration back: the database forgets all runs and counts.
+func (m *Migrator) errNewer(version uint) error {
+	return fmt.Errorf("the database has version %d of the schema, this program knows %d: run a newer runcounter", version, m.latest())
+}
+
+// Down takes every migration back. A SQLite database forgets all runs and
+// counts; a PostgreSQL database keeps its runs, and what an earlier attempt had
+// made comes back.
 func (m *Migrator) Down() error {
+	if m.postgres != nil {
+		return m.downPostgres()
+	}
 	if err := m.migrate.Down(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 		return fmt.Errorf("migrate down: %w", err)
 	}
@@ -108,8 +124,11 @@ type Status struct {
 	Dirty   bool // a migration was interrupted; Up runs it again
 }
 
-// Status returns where the database stands.
+// Status returns where the database stands, and changes nothing.
 func (m *Migrator) Status() (Status, error) {
+	if m.postgres != nil {
+		return m.statusPostgres()
+	}
 	version, dirty, err := m.migrate.Version()
 	if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
 		return Status{}, fmt.Errorf("read the schema's version: %w", err)
@@ -136,6 +155,14 @@ func (m *Migrator) before(version uint) int {
 		return -1
 	}
 	return int(prev)
+}
+
+// after returns the version after this one, and the first after -1.
+func (m *Migrator) after(version int) (uint, error) {
+	if version < 0 {
+		return m.source.First()
+	}
+	return m.source.Next(uint(version))
 }
 
 // PrintSQLite returns the SQL of all migrations up, in order.

@@ -1,0 +1,126 @@
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/golang-migrate/migrate/v4/database"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// serverError returns what the server said, or nil where it said nothing.
+// golang-migrate's errors don't unwrap.
+func serverError(err error) *pgconn.PgError {
+	var pg *pgconn.PgError
+	if errors.As(cause(err), &pg) {
+		return pg
+	}
+	return nil
+}
+
+func cause(err error) error {
+	var value database.Error
+	if errors.As(err, &value) && value.OrigErr != nil {
+		return value.OrigErr
+	}
+	var pointer *database.Error
+	if errors.As(err, &pointer) && pointer.OrigErr != nil {
+		return pointer.OrigErr
+	}
+	return err
+}
+
+// plain leaves out the statement that failed, which is a whole file.
+func plain(err error) error {
+	if err == nil {
+		return nil
+	}
+	pg := serverError(err)
+	if pg == nil {
+		return cause(err)
+	}
+	text := pg.Message
+	for _, more := range []string{pg.Detail, pg.Hint} {
+		if more != "" {
+			text += "; " + strings.ReplaceAll(more, "\n", "; ")
+		}
+	}
+	return &said{text: fmt.Sprintf("%s (SQLSTATE %s)", text, pg.Code), err: pg}
+}
+
+// said is what the server said, in full.
+type said struct {
+	text string
+	err  error
+}
+
+func (s *said) Error() string { return s.text }
+func (s *said) Unwrap() error { return s.err }
+
+// isBusy reports whether the same may succeed a moment later.
+func isBusy(err error) bool {
+	pg := serverError(err)
+	if pg == nil {
+		return false
+	}
+	switch pg.Code {
+	case "55P03", "40P01", "40001": // a lock not had in time, a deadlock, a lost race
+		return true
+	}
+	return false
+}
+
+// explain says which migration failed, and who stood in its way.
+func (p *postgres) explain(conn *sql.Conn, at version, err error) error {
+	err = plain(err)
+	if at.dirty {
+		err = fmt.Errorf("migration %d: %w", at.number, err)
+	}
+	if !isBusy(err) {
+		return err
+	}
+	return fmt.Errorf("%w: it had no lock within %v of tries%s; end what holds it or try at a quieter time: runcounter migrate goes on from where it stands",
+		err, p.patience, p.holders(conn))
+}
+
+// holders names those who hold locks on what a migration has to change: the
+// longest first.
+func (p *postgres) holders(conn *sql.Conn) string {
+	ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
+	defer cancel()
+	rows, err := conn.QueryContext(ctx, `
+select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), coalesce(a.state, 'at work'),
+       coalesce(extract(epoch from clock_timestamp() - min(a.xact_start)), 0)::bigint,
+       string_agg(distinct l.relation::regclass::text, ', ')
+  from pg_locks as l
+  join pg_stat_activity as a on a.pid = l.pid
+ where l.granted and l.locktype = 'relation' and a.pid <> pg_backend_pid()
+   and l.database = (select oid from pg_database where datname = current_database())
+   and l.relation in (select oid from pg_class
+                       where oid = to_regclass('public.workflow_runs') or relnamespace = to_regnamespace('run_counter'))
+ group by 1, 2, 3
+ order by min(a.xact_start)
+ limit 3`)
+	if err != nil {
+		return "" // it would only have helped
+	}
+	defer func() { _ = rows.Close() }()
+	var all []string
+	for rows.Next() {
+		var pid, seconds int64
+		var name, state, tables string
+		if rows.Scan(&pid, &name, &state, &seconds, &tables) != nil {
+			return ""
+		}
+		all = append(all, fmt.Sprintf("%s is held by process %d (%s, %s, in a transaction for %v)",
+			tables, pid, name, state, time.Duration(seconds)*time.Second))
+	}
+	if rows.Err() != nil || len(all) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(all, ", ")
+}

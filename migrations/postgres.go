@@ -1,0 +1,339 @@
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/golang-migrate/migrate/v4"
+	pgxdriver "github.com/golang-migrate/migrate/v4/database/pgx/v5"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// postgres is what a Migrator of a PostgreSQL database has besides.
+type postgres struct {
+	// ctx is the one that Postgres was called with: golang-migrate takes none,
+	// and Up and Down are the same for both kinds of databases.
+	ctx      context.Context
+	db       *sql.DB
+	patience time.Duration // how long Up and Down try in all to get their locks
+	totals   *Totals
+}
+
+const (
+	// patience is how long Up and Down go on trying to get the locks of a busy
+	// table. Each try waits for 2 s at most, since all writers wait behind it.
+	patience = 2 * time.Minute
+	// turn is how long one process waits for another that migrates.
+	turn = 30 * time.Minute
+	// transactionPooler is the port at which Supabase has its pooler in
+	// transaction mode.
+	transactionPooler = 6543
+	// migrating is the key of an advisory lock.
+	migrating = 0x72756e636f756e74 // "runcount"
+)
+
+// ErrAddress is wrapped where an address can't be used.
+var ErrAddress = errors.New("not an address for migrations")
+
+// Postgres returns a migrator for the PostgreSQL database at an address such as
+// postgres://... The context holds for all that it does. The caller closes it.
+// Errors never repeat the address, which may hold a password.
+//
+// Each file is one transaction, can be run twice, and gives up when it does not
+// get a lock within two seconds, so that nobody waits for longer behind it. Up
+// and Down try again, for two minutes in all, after a lock that was not had in
+// time and after a deadlock; and they go on from where a process was killed.
+// Processes that migrate at the same time take turns.
+func Postgres(ctx context.Context, address string) (*Migrator, error) {
+	config, err := pgx.ParseConfig(address)
+	if err != nil { // which may repeat what it could not read
+		return nil, fmt.Errorf("%w: write postgres://USER:PASSWORD@HOST:5432/DATABASE, with the special characters of the password escaped", ErrAddress)
+	}
+	if pooled(config) {
+		return nil, fmt.Errorf("%w: port %d is a pooler in transaction mode, and they need a session of their own; "+
+			"use the direct connection (db.PROJECT.supabase.co, port 5432), or the pooler in session mode, which is port 5432 of the same host", ErrAddress, transactionPooler)
+	}
+	// A role's own timeouts are for its queries. The files set theirs.
+	timeouts := stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0`)
+		return err
+	})
+	db := stdlib.OpenDB(*config, timeouts)
+	if err := db.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect: %w", err), db.Close())
+	}
+	src, err := iofs.New(files, "postgres")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read the embedded migrations: %w", err), db.Close())
+	}
+	return &Migrator{source: src, postgres: &postgres{ctx: ctx, db: db, patience: patience}}, nil
+}
+
+func pooled(config *pgx.ConnConfig) bool {
+	for _, other := range config.Fallbacks {
+		if other.Port == transactionPooler {
+			return true
+		}
+	}
+	return config.Port == transactionPooler
+}
+
+func (m *Migrator) upPostgres() error {
+	return m.alone(func(conn *sql.Conn) error {
+		counted, err := m.postgres.earlierTotals(conn)
+		if err != nil {
+			return fmt.Errorf("ask the earlier get_user_workflow_run_count: %w", err)
+		}
+		if err := m.patiently(conn, func() error { return m.tryUp(conn) }, m.forgetUp); err != nil {
+			return err
+		}
+		m.postgres.totals, err = m.postgres.laterTotals(conn, counted)
+		return err
+	})
+}
+
+// tryUp applies what is missing, and all again where the table has gained or
+// lost draft_id since.
+func (m *Migrator) tryUp(conn *sql.Conn) error {
+	if err := m.forgetUp(); err != nil {
+		return err
+	}
+	at, err := m.postgres.version()
+	if err != nil {
+		return err
+	}
+	if at.number > 0 && uint(at.number) > m.latest() {
+		return m.errNewer(uint(at.number))
+	}
+	changed, err := m.postgres.draftChanged(conn)
+	if err != nil {
+		return err
+	}
+	if at.number == int(m.latest()) && !changed {
+		return nil
+	}
+	if err := m.postgres.buildIndexes(conn, changed); err != nil {
+		return err
+	}
+	if changed {
+		if err := m.migrate.Force(-1); err != nil {
+			return fmt.Errorf("run all migrations again: %w", err)
+		}
+	}
+	if err := m.migrate.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		return err
+	}
+	return m.postgres.ctx.Err()
+}
+
+// forgetUp says that the migration in whose middle an Up came to its end was
+// not applied. It is run again, whether it was or not.
+func (m *Migrator) forgetUp() error {
+	at, err := m.postgres.version()
+	if err != nil || !at.dirty {
+		return err
+	}
+	before := -1
+	if at.number >= 0 {
+		before = m.before(uint(at.number))
+	}
+	if err := m.migrate.Force(before); err != nil {
+		return fmt.Errorf("run migration %d again: %w", at.number, err)
+	}
+	return nil
+}
+
+func (m *Migrator) downPostgres() error {
+	at, err := m.postgres.version()
+	if err != nil || at.number < 0 && !at.dirty {
+		return err
+	}
+	if at.number > 0 && uint(at.number) > m.latest() {
+		return m.errNewer(uint(at.number))
+	}
+	return m.alone(func(conn *sql.Conn) error {
+		return m.patiently(conn, m.tryDown, m.forgetDown)
+	})
+}
+
+// tryDown takes all back. An interrupted database does not say whether the
+// migration that it names was on its way up, or the one after it on its way
+// down: both are applied first, which each can be twice.
+func (m *Migrator) tryDown() error {
+	at, err := m.postgres.version()
+	if err != nil {
+		return err
+	}
+	if at.dirty {
+		if err := m.forgetUp(); err != nil {
+			return err
+		}
+		until, err := m.after(at.number)
+		if err != nil { // none is after it
+			until = m.latest()
+		}
+		if err := m.migrate.Migrate(until); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+			return errors.Join(err, m.forgetUp())
+		}
+	}
+	if err := m.migrate.Down(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		return err
+	}
+	return m.postgres.ctx.Err()
+}
+
+// forgetDown says that the migration which Down failed to take back is still
+// applied. golang-migrate names the one before it by then.
+func (m *Migrator) forgetDown() error {
+	at, err := m.postgres.version()
+	if err != nil || !at.dirty {
+		return err
+	}
+	after, err := m.after(at.number)
+	if err != nil {
+		return err
+	}
+	return m.migrate.Force(int(after))
+}
+
+func (m *Migrator) statusPostgres() (Status, error) {
+	at, err := m.postgres.version()
+	if err != nil {
+		return Status{}, err
+	}
+	return Status{Version: uint(max(at.number, 0)), Latest: m.latest(), Dirty: at.dirty}, nil
+}
+
+type version struct {
+	number int // -1: none
+	dirty  bool
+}
+
+// version reads golang-migrate's table, which need not be there.
+func (p *postgres) version() (version, error) {
+	at := version{number: -1}
+	var there bool
+	err := p.db.QueryRowContext(p.ctx, `select to_regclass('run_counter.schema_migrations') is not null`).Scan(&there)
+	if err == nil && there {
+		err = p.db.QueryRowContext(p.ctx, `select version, dirty from run_counter.schema_migrations`).Scan(&at.number, &at.dirty)
+	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return version{}, fmt.Errorf("read the schema's version: %w", err)
+	}
+	return at, nil
+}
+
+// alone does its work while no other process does the same. golang-migrate's
+// own lock is not enough: whoever waits for that does so inside a statement,
+// and an index that is built concurrently waits for all older statements, which
+// would be a deadlock. So others are waited for with short questions.
+func (m *Migrator) alone(do func(conn *sql.Conn) error) (err error) {
+	ctx := m.postgres.ctx
+	conn, err := m.postgres.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	deadline := time.Now().Add(turn)
+	for {
+		var ours bool
+		if err := conn.QueryRowContext(ctx, `select pg_try_advisory_lock($1)`, int64(migrating)).Scan(&ours); err != nil {
+			return fmt.Errorf("take turns with others who migrate: %w", err)
+		}
+		if ours {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("another runcounter has been migrating this database for %v: look what it does, or end it", turn)
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	defer func() { // which a connection that was lost has done already
+		_, unlockErr := conn.ExecContext(context.WithoutCancel(ctx), `select pg_advisory_unlock_all()`)
+		if err == nil {
+			err = unlockErr
+		}
+	}()
+	if err := m.begin(conn); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { m.migrate.GracefulStop <- true }) // before the next file
+	defer stop()
+	return do(conn)
+}
+
+// begin makes golang-migrate's table, outside public, where Supabase's lints
+// would find it.
+func (m *Migrator) begin(conn *sql.Conn) error {
+	if m.migrate != nil {
+		return nil
+	}
+	ctx := m.postgres.ctx
+	var there bool
+	if err := conn.QueryRowContext(ctx, `select to_regnamespace('run_counter') is not null`).Scan(&there); err != nil {
+		return fmt.Errorf("look for schema run_counter: %w", err)
+	}
+	if !there { // the owner of a schema need not be allowed to make another
+		if _, err := conn.ExecContext(ctx, `create schema run_counter`); err != nil {
+			return fmt.Errorf("create schema run_counter, which takes the database's owner: %w", err)
+		}
+	}
+	driver, err := pgxdriver.WithInstance(m.postgres.db, &pgxdriver.Config{
+		SchemaName: "run_counter", MigrationsTable: `"run_counter"."schema_migrations"`, MigrationsTableQuoted: true,
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the version table: %w", plain(err))
+	}
+	m.migrate, err = migrate.NewWithInstance("embedded", m.source, "postgres", driver)
+	if err != nil {
+		return fmt.Errorf("start golang-migrate: %w", err)
+	}
+	return nil
+}
+
+// patiently tries until it succeeds, fails for good, or has no patience left.
+// A failed file has changed nothing: tidy makes the version say so.
+func (m *Migrator) patiently(conn *sql.Conn, try, tidy func() error) error {
+	ctx := m.postgres.ctx
+	deadline := time.Now().Add(m.postgres.patience)
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := try()
+		if err == nil || ctx.Err() != nil {
+			return errors.Join(ctx.Err(), plain(err))
+		}
+		at, versionErr := m.postgres.version()
+		if serverError(err) == nil || versionErr != nil {
+			return plain(err) // and whether it was applied is not known
+		}
+		if tidyErr := tidy(); tidyErr != nil {
+			return errors.Join(plain(err), plain(tidyErr))
+		}
+		if !isBusy(err) || time.Now().After(deadline) {
+			return m.postgres.explain(conn, at, err)
+		}
+		// Others must get on in between; and with jitter, or two who deadlock
+		// would meet again.
+		if err := pause(ctx, wait/2+rand.N(wait)); err != nil {
+			return err
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,375 @@
+set local lock_timeout = '2s';
+
+-- counts + ledger of a key is the number of its ended runs, per status, in
+-- every snapshot (law 1). No check holds the counts at 0 and above: a count
+-- that was made wrong by hand must not stop the users' writes before it is
+-- mended.
+create table if not exists run_counter.counts (
+    user_id            uuid   not null,
+    kind               text   collate "C" not null check (kind in ('workflow', 'draft')),
+    ref_id             uuid   not null,
+    completed          bigint not null default 0,
+    failed             bigint not null default 0,
+    cancelled          bigint not null default 0,
+    timeout            bigint not null default 0,
+    presumed_completed bigint not null default 0,
+    presumed_failed    bigint not null default 0,
+    presumed_cancelled bigint not null default 0,
+    presumed_timeout   bigint not null default 0,
+    primary key (user_id, kind, ref_id)
+) with (fillfactor = 70);
+
+-- What has changed since the last fold. Writers only insert, so they never
+-- wait for each other. Logged: a crash empties an unlogged table.
+create table if not exists run_counter.ledger (
+    user_id            uuid    not null,
+    kind               text    collate "C" not null check (kind in ('workflow', 'draft')),
+    ref_id             uuid    not null,
+    seq                bigint  not null generated always as identity,
+    at                 timestamptz not null default now(),
+    completed          integer not null default 0,
+    failed             integer not null default 0,
+    cancelled          integer not null default 0,
+    timeout            integer not null default 0,
+    presumed_completed integer not null default 0,
+    presumed_failed    integer not null default 0,
+    presumed_cancelled integer not null default 0,
+    presumed_timeout   integer not null default 0,
+    primary key (user_id, kind, ref_id, seq)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000); -- folds leave nothing but dead rows
+
+-- Outcomes that a sweep gave to stuck runs, or inferred: any real outcome
+-- supersedes them. The key stands here too, so that the row says by itself
+-- what it adds to the ledger.
+create table if not exists run_counter.presumed (
+    run_id   uuid        not null primary key,
+    ended_at timestamptz not null,
+    user_id  uuid        not null,
+    kind     text        collate "C" check (kind in ('workflow', 'draft')),
+    ref_id   uuid,
+    status   text        not null check (status in ('completed', 'failed', 'cancelled', 'timeout')),
+    check ((kind is null) = (ref_id is null))
+);
+
+-- What administrators decided. xact lets the guard know the update that
+-- belongs to a decision: nobody can forge a row of this table, as they could
+-- a setting of their session.
+create table if not exists run_counter.amendments (
+    seq              bigint      not null generated always as identity primary key,
+    run_id           uuid        not null,
+    at               timestamptz not null,
+    who              text        not null check (who <> ''),
+    why              text        not null check (why <> ''),
+    was              text,
+    was_completed_at timestamptz,
+    status           text        not null,
+    xact             xid8        not null default pg_current_xact_id()
+);
+create index if not exists amendments_run on run_counter.amendments (run_id);
+
+-- One row: what is applied on reading, and what can be turned off.
+create table if not exists run_counter.settings (
+    id        integer not null primary key default 1 check (id = 1),
+    policy    text    not null default 'outcomes'
+              check (policy in ('outcomes', 'terminal', 'outcomes-except-presumed', 'terminal-except-presumed')),
+    guard     boolean not null default true, -- law 2 for every writer
+    hardening boolean not null default true, -- end users can't take runs off their bill
+    draft_id  boolean not null default true  -- the table has that column, as far as the functions here know
+);
+insert into run_counter.settings (id) values (1) on conflict do nothing;
+update run_counter.settings
+   set draft_id = exists (select from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id' and not attisdropped)
+ where draft_id <> exists (select from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id' and not attisdropped);
+
+revoke all on all tables in schema run_counter from public;
+
+-- The guard: law 2 at the source. It fires only where somebody takes back or
+-- rewrites an outcome, or leaves out when it was; every other write pays for a
+-- WHEN clause alone. All columns but status and completed_at pass.
+--
+-- SECURITY DEFINER, since whoever writes the table may not read ours. Trigger
+-- functions can't be called, and it takes nothing from its caller.
+create or replace function run_counter.guard() returns trigger
+language plpgsql security definer set search_path = ''
+as $fn$
+declare
+    v_ended    boolean := false;
+    v_presumed boolean;
+begin
+    if not (select s.guard from run_counter.settings as s) then
+        return new;
+    end if;
+    if tg_op = 'UPDATE' then
+        v_ended := old.completed_at is not null and coalesce(old.status in ('completed', 'failed', 'cancelled', 'timeout'), false);
+    end if;
+    if v_ended and exists (select from run_counter.amendments as a
+                            where a.run_id = old.id and a.xact = pg_catalog.pg_current_xact_id_if_assigned()) then
+        return new; -- an administrator's decision
+    end if;
+    v_presumed := v_ended and exists (select from run_counter.presumed as p
+                                       where p.run_id = old.id and p.ended_at = old.completed_at);
+    if v_ended and not (v_presumed and coalesce(new.status in ('completed', 'failed', 'cancelled', 'timeout'), false)) then
+        new.status := old.status; -- the first outcome wins
+        new.completed_at := old.completed_at;
+        return new;
+    end if;
+    if v_presumed then -- a real outcome supersedes it, with what came with it
+        if new.completed_at is not distinct from old.completed_at then
+            new.completed_at := null;
+        end if;
+        if new.duration_ms is not distinct from old.duration_ms then
+            new.duration_ms := null;
+        end if;
+        if new.error_details is not distinct from old.error_details and new.error_details ->> 'code' = 'stuck' then
+            new.error_details := null;
+        end if;
+    end if;
+    if new.completed_at is null then
+        new.completed_at := pg_catalog.now();
+    end if;
+    if new.duration_ms is null then
+        new.duration_ms := run_counter.duration_of(new.started_at, new.completed_at);
+    end if;
+    return new;
+end
+$fn$;
+
+-- Null if negative; capped, since an overflow would stop a whole sweep.
+create or replace function run_counter.duration_of(p_started timestamptz, p_completed timestamptz) returns integer
+language sql immutable set search_path = ''
+as $fn$
+    select case when p_completed >= p_started
+           then least(trunc(extract(epoch from p_completed - p_started) * 1000), 2147483647)::integer end
+$fn$;
+
+-- Hardening: what end users may not do through the table's own policies, or
+-- they would erase runs from their bill. The trigger's WHEN names the roles: a
+-- function or a cascade that acts as the owner is not stopped.
+select run_counter.define($sql$
+create or replace function run_counter.harden() returns trigger
+language plpgsql security definer set search_path = ''
+as $fn$
+declare
+    v_latest timestamptz := pg_catalog.now() + interval '5 minutes'; -- clocks differ
+begin
+    if not (select s.hardening from run_counter.settings as s) then
+        if tg_op = 'DELETE' then
+            return old;
+        end if;
+        return new; -- null for TRUNCATE
+    end if;
+    if tg_op in ('DELETE', 'TRUNCATE') then
+        raise insufficient_privilege using
+            message = 'end users can''t delete workflow runs: their counts depend on them',
+            hint = 'Delete as service_role, or turn this off: update run_counter.settings set hardening = false.';
+    end if;
+    if tg_op = 'UPDATE' then
+        if (old.id, old.user_id, old.workflow_id, old.draft_id) is distinct from (new.id, new.user_id, new.workflow_id, new.draft_id) then
+            raise insufficient_privilege using
+                message = 'end users can''t hand a workflow run to another user, workflow or draft, nor change its id',
+                hint = 'Do it as service_role, or turn this off: update run_counter.settings set hardening = false.';
+        end if;
+        if new.status is not distinct from old.status then
+            null;
+        elsif new.status in ('pending', 'running', 'cancelling', 'completed', 'failed') then
+            null;
+        else
+            raise insufficient_privilege using
+                message = pg_catalog.format('end users can''t set a workflow run to %L', new.status),
+                hint = 'They may ask for it with cancelling; the server sets cancelled and timeout as service_role.';
+        end if;
+        if coalesce(new.completed_at > v_latest and new.completed_at is distinct from old.completed_at, false)
+           or coalesce(new.started_at > v_latest and new.started_at is distinct from old.started_at, false)
+           or coalesce(new.updated_at > v_latest and new.updated_at is distinct from old.updated_at, false) then
+            raise insufficient_privilege using message = 'end users can''t set a workflow run''s times into the future';
+        end if;
+        return new;
+    end if;
+    if new.status is null or new.status not in ('pending', 'running', 'cancelling', 'completed', 'failed') then
+        raise insufficient_privilege using
+            message = pg_catalog.format('end users can''t insert a workflow run as %L', new.status),
+            hint = 'Use pending, running, cancelling, completed or failed; the server sets cancelled and timeout as service_role.';
+    end if;
+    if coalesce(new.completed_at > v_latest, false) or coalesce(new.started_at > v_latest, false) or coalesce(new.updated_at > v_latest, false) then
+        raise insufficient_privilege using message = 'end users can''t set a workflow run''s times into the future';
+    end if;
+    return new;
+end
+$fn$
+$sql$);
+
+-- The ledger triggers: what changed, in the transaction that changed it. Row
+-- by row, since statement-level ones with transition tables miss what is
+-- written to a partition directly.
+select run_counter.define($sql$
+create or replace function run_counter.ledger_insert() returns trigger
+language plpgsql security definer set search_path = ''
+as $fn$
+begin
+    insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout)
+    values (new.user_id, case when new.draft_id is null then 'workflow' else 'draft' end, coalesce(new.draft_id, new.workflow_id),
+            (new.status = 'completed')::integer, (new.status = 'failed')::integer,
+            (new.status = 'cancelled')::integer, (new.status = 'timeout')::integer);
+    return null;
+end
+$fn$
+$sql$);
+
+select run_counter.define($sql$
+create or replace function run_counter.ledger_delete() returns trigger
+language plpgsql security definer set search_path = ''
+as $fn$
+begin
+    delete from run_counter.presumed where run_id = old.id;
+    if coalesce(old.draft_id, old.workflow_id) is not null then
+        insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout)
+        values (old.user_id, case when old.draft_id is null then 'workflow' else 'draft' end, coalesce(old.draft_id, old.workflow_id),
+                -(old.status = 'completed')::integer, -(old.status = 'failed')::integer,
+                -(old.status = 'cancelled')::integer, -(old.status = 'timeout')::integer);
+    end if;
+    return null;
+end
+$fn$
+$sql$);
+
+-- Both keys when a run changes hands: what it was goes from the old key, what
+-- it is comes to the new one.
+select run_counter.define($sql$
+create or replace function run_counter.ledger_update() returns trigger
+language plpgsql security definer set search_path = ''
+as $fn$
+declare
+    v_old uuid := coalesce(old.draft_id, old.workflow_id);
+    v_new uuid := coalesce(new.draft_id, new.workflow_id);
+begin
+    if old.completed_at is not null and old.status in ('completed', 'failed', 'cancelled', 'timeout') then
+        if (old.id, old.status, old.completed_at) is distinct from (new.id, new.status, new.completed_at) then
+            delete from run_counter.presumed where run_id = old.id; -- it was superseded
+        else
+            update run_counter.presumed
+               set user_id = new.user_id, ref_id = v_new,
+                   kind = case when new.draft_id is not null then 'draft' when v_new is not null then 'workflow' end
+             where run_id = old.id;
+        end if;
+        if v_old is not null then
+            insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout)
+            values (old.user_id, case when old.draft_id is null then 'workflow' else 'draft' end, v_old,
+                    -(old.status = 'completed')::integer, -(old.status = 'failed')::integer,
+                    -(old.status = 'cancelled')::integer, -(old.status = 'timeout')::integer);
+        end if;
+    end if;
+    if v_new is not null and new.completed_at is not null and new.status in ('completed', 'failed', 'cancelled', 'timeout') then
+        insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout)
+        values (new.user_id, case when new.draft_id is null then 'workflow' else 'draft' end, v_new,
+                (new.status = 'completed')::integer, (new.status = 'failed')::integer,
+                (new.status = 'cancelled')::integer, (new.status = 'timeout')::integer);
+    end if;
+    return null;
+end
+$fn$
+$sql$);
+
+create or replace function run_counter.ledger_presumed() returns trigger
+language plpgsql security definer set search_path = ''
+as $fn$
+begin
+    if tg_op in ('UPDATE', 'DELETE') and old.ref_id is not null then
+        insert into run_counter.ledger (user_id, kind, ref_id, presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout)
+        values (old.user_id, old.kind, old.ref_id,
+                -(old.status = 'completed')::integer, -(old.status = 'failed')::integer,
+                -(old.status = 'cancelled')::integer, -(old.status = 'timeout')::integer);
+    end if;
+    if tg_op in ('INSERT', 'UPDATE') and new.ref_id is not null then
+        insert into run_counter.ledger (user_id, kind, ref_id, presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout)
+        values (new.user_id, new.kind, new.ref_id,
+                (new.status = 'completed')::integer, (new.status = 'failed')::integer,
+                (new.status = 'cancelled')::integer, (new.status = 'timeout')::integer);
+    end if;
+    return null;
+end
+$fn$;
+
+-- A TRUNCATE holds off all writers, so what is counted in its snapshot is what
+-- it took away.
+create or replace function run_counter.ledger_truncate() returns trigger
+language plpgsql security definer set search_path = ''
+as $fn$
+begin
+    delete from run_counter.presumed;
+    insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout,
+                                    presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout)
+    select user_id, kind, ref_id, -sum(completed), -sum(failed), -sum(cancelled), -sum(timeout),
+           -sum(presumed_completed), -sum(presumed_failed), -sum(presumed_cancelled), -sum(presumed_timeout)
+      from (select user_id, kind, ref_id, completed, failed, cancelled, timeout,
+                   presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout
+              from run_counter.counts
+             union all
+            select user_id, kind, ref_id, completed, failed, cancelled, timeout,
+                   presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout
+              from run_counter.ledger) as k
+     group by user_id, kind, ref_id;
+    return null;
+end
+$fn$;
+
+revoke all on all functions in schema run_counter from public;
+
+create or replace trigger ledger_presumed
+    after insert or update or delete on run_counter.presumed
+    for each row execute function run_counter.ledger_presumed();
+
+-- The names sort last: a BEFORE trigger of the application that ran after the
+-- guard could move completed_at on every touch. Not ENABLE ALWAYS, which would
+-- count a restored dump twice.
+select run_counter.define($sql$
+create or replace trigger zzzy_run_counter_hardening
+    before insert or update or delete on public.workflow_runs
+    for each row when (current_user in ('anon', 'authenticated'))
+    execute function run_counter.harden();
+
+create or replace trigger zzzy_run_counter_hardening_truncate
+    before truncate on public.workflow_runs
+    for each statement when (current_user in ('anon', 'authenticated'))
+    execute function run_counter.harden();
+
+create or replace trigger zzzz_run_counter_guard
+    before update on public.workflow_runs
+    for each row when (
+        new.completed_at is null and new.status in ('completed', 'failed', 'cancelled', 'timeout')
+        or old.completed_at is not null and old.status in ('completed', 'failed', 'cancelled', 'timeout')
+           and (old.status, old.completed_at) is distinct from (new.status, new.completed_at)
+    )
+    execute function run_counter.guard();
+
+create or replace trigger zzzz_run_counter_guard_insert
+    before insert on public.workflow_runs
+    for each row when (new.completed_at is null and new.status in ('completed', 'failed', 'cancelled', 'timeout'))
+    execute function run_counter.guard();
+
+create or replace trigger zzzz_run_counter_ledger_insert
+    after insert on public.workflow_runs
+    for each row when (
+        new.completed_at is not null and new.status in ('completed', 'failed', 'cancelled', 'timeout')
+        and coalesce(new.draft_id, new.workflow_id) is not null
+    )
+    execute function run_counter.ledger_insert();
+
+create or replace trigger zzzz_run_counter_ledger_update
+    after update on public.workflow_runs
+    for each row when (
+        (old.completed_at is not null and old.status in ('completed', 'failed', 'cancelled', 'timeout')
+         or new.completed_at is not null and new.status in ('completed', 'failed', 'cancelled', 'timeout'))
+        and (old.id, old.user_id, old.workflow_id, old.draft_id, old.status, old.completed_at)
+            is distinct from (new.id, new.user_id, new.workflow_id, new.draft_id, new.status, new.completed_at)
+    )
+    execute function run_counter.ledger_update();
+
+create or replace trigger zzzz_run_counter_ledger_delete
+    after delete on public.workflow_runs
+    for each row when (old.completed_at is not null and old.status in ('completed', 'failed', 'cancelled', 'timeout'))
+    execute function run_counter.ledger_delete();
+
+create or replace trigger zzzz_run_counter_ledger_truncate
+    after truncate on public.workflow_runs
+    for each statement execute function run_counter.ledger_truncate();
+$sql$);

@@ -1,0 +1,474 @@
+package migrations
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/database"
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const (
+	alice = "11111111-1111-4111-8111-111111111111"
+	bob   = "22222222-2222-4222-8222-222222222222"
+	flow  = "33333333-3333-4333-8333-333333333333"
+	draft = "44444444-4444-4444-8444-444444444444"
+)
+
+// What applications have: with draft_id, and as it was before there were
+// drafts.
+const (
+	tableWithoutDrafts = `
+create table public.workflow_runs (
+    id uuid primary key default gen_random_uuid(), user_id uuid not null, workflow_id uuid, status text,
+    started_at timestamptz, completed_at timestamptz, duration_ms integer, error_details jsonb, state_snapshot jsonb,
+    created_at timestamptz not null default now(), updated_at timestamptz not null default now()
+);`
+	tableWithDrafts = tableWithoutDrafts + `alter table public.workflow_runs add column draft_id uuid;`
+
+	aliceHasThree = `
+insert into public.workflow_runs (user_id, workflow_id, status, completed_at)
+select '` + alice + `', '` + flow + `', s, case when s <> 'running' then now() end
+  from unnest(array['completed', 'failed', 'completed', 'running', 'timeout']) as s;`
+
+	// What somebody had tried before, with other parameters and results.
+	anEarlierAttempt = `
+create function public.get_user_workflow_run_count(user_id_in uuid, workflow_id_in uuid) returns bigint language sql security definer
+as $$ select count(*) from public.workflow_runs as r where r.user_id = user_id_in and r.workflow_id = workflow_id_in $$;
+create function public.complete_workflow_run(p_run_id uuid, p_status text) returns void language plpgsql as $$ begin return; end $$;
+create view public.workflow_run_counts as select user_id, workflow_id, count(*) as n from public.workflow_runs group by user_id, workflow_id;
+comment on view public.workflow_run_counts is 'ours';
+comment on function public.complete_workflow_run(uuid, text) is 'it does nothing';
+revoke execute on function public.complete_workflow_run(uuid, text) from public;`
+
+	askForAlice = `select public.get_user_workflow_run_count('` + alice + `', '` + flow + `')`
+)
+
+func mustPostgres(t *testing.T, address string) *Migrator {
+	t.Helper()
+	m, err := Postgres(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func mustUp(t *testing.T, address string) *Migrator {
+	t.Helper()
+	m := mustPostgres(t, address)
+	if err := m.Up(); err != nil {
+		t.Fatalf("Up: %v", err)
+	}
+	return m
+}
+
+func mustBeLatest(t *testing.T, m *Migrator) {
+	t.Helper()
+	if s, err := m.Status(); err != nil || s.Version != s.Latest || s.Dirty {
+		t.Errorf("Status: got %+v, %v; want the latest, clean", s, err)
+	}
+}
+
+// ask returns the rows of a statement's last result, as text.
+func ask(t *testing.T, address, statement string) []string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	results, err := conn.PgConn().Exec(t.Context(), statement).ReadAll()
+	if err != nil {
+		t.Fatalf("%v\nin: %s", err, statement)
+	}
+	var all []string
+	for _, row := range results[len(results)-1].Rows {
+		all = append(all, string(bytes.Join(row, []byte(" "))))
+	}
+	return all
+}
+
+func mustCount(t *testing.T, address, want string) {
+	t.Helper()
+	if diff := cmp.Diff([]string{want}, ask(t, address, askForAlice)); diff != "" {
+		t.Errorf("alice's count (-want +got):\n%s", diff)
+	}
+}
+
+// catalog is all that stands in a database but golang-migrate's table: each
+// object with its definition, owner, privileges and comment.
+func catalog(t *testing.T, address string) []string {
+	t.Helper()
+	return ask(t, address, `
+with ours as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema')
+select * from (
+    select format('schema %s %s %s', nspname, (select nspacl from pg_namespace as n where n.oid = ours.oid), obj_description(oid, 'pg_namespace')) from ours
+     union all
+    select format('relation %s.%s %s owner %s acl %s rls %s options %s comment %s %s', n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner),
+                  array(select a::text from unnest(coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))) as a order by 1), c.relrowsecurity, c.reloptions, obj_description(c.oid, 'pg_class'), case when c.relkind = 'v' then pg_get_viewdef(c.oid) end)
+      from pg_class as c join ours as n on n.oid = c.relnamespace where c.relkind <> 'i'
+     union all
+    select format('column %s.%s.%s %s not null %s default %s comment %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                  (select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef as d where d.adrelid = c.oid and d.adnum = a.attnum), col_description(c.oid, a.attnum))
+      from pg_attribute as a join pg_class as c on c.oid = a.attrelid join ours as n on n.oid = c.relnamespace
+     where a.attnum > 0 and not a.attisdropped
+     union all
+    select pg_get_indexdef(c.oid) from pg_class as c join ours as n on n.oid = c.relnamespace where c.relkind = 'i'
+     union all
+    select format('function %s.%s owner %s acl %s comment %s %s', n.nspname, p.proname, pg_get_userbyid(p.proowner), array(select a::text from unnest(coalesce(p.proacl, acldefault('f', p.proowner))) as a order by 1), obj_description(p.oid, 'pg_proc'),
+                  case when p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) end)
+      from pg_proc as p join ours as n on n.oid = p.pronamespace
+     union all
+    select format('trigger %s %s', tgenabled, pg_get_triggerdef(oid)) from pg_trigger where not tgisinternal
+     union all
+    select format('constraint %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) from pg_constraint where conrelid <> 0
+     union all
+    select format('policy %s %s %s %s', polrelid::regclass, polname, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) from pg_policy
+     union all
+    select format('default %s %s %s', defaclrole::regrole, defaclobjtype, defaclacl) from pg_default_acl
+) as o (text) where text not like '%run_counter.schema_migrations%' and text not like 'schema run_counter %' order by text`)
+}
+
+// dump is what pg_dump says of the schema, where there is one that knows this
+// server.
+func dump(t *testing.T, address string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "pg_dump", "--version").Output()
+	if err != nil || !strings.Contains(string(out), fmt.Sprintf(" %d.", pgtest.Version(t, address))) {
+		return ""
+	}
+	out, err = exec.CommandContext(t.Context(), "pg_dump", "--schema-only", "--exclude-schema=run_counter", "--dbname", address).CombinedOutput()
+	if err != nil {
+		t.Fatalf("pg_dump: %v\n%s", err, out)
+	}
+	lines := strings.Split(string(out), "\n") // newer ones write a random \restrict
+	return strings.Join(slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(line, "restrict ") }), "\n")
+}
+
+// Installed as whom, and on what.
+var grounds = []struct {
+	name     string
+	database func(testing.TB) string
+	table    string
+	count    string
+}{
+	{"a table with drafts, on Supabase", pgtest.Supabase, tableWithDrafts + aliceHasThree, "3"},
+	{"a table without drafts, on Supabase", pgtest.Supabase, tableWithoutDrafts + aliceHasThree, "3"},
+	{"no table, on Supabase", pgtest.Supabase, "", "0"},
+	{"a table with drafts, on a plain server", pgtest.Database, tableWithDrafts + aliceHasThree, "3"},
+	{"a table without drafts, on a plain server", pgtest.Database, tableWithoutDrafts + aliceHasThree, "3"},
+	{"an earlier attempt, on a plain server", pgtest.Database, tableWithDrafts + aliceHasThree + anEarlierAttempt, "3"},
+	{"no table, on a plain server", pgtest.Database, "", "0"},
+}
+
+func TestPostgresGoesUpAndDownAndUpAgain(t *testing.T) {
+	for _, c := range grounds {
+		t.Run(c.name, func(t *testing.T) {
+			address := c.database(t)
+			if c.table != "" {
+				pgtest.Exec(t, address, c.table)
+			}
+			if strings.Contains(c.table, anEarlierAttempt) && ask(t, address, `select to_regrole('anon') is null`)[0] != "t" {
+				t.Skip("this server has Supabase's roles, and down gives back to them what PUBLIC had")
+			}
+			m := mustPostgres(t, address)
+			untouched := catalog(t, address)
+			if s, err := m.Status(); err != nil || s.Version != 0 || s.Latest == 0 {
+				t.Errorf("Status: got %+v, %v; want nothing applied", s, err)
+			}
+			if err := m.Down(); err != nil {
+				t.Errorf("Down of nothing: %v", err)
+			}
+			if diff := cmp.Diff(untouched, catalog(t, address)); diff != "" {
+				t.Errorf("Status and Down changed something (-before +after):\n%s", diff)
+			}
+			before, dumped := untouched, dump(t, address)
+			var up []string
+			for round := range 2 {
+				for range 2 {
+					if err := m.Up(); err != nil {
+						t.Fatalf("Up: %v", err)
+					}
+					mustBeLatest(t, m)
+					mustCount(t, address, c.count)
+				}
+				if round == 0 {
+					up = catalog(t, address)
+				} else if diff := cmp.Diff(up, catalog(t, address)); diff != "" {
+					t.Errorf("up, down and up differs from up (-up +again):\n%s", diff)
+				}
+				for range 2 {
+					if err := m.Down(); err != nil {
+						t.Fatalf("Down: %v", err)
+					}
+				}
+				if round == 0 && c.table == "" { // the table stays that we have made
+					before, dumped = catalog(t, address), dump(t, address)
+					for _, object := range before {
+						if strings.Contains(object, "run_counter") {
+							t.Errorf("down left %s", object)
+						}
+					}
+				}
+				if diff := cmp.Diff(before, catalog(t, address)); diff != "" {
+					t.Errorf("down left something behind (-before +after):\n%s", diff)
+				}
+				if diff := cmp.Diff(dumped, dump(t, address)); diff != "" {
+					t.Errorf("dumps before and after (-before +after):\n%s", diff)
+				}
+			}
+			if got := ask(t, address, `select count(*) from run_counter.schema_migrations`); got[0] != "0" {
+				t.Errorf("got %s versions after down, want none", got[0])
+			}
+		})
+	}
+}
+
+func TestThePrintedScriptDoesWhatUpDoes(t *testing.T) {
+	text, err := PrintPostgres()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range grounds {
+		t.Run(c.name, func(t *testing.T) {
+			pasted, migrated := c.database(t), c.database(t)
+			for _, address := range []string{pasted, migrated} {
+				if c.table != "" {
+					pgtest.Exec(t, address, c.table)
+				}
+			}
+			mustUp(t, migrated)
+			want := catalog(t, migrated)
+			for range 2 {
+				pgtest.Exec(t, pasted, text)
+				if diff := cmp.Diff(want, catalog(t, pasted)); diff != "" {
+					t.Errorf("up and the script (-up +script):\n%s", diff)
+				}
+				mustCount(t, pasted, c.count)
+				mustBeLatest(t, mustPostgres(t, pasted))
+			}
+			m := mustUp(t, pasted)
+			if diff := cmp.Diff(want, catalog(t, pasted)); diff != "" {
+				t.Errorf("migrate up after the script changed something (-want +got):\n%s", diff)
+			}
+			if err := m.Down(); err != nil {
+				t.Errorf("Down after the script: %v", err)
+			}
+		})
+	}
+}
+
+func TestAScriptOfAnOlderProgramLeavesTheVersionOfANewer(t *testing.T) {
+	address := pgtest.Database(t)
+	mustUp(t, address)
+	pgtest.Exec(t, address, `update run_counter.schema_migrations set version = 99999999999999`)
+	text, err := PrintPostgres()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, address, text)
+	m := mustPostgres(t, address)
+	for name, do := range map[string]func() error{"Up": m.Up, "Down": m.Down} {
+		if err := do(); err == nil || !strings.Contains(err.Error(), "run a newer runcounter") {
+			t.Errorf("%s: got %v, want a refusal that says what to do", name, err)
+		}
+	}
+}
+
+// A process that is killed leaves the version dirty, before the migration's
+// own transaction had committed or after.
+func TestPostgresGoesOnFromAnInterruptedMigration(t *testing.T) {
+	src := mustPostgres(t, pgtest.Database(t)).source
+	var versions []uint
+	for v, err := src.First(); err == nil; v, err = src.Next(v) {
+		versions = append(versions, v)
+	}
+	if len(versions) < 6 {
+		t.Fatalf("got %d migrations, want all of them", len(versions))
+	}
+	for i, v := range versions {
+		before := -1
+		if i > 0 {
+			before = int(versions[i-1])
+		}
+		for _, way := range []string{"up", "down"} {
+			t.Run(fmt.Sprintf("%s after %d, which had not committed", way, v), func(t *testing.T) {
+				t.Parallel()
+				goesOn(t, way, before, v)
+			})
+			t.Run(fmt.Sprintf("%s after %d, which had committed", way, v), func(t *testing.T) {
+				t.Parallel()
+				goesOn(t, way, int(v), v)
+			})
+		}
+	}
+}
+
+// goesOn migrates a database that is at a version, and says that another was
+// interrupted.
+func goesOn(t *testing.T, way string, at int, interrupted uint) {
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, tableWithDrafts, aliceHasThree)
+	before := catalog(t, address)
+	m := mustUp(t, address)
+	up := catalog(t, address)
+	if at < 0 {
+		if err := m.Down(); err != nil {
+			t.Fatal(err)
+		}
+	} else if err := m.migrate.Migrate(uint(at)); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, address, `delete from run_counter.schema_migrations`,
+		fmt.Sprintf(`insert into run_counter.schema_migrations values (%d, true)`, interrupted))
+	again := mustPostgres(t, address)
+	if s, err := again.Status(); err != nil || !s.Dirty {
+		t.Errorf("Status: got %+v, %v; want an interrupted one", s, err)
+	}
+	if way == "down" {
+		if err := again.Down(); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, catalog(t, address)); diff != "" {
+			t.Errorf("-before +down:\n%s", diff)
+		}
+		return
+	}
+	if err := again.Up(); err != nil {
+		t.Fatal(err)
+	}
+	mustBeLatest(t, again)
+	mustCount(t, address, "3")
+	if diff := cmp.Diff(up, catalog(t, address)); diff != "" {
+		t.Errorf("-up +interrupted:\n%s", diff)
+	}
+}
+
+func TestPostgresIsMigratedByManyAtOnce(t *testing.T) {
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, tableWithDrafts, aliceHasThree)
+	var wg sync.WaitGroup
+	for range 8 {
+		m := mustPostgres(t, address)
+		wg.Go(func() {
+			if err := m.Up(); err != nil {
+				t.Errorf("Up: %v", err)
+			}
+			mustBeLatest(t, m)
+		})
+	}
+	wg.Wait()
+	mustCount(t, address, "3")
+}
+
+func TestAPoolerInTransactionModeIsRefused(t *testing.T) {
+	_, err := Postgres(t.Context(), "postgres://postgres.abc:s3cret@aws-0-eu-central-1.pooler.supabase.com:6543/postgres")
+	for _, word := range []string{"6543", "5432", "direct connection"} {
+		if err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("got %v, want it to name %q", err, word)
+		}
+	}
+}
+
+func TestErrorsDoNotRepeatThePassword(t *testing.T) {
+	live := pgtest.Database(t)
+	for name, address := range map[string]string{
+		"a port that is none":        "postgres://owner:s3cret@127.0.0.1:port/db",
+		"a password with a percent":  "postgres://owner:s3cret%zz@127.0.0.1/db",
+		"a password with a slash":    "postgres://owner:s3cret/#?@127.0.0.1/db",
+		"nobody listens":             "postgres://owner:s3cret@127.0.0.1:1/db",
+		"no such database":           strings.Replace(live, pgtest.Password, "s3cret", 1) + "&dbname=nowhere",
+		"a file that is not there":   "postgres://owner:s3cret@127.0.0.1/db?sslmode=verify-full&sslrootcert=/nowhere",
+		"the pooler":                 "postgres://owner:s3cret@127.0.0.1:6543/db",
+		"no certificate to be shown": strings.Replace(strings.Replace(live, "sslmode=disable", "sslmode=require", 1), pgtest.Password, "s3cret", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := Postgres(t.Context(), address)
+			if err == nil {
+				m.Close()
+				t.Fatal("got no error")
+			}
+			if strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("got %v, which has the password", err)
+			}
+		})
+	}
+}
+
+func TestADependentObjectIsNamedAndKept(t *testing.T) {
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, tableWithDrafts, aliceHasThree,
+		`create view public.workflow_run_counts as select user_id, count(*) as n from public.workflow_runs group by user_id`,
+		`create view public.billing as select * from public.workflow_run_counts`)
+	m := mustPostgres(t, address)
+	err := m.Up()
+	if err == nil || !strings.Contains(err.Error(), "billing") {
+		t.Errorf("Up: got %v, want the view in its way, by name", err)
+	}
+	if err != nil && strings.Contains(err.Error(), "create or replace") {
+		t.Errorf("Up: got the text of a migration in its error: %v", err)
+	}
+	if got := ask(t, address, `select n from public.billing`); got[0] != "5" {
+		t.Errorf("got %v, want the application's view untouched", got)
+	}
+	pgtest.Exec(t, address, `drop view public.billing`)
+	if err := m.Up(); err != nil {
+		t.Errorf("Up without it: %v", err)
+	}
+}
+
+func TestAnEndedContextEndsTheWait(t *testing.T) {
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, tableWithDrafts)
+	first := mustPostgres(t, address)
+	ctx, cancel := context.WithCancel(t.Context())
+	second, err := Postgres(ctx, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	err = first.alone(func(*sql.Conn) error {
+		done := make(chan error, 1)
+		go func() { done <- second.Up() }()
+		waitFor(t, address, `select count(*) = 1 from pg_stat_activity where datname = current_database() and query like 'select pg_try_advisory_lock%' and state = 'idle' and pid <> all (select pid from pg_locks where locktype = 'advisory' and granted)`)
+		cancel()
+		return <-done
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's end", err)
+	}
+	mustUp(t, address)
+}
+
+func TestErrorsOfGolangMigrateAreReadWhicheverWayTheyCome(t *testing.T) {
+	inner := errors.New("the cause")
+	for name, err := range map[string]error{
+		"bare":      inner,
+		"a value":   database.Error{OrigErr: inner, Query: []byte("a whole file")},
+		"a pointer": &database.Error{OrigErr: inner, Query: []byte("a whole file")},
+		"wrapped":   fmt.Errorf("migrate up: %w", database.Error{OrigErr: inner, Query: []byte("a whole file")}),
+	} {
+		if got := plain(err); !errors.Is(got, inner) || strings.Contains(got.Error(), "whole file") {
+			t.Errorf("%s: got %v, want the cause alone", name, got)
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package migrations
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+const printHead = `-- Run Counter for PostgreSQL: all migrations in one script, for the SQL editor of
+-- Supabase or psql, as the owner of public.workflow_runs. It can be run twice;
+-- runcounter migrate up, down and status know what it has applied.
+--
+-- A step that does not get its lock within two seconds, since the table is busy,
+-- ends with "canceling statement due to lock timeout": run the script again. The
+-- steps before it stay applied, and nobody's writes have waited for longer.
+--
+-- Its indexes are built at once: on a table with many runs, where writers should
+-- not wait for that, run runcounter migrate up instead.
+`
+
+// PrintPostgres returns one script that does what Up does, in a transaction for
+// each migration, and notes the version as golang-migrate does.
+func PrintPostgres() (string, error) {
+	names, err := fs.Glob(files, "postgres/*.up.sql")
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	b.WriteString(printHead)
+	for _, name := range names {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		version, _, found := strings.Cut(path.Base(name), "_")
+		if !found {
+			return "", fmt.Errorf("migration %s has no version", name)
+		}
+		// The number is not lowered where a newer program was at work.
+		fmt.Fprintf(&b, `
+-- %[1]s
+begin;
+set local statement_timeout = 0;
+%[2]s
+create table if not exists run_counter.schema_migrations (version bigint not null primary key, dirty boolean not null);
+delete from run_counter.schema_migrations where version < %[3]s or version = %[3]s and dirty;
+insert into run_counter.schema_migrations (version, dirty)
+select %[3]s, false where not exists (select from run_counter.schema_migrations);
+commit;
+`, path.Base(name), strings.TrimRight(string(text), "\n"), version)
+	}
+	return b.String(), nil
+}

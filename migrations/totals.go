@@ -1,0 +1,300 @@
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Total is one key's count, by the function that was there before and by ours.
+type Total struct {
+	User string
+	Kind string // workflow or draft
+	Ref  string
+	Old  int64
+	New  int64
+}
+
+// Totals says how an earlier get_user_workflow_run_count had counted.
+type Totals struct {
+	Function  string  // what it was, with its arguments
+	Compared  int     // for how many keys both have answered
+	Different []Total // where they don't agree
+	Failed    int     // for how many keys the earlier one failed
+	Failure   string  // how, the first time
+	More      bool    // there are more keys than were asked for
+}
+
+const (
+	// keysAsked bounds for how many keys the earlier function is asked.
+	keysAsked = 1000
+	// keysAtOnce go into one statement, which may take 5 s.
+	keysAtOnce = 50
+)
+
+// Totals returns how a get_user_workflow_run_count counted that Up has
+// replaced by ours; nil where there was none.
+func (m *Migrator) Totals() *Totals {
+	if m.postgres == nil {
+		return nil
+	}
+	return m.postgres.totals
+}
+
+// earlier is what the function counted that is about to go.
+type earlier struct {
+	Totals
+	counted []Total // New is not known yet
+}
+
+// earlierTotals asks a function that is not ours, in a transaction that can't
+// write and is rolled back. That it fails is worth a note, not an error.
+func (p *postgres) earlierTotals(conn *sql.Conn) (e *earlier, err error) {
+	var name string
+	var types, names []byte
+	err = conn.QueryRowContext(p.ctx, `
+select p.oid::regprocedure::text,
+       (select json_agg(format_type(t.oid, null) order by t.n) from unnest(p.proargtypes) with ordinality as t (oid, n)),
+       coalesce(to_json(p.proargnames), '[]')
+  from pg_proc as p
+ where p.pronamespace = 'public'::regnamespace and p.proname = 'get_user_workflow_run_count' and p.prokind = 'f'
+   and p.pronargs between 2 and 3 and to_regclass('public.workflow_runs') is not null
+   and coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'Run Counter:%'
+ order by p.pronargs desc, p.oid
+ limit 1`).Scan(&name, &types, &names)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	call, err := callOf(name, types, names)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := conn.BeginTx(p.ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	e = &earlier{Totals: Totals{Function: name}}
+	keys, err := p.keys(tx)
+	if err != nil {
+		e.note(0, plain(err).Error())
+		return e, nil
+	}
+	if e.More = len(keys) > keysAsked; e.More {
+		keys = keys[:keysAsked]
+	}
+	for len(keys) > 0 {
+		n := min(keysAtOnce, len(keys))
+		if err := e.ask(p.ctx, tx, call, keys[:n]); err != nil {
+			return nil, err
+		}
+		keys = keys[n:]
+	}
+	return e, nil
+}
+
+// callOf returns a call of the earlier function, in terms of a variable k that
+// has user_id, workflow_id and draft_id. Its parameters are known by their
+// names, else by their order.
+func callOf(name string, types, names []byte) (string, error) {
+	var typeList, nameList []string
+	if err := errors.Join(json.Unmarshal(types, &typeList), json.Unmarshal(names, &nameList)); err != nil {
+		return "", err
+	}
+	byOrder := []string{"user_id", "workflow_id", "draft_id"}
+	args := make([]string, len(typeList))
+	for i, t := range typeList {
+		column := byOrder[i]
+		if i < len(nameList) {
+			for _, word := range []string{"user", "workflow", "draft"} {
+				if strings.Contains(nameList[i], word) {
+					column = word + "_id"
+				}
+			}
+		}
+		args[i] = "k." + column + "::" + t
+	}
+	bare, _, _ := strings.Cut(name, "(")
+	if !strings.Contains(bare, ".") {
+		bare = "public." + bare
+	}
+	return bare + "(" + strings.Join(args, ", ") + ")", nil
+}
+
+// keys returns up to keysAsked keys that have runs, and one more where there
+// are more.
+func (p *postgres) keys(tx *sql.Tx) (keys []Total, err error) {
+	if _, err := tx.ExecContext(p.ctx, `set local statement_timeout = '30s'; set local lock_timeout = '2s'`); err != nil {
+		return nil, err
+	}
+	draft := "null::uuid" // the table need not have it
+	var has bool
+	err = tx.QueryRowContext(p.ctx, `select exists (select from pg_attribute
+ where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id' and not attisdropped)`).Scan(&has)
+	if err != nil {
+		return nil, err
+	}
+	if has {
+		draft = "r.draft_id"
+	}
+	rows, err := tx.QueryContext(p.ctx, `
+select distinct r.user_id::text, case when `+draft+` is null then 'workflow' else 'draft' end, coalesce(`+draft+`, r.workflow_id)::text
+  from public.workflow_runs as r
+ where coalesce(`+draft+`, r.workflow_id) is not null
+ limit `+strconv.Itoa(keysAsked+1))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var key Total
+		if err := rows.Scan(&key.User, &key.Kind, &key.Ref); err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, rows.Err()
+}
+
+// ask asks for some keys in one statement, since the server may be far away. A
+// key that fails doesn't stop the others; what takes too long stops these.
+func (e *earlier) ask(ctx context.Context, tx *sql.Tx, call string, keys []Total) error {
+	var values []string
+	for i, key := range keys {
+		workflow, draft := "'"+key.Ref+"'", "null"
+		if key.Kind == "draft" {
+			workflow, draft = draft, workflow
+		}
+		values = append(values, fmt.Sprintf("(%d, '%s'::uuid, %s::uuid, %s::uuid)", i, key.User, workflow, draft))
+	}
+	statement := `
+set local statement_timeout = '5s';
+do $do$
+declare
+    k record;
+    v_count text;
+    v_all jsonb := '[]';
+begin
+    for k in select * from (values ` + strings.Join(values, ",\n") + `) as v (n, user_id, workflow_id, draft_id) loop
+        begin
+            v_count := (` + call + `)::text;
+            v_all := v_all || jsonb_build_object('n', k.n, 'count', v_count);
+        exception when others then
+            v_all := v_all || jsonb_build_object('n', k.n, 'error', sqlerrm);
+        end;
+    end loop;
+    perform set_config('run_counter.totals', v_all::text, true);
+end
+$do$`
+	if _, err := tx.ExecContext(ctx, "savepoint ask"); err != nil {
+		return err
+	}
+	var text string
+	_, err := tx.ExecContext(ctx, statement)
+	if err == nil {
+		err = tx.QueryRowContext(ctx, `select current_setting('run_counter.totals')`).Scan(&text)
+	}
+	if err != nil {
+		if serverError(err) == nil {
+			return err
+		}
+		e.note(len(keys), plain(err).Error())
+	}
+	if _, err := tx.ExecContext(ctx, "rollback to savepoint ask"); err != nil {
+		return err
+	}
+	if text == "" {
+		return nil
+	}
+	return e.read(text, keys)
+}
+
+func (e *earlier) read(text string, keys []Total) error {
+	var answers []struct {
+		N     int
+		Count *string
+		Error string
+	}
+	if err := json.Unmarshal([]byte(text), &answers); err != nil {
+		return fmt.Errorf("read what it counted: %w", err)
+	}
+	for _, a := range answers {
+		if a.Error != "" {
+			e.note(1, a.Error)
+			continue
+		}
+		count := "null"
+		if a.Count != nil {
+			count = strings.Trim(*a.Count, "()") // a row with one column
+		}
+		n, err := strconv.ParseInt(count, 10, 64)
+		if err != nil {
+			e.note(1, "it returned "+count)
+			continue
+		}
+		key := keys[a.N]
+		key.Old = n
+		e.counted = append(e.counted, key)
+	}
+	return nil
+}
+
+func (e *earlier) note(keys int, failure string) {
+	e.Failed += keys
+	if e.Failure == "" {
+		e.Failure = failure
+	}
+}
+
+// laterTotals compares with what ours counts now.
+func (p *postgres) laterTotals(conn *sql.Conn, e *earlier) (_ *Totals, err error) {
+	if e == nil {
+		return nil, nil
+	}
+	type question struct {
+		N        int     `json:"n"`
+		User     string  `json:"user_id"`
+		Workflow *string `json:"workflow_id"`
+		Draft    *string `json:"draft_id"`
+	}
+	questions := make([]question, len(e.counted))
+	for i, key := range e.counted {
+		questions[i] = question{N: i, User: key.User, Workflow: &key.Ref}
+		if key.Kind == "draft" {
+			questions[i].Workflow, questions[i].Draft = nil, &key.Ref
+		}
+	}
+	text, err := json.Marshal(questions)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := conn.QueryContext(p.ctx, `
+select k.n, public.get_user_workflow_run_count(k.user_id, k.workflow_id, k.draft_id)
+  from json_to_recordset($1::json) as k (n integer, user_id uuid, workflow_id uuid, draft_id uuid)
+ order by k.n`, string(text))
+	if err != nil {
+		return nil, fmt.Errorf("compare the counts with the earlier ones: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	totals := e.Totals
+	for rows.Next() {
+		var n int
+		var count int64
+		if err := rows.Scan(&n, &count); err != nil {
+			return nil, err
+		}
+		totals.Compared++
+		if key := e.counted[n]; key.Old != count {
+			key.New = count
+			totals.Different = append(totals.Different, key)
+		}
+	}
+	return &totals, rows.Err()
+}
