@@ -1,0 +1,335 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Apply implements [store.Store]. A change is a hint to look: the rows are read
+// as they are now, and almost always nothing is left to do, in one round trip
+// and without a lock. Where a row is inconsistent, or has lost an outcome that
+// a change shows, it is repaired under its lock.
+//
+// Rows that somebody else holds are repaired one by one: whoever waits for a
+// lock here holds no other, so a user's statement never meets us in a circle.
+// A repair is therefore committed by itself, and may be, where another fails;
+// to apply the changes again is safe and finishes it.
+func (s *Store) Apply(ctx context.Context, changes []store.Change, received time.Time) (applied []store.Applied, err error) {
+	claims := claimsOf(changes, store.Instant(received))
+	err = s.attempt(ctx, func(have schema) error {
+		looked := look{have: have, claims: claims, rules: s.rules, now: store.Instant(received)}
+		if err := s.read(ctx, &looked, changes); err != nil {
+			return err
+		}
+		fixed := map[store.ID]bool{}
+		broken, err := s.broken(ctx, looked)
+		if err != nil {
+			return err
+		}
+		if len(broken) > 0 {
+			if err := s.fix(ctx, looked, broken, fixed); err != nil {
+				return err
+			}
+			if err := s.read(ctx, &looked, changes); err != nil {
+				return err
+			}
+		}
+		if err := s.readMore(ctx, &looked); err != nil {
+			return err
+		}
+		applied = looked.answer(changes, fixed)
+		return nil
+	})
+	return applied, err
+}
+
+// claimsOf returns what changes say of their runs' outcomes, joined as a mirror
+// does: by evidence, in whatever order they came.
+func claimsOf(changes []store.Change, received time.Time) map[store.ID]store.Claim {
+	states := make(map[store.ID]store.State, len(changes))
+	for _, c := range changes {
+		if c.Op == store.Delete {
+			continue // what was deleted is not in the table; what is there was not deleted
+		}
+		id := c.ID()
+		state, known := states[id]
+		if !known {
+			state.ID = id
+		}
+		states[id] = state.Learn(c, received)
+	}
+	claims := make(map[store.ID]store.Claim, len(states))
+	for id, state := range states {
+		claims[id] = state.Outcome
+	}
+	return claims
+}
+
+// found is a row as it is now, with what decides about it.
+type found struct {
+	row      store.Row
+	presumed bool
+	reopened time.Time // when an administrator last re-opened it
+}
+
+// look is what a batch of changes made us look at.
+type look struct {
+	have    schema
+	claims  map[store.ID]store.Claim
+	rules   rules
+	now     time.Time
+	rows    map[store.ID]store.Row // as far as [schema.glanceSQL] reads them
+	policy  store.Policy
+	asked   map[store.Key]bool // whose tallies were read
+	tallies map[store.Key]store.Tallies
+}
+
+// glanceSQL reads of rows what says whether there is anything to do, and whose
+// they are. Nearly all of them are in order, and only this is read of them.
+func (h schema) glanceSQL() string {
+	return `select r.id, r.user_id, r.workflow_id, ` + h.draftColumn() + `, r.status, r.completed_at, null::bigint[]
+  from public.workflow_runs as r
+ where r.id = any ($1::uuid[])`
+}
+
+// lookSQL reads rows with what decides about them.
+func (h schema) lookSQL() string {
+	reopened := `null::timestamptz`
+	if h.installed {
+		reopened = `(select max(a.at) from run_counter.amendments as a where a.run_id = r.id and a.status in ('pending', 'running', 'cancelling'))`
+	}
+	return `select ` + h.rowColumns() + `, ` + h.presumedColumn() + `, ` + reopened + `
+  from public.workflow_runs as r
+ where r.id = any ($1::uuid[])`
+}
+
+func scanFound(rows pgx.Row) (f found, err error) {
+	err = scanRow(rows, &f.row, &f.presumed, (*instant)(&f.reopened))
+	return f, err
+}
+
+// read glances at the rows, and reads the counts of the keys that the changes
+// name.
+func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error {
+	l.rows = make(map[store.ID]store.Row, len(changes))
+	l.tallies = make(map[store.Key]store.Tallies, len(changes))
+	ids := make([]string, 0, len(changes))
+	seen := make(map[store.ID]bool, len(changes))
+	l.asked = make(map[store.Key]bool, len(changes))
+	for _, c := range changes {
+		if id := c.ID(); !seen[id] {
+			seen[id] = true
+			ids = append(ids, id.String())
+		}
+		for _, key := range c.Keys() {
+			l.asked[key] = true
+		}
+	}
+	keys := slices.Collect(maps.Keys(l.asked))
+	if l.have.installed {
+		return send(ctx, s.pool, query{
+			text: `select * from run_counter.look($1::uuid[], $2::uuid[], $3::text[], $4::uuid[])`,
+			args: append([]any{ids}, keyArrays(keys)...),
+			read: l.scan,
+		})
+	}
+	return send(ctx, s.pool,
+		query{text: l.have.glanceSQL(), args: []any{ids}, read: l.scan},
+		s.policyFor(l.have, &l.policy),
+		talliesQuery(l.have, keys, l.tallies),
+	)
+}
+
+// scan reads a row of run_counter.look: a run, the tallies of a key, or the
+// policy.
+func (l *look) scan(rows pgx.Rows) error {
+	var (
+		r       store.Row
+		numbers []int64
+		err     error
+	)
+	if err := rows.Scan((*uuid)(&r.ID), (*uuid)(&r.User), (*uuid)(&r.Workflow), (*uuid)(&r.Draft), (*text)(&r.Status), (*instant)(&r.CompletedAt), &numbers); err != nil {
+		return err
+	}
+	switch {
+	case !r.ID.IsZero():
+		l.rows[r.ID] = r
+	case len(numbers) == 8:
+		key := store.Key{User: r.User, Kind: store.Kind(r.Status), Ref: r.Workflow}
+		l.tallies[key] = l.tallies[key].Add(store.Tallies{
+			Ended:    store.Tally{Completed: numbers[0], Failed: numbers[1], Cancelled: numbers[2], Timeout: numbers[3]},
+			Presumed: store.Tally{Completed: numbers[4], Failed: numbers[5], Cancelled: numbers[6], Timeout: numbers[7]},
+		})
+	default:
+		l.policy, err = parsePolicy(string(r.Status))
+	}
+	return err
+}
+
+// readMore reads the counts of keys that rows have now and no change named.
+func (s *Store) readMore(ctx context.Context, l *look) error {
+	var more []store.Key
+	for _, row := range l.rows {
+		if key := row.Key(); !key.IsZero() && !l.asked[key] {
+			l.asked[key] = true
+			more = append(more, key)
+		}
+	}
+	if len(more) == 0 {
+		return nil
+	}
+	return send(ctx, s.pool, talliesQuery(l.have, more, l.tallies))
+}
+
+// broken returns the runs that need a repair, in order. A glance says of
+// nearly all that they don't.
+func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
+	var suspects []string
+	for id, row := range l.rows {
+		claim := l.claims[id]
+		o, seen := claim.Outcome, claim.Evidence > store.Presumed
+		switch {
+		case row.Ended():
+			if seen && (o.Status != row.Status || !o.CompletedAt.Equal(row.CompletedAt)) {
+				suspects = append(suspects, id.String()) // it may be presumed
+			}
+		case row.Status.Terminal(), row.Status.Active() && (seen || !row.CompletedAt.IsZero()):
+			suspects = append(suspects, id.String())
+		}
+	}
+	if len(suspects) == 0 {
+		return nil, nil
+	}
+	var ids []store.ID
+	err := send(ctx, s.pool, query{text: l.have.lookSQL(), args: []any{suspects}, read: func(rows pgx.Rows) error {
+		f, err := scanFound(rows)
+		if _, needed := l.mend(f); needed && err == nil {
+			ids = append(ids, f.row.ID)
+		}
+		return err
+	}})
+	slices.SortFunc(ids, func(a, b store.ID) int { return slices.Compare(a[:], b[:]) })
+	return ids, err
+}
+
+// mend decides about one row.
+func (l *look) mend(f found) (repair, bool) {
+	claim := l.claims[f.row.ID]
+	o := claim.Outcome
+	if claim.Evidence > store.Presumed && (f.reopened.IsZero() || o.CompletedAt.After(f.reopened)) {
+		// Told of a presumed outcome that it had ended just so: that was the
+		// sweep's own update.
+		same := o.Status == f.row.Status && o.CompletedAt.Equal(f.row.CompletedAt)
+		if f.row.Status.Active() || f.presumed && !same {
+			after := f.row
+			after.Status, after.CompletedAt, after.DurationMS = o.Status, o.CompletedAt, o.DurationMS
+			after.ErrorDetails = o.ErrorDetails
+			return repair{reason: store.Lost, found: f, after: after}, true
+		}
+	}
+	after, reason := l.rules.repair(f.row)
+	if reason == store.NoTime || reason == store.Overwritten {
+		return repair{reason: reason, found: f, after: after, presumed: reason == store.Overwritten}, true
+	}
+	return repair{}, false
+}
+
+// fix repairs those of the rows that nobody holds in one transaction, and each
+// of the others in its own.
+func (s *Store) fix(ctx context.Context, l look, broken []store.ID, fixed map[store.ID]bool) error {
+	missed := map[store.ID]bool{}
+	for _, id := range broken {
+		missed[id] = true
+	}
+	fix := func(ids []store.ID, lock string) error {
+		var done []store.Repaired
+		err := s.write(ctx, func(tx pgx.Tx) error {
+			repairs, err := l.lock(ctx, tx, ids, lock, missed)
+			if err != nil {
+				return err
+			}
+			done, err = s.mendAll(ctx, tx, l.have, repairs, l.now)
+			return err
+		})
+		for _, r := range done {
+			fixed[r.Before.ID] = err == nil
+		}
+		return err
+	}
+	if err := fix(broken, "for no key update of r skip locked"); err != nil {
+		return fmt.Errorf("repair: %w", err)
+	}
+	for _, id := range broken {
+		if missed[id] {
+			if err := fix([]store.ID{id}, "for no key update of r"); err != nil {
+				return fmt.Errorf("repair run %s: %w", id, err)
+			}
+		}
+	}
+	return nil
+}
+
+// lock locks rows, reads them in the next statement, and decides again. Rows
+// that are not had stay among the missed.
+func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, missed map[store.ID]bool) ([]repair, error) {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	locked := make(map[store.ID]bool, len(ids))
+	var repairs []repair
+	err := send(ctx, tx,
+		query{
+			text: `select r.id from public.workflow_runs as r where r.id = any ($1::uuid[]) order by r.id ` + lock,
+			args: []any{texts},
+			read: func(rows pgx.Rows) error {
+				var id store.ID
+				err := rows.Scan((*uuid)(&id))
+				locked[id] = true
+				return err
+			},
+		},
+		query{text: l.have.lookSQL(), args: []any{texts}, read: func(rows pgx.Rows) error {
+			f, err := scanFound(rows)
+			if err != nil || !locked[f.row.ID] {
+				return err
+			}
+			delete(missed, f.row.ID)
+			if r, needed := l.mend(f); needed {
+				repairs = append(repairs, r)
+			}
+			return nil
+		}})
+	return repairs, err
+}
+
+// answer says for each change whether it led to a repair, and the counts of
+// its keys.
+func (l *look) answer(changes []store.Change, fixed map[store.ID]bool) []store.Applied {
+	applied := make([]store.Applied, len(changes))
+	for i, c := range changes {
+		keys := c.Keys()
+		if row, ok := l.rows[c.ID()]; ok {
+			if key := row.Key(); !key.IsZero() && !slices.Contains(keys, key) {
+				keys = append(keys, key)
+				slices.SortFunc(keys, store.Key.Compare)
+			}
+		}
+		for _, key := range keys {
+			t := l.tallies[key]
+			applied[i].Counts = append(applied[i].Counts, store.Count{Key: key, Count: l.policy.Count(t), Tallies: t})
+		}
+		if fixed[c.ID()] {
+			applied[i].Changed = true
+			delete(fixed, c.ID()) // the first change that names a run is the one that said so
+		}
+	}
+	return applied
+}

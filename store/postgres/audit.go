@@ -1,0 +1,122 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// auditSQL compares a page of keys with the runs behind them: one statement,
+// one snapshot, and no lock that a writer waits for.
+//
+// $1 to $3 are the key after which the page begins, $4 is how many keys it
+// holds. keys finds them in the order of the indexes, and is read no further
+// than the page; the three sums are then taken over the same range.
+func (h schema) auditSQL() string {
+	runKeys := func(kind store.Kind, ref string, more string) string {
+		return `
+    (select distinct r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id
+       from public.workflow_runs as r
+      where r.user_id >= $1::uuid and ` + ref + ` is not null` + more + ` and ` + endedSQL + `
+        and (r.user_id, '` + string(kind) + `'::text, ` + ref + `) > ($1::uuid, $2::text, $3::uuid)
+      order by 1, 3 limit $4::integer + 1)`
+	}
+	runs := func(kind store.Kind, ref string, more string) string {
+		return `
+    select r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id,` + actualSQL + `
+      from public.workflow_runs as r, bounds as b
+     where r.user_id >= $1::uuid and r.user_id <= b.last_user and ` + ref + ` is not null` + more + ` and ` + endedSQL + `
+     group by 1, 2, 3`
+	}
+	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", ""), runs(store.KindWorkflow, "r.workflow_id", "")
+	if h.draft {
+		keys = runKeys(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null") + ` union ` + runKeys(store.KindDraft, "r.draft_id", "")
+		actual = runs(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null") + ` union all ` + runs(store.KindDraft, "r.draft_id", "")
+	}
+	return `
+with keys as materialized (
+    select user_id, kind, ref_id
+      from (` + keys + ` union
+    (select user_id, kind, ref_id from run_counter.counts
+      where (user_id, kind, ref_id) > ($1::uuid, $2::text, $3::uuid) order by 1, 2, 3 limit $4::integer + 1) union
+    (select distinct user_id, kind, ref_id from run_counter.ledger
+      where (user_id, kind, ref_id) > ($1::uuid, $2::text, $3::uuid) order by 1, 2, 3 limit $4::integer + 1)) as k
+     order by 1, 2, 3 limit $4::integer
+), bounds as materialized (
+    select user_id as last_user from keys order by 1 desc limit 1
+), stored as (
+    select k.user_id, k.kind, k.ref_id,` + sumSQL + `
+      from (select c.user_id, c.kind, c.ref_id, ` + columnsSQL + ` from run_counter.counts as c, bounds as b
+             where c.user_id >= $1::uuid and c.user_id <= b.last_user
+             union all
+            select l.user_id, l.kind, l.ref_id, ` + columnsSQL + ` from run_counter.ledger as l, bounds as b
+             where l.user_id >= $1::uuid and l.user_id <= b.last_user) as k
+     group by 1, 2, 3
+), actual as (` + actual + `
+), actual_presumed as (
+    select r.user_id, ` + h.kindColumn() + ` collate "C" as kind, ` + h.refColumn() + ` as ref_id,` + actualPresumedSQL + `
+      from run_counter.presumed as p join public.workflow_runs as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status,
+           bounds as b
+     where r.user_id >= $1::uuid and r.user_id <= b.last_user and ` + endedSQL + `
+     group by 1, 2, 3
+)
+select k.user_id, k.kind, k.ref_id,
+       coalesce(s.completed, 0), coalesce(s.failed, 0), coalesce(s.cancelled, 0), coalesce(s.timeout, 0),
+       coalesce(s.presumed_completed, 0), coalesce(s.presumed_failed, 0), coalesce(s.presumed_cancelled, 0), coalesce(s.presumed_timeout, 0),
+       coalesce(a.completed, 0), coalesce(a.failed, 0), coalesce(a.cancelled, 0), coalesce(a.timeout, 0),
+       coalesce(p.presumed_completed, 0), coalesce(p.presumed_failed, 0), coalesce(p.presumed_cancelled, 0), coalesce(p.presumed_timeout, 0)
+  from keys as k
+  left join stored as s using (user_id, kind, ref_id)
+  left join actual as a using (user_id, kind, ref_id)
+  left join actual_presumed as p using (user_id, kind, ref_id)
+ order by 1, 2, 3`
+}
+
+// Audit implements [store.Store].
+func (s *Store) Audit(ctx context.Context, a store.Audit) (out store.Audited, err error) {
+	err = s.attempt(ctx, func(have schema) (err error) {
+		out = store.Audited{}
+		if !have.installed {
+			return nil // what is counted there are the runs themselves
+		}
+		out, err = audit(ctx, s.pool, have, a, store.Key{})
+		return err
+	})
+	return out, err
+}
+
+// audit passes over the keys behind until, unless that is the zero key.
+func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.Audited, err error) {
+	after := []any{nilUUID, "", nilUUID}
+	if !a.After.IsZero() {
+		after = keyArgs(a.After)
+	}
+	var last store.Key
+	err = send(ctx, to, query{text: have.auditSQL(), args: append(after, a.Max), read: func(rows pgx.Rows) error {
+		var d store.Drift
+		if err := scanKey(rows, &d.Key, append(talliesOf(&d.Stored), talliesOf(&d.Actual)...)...); err != nil {
+			return err
+		}
+		if !until.IsZero() && d.Key.Compare(until) > 0 {
+			return nil
+		}
+		out.Keys++
+		last = d.Key
+		if d.Stored != d.Actual {
+			out.Drifts = append(out.Drifts, d)
+		}
+		return nil
+	}})
+	if err != nil {
+		return out, fmt.Errorf("audit after %s: %w", a.After, err)
+	}
+	if out.Keys == a.Max {
+		out.Next = last
+	}
+	return out, nil
+}
+
+const nilUUID = "00000000-0000-0000-0000-000000000000"

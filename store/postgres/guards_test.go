@@ -1,0 +1,211 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/storetest"
+)
+
+// guards are what keeps the laws, each with a small, plausible way to be
+// without it, and the test that must go red then: a case of the suite or of
+// sourceCases by the beginning of its name, or chaos. The locks of folds,
+// recounts, begins and the fill are switched off in interleave_test.go, where
+// their orders are stepped by hand.
+var guards = []struct {
+	name string
+	off  func(f *fixture)
+	red  string
+}{
+	{"the guard on updates", drop("zzzz_run_counter_guard"), "chaos"},
+	{"the guard on inserts", drop("zzzz_run_counter_guard_insert"), "chaos"},
+	{"the ledger of inserts", drop("zzzz_run_counter_ledger_insert"), "chaos"},
+	{"the ledger of updates", drop("zzzz_run_counter_ledger_update"), "chaos"},
+	{"the ledger of deletes", drop("zzzz_run_counter_ledger_delete"), "chaos"},
+	{"the ledger of a TRUNCATE", drop("zzzz_run_counter_ledger_truncate"), "a TRUNCATE"},
+	{"the ledger of presumed outcomes", func(f *fixture) {
+		pgtest.Exec(f, f.address, `drop trigger ledger_presumed on run_counter.presumed`)
+	}, "chaos"},
+	{"the old key of a run that changes hands", replace("ledger_update()", "if v_old is not null then", "if false then"), "chaos"},
+	{"the new key of a run that changes hands", replace("ledger_update()", "if v_new is not null and", "if false and"), "chaos"},
+	{"a run that comes to a key as presumed takes its mark along",
+		replace("ledger_update()", "set user_id = new.user_id, ref_id = v_new,", "set user_id = user_id, ref_id = ref_id,"), "a presumed run that changes hands"},
+	{"a mark goes when its outcome does", replace("ledger_update()", "delete from run_counter.presumed where run_id = old.id;", "null;"), "chaos"},
+	{"a mark goes when its run does", replace("ledger_delete()", "delete from run_counter.presumed where run_id = old.id;", "null;"), "a presumed run that is deleted"},
+	{"the first status stands", replace("guard()", "new.status := old.status;", "null;"), "chaos"},
+	{"the first completed_at stands", replace("guard()", "new.completed_at := old.completed_at;", "null;"), "chaos"},
+	{"a presumed outcome can be superseded", replace("guard()", "v_presumed := v_ended and exists", "v_presumed := false and exists"), "chaos"},
+	{"a presumed outcome is superseded by a real one alone",
+		replace("guard()", "if v_ended and not (v_presumed and coalesce(new.status in ('completed', 'failed', 'cancelled', 'timeout'), false)) then", "if v_ended and not v_presumed then"), "chaos"},
+	{"an amendment passes the guard", replace("guard()", "if v_ended and exists (select from run_counter.amendments", "if false and exists (select from run_counter.amendments"), "an amendment overrides"},
+	{"and nothing but the amendment itself", replace("guard()", "and a.xact = pg_catalog.pg_current_xact_id_if_assigned()", ""), "a late running does not undo an amendment"},
+	{"only an active or presumed run can be completed",
+		replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "won := coalesce(v_run.active, false) or v_run.presumed;", "won := true;"), "law 2: the first outcome wins"},
+	{"a presumed run can still be completed",
+		replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "won := coalesce(v_run.active, false) or v_run.presumed;", "won := coalesce(v_run.active, false);"), "a real outcome supersedes"},
+	{"a completion that says what was presumed is real",
+		replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "delete from run_counter.presumed where run_id = p_run_id and not v_run.active;", "null;"), "a completion that says what was presumed"},
+	{"active runs hold a slot", replace(beginRun, "counted + active >= p_limit", "counted >= p_limit"), "a limit holds"},
+	{"an id belongs to one key", replace(beginRun, "elsif not created and (v_run.user_id", "elsif false and (v_run.user_id"), "an id or idempotency key of another"},
+	{"an idempotency key is kept", replace(beginRun, "values (p_user_id, p_idempotency_key, id_of_run) on conflict do nothing;",
+		"select p_user_id, p_idempotency_key, id_of_run where false; if false then null; end if; perform 1;"), "begin again"},
+	{"a presumed outcome is marked", func(f *fixture) {
+		pgtest.Exec(f, f.address, `create function unmarked() returns trigger language plpgsql as $$ begin return null; end $$;
+			create trigger a before insert on run_counter.presumed for each row execute function unmarked()`)
+	}, "a run that is silent"},
+	{"a sign of life keeps a run", func(f *fixture) {
+		f.store.rules.presume = func(r store.Row, l store.Limits, now time.Time) (store.Row, bool) {
+			r.UpdatedAt, r.StartedAt = r.UpdatedAt.Add(-24*time.Hour), time.Time{}
+			return store.Presume(r, l, now)
+		}
+	}, "a limit is to the microsecond"},
+	{"a row that contradicts itself is repaired", func(f *fixture) {
+		f.store.rules.repair = func(r store.Row) (store.Row, store.Reason) { return r, store.Consistent }
+	}, "chaos without the guard"},
+}
+
+const beginRun = "begin_run(uuid,uuid,uuid,uuid,bigint,text,timestamptz)"
+
+func drop(trigger string) func(f *fixture) {
+	return func(f *fixture) { pgtest.Exec(f, f.address, `drop trigger `+trigger+` on workflow_runs`) }
+}
+
+func replace(function, old, text string) func(f *fixture) {
+	return func(f *fixture) { f.replace("run_counter."+function, old, text) }
+}
+
+// sourceCases hold what a mirror has no counterpart of, and what the suite's
+// cases reach by chance.
+var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture){
+	"a TRUNCATE takes all counts to 0": func(t testing.TB, b storetest.Backend, f *fixture) {
+		f.end(1)
+		f.stuck(t, b, 2)
+		pgtest.Exec(t, f.address, `truncate workflow_runs`)
+		b.Exact(t)
+		f.end(3)
+	},
+	"a presumed run that changes hands": func(t testing.TB, b storetest.Backend, f *fixture) {
+		f.stuck(t, b, 1)
+		pgtest.Exec(t, f.address, `update workflow_runs set user_id = '`+storetest.MustID('b', 2).String()+`'`)
+	},
+	"a presumed run that is deleted": func(t testing.TB, b storetest.Backend, f *fixture) {
+		f.stuck(t, b, 1)
+		pgtest.Exec(t, f.address, `delete from workflow_runs`)
+	},
+	"a late running does not undo an amendment": func(t testing.TB, b storetest.Backend, f *fixture) {
+		f.end(1)
+		id := storetest.MustID('2', 1)
+		if _, err := b.Store.Amend(t.Context(), store.Amendment{ID: id, Status: store.Cancelled, Who: "support", Why: "a refund", Now: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		pgtest.Exec(t, f.address, `update workflow_runs set status = 'running', completed_at = null`)
+		if r, err := b.Store.Run(t.Context(), id); err != nil || r.Status != store.Cancelled {
+			t.Errorf("the run is %s, %v; want cancelled", r.Status, err)
+		}
+	},
+	"a completion that says what was presumed is real": func(t testing.TB, b storetest.Backend, f *fixture) {
+		presumed := f.stuck(t, b, 1)
+		got, err := b.Store.Complete(t.Context(), store.Completion{ID: presumed.ID, Outcome: presumed.Outcome(), Now: time.Now()})
+		if err != nil || !got.Won || got.Run.Presumed || got.Run.Status != presumed.Status || !got.Run.CompletedAt.Equal(presumed.CompletedAt) {
+			t.Errorf("got %+v, %v; want it won, for real, as it was presumed", got, err)
+		}
+	},
+	"a limit is to the microsecond": func(t testing.TB, b storetest.Backend, f *fixture) {
+		id := storetest.MustID('1', 1)
+		now := store.Instant(time.Now())
+		if _, err := b.Store.Begin(t.Context(), store.Begin{ID: id, User: f.key.User, Workflow: f.key.Ref, Now: now}); err != nil {
+			t.Fatal(err)
+		}
+		limits := store.Limits{store.Pending: time.Hour}
+		for after, want := range map[time.Duration]int{time.Hour: 0, time.Hour + time.Microsecond: 1} {
+			got, err := b.Store.FailStuck(t.Context(), store.FailStuck{Now: now.Add(after), Limits: limits, Max: 10, DryRun: true})
+			if err != nil || len(got) != want {
+				t.Errorf("after %s: got %d stuck runs, %v; want %d", after, len(got), err, want)
+			}
+		}
+		if got, err := b.Store.FailStuck(t.Context(), store.FailStuck{Now: now.Add(2 * time.Hour), Limits: limits, Max: 10}); err != nil || len(got) != 1 ||
+			!got[0].After.CompletedAt.Equal(now.Add(time.Hour)) {
+			t.Errorf("got %+v, %v; want the run, as of an hour", got, err)
+		}
+	},
+}
+
+// stuck makes a run that a sweep presumes failed, and returns it.
+func (f *fixture) stuck(t testing.TB, b storetest.Backend, n int) store.Row {
+	t.Helper()
+	pgtest.Exec(t, f.address, `insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values ('`+storetest.MustID('1', n).String()+`', '`+
+		f.key.User.String()+`', '`+f.key.Ref.String()+`', 'running', now() - interval '1 day')`)
+	r, err := b.Store.FailStuck(t.Context(), store.FailStuck{Now: time.Now(), Limits: store.DefaultLimits(), Max: 10})
+	if err != nil || len(r) != 1 {
+		t.Fatalf("FailStuck: got %+v, %v; want the one run", r, err)
+	}
+	return r[0].After
+}
+
+func TestSource(t *testing.T) {
+	for name, test := range sourceCases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			b := backendOf(t, f.store)
+			test(t, b, f)
+			b.Exact(t)
+		})
+	}
+}
+
+func TestGuards(t *testing.T) {
+	for _, guard := range guards {
+		t.Run(guard.name, func(t *testing.T) {
+			t.Parallel()
+			said := storetest.Watch(t, func(t testing.TB) { without(t, guard.red, guard.off) })
+			for _, s := range said[:min(len(said), 1)] {
+				t.Logf("red: %.300s", s)
+			}
+			if len(said) == 0 {
+				t.Errorf("nothing goes red without it: %q is green", guard.red)
+			}
+		})
+	}
+}
+
+// without runs a test on a store that lacks a guard, until it goes red.
+func without(t testing.TB, red string, off func(f *fixture)) {
+	open := func(t testing.TB) (*fixture, storetest.Backend) {
+		f := newFixture(t)
+		off(f)
+		return f, backendOf(t, f.store)
+	}
+	if chaos, ok := strings.CutPrefix(red, "chaos"); ok {
+		f, b := open(t)
+		guarded := chaos == ""
+		if !guarded {
+			pgtest.Exec(t, f.address, `update run_counter.settings set guard = false`)
+		}
+		for seed := uint64(0); seed < 40 && !t.Failed(); seed++ {
+			storetest.SourceChaosSeed(t, b, guarded, seed)
+		}
+		return
+	}
+	for name, test := range sourceCases {
+		if strings.HasPrefix(name, red) {
+			f, b := open(t)
+			test(t, b, f)
+			b.Exact(t)
+			return
+		}
+	}
+	ran := false
+	for name, test := range storetest.Contract(func(t testing.TB) storetest.Backend { _, b := open(t); return b }) {
+		if strings.HasPrefix(name, red) {
+			ran = true
+			test(t)
+		}
+	}
+	if !ran {
+		panic("there is no case " + red)
+	}
+}

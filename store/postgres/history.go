@@ -1,0 +1,178 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// History returns what is known of one run.
+func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		h = store.History{}
+		tallies := map[store.Key]store.Tallies{}
+		queries := []query{
+			s.policyFor(have, &h.Policy),
+			{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + ` from public.workflow_runs as r where r.id = $1::uuid`,
+				args: []any{id.String()}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(rows, &h.Run) }},
+			runTalliesQuery(have, id, tallies),
+		}
+		if have.installed {
+			queries = append(queries, repairsQuery(id, &h.Repairs), amendmentsQuery(id, &h.Amendments))
+		}
+		if err := send(ctx, s.pool, queries...); err != nil {
+			return fmt.Errorf("look up run %s: %w", id, err)
+		}
+		h.Run.Counted = counted(h.Run, h.Policy)
+		if key := h.Run.Key(); !key.IsZero() {
+			h.Count = store.Count{Key: key, Count: h.Policy.Count(tallies[key]), Tallies: tallies[key]}
+		}
+		return nil
+	})
+	return h, err
+}
+
+func repairsQuery(id store.ID, into *[]store.RepairLog) query {
+	return query{
+		text: `select kind, times, first_at, last_at, was, status, completed_at from run_counter.repairs where run_id = $1::uuid order by last_at, kind`,
+		args: []any{id.String()},
+		read: func(rows pgx.Rows) error {
+			var l store.RepairLog
+			err := rows.Scan((*text)(&l.Reason), &l.Times, (*instant)(&l.First), (*instant)(&l.Last), (*text)(&l.Was), (*text)(&l.Status), (*instant)(&l.CompletedAt))
+			*into = append(*into, l)
+			return err
+		},
+	}
+}
+
+func amendmentsQuery(id store.ID, into *[]store.AmendmentLog) query {
+	return query{
+		text: `select at, who, why, was, was_completed_at, status from run_counter.amendments where run_id = $1::uuid order by seq`,
+		args: []any{id.String()},
+		read: func(rows pgx.Rows) error {
+			var l store.AmendmentLog
+			err := rows.Scan((*instant)(&l.At), &l.Who, &l.Why, (*text)(&l.Was), (*instant)(&l.WasCompletedAt), (*text)(&l.Status))
+			*into = append(*into, l)
+			return err
+		},
+	}
+}
+
+// KeyHistory returns how the count of a key comes about, with at most limit of
+// its runs.
+func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h store.KeyHistory, err error) {
+	if key.IsZero() {
+		return h, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
+	}
+	err = s.attempt(ctx, func(have schema) error {
+		h = store.KeyHistory{}
+		var err error
+		if h.Count, err = s.Count(ctx, key); err != nil {
+			return err
+		}
+		h.Drift = store.Drift{Key: key, Stored: h.Count.Tallies, Actual: h.Count.Tallies}
+		keyed := []any{key.User.String(), key.Ref.String()}
+		queries := []query{
+			s.policyFor(have, &h.Policy),
+			{text: `select count(*) from public.workflow_runs as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and ` + openSQL,
+				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
+			{text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + ` from public.workflow_runs as r
+ where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, r.created_at desc limit $3::integer`,
+				args: append(keyed, limit), read: func(rows pgx.Rows) error {
+					var run store.Run
+					err := scanRun(rows, &run)
+					h.Runs = append(h.Runs, run)
+					return err
+				}},
+		}
+		if have.installed {
+			if h.Drift, err = s.compare(ctx, have, key); err != nil {
+				return err
+			}
+			queries = append(queries, ledgerQueries(key, &h)...)
+		}
+		if err := send(ctx, s.pool, queries...); err != nil {
+			return fmt.Errorf("look up %s: %w", key, err)
+		}
+		for i := range h.Runs {
+			h.Runs[i].Counted = counted(h.Runs[i], h.Policy)
+		}
+		if h.Drift.Stored != h.Drift.Actual {
+			h.Cause, err = s.cause(ctx, h.Drift)
+		}
+		return err
+	})
+	return h, err
+}
+
+func ledgerQueries(key store.Key, h *store.KeyHistory) []query {
+	return []query{
+		{text: `select count(*) from run_counter.ledger where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid`,
+			args: keyArgs(key), read: func(rows pgx.Rows) error { return rows.Scan(&h.Ledger) }},
+		{text: `select at, before::text, after::text from run_counter.recounts where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid order by seq`,
+			args: keyArgs(key), read: func(rows pgx.Rows) error {
+				var l store.RecountLog
+				var before, after string
+				if err := rows.Scan((*instant)(&l.At), &before, &after); err != nil {
+					return err
+				}
+				h.Recounts = append(h.Recounts, l)
+				last := &h.Recounts[len(h.Recounts)-1]
+				if err := json.Unmarshal([]byte(before), &last.Before); err != nil {
+					return err
+				}
+				return json.Unmarshal([]byte(after), &last.After)
+			}},
+	}
+}
+
+// ledgerTriggers keep law 1: without one of them what it should have written
+// is missing.
+var ledgerTriggers = []string{
+	"zzzz_run_counter_ledger_insert", "zzzz_run_counter_ledger_update", "zzzz_run_counter_ledger_delete", "zzzz_run_counter_ledger_truncate",
+}
+
+// cause returns the likely cause of a drift. By construction there are only
+// three ways to get one: the ledger triggers didn't run, a snapshot was older
+// than a TRUNCATE, or somebody wrote our tables.
+func (s *Store) cause(ctx context.Context, d store.Drift) (string, error) {
+	var working, disabled []string
+	err := send(ctx, s.pool, query{
+		text: `select tgname, tgenabled in ('O', 'A') from pg_trigger where tgrelid = 'public.workflow_runs'::regclass and tgname = any ($1::text[])`,
+		args: []any{ledgerTriggers},
+		read: func(rows pgx.Rows) error {
+			var name string
+			var enabled bool
+			if err := rows.Scan(&name, &enabled); err != nil {
+				return err
+			}
+			working = append(working, name)
+			if !enabled {
+				disabled = append(disabled, name)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return "", err
+	}
+	switch stored, actual := d.Stored.Ended.Total(), d.Actual.Ended.Total(); {
+	case len(working) < len(ledgerTriggers):
+		return "A ledger trigger is missing on workflow_runs, so what was written since was not counted: run runcounter migrate up, then recount.", nil
+	case len(disabled) > 0:
+		return "A ledger trigger is disabled (" + strings.Join(disabled, ", ") + "), so what was written meanwhile was not counted: " +
+			"alter table public.workflow_runs enable trigger " + disabled[0] + ", then recount.", nil
+	case actual == 0 && stored > 0:
+		return "Its runs are gone, and no trigger saw them go: a TRUNCATE or DELETE with session_replication_role = replica, or a table that was swapped or restored without its counts.", nil
+	case stored > actual:
+		return "More was counted than is there: runs were deleted or changed where triggers didn't run (session_replication_role = replica, as in a restore), or somebody wrote run_counter.counts or run_counter.ledger.", nil
+	case stored < actual:
+		return "Runs are there that were never counted: they were written where triggers didn't run (session_replication_role = replica, as in a restore or logical replication), or somebody wrote run_counter.counts or run_counter.ledger.", nil
+	}
+	return "The number of runs is right but not how they ended: statuses were changed where triggers didn't run, or somebody wrote run_counter.counts, run_counter.ledger or run_counter.presumed.", nil
+}

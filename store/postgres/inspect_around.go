@@ -1,0 +1,175 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Ledger is how much waits to be folded.
+type Ledger struct {
+	Rows   int64 // at most MaxLedger + 1
+	Oldest time.Duration
+}
+
+// MaxLedger is how many rows of the ledger a look counts.
+const MaxLedger = 100_000
+
+// Ledger looks at the ledger.
+func (i *Inspector) Ledger(ctx context.Context) (l Ledger, err error) {
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		var seconds float64
+		err := tx.QueryRow(ctx, `
+select count(*), coalesce(extract(epoch from clock_timestamp() - min(at)), 0)::double precision
+  from (select at from run_counter.ledger limit $1::integer) as l`, MaxLedger+1).Scan(&l.Rows, &seconds)
+		l.Oldest = secondsOf(seconds)
+		return err
+	})
+	return l, err
+}
+
+func secondsOf(seconds float64) time.Duration {
+	return time.Duration(max(seconds, 0) * float64(time.Second))
+}
+
+// Holder is somebody because of whom no dead row goes away, and indexes built
+// concurrently wait.
+type Holder struct {
+	Kind string // session, prepared transaction, replication slot
+	Name string // a pid, a gid, a slot's name
+	Who  string // application_name and role
+	Does string // a session's state
+	For  time.Duration
+}
+
+// Holders returns who has held a snapshot or a transaction for longer than
+// that: at most five of each kind, the oldest first. blind means that the role
+// can't see what other roles' sessions do.
+func (i *Inspector) Holders(ctx context.Context, older time.Duration) (all []Holder, blind bool, err error) {
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `select not pg_has_role('pg_read_all_stats', 'usage')`).Scan(&blind)
+		if err != nil {
+			return err
+		}
+		for _, text := range []string{`
+select 'session', pid::text, trim(coalesce(application_name, '') || ' ' || coalesce(usename, '')), coalesce(state, backend_type, ''),
+       extract(epoch from clock_timestamp() - xact_start)::double precision
+  from pg_stat_activity
+ where pid <> pg_backend_pid() and (datname = current_database() or datname is null) and backend_type is distinct from 'autovacuum worker'
+   and (backend_xmin is not null or backend_xid is not null or state like 'idle in transaction%')
+   and xact_start <= clock_timestamp() - make_interval(secs => $1::double precision)
+ order by xact_start limit 5`, `
+select 'prepared transaction', gid, owner::text, 'prepared', extract(epoch from clock_timestamp() - prepared)::double precision
+  from pg_prepared_xacts
+ where database = current_database() and prepared <= clock_timestamp() - make_interval(secs => $1::double precision)
+ order by prepared limit 5`, `
+select 'replication slot', slot_name::text, slot_type, case when active then 'behind' else 'inactive' end, 0::double precision
+  from pg_replication_slots
+ where $1::double precision is not null
+   and (not active and (xmin is not null or catalog_xmin is not null or restart_lsn is not null) or age(xmin) > 1000000)
+ order by 2 limit 5`,
+		} {
+			rows, err := tx.Query(ctx, text, older.Seconds())
+			if err != nil {
+				return err
+			}
+			found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Holder, err error) {
+				var seconds float64
+				err = row.Scan(&h.Kind, &h.Name, &h.Who, &h.Does, &seconds)
+				h.For = secondsOf(seconds)
+				return h, err
+			})
+			if err != nil {
+				return err
+			}
+			all = append(all, found...)
+		}
+		return nil
+	})
+	return all, blind, err
+}
+
+// Extension is one of PostgreSQL's.
+type Extension struct{ Name, Installed, Available string }
+
+// Extensions looks for the ones that webhooks need.
+func (i *Inspector) Extensions(ctx context.Context) (all []Extension, err error) {
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+select n, coalesce(e.extversion, ''), coalesce(a.default_version, '')
+  from unnest(array['pg_net', 'supabase_vault', 'pgcrypto']) as n
+  left join pg_extension as e on e.extname = n
+  left join pg_available_extensions as a on a.name = n`)
+		if err != nil {
+			return err
+		}
+		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Extension])
+		return err
+	})
+	return all, err
+}
+
+// Response is what pg_net wrote of one call.
+type Response struct {
+	Status   int // 0 where there was none
+	TimedOut bool
+	Error    string
+	Ours     bool // the body is one of this program's answers
+	Ago      time.Duration
+}
+
+// Deliveries are pg_net's last calls.
+type Deliveries struct {
+	Net       bool       // the table of responses is there
+	Installed bool       // as the extension's, which has a worker
+	Worker    bool       // it runs
+	Blind     bool       // the role can't see whether it does
+	Queued    int64      // calls that wait for it, at most 10,001
+	OfTable   bool       // Responses are those of workflow_runs's webhooks alone
+	Responses []Response // the newest first, at most 500; pg_net keeps them for six hours
+}
+
+// Deliveries looks at what became of webhooks. pg_net doesn't say what a call
+// was for; Supabase's own webhooks do, in a table of theirs.
+func (i *Inspector) Deliveries(ctx context.Context) (d Deliveries, err error) {
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		var queue bool
+		err := tx.QueryRow(ctx, `
+select exists (select from pg_class where relname = '_http_response' and relnamespace = to_regnamespace('net')),
+       exists (select from pg_class where relname = 'http_request_queue' and relnamespace = to_regnamespace('net')),
+       exists (select from pg_class where relname = 'hooks' and relnamespace = to_regnamespace('supabase_functions')
+                  and has_schema_privilege(relnamespace, 'usage') and has_table_privilege(oid, 'select')),
+       exists (select from pg_extension where extname = 'pg_net'),
+       exists (select from pg_stat_activity where backend_type ilike '%pg_net%'),
+       not pg_has_role('pg_read_all_stats', 'usage')`).Scan(&d.Net, &queue, &d.OfTable, &d.Installed, &d.Worker, &d.Blind)
+		if err != nil || !d.Net {
+			return err
+		}
+		if queue {
+			err := tx.QueryRow(ctx, `select count(*) from (select from net.http_request_queue limit 10001) as q`).Scan(&d.Queued)
+			if err != nil {
+				return err
+			}
+		}
+		ofTable := ""
+		if d.OfTable {
+			ofTable = ` where exists (select from supabase_functions.hooks as h where h.request_id = r.id and h.hook_table_id = to_regclass('public.workflow_runs')::oid::integer)`
+		}
+		rows, err := tx.Query(ctx, `
+select coalesce(r.status_code, 0), coalesce(r.timed_out, false), left(coalesce(r.error_msg, ''), 200),
+       coalesce(left(r.content, 200) like '%"received"%', false), extract(epoch from clock_timestamp() - r.created)::double precision
+  from net._http_response as r`+ofTable+` order by r.created desc limit 500`)
+		if err != nil {
+			return err
+		}
+		d.Responses, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Response, err error) {
+			var seconds float64
+			err = row.Scan(&r.Status, &r.TimedOut, &r.Error, &r.Ours, &seconds)
+			r.Ago = secondsOf(seconds)
+			return r, err
+		})
+		return err
+	})
+	return d, err
+}

@@ -1,0 +1,212 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+)
+
+// Schema is where the migrations stand.
+type Schema struct {
+	Version, Latest uint // Version 0: none is applied
+	Dirty           bool // one was interrupted
+	DraftChanged    bool // workflow_runs has gained or lost draft_id since
+	MissingTables   []string
+	BadIndexes      []string // of ours on workflow_runs: missing, or half built
+}
+
+// Schema looks at the version table, and at the tables and indexes.
+func (i *Inspector) Schema(ctx context.Context) (s Schema, err error) {
+	if s.Latest, err = migrations.LatestPostgres(); err != nil {
+		return s, err
+	}
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		have, err := i.has(ctx, tx)
+		if err != nil {
+			return err
+		}
+		objects, err := migrations.PostgresObjects(have.draft)
+		if err != nil {
+			return err
+		}
+		var there bool
+		err = tx.QueryRow(ctx, `select exists (select from pg_class where relname = 'schema_migrations' and relnamespace = to_regnamespace('run_counter'))`).Scan(&there)
+		if err != nil || !there {
+			return err
+		}
+		var version int64
+		err = tx.QueryRow(ctx, `select version, dirty from run_counter.schema_migrations`).Scan(&version, &s.Dirty)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		s.Version = uint(max(version, 0))
+		if err != nil || s.Version == 0 {
+			return err
+		}
+		err = tx.QueryRow(ctx, `
+select array(select n from unnest($1::text[]) as n
+              where not exists (select from pg_class where relname = n and relkind = 'r' and relnamespace = to_regnamespace('run_counter'))),
+       array(select n from unnest($2::text[]) as n
+              where not exists (select from pg_class as c join pg_index as x on x.indexrelid = c.oid
+                                 where c.relname = n and x.indrelid = to_regclass('public.workflow_runs') and x.indisvalid))`,
+			objects.Tables, objects.Indexes).Scan(&s.MissingTables, &s.BadIndexes)
+		if err != nil || slices.Contains(s.MissingTables, "settings") {
+			return err
+		}
+		err = tx.QueryRow(ctx, `select draft_id <> $1::boolean from run_counter.settings`, have.draft).Scan(&s.DraftChanged)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return s, err
+}
+
+// Functions are ours, and what is wrong with them.
+type Functions struct {
+	Present, Expected int
+	Missing           []string
+	Owners            []string // those who own some; more than one is odd
+	OpenPath          []string // without a search_path of their own
+	Others            []string // of the name of a public one of ours, and not ours
+}
+
+// Functions looks at the functions of the migrations.
+func (i *Inspector) Functions(ctx context.Context) (f Functions, err error) {
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		objects, err := migrations.PostgresObjects(true)
+		if err != nil {
+			return err
+		}
+		f.Expected = len(objects.Functions)
+		err = tx.QueryRow(ctx, `
+with named as (
+    select p.*, n.nspname || '.' || p.proname as name,
+           n.nspname = 'run_counter' or coalesce(obj_description(p.oid, 'pg_proc') like 'Run Counter:%', false) as ours
+      from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
+     where n.nspname = 'run_counter' or n.nspname || '.' || p.proname = any ($1::text[])
+)
+select array(select n from unnest($1::text[]) as n where not exists (select from named where ours and name = n)),
+       array(select distinct pg_get_userbyid(proowner)::text from named where ours order by 1),
+       array(select oid::regprocedure::text from named
+              where ours and not exists (select from unnest(proconfig) as c where c like 'search\_path=%') order by 1),
+       array(select oid::regprocedure::text from named where not ours order by 1)`,
+			objects.Functions).Scan(&f.Missing, &f.Owners, &f.OpenPath, &f.Others)
+		f.Present = f.Expected - len(f.Missing)
+		return err
+	})
+	return f, err
+}
+
+// Grants are what end users may do that they must not.
+type Grants struct {
+	Anon   string   // the role of who has not signed in; public where there is no anon
+	ToAnon []string // what it can use of ours
+	ToUser []string // what authenticated can, beyond asking for and completing its own
+}
+
+// Grants looks for privileges that are too wide.
+func (i *Inspector) Grants(ctx context.Context) (g Grants, err error) {
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `select coalesce(to_regrole('anon')::text, 'public')`).Scan(&g.Anon)
+		if err != nil {
+			return err
+		}
+		for _, one := range []struct {
+			role  string
+			open  []string // functions that are meant for it
+			table string   // privileges that are too wide
+			into  *[]string
+		}{
+			{g.Anon, []string{}, "select, insert, update, delete, truncate, references, trigger", &g.ToAnon},
+			{"authenticated", forUsers, "insert, update, delete, truncate, references, trigger", &g.ToUser},
+		} {
+			err := tx.QueryRow(ctx, `
+select array(select 'execute on ' || f.oid::regprocedure
+               from pg_proc as f join pg_namespace as n on n.oid = f.pronamespace
+              where (n.nspname = 'run_counter' and f.prorettype <> 'trigger'::regtype
+                     or n.nspname = 'public' and obj_description(f.oid, 'pg_proc') like 'Run Counter:%')
+                and not n.nspname || '.' || f.proname = any ($2::text[])
+                and has_function_privilege($1::text, f.oid, 'execute')
+              union all
+             select 'a privilege on ' || c.oid::regclass
+               from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+              where c.relkind in ('r', 'v')
+                and (n.nspname = 'run_counter' or n.nspname = 'public' and c.relname = 'workflow_run_counts' and c.relkind = 'v')
+                and has_table_privilege($1::text, c.oid, $3::text)
+              order by 1)
+ where $1::text = 'public' or to_regrole($1::text) is not null`, one.role, one.open, one.table).Scan(one.into)
+			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+				return err
+			}
+		}
+		return nil
+	})
+	return g, err
+}
+
+// forUsers are the functions that the signed-in may call: each looks at who
+// asks.
+var forUsers = []string{
+	"public.get_user_workflow_run_count", "public.complete_workflow_run", "public.complete_workflow_run_and_get_count",
+	"run_counter.uid", "run_counter.allow_user", "run_counter.policy", "run_counter.count_own", "run_counter.own_counts",
+	"run_counter.last_run_at", "run_counter.complete_own_run",
+}
+
+// Trigger is one on workflow_runs, or of ours elsewhere.
+type Trigger struct {
+	Table, Name, Function         string
+	Enabled                       string // O: yes; D: no; R: for replicas alone; A: always
+	Row, Before                   bool
+	Insert, Update, Delete, Empty bool // what it fires for; Empty is TRUNCATE
+	Sends                         bool // it makes a webhook of the change
+}
+
+// Triggers lists all triggers on workflow_runs, and ours elsewhere, in the
+// order in which PostgreSQL fires those of one event: by the bytes of their
+// names. expected are the ones that the migrations make.
+func (i *Inspector) Triggers(ctx context.Context) (all []Trigger, expected []migrations.Trigger, err error) {
+	objects, err := migrations.PostgresObjects(true)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.proname, t.tgenabled::text,
+       t.tgtype & 1 > 0, t.tgtype & 2 > 0, t.tgtype & 4 > 0, t.tgtype & 16 > 0, t.tgtype & 8 > 0, t.tgtype & 32 > 0,
+       fn.nspname || '.' || p.proname = 'supabase_functions.http_request' or p.prosrc ~ '\mnet\.http_(post|get)\M'
+  from pg_trigger as t
+  join pg_class as c on c.oid = t.tgrelid
+  join pg_namespace as n on n.oid = c.relnamespace
+  join pg_proc as p on p.oid = t.tgfoid
+  join pg_namespace as fn on fn.oid = p.pronamespace
+ where not t.tgisinternal and (c.oid = to_regclass('public.workflow_runs') or n.nspname = 'run_counter')
+ order by 1, t.tgname collate "C"`)
+		if err != nil {
+			return err
+		}
+		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Trigger])
+		return err
+	})
+	return all, objects.Triggers, err
+}
+
+// Switches are the settings in the database.
+type Switches struct {
+	Guard, Hardening bool
+	Policy           string
+	EndUsers         bool // the database has the role authenticated
+}
+
+// Switches reads the settings.
+func (i *Inspector) Switches(ctx context.Context) (s Switches, err error) {
+	err = i.look(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `select guard, hardening, policy, to_regrole('authenticated') is not null from run_counter.settings`).
+			Scan(&s.Guard, &s.Hardening, &s.Policy, &s.EndUsers)
+	})
+	return s, err
+}

@@ -1,0 +1,58 @@
+package pgtest
+
+import (
+	"context"
+	_ "embed"
+	"strings"
+	"testing"
+)
+
+//go:embed net.sql
+var netObjects string
+
+//go:embed vault.sql
+var vaultObjects string
+
+//go:embed extension.sql
+var extensionMembers string
+
+const (
+	netVersion   = "0.20.4"
+	vaultVersion = "0.3.1"
+)
+
+// InstallNet puts what extension pg_net consists of into a database, where it
+// isn't yet, as if it had been created: tables, functions, and its row in
+// pg_extension. Nothing is sent until [StartNet].
+func InstallNet(t testing.TB, address string) {
+	t.Helper()
+	installExtension(t, address, "pg_net", netVersion, "net", netObjects)
+}
+
+// InstallVault puts what extension supabase_vault consists of into a database,
+// where it isn't yet. Its secrets are scrambled, not encrypted.
+func InstallVault(t testing.TB, address string) {
+	t.Helper()
+	installExtension(t, address, "supabase_vault", vaultVersion, "vault", vaultObjects)
+}
+
+func installExtension(t testing.TB, address, name, version, schema, objects string) {
+	t.Helper()
+	address = Admin(t, address)
+	conn, err := connect(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(conn)
+	var there bool
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err = conn.QueryRow(ctx, `select exists (select from pg_extension where extname = $1)`, name).Scan(&there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !there {
+		members := strings.NewReplacer("{extension}", name, "{version}", version, "{schema}", schema).Replace(extensionMembers)
+		Exec(t, address, objects+members) // one transaction
+	}
+}

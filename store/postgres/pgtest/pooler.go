@@ -1,0 +1,142 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Pooler starts a PgBouncer in transaction mode before the server of an
+// address, and returns the address through it. It knows the roles that can log
+// in when it starts.
+func Pooler(t testing.TB, address string) string {
+	t.Helper()
+	binary, err := findPgBouncer()
+	if err != nil {
+		giveUp(t, err)
+	}
+	u := parse(t, address)
+	users, err := poolerUsers(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := runAs()
+	dir, err := makeDir(who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := newGuard("KILL", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.end)
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// No ignore_startup_parameters, and no prepared statements: what works here
+	// works through a pooler that knows less than the newest.
+	config := fmt.Sprintf(`[databases]
+* = host=%s port=%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = trust
+auth_file = %s
+pool_mode = transaction
+max_client_conn = 1000
+default_pool_size = 20
+`, u.Hostname(), portOf(u), port, filepath.Join(dir, "users"))
+	for name, text := range map[string]string{"pgbouncer.ini": config, "users": users} {
+		if err := writeFile(filepath.Join(dir, name), []byte(text), 0o600, who); err != nil {
+			t.Fatal(err)
+		}
+	}
+	through := edit(t, address, func(u *url.URL) { u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) })
+	if err := launchPooler(binary, dir, who, g, through); err != nil {
+		t.Fatal(err)
+	}
+	return through
+}
+
+func launchPooler(binary, dir string, who *syscall.Credential, g *guard, through string) error {
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }() // the server has a copy
+	cmd := exec.Command(binary, filepath.Join(dir, "pgbouncer.ini"))
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Setpgid: true}
+	p, err := startProcess(cmd)
+	if err != nil {
+		return fmt.Errorf("start PgBouncer: %w", err)
+	}
+	g.watch(cmd.Process.Pid)
+	return until(func() (bool, error) {
+		conn, err := connect(through)
+		if err == nil {
+			closeConn(conn)
+			return true, nil
+		}
+		text, _ := os.ReadFile(filepath.Join(dir, "log"))
+		return p.ended(), fmt.Errorf("connect to PgBouncer: %w; its log:\n%s", err, text)
+	})
+}
+
+// poolerUsers returns PgBouncer's list of users: those who can log in, with the
+// password that they have.
+func poolerUsers(u *url.URL) (string, error) {
+	conn, err := connect(u.String())
+	if err != nil {
+		return "", err
+	}
+	defer closeConn(conn)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	rows, err := conn.Query(ctx, `select rolname from pg_roles where rolcanlogin`, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return "", err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, name := range names {
+		password := Password
+		if own, ok := u.User.Password(); ok && name == u.User.Username() {
+			password = own
+		}
+		fmt.Fprintf(&b, "%q %q\n", name, password)
+	}
+	return b.String(), nil
+}
+
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	return "5432"
+}
+
+func findPgBouncer() (string, error) {
+	if path, err := exec.LookPath("pgbouncer"); err == nil {
+		return path, nil
+	}
+	if _, err := os.Stat("/usr/sbin/pgbouncer"); err == nil {
+		return "/usr/sbin/pgbouncer", nil
+	}
+	return "", fmt.Errorf("PgBouncer is %w: its binary is pgbouncer, in $PATH or /usr/sbin", errMissing)
+}

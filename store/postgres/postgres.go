@@ -1,0 +1,335 @@
+// Package postgres keeps the counts of a PostgreSQL database's own
+// workflow_runs, such as a Supabase project's.
+//
+// It is a source: the rows of the table are the truth, whoever wrote them, and
+// a change that is received is a hint to look. The triggers of
+// migrations/postgres do what must happen in the writer's transaction; what is
+// here reads, folds, sweeps and repairs. Without the migrations it works by
+// direct queries: see direct.go for what holds then.
+//
+// It uses no prepared statement, no lock of a session and no setting of one,
+// so it works through a pooler in transaction mode as well.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+var _ store.Store = (*Store)(nil)
+
+// Options vary how a database is used.
+type Options struct {
+	// LeaseColumn is a timestamp column of workflow_runs that a live worker
+	// moves; none where empty.
+	LeaseColumn string
+	// Policy says which runs count while the migrations are not applied, and
+	// the database can't say.
+	Policy store.Policy
+	// Connect changes how connections are made, such as to trace them; nothing
+	// where nil.
+	Connect func(*pgx.ConnConfig)
+}
+
+// Store is a PostgreSQL database. It implements [store.Store].
+type Store struct {
+	pool    *pgxpool.Pool
+	options Options
+	rules   rules
+
+	mu     sync.Mutex
+	known  *schema // what the database has; nil until it was asked, and after it turned out to be otherwise
+	looked time.Time
+}
+
+// rules are the parts that tests replace one at a time, to show that something
+// goes red without them.
+type rules struct {
+	repair  func(store.Row) (store.Row, store.Reason)
+	presume func(store.Row, store.Limits, time.Time) (store.Row, bool)
+}
+
+// ErrAddress is returned by Open for an address that it can't read. It doesn't
+// repeat it.
+var ErrAddress = errors.New("not an address of PostgreSQL: write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE, " +
+	"with the special characters of the password escaped, and a file that is there")
+
+// Open connects to the database at an address such as postgres://... and
+// changes nothing in it. The caller closes the Store. Errors never repeat the
+// address, which may hold a password.
+func Open(ctx context.Context, address string, o Options) (*Store, error) {
+	pool, err := connect(ctx, address, o.Connect, poolSize)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{pool: pool, options: o, rules: rules{repair: store.Repair, presume: store.Presume}}
+	if _, err := s.schema(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return s, nil
+}
+
+// poolSize is how many connections a store opens at most.
+const poolSize = 10
+
+// connect prepares a pool of so many connections at most, unless the address says
+// how many, and opens none yet.
+func connect(ctx context.Context, address string, change func(*pgx.ConnConfig), most int32) (*pgxpool.Pool, error) {
+	config, err := configure(address, change, most)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return pool, nil
+}
+
+// configure reads an address. Everybody who connects does it by this.
+func configure(address string, change func(*pgx.ConnConfig), most int32) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(address)
+	if err != nil {
+		return nil, ErrAddress
+	}
+	if !strings.Contains(address, "default_query_exec_mode") {
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
+	if !strings.Contains(address, "pool_max_conns") {
+		config.MaxConns = most
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "runcounter"
+	}
+	if change != nil {
+		change(config.ConnConfig)
+	}
+	return config, nil
+}
+
+// Where says which database this is, for people: host, port and name.
+func (s *Store) Where() string { return where(s.pool) }
+
+func where(pool *pgxpool.Pool) string {
+	c := pool.Config().ConnConfig
+	return fmt.Sprintf("postgres://%s:%d/%s", c.Host, c.Port, c.Database)
+}
+
+// Close waits for what is under way and closes all connections.
+func (s *Store) Close() error {
+	s.pool.Close()
+	return nil
+}
+
+// Ping reports whether the database answers, and looks again at what it has.
+func (s *Store) Ping(ctx context.Context) error {
+	s.forget()
+	_, err := s.schema(ctx)
+	return err
+}
+
+// Installed reports whether the migrations are applied.
+func (s *Store) Installed(ctx context.Context) (bool, error) {
+	have, err := s.schema(ctx)
+	if err != nil {
+		return false, err
+	}
+	return have.installed, nil
+}
+
+// schema is what the database has.
+type schema struct {
+	installed bool // our migrations
+	draft     bool // workflow_runs has draft_id
+	lease     string
+}
+
+// relook is how often a database without the migrations is asked for them.
+const relook = 2 * time.Second
+
+// schemaSQL asks for the table, our migrations, draft_id, and the column $1.
+const schemaSQL = `
+select to_regclass('public.workflow_runs') is not null,
+       to_regproc('public.begin_workflow_run') is not null and to_regclass('run_counter.replaced') is not null,
+       exists (select from pg_attribute where attrelid = to_regclass('public.workflow_runs') and attname = 'draft_id' and not attisdropped),
+       exists (select from pg_attribute where attrelid = to_regclass('public.workflow_runs') and attname = $1 and not attisdropped)`
+
+func (s *Store) schema(ctx context.Context) (schema, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known != nil && (s.known.installed || time.Since(s.looked) < relook) {
+		return *s.known, nil
+	}
+	var have schema
+	var table, lease bool
+	err := s.pool.QueryRow(ctx, schemaSQL, s.options.LeaseColumn).Scan(&table, &have.installed, &have.draft, &lease)
+	switch {
+	case err != nil:
+		return have, translate(err)
+	case !table:
+		return have, errors.New("the database has no table public.workflow_runs: is it the right one? runcounter migrate up makes the table where there is none")
+	case s.options.LeaseColumn != "" && !lease:
+		return have, fmt.Errorf("%w: public.workflow_runs has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
+			store.ErrInvalid, s.options.LeaseColumn)
+	}
+	if lease {
+		have.lease = s.options.LeaseColumn
+	}
+	s.known, s.looked = &have, time.Now()
+	return have, nil
+}
+
+func (s *Store) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = nil
+}
+
+// attempt runs do, which works with what the database is known to have. Where
+// that turns out to be wrong, since migrations came or went meanwhile, it asks
+// again and does it once more: nothing was committed.
+func (s *Store) attempt(ctx context.Context, do func(have schema) error) error {
+	for again := false; ; again = true {
+		have, err := s.schema(ctx)
+		if err != nil {
+			return err
+		}
+		if err = do(have); err == nil {
+			return nil
+		}
+		if again || !missing(err) {
+			return translate(err)
+		}
+		s.forget()
+	}
+}
+
+// missing reports an undefined table, column, function or schema.
+func missing(err error) bool {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case "42P01", "42703", "42883", "3F000":
+		return true
+	}
+	return false
+}
+
+// query is one statement of a [Store.send].
+type query struct {
+	text string
+	args []any
+	read func(rows pgx.Rows) error // called for each row; nil where there is nothing to read
+}
+
+// sender sends a batch: a pool, or a transaction.
+type sender interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// send sends statements in one round trip. Outside of a transaction they are
+// one by themselves, and each sees what was committed before it began.
+func send(ctx context.Context, to sender, queries ...query) error {
+	var b pgx.Batch
+	for _, q := range queries {
+		queued := b.Queue(q.text, q.args...)
+		if q.read == nil {
+			continue
+		}
+		queued.Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				if err := q.read(rows); err != nil {
+					return err
+				}
+			}
+			return rows.Err()
+		})
+	}
+	return to.SendBatch(ctx, &b).Close()
+}
+
+// write runs do in a transaction. In READ COMMITTED each statement sees what
+// was committed before it began: whoever takes a lock looks in the next one.
+func (s *Store) write(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, do)
+}
+
+// translate turns the driver's errors into the contract's, by their code.
+func translate(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	for _, known := range []error{store.ErrNotFound, store.ErrConflict, store.ErrInvalid, store.ErrUnavailable} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return translateCode(e, err)
+	}
+	var scan pgx.ScanArgError
+	if errors.As(err, &scan) || errors.Is(err, errScan) {
+		return err
+	}
+	// What doesn't come from the server is about the way to it.
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+}
+
+// errScan marks what was read and makes no sense.
+var errScan = errors.New("unexpected value")
+
+func translateCode(e *pgconn.PgError, err error) error {
+	switch e.Code[:2] {
+	case "08", "53", "57", "58": // connection, resources, an operator's hand, the system
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	case "22", "P0": // a value; a trigger of the application
+		return refused(store.ErrInvalid, e, err)
+	case "23":
+		if e.Code == "23505" {
+			return refused(store.ErrConflict, e, err)
+		}
+		return refused(store.ErrInvalid, e, err)
+	}
+	switch e.Code {
+	case "40001", "40P01", "55P03", "25006": // serialization, deadlock, lock timeout, read-only after a failover
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	case "42501":
+		return fmt.Errorf("the database role of DATABASE_URL may not do this; connect as the owner of workflow_runs or as a role that is granted what service_role is: %w", err)
+	}
+	return err
+}
+
+// refusal is what the database says of a request, without the driver's words.
+type refusal struct {
+	kind    error
+	message string
+	cause   error
+}
+
+func (r *refusal) Error() string   { return r.kind.Error() + ": " + r.message }
+func (r *refusal) Unwrap() []error { return []error{r.kind, r.cause} }
+
+func refused(kind error, e *pgconn.PgError, cause error) error {
+	message := e.Message
+	if e.Detail != "" {
+		message += " (" + strings.TrimSuffix(e.Detail, ".") + ")"
+	}
+	return &refusal{kind, message, cause}
+}

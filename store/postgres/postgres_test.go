@@ -1,0 +1,209 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/storetest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func TestContract(t *testing.T) { storetest.Run(t, open) }
+
+func open(t testing.TB) storetest.Backend { return backend(t, mustInstall(t)) }
+
+// mustInstall returns the address of a database with our migrations.
+func mustInstall(t testing.TB) string {
+	t.Helper()
+	address := pgtest.Database(t)
+	m, err := migrations.Postgres(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Up(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+func mustOpen(t testing.TB, address string, o Options) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), address, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+func backend(t testing.TB, address string) storetest.Backend {
+	return backendOf(t, mustOpen(t, address, Options{}))
+}
+
+func backendOf(t testing.TB, s *Store) storetest.Backend {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	exec := func(t testing.TB, text string, args ...any) {
+		t.Helper()
+		if _, err := s.pool.Exec(ctx, text, args...); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	watchWrites(t, s)
+	enacts := func(t testing.TB, c store.Change) {
+		t.Helper()
+		if err := enact(ctx, s, c); err != nil {
+			t.Errorf("%s: %v", c.Op, err)
+		}
+	}
+	return storetest.Backend{
+		Store: s,
+		Enact: enacts,
+		Tell: func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied {
+			t.Helper()
+			for _, c := range changes {
+				enacts(t, c)
+			}
+			applied, err := s.Apply(ctx, changes, received)
+			if err != nil {
+				t.Fatalf("Apply: %v", err)
+			}
+			return applied
+		},
+		Exact: func(t testing.TB) {
+			t.Helper()
+			exact(t, s)
+		},
+		Spoil: func(t testing.TB, key store.Key, by int64) {
+			t.Helper()
+			exec(t, `insert into run_counter.counts as c (user_id, kind, ref_id, completed) values ($1::uuid, $2::text, $3::uuid, $4::bigint)
+			             on conflict (user_id, kind, ref_id) do update set completed = c.completed + $4::bigint`, append(keyArgs(key), by)...)
+		},
+		SetPolicy: func(t testing.TB, p store.Policy) {
+			t.Helper()
+			if err := s.SetPolicy(ctx, p); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Written: func(t testing.TB) int64 {
+			t.Helper()
+			var n int64
+			if err := s.pool.QueryRow(ctx, `select last_value from written`).Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		},
+	}
+}
+
+// watchWrites counts the rows that anybody writes, in a sequence: it moves at
+// once, whatever becomes of the transaction.
+func watchWrites(t testing.TB, s *Store) {
+	t.Helper()
+	_, err := s.pool.Exec(t.Context(), `
+create sequence if not exists written;
+create or replace function count_write() returns trigger language plpgsql as
+$$ begin perform nextval('public.written'); return null; end $$;
+do $$
+declare
+    o regclass;
+begin
+    for o in select oid from pg_class
+              where relkind = 'r' and (relnamespace = to_regnamespace('run_counter') or oid = 'public.workflow_runs'::regclass)
+    loop
+        execute format('create trigger count_write after insert or update or delete on %s for each row execute function count_write()', o);
+    end loop;
+end $$`, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// enact makes a change to the table, as an application would.
+func enact(ctx context.Context, s *Store, c store.Change) error {
+	r := c.Record
+	args := []any{r.ID.String(), idArg(r.User), idArg(r.Workflow), idArg(r.Draft), textArg(r.Status),
+		timeArg(r.CreatedAt), timeArg(r.StartedAt), timeArg(r.CompletedAt), timeArg(r.UpdatedAt), millisArg(r.DurationMS), textArg(r.ErrorDetails)}
+	text := `
+insert into workflow_runs (id, user_id, workflow_id, draft_id, status, created_at, started_at, completed_at, updated_at, duration_ms, error_details)
+values ($1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::text, $6::timestamptz, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::integer, $11::jsonb)`
+	switch c.Op {
+	case store.Update:
+		text = `
+update workflow_runs
+   set user_id = $2::uuid, workflow_id = $3::uuid, draft_id = $4::uuid, status = $5::text, created_at = $6::timestamptz, started_at = $7::timestamptz,
+       completed_at = $8::timestamptz, updated_at = $9::timestamptz, duration_ms = $10::integer, error_details = $11::jsonb
+ where id = $1::uuid`
+	case store.Delete:
+		text, args = `delete from workflow_runs where id = $1::uuid`, []any{c.Old.ID.String()}
+	}
+	_, err := s.pool.Exec(ctx, text, args...)
+	return err
+}
+
+// exactSQL compares both sides of law 1 for all keys in one statement, and so
+// in one snapshot.
+const exactSQL = `
+with stored as (
+    select user_id, kind, ref_id, completed, failed, cancelled, timeout,
+           presumed_completed + presumed_failed + presumed_cancelled + presumed_timeout as presumed
+      from run_counter.counts
+     union all
+    select user_id, kind, ref_id, completed, failed, cancelled, timeout,
+           presumed_completed + presumed_failed + presumed_cancelled + presumed_timeout
+      from run_counter.ledger
+     union all
+    select r.user_id, case when r.draft_id is null then 'workflow' else 'draft' end, coalesce(r.draft_id, r.workflow_id),
+           -(r.status = 'completed')::int, -(r.status = 'failed')::int, -(r.status = 'cancelled')::int, -(r.status = 'timeout')::int,
+           -exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status)::int
+      from workflow_runs as r
+     where r.completed_at is not null and r.status in ('completed', 'failed', 'cancelled', 'timeout') and coalesce(r.draft_id, r.workflow_id) is not null
+)
+select format('user %s, %s %s: stored minus actual: completed %s, failed %s, cancelled %s, timeout %s, presumed %s', user_id, kind, ref_id,
+              sum(completed), sum(failed), sum(cancelled), sum(timeout), sum(presumed))
+  from stored
+ group by user_id, kind, ref_id
+having sum(completed) <> 0 or sum(failed) <> 0 or sum(cancelled) <> 0 or sum(timeout) <> 0 or sum(presumed) <> 0`
+
+func exact(t testing.TB, s *Store) {
+	t.Helper()
+	rows, err := s.pool.Query(context.WithoutCancel(t.Context()), exactSQL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Errorf("law 1: %s", w)
+	}
+}
+
+func TestChaos(t *testing.T) { storetest.SourceChaos(t, open, true, seeds()) }
+
+func TestChaosWithoutGuard(t *testing.T) {
+	open := func(t testing.TB) storetest.Backend {
+		address := mustInstall(t)
+		pgtest.Exec(t, address, `update run_counter.settings set guard = false`)
+		return backend(t, address)
+	}
+	storetest.SourceChaos(t, open, false, seeds())
+}
+
+// seeds are fewer than a mirror's: each writes the table as well.
+func seeds() uint64 { return max(storetest.Seeds()/5, 20) }

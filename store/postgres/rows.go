@@ -1,0 +1,195 @@
+package postgres
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Conditions on a row r, as the partial indexes have them, word by word: the
+// planner compares text.
+const (
+	endedSQL  = `r.completed_at is not null and r.status in ('completed', 'failed', 'cancelled', 'timeout')`
+	openSQL   = `(r.completed_at is null or r.status is null or r.status not in ('completed', 'failed', 'cancelled', 'timeout'))`
+	activeSQL = `r.status in ('pending', 'running', 'cancelling')`
+	// presumedSQL holds for a run whose outcome is provisional.
+	presumedSQL = `exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status)`
+)
+
+// draftColumn is r.draft_id, or null where the table has no such column.
+func (h schema) draftColumn() string {
+	if h.draft {
+		return "r.draft_id"
+	}
+	return "null::uuid"
+}
+
+func (h schema) kindColumn() string {
+	if h.draft {
+		return "case when r.draft_id is null then 'workflow' else 'draft' end"
+	}
+	return "'workflow'::text"
+}
+
+func (h schema) refColumn() string {
+	if h.draft {
+		return "coalesce(r.draft_id, r.workflow_id)"
+	}
+	return "r.workflow_id"
+}
+
+func (h schema) leaseColumn() string {
+	if h.lease == "" {
+		return "null::timestamptz"
+	}
+	return "r." + pgx.Identifier{h.lease}.Sanitize() + "::timestamptz"
+}
+
+// rowColumns are the columns that [scanRow] reads.
+func (h schema) rowColumns() string {
+	return `r.id, r.user_id, r.workflow_id, ` + h.draftColumn() + `, r.status, r.created_at, r.started_at, r.completed_at, r.updated_at,
+       ` + h.leaseColumn() + `, r.duration_ms, r.error_details::text`
+}
+
+func (h schema) presumedColumn() string {
+	if h.installed {
+		return presumedSQL
+	}
+	return "false"
+}
+
+// ofKey is the condition on a row r that it belongs to a key, whose user and
+// ref are two parameters. Each kind has an index of its own.
+func (h schema) ofKey(kind store.Kind, user, ref string) string {
+	switch {
+	case kind == store.KindDraft && h.draft:
+		return `r.user_id = ` + user + `::uuid and r.draft_id = ` + ref + `::uuid and r.draft_id is not null`
+	case kind == store.KindDraft:
+		return `false and r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid`
+	case h.draft:
+		return `r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid and r.draft_id is null`
+	}
+	return `r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid`
+}
+
+func scanRow(rows pgx.Row, row *store.Row, more ...any) error {
+	return rows.Scan(append([]any{
+		(*uuid)(&row.ID), (*uuid)(&row.User), (*uuid)(&row.Workflow), (*uuid)(&row.Draft), (*text)(&row.Status),
+		(*instant)(&row.CreatedAt), (*instant)(&row.StartedAt), (*instant)(&row.CompletedAt), (*instant)(&row.UpdatedAt),
+		(*instant)(&row.LeaseAt), (*millis)(&row.DurationMS), (*text)(&row.ErrorDetails),
+	}, more...)...)
+}
+
+// The types below read a column, null included, into the words of the house.
+
+type uuid store.ID
+
+func (u *uuid) ScanUUID(v pgtype.UUID) error {
+	*u = v.Bytes // zero where it is null
+	return nil
+}
+
+type text string
+
+func (t *text) ScanText(v pgtype.Text) error {
+	*t = text(v.String)
+	return nil
+}
+
+type instant time.Time
+
+// Some write infinity for never: it is read as the last and the first moments
+// that a program can show.
+var (
+	endOfTime   = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	startOfTime = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)
+)
+
+func (i *instant) ScanTimestamptz(v pgtype.Timestamptz) error {
+	switch {
+	case !v.Valid:
+		*i = instant{}
+	case v.InfinityModifier == pgtype.Infinity:
+		*i = instant(endOfTime)
+	case v.InfinityModifier == pgtype.NegativeInfinity:
+		*i = instant(startOfTime)
+	default:
+		*i = instant(store.Instant(v.Time))
+	}
+	return nil
+}
+
+type millis store.Millis
+
+func (m *millis) ScanInt64(v pgtype.Int8) error {
+	*m = millis{}
+	if v.Valid {
+		*m = millis{MS: int32(min(max(v.Int64, -store.MaxMillis), store.MaxMillis)), Valid: true}
+	}
+	return nil
+}
+
+// The arguments of statements go as text, which any pooler and any mode of the
+// protocol carries; the statement casts them.
+
+func idArg(id store.ID) any {
+	if id.IsZero() {
+		return nil
+	}
+	return id.String()
+}
+
+func timeArg(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func textArg[T ~string](s T) *string {
+	if s == "" {
+		return nil
+	}
+	plain := string(s)
+	return &plain
+}
+
+func millisArg(m store.Millis) *int32 {
+	if !m.Valid {
+		return nil
+	}
+	return &m.MS
+}
+
+func keyArgs(k store.Key) []any { return []any{k.User.String(), string(k.Kind), k.Ref.String()} }
+
+// keyArrays are three arrays for unnest.
+func keyArrays(keys []store.Key) []any {
+	users, kinds, refs := make([]string, len(keys)), make([]string, len(keys)), make([]string, len(keys))
+	for i, k := range keys {
+		users[i], kinds[i], refs[i] = k.User.String(), string(k.Kind), k.Ref.String()
+	}
+	return []any{users, kinds, refs}
+}
+
+func scanKey(rows pgx.Row, key *store.Key, more ...any) error {
+	return rows.Scan(append([]any{(*uuid)(&key.User), (*text)(&key.Kind), (*uuid)(&key.Ref)}, more...)...)
+}
+
+// talliesOf returns the places of the eight numbers, in the order of the columns.
+func talliesOf(t *store.Tallies) []any {
+	e, p := &t.Ended, &t.Presumed
+	return []any{&e.Completed, &e.Failed, &e.Cancelled, &e.Timeout, &p.Completed, &p.Failed, &p.Cancelled, &p.Timeout}
+}
+
+func parsePolicy(name string) (store.Policy, error) {
+	p, err := store.ParsePolicy(name)
+	if err != nil {
+		return p, fmt.Errorf("%w in run_counter.settings: %w", errScan, err)
+	}
+	return p, nil
+}

@@ -1,0 +1,164 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Begin implements [store.Store]. run_counter.begin_run does it, as it does
+// for whoever calls it in SQL.
+func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, err error) {
+	if b.Key().IsZero() {
+		return begun, fmt.Errorf("%w: a run needs a user and a workflow or draft", store.ErrInvalid)
+	}
+	if b.ID.IsZero() {
+		return begun, fmt.Errorf("%w: a run needs an id", store.ErrInvalid)
+	}
+	b.Now = store.Instant(b.Now)
+	err = s.attempt(ctx, func(have schema) error {
+		if !b.Draft.IsZero() && !have.draft {
+			return fmt.Errorf("%w: the table workflow_runs has no column draft_id", store.ErrInvalid)
+		}
+		if !have.installed {
+			begun, err = s.directBegin(ctx, have, b)
+			return err
+		}
+		var policy store.Policy
+		begun = store.Begun{}
+		err := send(ctx, s.pool,
+			query{text: `select b.created, b.limit_reached, b.counted, b.active
+  from run_counter.begin_run($1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::bigint, $6::text, $7::timestamptz) as b`,
+				args: []any{b.ID.String(), b.User.String(), idArg(b.Workflow), idArg(b.Draft), b.Limit, textArg(b.IdempotencyKey), b.Now},
+				read: func(rows pgx.Rows) error {
+					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Counted, &begun.Active)
+				}},
+			policyQuery(&policy),
+			query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + presumedSQL + `
+  from public.workflow_runs as r
+ where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::uuid and idempotency_key = $2::text), $3::uuid)`,
+				args: []any{b.User.String(), textArg(b.IdempotencyKey), b.ID.String()},
+				read: func(rows pgx.Rows) error { return scanRun(rows, &begun.Run) }},
+		)
+		begun.Run.Counted = counted(begun.Run, policy)
+		if begun.LimitReached {
+			begun.Run = store.Run{}
+		}
+		return err
+	})
+	return begun, err
+}
+
+// Start implements [store.Store].
+func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store.Run, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		var found bool
+		run, found, err = s.runAfter(ctx, have, id, query{text: `
+update public.workflow_runs as r
+   set status = 'running', started_at = $2::timestamptz, updated_at = $2::timestamptz
+ where r.id = $1::uuid and r.status = 'pending'`, args: []any{id.String(), store.Instant(at)}})
+		return notFound(err, found)
+	})
+	return run, err
+}
+
+// Complete implements [store.Store]. run_counter.complete_run does it.
+func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.CompletionResult, err error) {
+	o := c.Outcome
+	if !o.Status.Terminal() {
+		return result, fmt.Errorf("%w: a run can't be completed as %q; use completed, failed, cancelled or timeout", store.ErrInvalid, o.Status)
+	}
+	c.Now, o.CompletedAt = store.Instant(c.Now), store.Instant(o.CompletedAt)
+	err = s.attempt(ctx, func(have schema) error {
+		end := query{text: `select c.won from run_counter.complete_run($1::uuid, $2::text, $3::timestamptz, $4::integer, $5::jsonb, $6::jsonb, $7::timestamptz) as c`}
+		if !have.installed {
+			end.text = directCompleteSQL
+		}
+		end.args = []any{c.ID.String(), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
+		result = store.CompletionResult{}
+		end.read = func(rows pgx.Rows) error { return rows.Scan(&result.Won) }
+		var policy store.Policy
+		found := false
+		counts := map[store.Key]store.Tallies{}
+		err := send(ctx, s.pool, end, s.policyFor(have, &policy),
+			query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + `
+  from public.workflow_runs as r where r.id = $1::uuid`,
+				args: []any{c.ID.String()},
+				read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &result.Run) }},
+			runTalliesQuery(have, c.ID, counts),
+		)
+		if err := notFound(err, found); err != nil {
+			return err
+		}
+		result.Run.Counted = counted(result.Run, policy)
+		if key := result.Run.Key(); !key.IsZero() {
+			result.Count = store.Count{Key: key, Count: policy.Count(counts[key]), Tallies: counts[key]}
+		}
+		return nil
+	})
+	return result, err
+}
+
+// Amend implements [store.Store]. run_counter.amend_run does it.
+func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, err error) {
+	if !a.Status.Known() {
+		return run, fmt.Errorf("%w: a run can't be amended to the unknown status %q", store.ErrInvalid, a.Status)
+	}
+	if a.Who == "" || a.Why == "" {
+		return run, fmt.Errorf("%w: an amendment needs who decided it and why", store.ErrInvalid)
+	}
+	err = s.attempt(ctx, func(have schema) error {
+		if !have.installed {
+			return errNeedsMigrations
+		}
+		var found bool
+		run, found, err = s.runAfter(ctx, have, a.ID, query{
+			text: `select run_counter.amend_run($1::uuid, $2::text, $3::text, $4::text, $5::timestamptz)`,
+			args: []any{a.ID.String(), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
+			read: func(pgx.Rows) error { return nil },
+		})
+		return notFound(err, found)
+	})
+	return run, err
+}
+
+// Run implements [store.Store].
+func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		var found bool
+		run, found, err = s.runAfter(ctx, have, id)
+		return notFound(err, found)
+	})
+	return run, err
+}
+
+// runAfter returns a run as it is after some statements, in one round trip.
+func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before ...query) (run store.Run, found bool, err error) {
+	var policy store.Policy
+	err = send(ctx, s.pool, append(before, s.policyFor(have, &policy),
+		query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + `
+  from public.workflow_runs as r where r.id = $1::uuid`,
+			args: []any{id.String()},
+			read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &run) }})...)
+	run.Counted = counted(run, policy)
+	return run, found, err
+}
+
+func notFound(err error, found bool) error {
+	if err == nil && !found {
+		return store.ErrNotFound
+	}
+	return err
+}
+
+func scanRun(rows pgx.Rows, run *store.Run) error {
+	return scanRow(rows, &run.Row, (*text)(&run.Snapshot), &run.Presumed)
+}
+
+func counted(r store.Run, p store.Policy) bool {
+	return r.Ended() && !r.Key().IsZero() && p.Counts(r.Status, r.Presumed)
+}
