@@ -209,11 +209,19 @@ func load(b *testing.B, addr, path string, users int) {
 // loadFrom begins at a number of a run.
 func loadFrom(b *testing.B, addr, path string, users int, first uint64) {
 	b.Helper()
+	b.ResetTimer()
+	posts(b, addr, path, users, first, b.N)
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "webhooks/s")
+}
+
+// posts has 64 connections post so many deliveries, each of another run.
+func posts(b *testing.B, addr, path string, users int, first uint64, deliveries int) {
+	b.Helper()
 	const connections = 64
 	body := captured(b)
 	var next atomic.Uint64
 	var wg sync.WaitGroup
-	b.ResetTimer()
 	for range connections {
 		wg.Go(func() {
 			c, err := newSender(addr, path, body)
@@ -222,7 +230,7 @@ func loadFrom(b *testing.B, addr, path string, users int, first uint64) {
 				return
 			}
 			defer c.conn.Close()
-			for n := next.Add(1); n <= uint64(b.N); n = next.Add(1) {
+			for n := next.Add(1); n <= uint64(deliveries); n = next.Add(1) {
 				if err := c.post(first+n, int(n)%users); err != nil {
 					b.Error(err)
 					return
@@ -231,8 +239,6 @@ func loadFrom(b *testing.B, addr, path string, users int, first uint64) {
 		})
 	}
 	wg.Wait()
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "webhooks/s")
 }
 
 // sender is one keep-alive connection that posts one body with other ids, and
