@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
 
 func auditCommand() *cli.Command {
@@ -44,7 +43,7 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 	if err := atMost(0, cmd); err != nil {
 		return err
 	}
-	return withStore(ctx, cmd, func(db database) error {
+	return withStore(ctx, cmd, func(db backend) error {
 		keys, drifts, err := auditAll(ctx, db)
 		if err != nil {
 			return err
@@ -53,21 +52,63 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
+		causes, err := causesOf(ctx, db, drifts)
+		if err != nil {
+			return err
+		}
 		if cmd.Bool("json") {
 			err = printJSON(cmd.Root().Writer, struct {
 				Keys     int         `json:"keys"`
 				Drifting int         `json:"drifting"`
 				Drifts   []driftJSON `json:"drifts"`
+				Causes   []causeJSON `json:"causes"`
 				Health   healthJSON  `json:"health"`
-			}{keys, len(drifts), driftsJSON(drifts), healthJSON(health)})
+			}{keys, len(drifts), driftsJSON(drifts), causesJSON(causes), healthJSON(health)})
 		} else {
-			err = printAudit(cmd, keys, drifts, health)
+			err = printAudit(cmd, keys, drifts, causes, health)
 		}
 		if err == nil && len(drifts) > 0 {
 			err = answerNo(nil)
 		}
 		return err
 	})
+}
+
+// For so many wrong counts an audit lists the runs behind them, and so many of
+// each; runcounter explain goes on from there.
+const (
+	maxCauses   = 20
+	runsOfCause = 10
+)
+
+// causesOf looks up how the first wrong counts come about.
+func causesOf(ctx context.Context, db backend, drifts []store.Drift) ([]store.KeyHistory, error) {
+	var causes []store.KeyHistory
+	for _, d := range drifts[:min(len(drifts), maxCauses)] {
+		h, err := db.KeyHistory(ctx, d.Key, runsOfCause)
+		if err != nil {
+			return nil, err
+		}
+		if h.Drift.Stored != h.Drift.Actual { // else somebody mended it meanwhile
+			causes = append(causes, h)
+		}
+	}
+	return causes, nil
+}
+
+// causeJSON is the likely cause of one wrong count, with runs behind it.
+type causeJSON struct {
+	keyJSON
+	Cause string    `json:"likely_cause"`
+	Runs  []runJSON `json:"runs"`
+}
+
+func causesJSON(causes []store.KeyHistory) []causeJSON {
+	all := make([]causeJSON, 0, len(causes))
+	for _, h := range causes {
+		all = append(all, causeJSON{keyJSONOf(h.Drift.Key), h.Cause, keyHistoryJSONOf(h).Runs})
+	}
+	return all
 }
 
 // auditAll compares all keys, a page in one snapshot.
@@ -85,7 +126,7 @@ func auditAll(ctx context.Context, db store.Store) (keys int, drifts []store.Dri
 	}
 }
 
-func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, h sqlite.Health) error {
+func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store.KeyHistory, h store.Health) error {
 	var b strings.Builder
 	audited := quantity(int64(keys), "key", "keys") + " audited"
 	if len(drifts) == 0 {
@@ -93,6 +134,16 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, h sqlite.Healt
 	} else {
 		if err := printTable(&b, driftTable(drifts)); err != nil {
 			return err
+		}
+		for _, cause := range causes {
+			fmt.Fprintf(&b, "\n%s: %s\n", cause.Drift.Key, cause.Cause)
+			for _, r := range cause.Runs {
+				if !r.Ended() {
+					continue
+				}
+				fmt.Fprintf(&b, "  run %s  %s  %s\n", r.ID, orNull(r.Status), instant(r.CompletedAt))
+			}
+			fmt.Fprintf(&b, "  all of it: %s\n", explainLine(cause.Drift.Key))
 		}
 		fmt.Fprintf(&b, "\n%s, %d of them wrong. Mend them with: runcounter recount --all-drifting\n", audited, len(drifts))
 	}

@@ -91,6 +91,7 @@ of every run consistent, and keeps the count per user and workflow exact.
 
 Start here:
   runcounter serve               receive webhooks; it prints a curl to try
+  runcounter doctor              what is wrong with an installation, and its fix
   runcounter <command> --help    the flags of a command, with examples
 
 Every flag can be set in the environment by the variable beside it; the command
@@ -98,14 +99,14 @@ line wins. Output is for a person; --json makes it one for a program.
 
 Exit codes:
   0  fine; to lose the race to end a run is a result too, see complete
-  1  the answer is no: drift was found, the server refused, there is no such
-     run, or lines could not be read
+  1  the answer is no: drift was found, a check of doctor failed, the server
+     refused, there is no such run, or lines could not be read
   2  wrong usage; the message says what to do
   3  the database or the server can't be reached, or it failed`,
 		Commands: []*cli.Command{
 			serveCommand(), migrateCommand(), importCommand(),
-			countCommand(), completeCommand(), sendCommand(),
-			sweepCommand(), auditCommand(), recountCommand(),
+			countCommand(), explainCommand(), completeCommand(), sendCommand(),
+			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(),
 		},
 		HideHelpCommand: true,
 		HideVersion:     true,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
 
@@ -199,6 +201,53 @@ func TestAuditAndRecount(t *testing.T) {
 	}
 }
 
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	dir := filled(t)
+	golden(t, "explain-run", must(t, dir, "", "explain", runID(1)))
+	golden(t, "explain-active", must(t, dir, "", "explain", runID(5)))
+	key := []string{"explain", "--user", sampleUser, "--workflow", sampleWorkflow}
+	golden(t, "explain-key", must(t, dir, "", key...))
+	must(t, dir, "", "sweep", "--full", "--stuck-after", "running=10m")
+	swept := must(t, dir, "", "explain", runID(5))
+	for _, want := range []string{"Counted as failed: its outcome is presumed", "repaired: silent for longer than its limit; it was running and became failed as of 2026-01-31T12:10:00"} {
+		if !strings.Contains(swept, want) {
+			t.Errorf("a swept run's history lacks %q:\n%s", want, swept)
+		}
+	}
+	var got struct {
+		Policy string
+		Run    struct {
+			Status  store.Status
+			Counted bool
+		}
+		Repairs []struct{ Reason store.Reason }
+	}
+	if err := json.Unmarshal([]byte(must(t, dir, "", "explain", runID(5), "--json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Run.Status != store.Failed || !got.Run.Counted || got.Policy != "outcomes" || len(got.Repairs) != 1 || got.Repairs[0].Reason != store.Stuck {
+		t.Errorf("as JSON: got %+v, want a failed run that is counted, repaired once", got)
+	}
+	spoil(t, dir)
+	r := exec1(t, command(t, dir, nil, key...), "")
+	if r.code != exitNo || !strings.Contains(r.out, "WRONG") || !strings.Contains(r.out, "runcounter recount --user") {
+		t.Errorf("a wrong count: exit code %d, want %d, and what to do\n%s", r.code, exitNo, r.out)
+	}
+	must(t, dir, "", "recount", "--all-drifting")
+	if text := must(t, dir, "", key...); !strings.Contains(text, "recounted: completed 3 instead of 5") {
+		t.Errorf("after a recount: %s", text)
+	}
+	if r := exec1(t, command(t, dir, nil, "explain", runID(99)), ""); r.code != exitNo || !strings.Contains(r.errs, "no such run") {
+		t.Errorf("an unknown run: exit code %d, want %d\n%s", r.code, exitNo, r.errs)
+	}
+	for _, args := range [][]string{{"explain"}, {"explain", "x"}, {"explain", "--user", sampleUser}, {"explain", runID(1), "--user", sampleUser}} {
+		if r := exec1(t, command(t, dir, nil, args...), ""); r.code != exitUsage {
+			t.Errorf("%v: exit code %d, want %d\n%s", args, r.code, exitUsage, r.errs)
+		}
+	}
+}
+
 func TestImport(t *testing.T) {
 	t.Parallel()
 	dir := filled(t)
@@ -319,11 +368,13 @@ func TestSendDoesNotFollowRedirects(t *testing.T) {
 func TestServeTellsAPersonWhatToDo(t *testing.T) {
 	t.Parallel()
 	address := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}
-	golden(t, "welcome", settings{address: address, decoder: mustTable()}.welcome("http://127.0.0.1:8080", "/data/runcounter.db"))
+	golden(t, "welcome", settings{address: address, decoder: mustTable()}.welcome("http://127.0.0.1:8080", backend{where: "/data/runcounter.db"}))
 	secret := settings{address: address, decoder: mustTable(), secret: "whsec_x", keys: []string{"k"}}
-	golden(t, "welcome-signed", secret.welcome("http://127.0.0.1:8080", "/data/runcounter.db"))
+	golden(t, "welcome-signed", secret.welcome("http://127.0.0.1:8080", backend{where: "/data/runcounter.db"}))
+	source := backend{where: "postgres://db.example.com:5432/postgres", source: true}
+	golden(t, "welcome-source", secret.welcome("http://127.0.0.1:8080", source))
 	secret.secret = "hunter2"
-	text := secret.welcome("http://127.0.0.1:8080", "/data/runcounter.db")
+	text := secret.welcome("http://127.0.0.1:8080", backend{where: "/data/runcounter.db"})
 	if strings.Contains(text, "hunter2") || !strings.Contains(text, "${RUNCOUNTER_WEBHOOK_SECRET%%,*}") {
 		t.Errorf("the welcome shows the secret, or not how to send it:\n%s", text)
 	}
@@ -342,7 +393,7 @@ func TestWhatServeSaysToPasteWorks(t *testing.T) {
 	dir := t.TempDir()
 	p := listens(t, dir, nil)
 	s := settings{decoder: mustTable()}
-	text := s.welcome(p.url, "x")
+	text := s.welcome(p.url, backend{where: "x"})
 	commands := text[strings.Index(text, "curl"):strings.Index(text, "This is a mirror")]
 	shell := command(t, dir, []string{"PATH=" + os.Getenv("PATH")})
 	shell.Path, shell.Args = "/bin/sh", []string{"sh", "-e"}

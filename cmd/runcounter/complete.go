@@ -43,7 +43,7 @@ func complete(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	return withStore(ctx, cmd, func(db database) error {
+	return withStore(ctx, cmd, func(db backend) error {
 		result, err := db.Complete(ctx, completion)
 		if err != nil {
 			return fmt.Errorf("complete run %s: %w", completion.ID, err)

@@ -35,7 +35,7 @@ func count(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	return withStore(ctx, cmd, func(db database) error {
+	return withStore(ctx, cmd, func(db backend) error {
 		if key := o.key(); !key.IsZero() {
 			c, err := db.Count(ctx, key)
 			if err != nil {
@@ -66,7 +66,7 @@ func count(ctx context.Context, cmd *cli.Command) error {
 }
 
 // userCounts pages through all keys of a user.
-func userCounts(ctx context.Context, db database, user store.ID) ([]store.Count, error) {
+func userCounts(ctx context.Context, db backend, user store.ID) ([]store.Count, error) {
 	const page = 1000
 	var all []store.Count
 	var after store.Key
@@ -83,7 +83,7 @@ func userCounts(ctx context.Context, db database, user store.ID) ([]store.Count,
 	}
 }
 
-func printCounts(ctx context.Context, cmd *cli.Command, db database, counts []store.Count) error {
+func printCounts(ctx context.Context, cmd *cli.Command, db backend, counts []store.Count) error {
 	out := cmd.Root().Writer
 	if len(counts) == 0 {
 		_, err := fmt.Fprintln(out, "No run of this user has ended yet, as far as this database has heard.")
@@ -105,11 +105,11 @@ func printCounts(ctx context.Context, cmd *cli.Command, db database, counts []st
 	if err := printTable(out, rows); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "\nThe count follows the policy %q: %s.\n", policy, explain(policy))
+	_, err = fmt.Fprintf(out, "\nThe count follows the policy %q: %s.\n", policy, countsWhich(policy))
 	return err
 }
 
-func explain(p store.Policy) string {
+func countsWhich(p store.Policy) string {
 	text := "completed and failed runs count"
 	if p.Terminal {
 		text = "completed, failed, cancelled and timed-out runs count"

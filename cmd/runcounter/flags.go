@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -30,15 +31,44 @@ const defaultDatabase = "sqlite:runcounter.db"
 func databaseFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "database-url", Category: flagsWhere, Value: defaultDatabase,
-		Usage:   "the database, as `sqlite:PATH`",
+		Usage:   "the `DATABASE`: sqlite:PATH, or postgres://USER:PASSWORD@HOST:5432/NAME",
 		Sources: cli.EnvVars("DATABASE_URL"),
 	}
+}
+
+func listenFlag() cli.Flag {
+	return &cli.StringFlag{Name: "listen", Category: flagsWhere, DefaultText: defaultListen, Usage: "listen on `HOST:PORT`; :8080 is every interface", Sources: cli.EnvVars("RUNCOUNTER_LISTEN")}
+}
+
+func portFlag() cli.Flag {
+	return &cli.StringFlag{Name: "port", Category: flagsWhere, Usage: "listen on this `PORT` of every interface, unless --listen says where", Sources: cli.EnvVars("PORT")}
+}
+
+func secretFlag() cli.Flag {
+	return &cli.StringFlag{Name: "webhook-secret", Category: flagsWho, Usage: "the `SECRETS` of senders, separated by commas: tokens or whsec_...", Sources: cli.EnvVars("RUNCOUNTER_WEBHOOK_SECRET")}
+}
+
+func keyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "api-key", Category: flagsWho, Usage: "the `KEYS` of the API, separated by commas", Sources: cli.EnvVars("RUNCOUNTER_API_KEY")}
+}
+
+func policyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "count-policy", Category: flagsRules, DefaultText: "what the database says, at first outcomes", Usage: "which runs count, a `POLICY`: outcomes (completed, failed) or terminal (all)", Sources: cli.EnvVars("RUNCOUNTER_COUNT_POLICY")}
 }
 
 func tableFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "table", Category: flagsRules, Value: "public.workflow_runs",
 		Usage:   "the table of the runs, as `SCHEMA.TABLE`; changes of others are ignored",
+		Sources: cli.EnvVars("RUNCOUNTER_TABLE"),
+	}
+}
+
+// importTableFlag names the same table, which a mirror reads once.
+func importTableFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "table", Category: flagsWhat, Value: "public.workflow_runs",
+		Usage:   "the table or view that --from reads, as `SCHEMA.TABLE`",
 		Sources: cli.EnvVars("RUNCOUNTER_TABLE"),
 	}
 }
@@ -130,6 +160,25 @@ func limitsOf(cmd *cli.Command) (store.Limits, error) {
 		return nil, badUsage("--stuck-after: %w", err)
 	}
 	return limits, nil
+}
+
+// listenOf returns where serve listens.
+func listenOf(cmd *cli.Command) string {
+	port := cmd.String("port")
+	if port != "" {
+		port = ":" + port
+	}
+	return cmp.Or(cmd.String("listen"), port, defaultListen)
+}
+
+// keysOf returns the keys of the API.
+func keysOf(cmd *cli.Command) (keys []string) {
+	for key := range strings.SplitSeq(cmd.String("api-key"), ",") {
+		if key = strings.TrimSpace(key); key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // oneOf returns the value of a flag that has only some.

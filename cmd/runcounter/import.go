@@ -10,7 +10,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -22,19 +21,32 @@ func importCommand() *cli.Command {
 		Name:      "import",
 		Category:  groupRun,
 		Usage:     "fills the mirror with runs that it was not told of",
-		UsageText: "runcounter import [FILE] [flags]     without a file, or with -: standard input",
-		Description: `Each line is a run: a whole row of workflow_runs as a JSON object. Lines that
-can't be read are reported and the rest goes on; the exit code is 1 then. It is
-safe to import twice, and while webhooks arrive.
+		UsageText: "runcounter import --from ADDRESS [flags]\nruncounter import [FILE] [flags]     without a file, or with -: standard input",
+		Description: `It is safe to import twice, and while webhooks arrive. Rows and lines that can't
+be read are reported and the rest goes on; the exit code is 1 then.
+
+With --from it reads the table of a live PostgreSQL database, as any role that
+may select, and changes nothing there. Let the webhooks arrive first: what
+changes while it reads comes by them, in either order, and in the end the mirror
+has what the table has. It keeps where it stands in the mirror, so after Ctrl-C,
+a lost connection or a crash the same command goes on from there; webhooks that
+got lost meanwhile are made up for by --restart. A run that the mirror knows and
+whose deletion it was not told of stays. The password can be left to PGPASSWORD
+or ~/.pgpass.
+
+Without --from each line is a run: a whole row of workflow_runs as a JSON object.
 
 Examples:
+  runcounter import --from "$SUPABASE_DB_URL"
   psql "$SUPABASE_DB_URL" -Atc \
     'select to_jsonb(r) from workflow_runs r' | runcounter import
   psql "$SUPABASE_DB_URL" -c \
     'copy (select to_jsonb(r) from workflow_runs r) to stdout' | runcounter import --copy`,
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from", Category: flagsWhat, Usage: "the `ADDRESS` to read from: postgres://USER:PASSWORD@HOST:5432/NAME"},
+			&cli.BoolFlag{Name: "restart", Category: flagsWhat, Usage: "with --from: begin anew where an import was stopped"},
 			&cli.BoolFlag{Name: "copy", Category: flagsWhat, Usage: "the lines come from COPY in its text format, which doubles backslashes"},
-			leaseFlag(), databaseFlag(), jsonFlag(),
+			importTableFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(importRuns),
 	}
@@ -79,6 +91,15 @@ func importRuns(ctx context.Context, cmd *cli.Command) (err error) {
 	if err := atMost(1, cmd); err != nil {
 		return err
 	}
+	if isPostgres(cmd.String("database-url")) {
+		return badUsage("a PostgreSQL database has its runs in public.workflow_runs already: runcounter migrate up counts them; import is for a mirror, --database-url sqlite:PATH")
+	}
+	if cmd.IsSet("from") {
+		return importFromDatabase(ctx, cmd)
+	}
+	if cmd.Bool("restart") {
+		return badUsage("--restart is for an import --from ADDRESS; one from a file begins anew each time")
+	}
 	in := cmd.Root().Reader
 	if name := cmd.Args().First(); name != "" && name != "-" {
 		file, err := os.Open(name)
@@ -88,7 +109,7 @@ func importRuns(ctx context.Context, cmd *cli.Command) (err error) {
 		defer func() { err = errors.Join(err, file.Close()) }()
 		in = file
 	}
-	db, _, err := openStore(ctx, cmd)
+	db, err := openStore(ctx, cmd)
 	if err != nil {
 		return err
 	}
@@ -125,8 +146,7 @@ func (i *importer) read(ctx context.Context, in io.Reader) error {
 	}
 }
 
-// add takes a row as one that was seen as it is: unchanged, so that it never
-// outweighs a webhook that saw the run end.
+// add takes a line into the batch, or notes what is wrong with it.
 func (i *importer) add(number int, text []byte) {
 	i.done.Lines++
 	if i.copied {
@@ -140,7 +160,13 @@ func (i *importer) add(number int, text []byte) {
 		}
 		return
 	}
-	i.batch = append(i.batch, store.Change{Op: store.Update, Record: row, Old: row, HasOld: true})
+	i.batch = append(i.batch, asSeen(row))
+}
+
+// asSeen takes a row as one that was seen as it is: unchanged, so that it never
+// outweighs a webhook that saw the run end.
+func asSeen(row store.Row) store.Change {
+	return store.Change{Op: store.Update, Record: row, Old: row, HasOld: true}
 }
 
 func (i *importer) flush(ctx context.Context) error {
@@ -165,8 +191,7 @@ func (i *importer) flush(ctx context.Context) error {
 // progressOn prints how far the import is: on a terminal in one line that
 // moves, elsewhere in a line every ten seconds.
 func progressOn(w io.Writer) func(imported) {
-	file, ok := w.(*os.File)
-	terminal := ok && isatty.IsTerminal(file.Fd())
+	terminal := isTerminal(w)
 	every, format := 10*time.Second, "%d lines read, %d runs imported\n"
 	if terminal {
 		every, format = 200*time.Millisecond, "\r%d lines read, %d runs imported\x1b[K\r"

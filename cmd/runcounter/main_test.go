@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	pgtest.Main(m)
 }
 
 // command is runcounter in a folder, with nothing in its environment but what
@@ -276,7 +278,9 @@ func TestWrongUsage(t *testing.T) {
 		{"a file that isn't there", nil, []string{"import", "nothing.jsonl"}, "name a file"},
 		{"a receiver that is no address", nil, []string{"send", "--url", "runs", "--user", sampleUser, "--workflow", sampleWorkflow}, defaultURL},
 		{"a secret that can't sign", nil, []string{"send", "--secret", "whsec_eA==", "--user", sampleUser, "--workflow", sampleWorkflow}, "openssl rand"},
-		{"PostgreSQL", []string{"DATABASE_URL=postgres://u:hunter2@db/x"}, []string{"audit"}, "DATABASE_URL=sqlite:"},
+		{"an address of PostgreSQL that is none", []string{"DATABASE_URL=postgres://u:hunter2@db:port/x"}, []string{"audit"}, "special characters of the password"},
+		{"another table of PostgreSQL", []string{"DATABASE_URL=postgres://u:hunter2@db/x"}, []string{"serve", "--table", "app.runs"}, "public.workflow_runs"},
+		{"an import into the source itself", []string{"DATABASE_URL=postgres://u:hunter2@db/x"}, []string{"import", "-"}, "runcounter migrate up"},
 		{"an unknown database", nil, []string{"audit", "--database-url", "mysql://u:hunter2@db/x"}, "sqlite:PATH"},
 		{"a database in memory", nil, []string{"audit", "--database-url", "sqlite::memory:"}, "name a file"},
 		{"a policy that is none", nil, []string{"serve", "--count-policy", "all"}, `"terminal"`},

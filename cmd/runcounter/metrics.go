@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
 
 // gauges tells Prometheus what the sweeper did and what the database holds.
@@ -18,7 +17,7 @@ type gauges struct {
 
 	mu     sync.Mutex
 	asked  time.Time
-	health sqlite.Health
+	health store.Health
 	err    error
 }
 
@@ -26,7 +25,7 @@ type gauges struct {
 // scrape, and must not become load.
 const healthFor = 5 * time.Second
 
-func (g *gauges) healthNow() (sqlite.Health, error) {
+func (g *gauges) healthNow() (store.Health, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if now := time.Now(); g.asked.IsZero() || now.Sub(g.asked) >= healthFor {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -19,17 +20,26 @@ func migrateCommand() *cli.Command {
 		Category:  groupRun,
 		Usage:     "brings the database to this program's schema, or away from it",
 		UsageText: "runcounter migrate up | down | status | print [flags]",
-		Description: `  up      applies what is missing; serve and the other commands do so by themselves
-  down    takes everything back: the database forgets all runs and counts
+		Description: `  up      applies what is missing
+  down    takes everything back: a mirror forgets all runs and counts; a
+          PostgreSQL database keeps its runs, and gets back what was there before
   status  prints where the database stands
-  print   prints the SQL, and needs no database
+  print   prints the SQL for the kind of database that --database-url names, and
+          needs none: postgres: prints a script for Supabase's SQL editor
+
+A SQLite file is brought up by every command that opens it. A PostgreSQL
+database is changed by migrate up alone, as the owner of its workflow_runs, over
+the direct connection or a pooler in session mode (Supabase: port 5432). Its
+writers go on: a lock that is not had within two seconds is tried for again.
 
 Examples:
   runcounter migrate status
+  DATABASE_URL=$SUPABASE_DB_URL runcounter migrate up
+  runcounter migrate print --database-url postgres: > runcounter.sql
   runcounter migrate down --yes`,
 		Flags: []cli.Flag{
 			databaseFlag(),
-			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that down may delete all runs and counts"},
+			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that down is meant"},
 			jsonFlag(),
 		},
 		Action: action(migrate),
@@ -42,28 +52,17 @@ func migrate(ctx context.Context, cmd *cli.Command) error {
 	}
 	switch cmd.Args().First() {
 	case "up":
-		db, _, err := openStore(ctx, cmd)
-		if err != nil {
-			return err
-		}
-		if err := db.Close(); err != nil {
-			return err
-		}
-		return withMigrator(cmd, func(m *migrations.Migrator) error { return printStatus(cmd, m) })
+		return migrateUp(ctx, cmd)
 	case "down":
-		if !cmd.Bool("yes") {
-			return badUsage("migrate down deletes all runs and counts of the database: add --yes if that is meant")
-		}
-		return withMigrator(cmd, func(m *migrations.Migrator) error {
-			if err := m.Down(); err != nil {
-				return err
-			}
-			return printStatus(cmd, m)
-		})
+		return migrateDown(ctx, cmd)
 	case "status":
-		return withMigrator(cmd, func(m *migrations.Migrator) error { return printStatus(cmd, m) })
+		return withMigrator(ctx, cmd, func(m *migrations.Migrator) error { return printStatus(cmd, m) })
 	case "print":
-		text, err := migrations.PrintSQLite()
+		printed := migrations.PrintSQLite
+		if isPostgres(cmd.String("database-url")) {
+			printed = migrations.PrintPostgres
+		}
+		text, err := printed()
 		if err != nil {
 			return err
 		}
@@ -73,8 +72,52 @@ func migrate(ctx context.Context, cmd *cli.Command) error {
 	return badUsage("say what to do: runcounter migrate up, down, status or print")
 }
 
+func migrateUp(ctx context.Context, cmd *cli.Command) error {
+	if isPostgres(cmd.String("database-url")) {
+		return withMigrator(ctx, cmd, func(m *migrations.Migrator) error {
+			if err := m.Up(); err != nil {
+				return err
+			}
+			return printStatus(cmd, m)
+		})
+	}
+	db, err := openStore(ctx, cmd) // which creates the file, and migrates it
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	return withMigrator(ctx, cmd, func(m *migrations.Migrator) error { return printStatus(cmd, m) })
+}
+
+func migrateDown(ctx context.Context, cmd *cli.Command) error {
+	if !cmd.Bool("yes") {
+		if isPostgres(cmd.String("database-url")) {
+			return badUsage("migrate down drops the counts, and the record of repairs and of administrators' decisions; the runs stay: add --yes if that is meant")
+		}
+		return badUsage("migrate down deletes all runs and counts of the database: add --yes if that is meant")
+	}
+	return withMigrator(ctx, cmd, func(m *migrations.Migrator) error {
+		if err := m.Down(); err != nil {
+			return err
+		}
+		return printStatus(cmd, m)
+	})
+}
+
 // withMigrator works on a database as it is: nothing is migrated by opening it.
-func withMigrator(cmd *cli.Command, do func(*migrations.Migrator) error) error {
+func withMigrator(ctx context.Context, cmd *cli.Command, do func(*migrations.Migrator) error) error {
+	if address := cmd.String("database-url"); isPostgres(address) {
+		m, err := migrations.Postgres(ctx, address)
+		if errors.Is(err, migrations.ErrAddress) {
+			return badUsage("DATABASE_URL is %w", err)
+		}
+		if err != nil {
+			return err
+		}
+		return errors.Join(do(m), m.Close())
+	}
 	if err := mustExist(cmd); err != nil {
 		return err
 	}
@@ -100,12 +143,14 @@ func printStatus(cmd *cli.Command, m *migrations.Migrator) error {
 		return err
 	}
 	out := cmd.Root().Writer
+	totals := m.Totals()
 	if cmd.Bool("json") {
 		return printJSON(out, struct {
-			Version uint `json:"version"`
-			Latest  uint `json:"latest"`
-			Dirty   bool `json:"dirty"`
-		}{s.Version, s.Latest, s.Dirty})
+			Version uint        `json:"version"`
+			Latest  uint        `json:"latest"`
+			Dirty   bool        `json:"dirty"`
+			Earlier *totalsJSON `json:"earlier_function,omitempty"`
+		}{s.Version, s.Latest, s.Dirty, totalsJSONOf(totals)})
 	}
 	verdict := "up to date"
 	switch {
@@ -118,6 +163,71 @@ func printStatus(cmd *cli.Command, m *migrations.Migrator) error {
 	case s.Version > s.Latest:
 		verdict = "made by a newer runcounter: run that one"
 	}
-	_, err = fmt.Fprintf(out, "The schema has version %d of %d: %s.\n", s.Version, s.Latest, verdict)
+	if _, err := fmt.Fprintf(out, "The schema has version %d of %d: %s.\n", s.Version, s.Latest, verdict); err != nil || totals == nil {
+		return err
+	}
+	return printTotals(out, totals)
+}
+
+type totalJSON struct {
+	User string `json:"user_id"`
+	Kind string `json:"kind"`
+	Ref  string `json:"ref_id"`
+	Old  int64  `json:"old"`
+	New  int64  `json:"new"`
+}
+
+type totalsJSON struct {
+	Function  string      `json:"function"`
+	Compared  int         `json:"compared"`
+	Different []totalJSON `json:"different"`
+	Failed    int         `json:"failed"`
+	Failure   string      `json:"failure"`
+	More      bool        `json:"more"`
+}
+
+func totalsJSONOf(t *migrations.Totals) *totalsJSON {
+	if t == nil {
+		return nil
+	}
+	j := totalsJSON{Function: t.Function, Compared: t.Compared, Different: []totalJSON{}, Failed: t.Failed, Failure: t.Failure, More: t.More}
+	for _, d := range t.Different {
+		j.Different = append(j.Different, totalJSON(d))
+	}
+	return &j
+}
+
+// totalsShown is how many keys are listed, of which all are counted.
+const totalsShown = 20
+
+// printTotals tells what the function counted that was replaced: its users will
+// ask why a number has changed.
+func printTotals(out io.Writer, t *migrations.Totals) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nAn earlier %s was there, and comes back by migrate down.\n", t.Function)
+	keys := quantity(int64(t.Compared), "key", "keys")
+	if t.More {
+		keys = "the first " + keys
+	}
+	if t.Failed > 0 || t.Failure != "" {
+		fmt.Fprintf(&b, "It failed for %s: %s.\n", quantity(int64(t.Failed), "key", "keys"), t.Failure)
+	}
+	if t.Compared > 0 && len(t.Different) == 0 {
+		fmt.Fprintf(&b, "It counted the same for %s.\n", keys)
+	}
+	if len(t.Different) > 0 {
+		fmt.Fprintf(&b, "It counted differently for %d of %s:\n\n", len(t.Different), keys)
+		rows := [][]string{{"USER", "KIND", "OF", "OLD", "NEW"}}
+		for _, d := range t.Different[:min(len(t.Different), totalsShown)] {
+			rows = append(rows, []string{d.User, d.Kind, d.Ref, decimal(d.Old), decimal(d.New)})
+		}
+		if err := printTable(&b, rows); err != nil {
+			return err
+		}
+		if n := len(t.Different) - totalsShown; n > 0 {
+			fmt.Fprintf(&b, "... and %d more: --json lists all\n", n)
+		}
+	}
+	_, err := io.WriteString(out, b.String())
 	return err
 }

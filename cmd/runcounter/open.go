@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
@@ -21,31 +22,74 @@ type database interface {
 	webhook.Store
 	Policy(ctx context.Context) (store.Policy, error)
 	SetPolicy(ctx context.Context, p store.Policy) error
-	Health(ctx context.Context) (sqlite.Health, error)
+	Health(ctx context.Context) (store.Health, error)
+	History(ctx context.Context, id store.ID) (store.History, error)
+	KeyHistory(ctx context.Context, key store.Key, limit int) (store.KeyHistory, error)
 	Close() error
 }
 
-// openStore opens the database that --database-url names, and creates it where
-// it is missing. It is the one place that knows which backends there are.
-func openStore(ctx context.Context, cmd *cli.Command) (db database, where string, err error) {
-	path, err := sqlitePath(cmd.String("database-url"))
+// backend is what a command has to know of a database beyond its contract.
+type backend struct {
+	database
+	where  string      // for people: a path, or host and name; never a password
+	source bool        // its table is the watched one: changes are hints
+	direct bool        // a source without our migrations
+	marks  importMarks // a mirror's alone
+}
+
+// openStore opens the database that --database-url names. A SQLite file is
+// created and migrated where that is missing; a PostgreSQL database, which is
+// somebody's, is changed by runcounter migrate up alone. It is the one place
+// that knows which backends there are.
+func openStore(ctx context.Context, cmd *cli.Command) (backend, error) {
+	address := cmd.String("database-url")
+	if isPostgres(address) {
+		return openPostgres(ctx, cmd, address)
+	}
+	path, err := sqlitePath(address)
 	if err != nil {
-		return nil, "", err
+		return backend{}, err
 	}
 	s, err := sqlite.Open(ctx, path, sqlite.Options{})
 	if err != nil {
-		return nil, "", err
+		return backend{}, err
 	}
-	return s, path, nil
+	return backend{database: s, where: path, marks: s}, nil
+}
+
+func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backend, error) {
+	options := postgres.Options{LeaseColumn: cmd.String("lease-column")}
+	if name := cmd.String("count-policy"); name != "" {
+		policy, err := store.ParsePolicy(name)
+		if err != nil {
+			return backend{}, badUsage("--count-policy: %w", err)
+		}
+		options.Policy = policy
+	}
+	if table := strings.TrimSpace(cmd.String("table")); table != "" && table != "workflow_runs" && table != "public.workflow_runs" {
+		return backend{}, badUsage("--table %q: with PostgreSQL the runs are those of public.workflow_runs", table)
+	}
+	s, err := postgres.Open(ctx, address, options)
+	if errors.Is(err, postgres.ErrAddress) {
+		return backend{}, badUsage("DATABASE_URL is %w", err)
+	}
+	if err != nil {
+		return backend{}, err
+	}
+	installed, err := s.Installed(ctx)
+	if err != nil {
+		return backend{}, errors.Join(err, s.Close())
+	}
+	return backend{database: s, where: s.Where(), source: true, direct: !installed}, nil
 }
 
 // withStore does a command's work on a database that exists. To create one
 // here would answer every question with 0 in the wrong folder.
-func withStore(ctx context.Context, cmd *cli.Command, do func(db database) error) error {
+func withStore(ctx context.Context, cmd *cli.Command, do func(db backend) error) error {
 	if err := mustExist(cmd); err != nil {
 		return err
 	}
-	db, _, err := openStore(ctx, cmd)
+	db, err := openStore(ctx, cmd)
 	if err != nil {
 		return err
 	}
@@ -53,6 +97,9 @@ func withStore(ctx context.Context, cmd *cli.Command, do func(db database) error
 }
 
 func mustExist(cmd *cli.Command) error {
+	if isPostgres(cmd.String("database-url")) {
+		return nil // to connect is to see
+	}
 	path, err := sqlitePath(cmd.String("database-url"))
 	if err != nil {
 		return err
@@ -65,6 +112,10 @@ func mustExist(cmd *cli.Command) error {
 	return nil
 }
 
+func isPostgres(address string) bool {
+	return strings.HasPrefix(address, "postgres:") || strings.HasPrefix(address, "postgresql:")
+}
+
 // sqlitePath returns the file that an address names, as an absolute path.
 // Errors never repeat the address, which may hold a password.
 func sqlitePath(address string) (string, error) {
@@ -73,11 +124,8 @@ func sqlitePath(address string) (string, error) {
 	}
 	scheme, path, found := strings.Cut(address, ":")
 	switch {
-	case found && (scheme == "postgres" || scheme == "postgresql"):
-		return "", badUsage("DATABASE_URL names a PostgreSQL database, and this build keeps its counts in SQLite only: " +
-			"set DATABASE_URL=sqlite:runcounter.db for this program, and let the database's webhook send it the changes")
 	case !found || scheme != "sqlite":
-		return "", badUsage("DATABASE_URL is not an address that this build knows: write sqlite:PATH, such as sqlite:runcounter.db or sqlite:/data/runcounter.db")
+		return "", badUsage("DATABASE_URL is not an address that this build knows: write sqlite:PATH, such as sqlite:runcounter.db, or postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full")
 	}
 	path = strings.TrimPrefix(path, "//")
 	switch {

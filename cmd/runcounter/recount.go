@@ -58,7 +58,7 @@ func recount(ctx context.Context, cmd *cli.Command) error {
 			return badUsage("say which count: add --workflow ID or --draft ID, or recount --all-drifting")
 		}
 	}
-	return withStore(ctx, cmd, func(db database) error {
+	return withStore(ctx, cmd, func(db backend) error {
 		keys := []store.Key{key}
 		if all {
 			_, drifts, err := auditAll(ctx, db)

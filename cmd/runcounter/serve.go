@@ -29,6 +29,8 @@ const (
 	// room is how long a delivery may wait for a place: a mirror's sender
 	// doesn't retry, and Supabase gives up after 5 s unless told otherwise.
 	room = 4 * time.Second
+	// sourceWorkers are how many batches of hints are looked at side by side.
+	sourceWorkers = 2
 )
 
 func serveCommand() *cli.Command {
@@ -51,12 +53,7 @@ Examples:
   export RUNCOUNTER_API_KEY=$(openssl rand -base64 32)
   runcounter serve --listen :8080 --database-url sqlite:/data/runcounter.db`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "listen", Category: flagsWhere, DefaultText: defaultListen, Usage: "listen on `HOST:PORT`; :8080 is every interface", Sources: cli.EnvVars("RUNCOUNTER_LISTEN")},
-			&cli.StringFlag{Name: "port", Category: flagsWhere, Usage: "listen on this `PORT` of every interface, unless --listen says where", Sources: cli.EnvVars("PORT")},
-			databaseFlag(),
-			&cli.StringFlag{Name: "webhook-secret", Category: flagsWho, Usage: "the `SECRETS` of senders, separated by commas: tokens or whsec_...", Sources: cli.EnvVars("RUNCOUNTER_WEBHOOK_SECRET")},
-			&cli.StringFlag{Name: "api-key", Category: flagsWho, Usage: "the `KEYS` of the API, separated by commas", Sources: cli.EnvVars("RUNCOUNTER_API_KEY")},
-			&cli.StringFlag{Name: "count-policy", Category: flagsRules, DefaultText: "what the database says, at first outcomes", Usage: "which runs count, a `POLICY`: outcomes (completed, failed) or terminal (all)", Sources: cli.EnvVars("RUNCOUNTER_COUNT_POLICY")},
+			listenFlag(), portFlag(), databaseFlag(), secretFlag(), keyFlag(), policyFlag(),
 			tableFlag(), leaseFlag(), stuckFlag(),
 			&cli.DurationFlag{Name: "sweep-every", Category: flagsRules, Value: 30 * time.Second, Usage: "the `DURATION` between two sweeps", Sources: cli.EnvVars("RUNCOUNTER_SWEEP_EVERY")},
 			&cli.StringFlag{Name: "log-level", Category: flagsLog, Value: "info", Usage: "the `LEVEL` from which on to log: debug, info, warn or error", Sources: cli.EnvVars("RUNCOUNTER_LOG_LEVEL")},
@@ -91,7 +88,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	db, path, err := openStore(ctx, cmd)
+	db, err := s.open(ctx, cmd)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil // told to stop before it had begun
 	}
@@ -104,11 +101,17 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 			return fmt.Errorf("set the count policy: %w", err)
 		}
 	}
-	sweeper := &store.Sweeper{Store: db, Limits: s.limits, Log: s.log}
-	server, err := webhook.New(webhook.Config{
+	sweeper := &store.Sweeper{Store: db, Limits: s.limits, Log: s.log, Rehearse: db.source && !cmd.IsSet("stuck-after")}
+	config := webhook.Config{
 		Store: db, Secrets: s.secrets, APIKeys: s.keys, Decoder: s.decoder, Room: room,
 		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded,
-	})
+	}
+	if db.source {
+		config.Room = 0 // the sweep finds what a refused delivery would have told
+		config.Workers = sourceWorkers
+		config.Degraded = func() []string { return append(sweeper.Degraded(), directText(ctx, db.database)...) }
+	}
+	server, err := webhook.New(config)
 	if err != nil {
 		return badUsage("%w", err)
 	}
@@ -117,8 +120,26 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: choose another address with --listen or PORT", err), server.Shutdown(ctx))
 	}
-	s.announce(cmd.Root().ErrWriter, listener.Addr(), path)
+	s.announce(cmd.Root().ErrWriter, listener.Addr(), db)
 	return s.work(ctx, stop, server, listener, sweeper)
+}
+
+// open waits for a PostgreSQL server that is not there yet: the machines of a
+// deployment start in any order, and a platform gives up on a process that
+// ends again and again.
+func (s settings) open(ctx context.Context, cmd *cli.Command) (backend, error) {
+	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
+		db, err := openStore(ctx, cmd)
+		if err == nil || !errors.Is(err, store.ErrUnavailable) || !isPostgres(cmd.String("database-url")) {
+			return db, err
+		}
+		s.log.Warn("the database can't be reached, trying again", "in", pause.String(), "error", err)
+		select {
+		case <-ctx.Done():
+			return backend{}, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
 }
 
 // work serves until a signal comes or the listener fails, then finishes what
@@ -151,13 +172,7 @@ func (s settings) work(ctx context.Context, stop func(), server *webhook.Server,
 }
 
 func settingsOf(cmd *cli.Command) (s settings, err error) {
-	s.listen = cmd.String("listen")
-	if s.listen == "" && cmd.String("port") != "" {
-		s.listen = ":" + cmd.String("port")
-	}
-	if s.listen == "" {
-		s.listen = defaultListen
-	}
+	s.listen = listenOf(cmd)
 	if s.address, err = net.ResolveTCPAddr("tcp", s.listen); err != nil {
 		return s, badUsage("the address to listen on: %w; write HOST:PORT, such as 127.0.0.1:8080 or :8080", err)
 	}
@@ -169,11 +184,7 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 		return s, badUsage("RUNCOUNTER_WEBHOOK_SECRET: %w", err)
 	}
 	s.secret = firstSecret(list)
-	for key := range strings.SplitSeq(cmd.String("api-key"), ",") {
-		if key = strings.TrimSpace(key); key != "" {
-			s.keys = append(s.keys, key)
-		}
-	}
+	s.keys = keysOf(cmd)
 	if err := s.refuseStrangers(); err != nil {
 		return s, err
 	}
@@ -243,16 +254,22 @@ func logOf(cmd *cli.Command, loopback bool) (log *slog.Logger, text bool, err er
 
 // announce says where the server is. A person is told what to do next as well;
 // a machine gets one line of its log.
-func (s settings) announce(w io.Writer, at net.Addr, path string) {
+func (s settings) announce(w io.Writer, at net.Addr, db backend) {
 	base := "http://" + at.String()
 	if addr, ok := at.(*net.TCPAddr); ok && addr.IP.IsUnspecified() {
 		base = fmt.Sprintf("http://localhost:%d", addr.Port)
 	}
 	if !s.text {
-		s.log.Info("listening", "address", at.String(), "url", base, "database", path,
-			"mode", "mirror: what it does not receive it does not know; runcounter import tells it")
-	} else if _, err := io.WriteString(w, s.welcome(base, path)); err != nil {
+		mode := "mirror: what it does not receive it does not know; runcounter import tells it"
+		if db.source {
+			mode = "source: the runs are the table's, webhooks are hints to look"
+		}
+		s.log.Info("listening", "address", at.String(), "url", base, "database", db.where, "mode", mode)
+	} else if _, err := io.WriteString(w, s.welcome(base, db)); err != nil {
 		return // the log goes to the same place, so nobody would read it either
+	}
+	if db.direct {
+		s.log.Warn(noMigrations)
 	}
 	if s.secrets.IsZero() {
 		s.log.Warn("no webhook secret is set: whoever is on this machine can change the counts; set RUNCOUNTER_WEBHOOK_SECRET")
@@ -260,4 +277,22 @@ func (s settings) announce(w io.Writer, at net.Addr, path string) {
 	if len(s.keys) == 0 {
 		s.log.Warn("no API key is set: whoever is on this machine can read and change runs; set RUNCOUNTER_API_KEY")
 	}
+}
+
+// noMigrations is what a source without our migrations lacks.
+const noMigrations = "the database has no migrations of Run Counter, so it works by direct queries: counts are counted each time, " +
+	"and nothing keeps the first outcome but our own calls; run runcounter migrate up"
+
+// directText says so for as long as it is true.
+func directText(ctx context.Context, db database) []string {
+	installer, ok := db.(interface {
+		Installed(ctx context.Context) (bool, error)
+	})
+	if !ok {
+		return nil
+	}
+	if installed, err := installer.Installed(ctx); err != nil || installed {
+		return nil
+	}
+	return []string{strings.ToUpper(noMigrations[:1]) + noMigrations[1:] + "."}
 }

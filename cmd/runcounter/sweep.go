@@ -29,7 +29,7 @@ Examples:
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Category: flagsWhat, Usage: "write nothing, and print what a sweep would do"},
 			&cli.BoolFlag{Name: "full", Category: flagsWhat, Usage: "audit every key instead of 1,000"},
-			stuckFlag(), databaseFlag(), jsonFlag(),
+			stuckFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(sweep),
 	}
@@ -43,10 +43,24 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	return withStore(ctx, cmd, func(db database) error {
+	return withStore(ctx, cmd, func(db backend) error {
 		s := &store.Sweeper{Store: db, Limits: limits}
+		options := store.SweepOptions{DryRun: cmd.Bool("dry-run"), Full: cmd.Bool("full")}
+		rehearse := db.source && !cmd.IsSet("stuck-after") && !options.DryRun
+		if rehearse {
+			dry, err := s.Sweep(ctx, store.SweepOptions{DryRun: true})
+			if err != nil {
+				return err
+			}
+			rehearse = dry.Repairs() > 0
+		}
+		options.DryRun = options.DryRun || rehearse
 		// What was done is printed even where a step failed.
-		report, err := s.Sweep(ctx, store.SweepOptions{DryRun: cmd.Bool("dry-run"), Full: cmd.Bool("full")})
+		report, err := s.Sweep(ctx, options)
+		if rehearse {
+			err = errors.Join(err, answerNo(errors.New("nobody has said how long a run of this application may be silent, so nothing was written: "+
+				"say it with --stuck-after or RUNCOUNTER_STUCK_AFTER, such as --stuck-after pending=5m,running=30m")))
+		}
 		if cmd.Bool("json") {
 			return errors.Join(err, printJSON(cmd.Root().Writer, sweepJSONOf(report)))
 		}
@@ -91,6 +105,7 @@ var reasons = map[store.Reason]string{
 	store.NoTime:      "it had ended, but nobody wrote when",
 	store.Overwritten: "it had ended and was overwritten",
 	store.Stuck:       "silent for longer than its limit",
+	store.Lost:        "its outcome was overwritten, and a webhook still had it",
 }
 
 func printSweep(out io.Writer, r store.SweepReport) error {

@@ -25,11 +25,17 @@ func (s settings) sampleChange() string {
 
 // welcome tells a person what to do next, in lines to paste. It shows no
 // secret, only the variable that holds it.
-func (s settings) welcome(base, path string) string {
+func (s settings) welcome(base string, db backend) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Run Counter listens on %s and keeps its counts in %s\n\n", base, path)
+	fmt.Fprintf(&b, "Run Counter listens on %s and keeps its counts in %s\n\n", base, db.where)
 	fmt.Fprintf(&b, "Point the database webhook of %s.%s at one of these:\n  %s\n  %s\n\n",
 		s.decoder.Schema, s.decoder.Table, base+hookPath, base+edgePath)
+	if db.source {
+		b.WriteString("The runs are those of that database: what is written there counts at once, and a\nwebhook is a hint to look whether it has to be repaired. Ask for a count:\n\n")
+		fmt.Fprintf(&b, "curl -sS '%s/v1/counts?user_id=%s&workflow_id=%s'%s\n\n",
+			base, sampleUser, sampleWorkflow, bearer(len(s.keys) > 0, "RUNCOUNTER_API_KEY"))
+		return b.String()
+	}
 	b.WriteString("Try it: tell it that a run completed, and ask for the count.\n\n")
 	if strings.HasPrefix(s.secret, "whsec_") {
 		fmt.Fprintf(&b, "runcounter send --url %s --secret \"$RUNCOUNTER_WEBHOOK_SECRET\" \\\n  --id %s --user %s --workflow %s\n\n",

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/postgres"
+)
+
+// makeAgain brings back what somebody has dropped or changed. The migrations
+// take each other's leavings as they are.
+const makeAgain = "runcounter migrate print --database-url postgres: writes a script that makes it again; it can be run as often as you like"
+
+func functionLines(f postgres.Functions) (lines []line) {
+	if len(f.Missing) > 0 {
+		lines = append(lines, failure(makeAgain, "missing: %s", few(f.Missing)))
+	}
+	if len(f.OpenPath) > 0 {
+		lines = append(lines, failure("alter function "+f.OpenPath[0]+" set search_path = ''", "without a search_path of their own, so that a caller's objects can take the place of ours: %s", few(f.OpenPath)))
+	}
+	if len(f.Owners) > 1 {
+		lines = append(lines, warning("give them one owner: alter function ... owner to the owner of workflow_runs", "they belong to several roles: %s", few(f.Owners)))
+	}
+	if len(f.Others) > 0 {
+		lines = append(lines, warning("drop function "+f.Others[0], "of the same name and not ours, so that calls may go astray: %s", few(f.Others)))
+	}
+	return perhaps(lines, "%d of %d, of %s, each with its own search_path", f.Present, f.Expected, few(f.Owners))
+}
+
+func grantLines(g postgres.Grants) (lines []line) {
+	for _, to := range []struct {
+		role  string
+		what  []string
+		means string
+	}{
+		{g.Anon, g.ToAnon, "whoever has not signed in"},
+		{"authenticated", g.ToUser, "every signed-in user"},
+	} {
+		if len(to.what) > 0 {
+			lines = append(lines, failure(revoke(to.what[0], to.role), "%s, which is %s, has %s", to.role, to.means, few(to.what)))
+		}
+	}
+	return perhaps(lines, "nothing for %s, and for the signed-in their own runs alone", g.Anon)
+}
+
+func revoke(what, role string) string {
+	function, ok := strings.CutPrefix(what, "execute on ")
+	if ok {
+		return fmt.Sprintf("revoke execute on function %s from public, %s", function, role)
+	}
+	return fmt.Sprintf("revoke all on %s from public, %s", strings.TrimPrefix(what, "a privilege on "), role)
+}
+
+const (
+	guard       = "zzzz_run_counter_guard"
+	guardInsert = "zzzz_run_counter_guard_insert"
+	watched     = "public.workflow_runs"
+)
+
+func triggerLines(all []postgres.Trigger, expected []migrations.Trigger) (lines []line) {
+	find := func(e migrations.Trigger) int {
+		return slices.IndexFunc(all, func(t postgres.Trigger) bool { return t.Table == e.Table && t.Name == e.Name })
+	}
+	for _, e := range expected {
+		switch at := find(e); {
+		case at < 0:
+			lines = append(lines, failure(makeAgain, "%s on %s is missing: %s", e.Name, e.Table, withoutIt(e.Name)))
+		case all[at].Enabled == "A":
+			lines = append(lines, warning("alter table "+e.Table+" enable trigger "+e.Name, "%s fires always, so a dump that is restored is counted twice", e.Name))
+		case all[at].Enabled != "O":
+			lines = append(lines, failure("alter table "+e.Table+" enable trigger "+e.Name+"; then runcounter recount --all-drifting",
+				"%s on %s is disabled: %s", e.Name, e.Table, withoutIt(e.Name)))
+		}
+	}
+	for _, t := range all {
+		late := t.Update && t.Name > guard || t.Insert && t.Name > guardInsert
+		ours := slices.Contains(expected, migrations.Trigger{Table: t.Table, Name: t.Name})
+		if t.Table == watched && t.Row && t.Before && late && !ours && t.Enabled != "D" {
+			lines = append(lines, failure("alter trigger "+t.Name+" on workflow_runs rename to a name that sorts before "+guard,
+				"%s (%s) fires after the guard, and can change an outcome that the guard has kept", t.Name, t.Function))
+		}
+	}
+	return perhaps(lines, "%d of %d, enabled; the guard is the last to fire before a write", len(expected), len(expected))
+}
+
+// withoutIt says what a trigger of ours is for.
+func withoutIt(name string) string {
+	switch {
+	case strings.Contains(name, "guard"):
+		return "an outcome can be overwritten"
+	case strings.Contains(name, "hardening"):
+		return "end users can take runs off their bill"
+	}
+	return "what it should have counted is missing in the counts"
+}
+
+func switchLines(s postgres.Switches) (lines []line) {
+	if !s.Guard {
+		lines = append(lines, warning("update run_counter.settings set guard = true", "the guard is off: whoever writes last overwrites an outcome"))
+	}
+	if !s.Hardening && s.EndUsers {
+		lines = append(lines, warning("update run_counter.settings set hardening = true",
+			"hardening is off: end users can delete runs, hand them on or re-date them where the table's policies let them, and so lower their bill"))
+	}
+	return perhaps(lines, "the guard keeps the first outcome, hardening keeps end users from their bill")
+}
+
+func webhookLines(all []postgres.Trigger, extensions []postgres.Extension) (lines []line) {
+	var names []string
+	events := map[string]bool{}
+	for _, t := range all {
+		if !t.Sends || t.Table != watched {
+			continue
+		}
+		if t.Enabled == "D" || t.Enabled == "R" {
+			lines = append(lines, warning("alter table workflow_runs enable trigger "+quoted(t.Name), "%s is disabled: repairs wait for the sweep", t.Name))
+			continue
+		}
+		names = append(names, t.Name)
+		for event, on := range map[string]bool{"INSERT": t.Insert, "UPDATE": t.Update, "DELETE": t.Delete} {
+			events[event] = events[event] || on
+		}
+	}
+	if len(names) == 0 && len(lines) == 0 {
+		for _, e := range extensions {
+			if e.Name == "pg_net" && (e.Installed != "" || e.Available != "") {
+				return []line{warning("Database → Webhooks in Supabase's dashboard: on workflow_runs, POST to https://HOST/webhooks/workflow-runs",
+					"none on workflow_runs: counts are exact without it, but repairs wait for the sweep")}
+			}
+		}
+		return []line{fine("none, and no pg_net to send one: repairs wait for the sweep")}
+	}
+	if len(names) > 0 && !events["UPDATE"] {
+		lines = append(lines, warning("let the webhook fire for UPDATE too", "%s does not tell of updates, which is how runs end", few(names)))
+	}
+	return perhaps(lines, "%s", few(names))
+}
+
+func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+func extensionsLine(all []postgres.Extension) line {
+	var texts []string
+	for _, e := range all {
+		switch {
+		case e.Installed != "" && e.Installed != e.Available && e.Available != "":
+			texts = append(texts, fmt.Sprintf("%s %s (%s is available)", e.Name, e.Installed, e.Available))
+		case e.Installed != "":
+			texts = append(texts, e.Name+" "+e.Installed)
+		case e.Available != "":
+			texts = append(texts, fmt.Sprintf("%s not installed (%s is available)", e.Name, e.Available))
+		default:
+			texts = append(texts, e.Name+" not available")
+		}
+	}
+	return fine("%s", strings.Join(texts, ", "))
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+const installPage = "../../docs/install-on-supabase.md"
+
+// installed is the project that the page speaks of.
+const installed = `
+create table public.workflow_runs (
+    id uuid primary key default gen_random_uuid(), user_id uuid not null, workflow_id uuid, draft_id uuid, status text,
+    started_at timestamptz, completed_at timestamptz, duration_ms integer, error_details jsonb, state_snapshot jsonb,
+    created_at timestamptz not null default now(), updated_at timestamptz not null default now()
+);
+alter table public.workflow_runs enable row level security;
+create policy own on public.workflow_runs for all to authenticated using ((select auth.uid()) = user_id);
+insert into public.workflow_runs (id, user_id, workflow_id, draft_id, status, created_at, started_at, completed_at, updated_at)
+select ('00000000-0000-4000-8000-00000000000' || n)::uuid, '11111111-1111-4111-8111-111111111111',
+       case when n < 4 then 'aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa'::uuid end, case when n = 4 then 'dddddddd-dddd-4ddd-8ddd-dddddddddddd'::uuid end,
+       (array['completed', 'failed', 'running', 'completed'])[n], timestamptz '2026-01-31 12:00Z' + n * interval '1 hour',
+       timestamptz '2026-01-31 12:00Z' + n * interval '1 hour', case when n <> 3 then timestamptz '2026-01-31 12:01Z' + n * interval '1 hour' end,
+       timestamptz '2026-01-31 12:01Z' + n * interval '1 hour'
+  from generate_series(1, 4) as n;
+create function public.get_user_workflow_run_count(p_user_id uuid, p_workflow_id uuid) returns bigint
+language sql security definer as
+$$ select count(*) from public.workflow_runs where user_id = p_user_id and workflow_id = p_workflow_id $$;`
+
+// TestInstallPage runs the commands of the page, one after the other, and
+// compares what they print. -update writes it into the page.
+func TestInstallPage(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("psql"); err != nil && os.Getenv("CI") == "" {
+		t.Skip("the page's commands need psql, which is not on the PATH")
+	}
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, installed)
+	page, err := os.ReadFile(installPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := pageShell(t, address)
+	got := consoles.ReplaceAllStringFunc(string(page), func(block string) string {
+		var b strings.Builder
+		b.WriteString("```console\n")
+		for _, command := range commandsOf(block) {
+			b.WriteString("$ " + command + "\n")
+			b.WriteString(settled(shell(command)))
+		}
+		b.WriteString("```")
+		return b.String()
+	})
+	if *update {
+		if err := os.WriteFile(installPage, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(string(page), got); diff != "" {
+		t.Errorf("%s (-want +got); go test ./cmd/runcounter -run InstallPage -update accepts it:\n%s", installPage, diff)
+	}
+}
+
+var consoles = regexp.MustCompile("(?s)```console\n.*?```")
+
+// commandsOf returns the commands of a block, each with its here-document.
+func commandsOf(block string) (commands []string) {
+	document := false
+	for _, line := range strings.Split(block, "\n") {
+		switch {
+		case document:
+			commands[len(commands)-1] += "\n" + line
+			document = line != "SQL"
+		case strings.HasPrefix(line, "$ "):
+			commands = append(commands, strings.TrimPrefix(line, "$ "))
+			document = strings.HasSuffix(line, "<<'SQL'")
+		}
+	}
+	return commands
+}
+
+// pageShell returns what runs a line of the page, with runcounter on its path.
+func pageShell(t *testing.T, address string) func(command string) string {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\n" + asCommand + "=1 exec '" + self + "' \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "runcounter"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return func(command string) string {
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", command)
+		cmd.Dir = dir
+		cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "DATABASE_URL=" + address, "HOME=" + dir, "TZ=UTC", "PSQLRC=/dev/null"}
+		out, err := cmd.CombinedOutput()
+		if err != nil && cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+}
+
+// settled takes out what differs from run to run: today's times.
+func settled(out string) string {
+	out = today.ReplaceAllString(out, "2026-11-23T09:00:00.000000Z")
+	var b strings.Builder
+	for line := range strings.Lines(out) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return b.String()
+}
+
+var today = regexp.MustCompile(`20(2[7-9]|[3-9]\d)-\d\d-\d\d[T ][0-9:.]+Z|2026-(0[2-9]|1\d)-\d\d[T ][0-9:.]+Z`)
