@@ -1,0 +1,577 @@
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// counter is a table with one row, which every actor increments.
+func counter(s *Sim, wal bool, faults ...Fault) *Database {
+	return s.SQLite(SQLite{WAL: wal, Faults: faults, Setup: func(_ string, db *sql.DB) error {
+		_, err := db.Exec(`create table counter (n integer not null); insert into counter values (0)`)
+		return err
+	}})
+}
+
+func increment(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `update counter set n = n + 1`); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+func read(db *sql.DB) (n int, err error) {
+	err = db.QueryRow(`select n from counter`).Scan(&n)
+	return n, err
+}
+
+func mustFail(t *testing.T, r *Result, kind, text string) *Report {
+	t.Helper()
+	if r.Failure == nil || r.Failure.Kind != kind || !strings.Contains(r.Failure.Message+r.Failure.Oracle, text) {
+		t.Fatalf("got %+v, want a failure %s %q", r.Failure, kind, text)
+	}
+	if r.Report.Again != r.Report.Of {
+		t.Errorf("reproduced %d of %d: %s", r.Report.Again, r.Report.Of, r.Report.Diverged)
+	}
+	return r.Report
+}
+
+func TestWhatTheHarnessReports(t *testing.T) {
+	t.Run("an actor's error", func(t *testing.T) {
+		mustFail(t, Explore(t, func(s *Sim) {
+			s.Go("worker", func(context.Context) error { return errors.New("no luck") })
+		}), "error", "no luck")
+	})
+	t.Run("an actor's panic, with its stack", func(t *testing.T) {
+		r := mustFail(t, Explore(t, func(s *Sim) {
+			s.Go("worker", func(context.Context) error { panic("out of luck") })
+		}), "panic", "out of luck")
+		if !strings.Contains(r.String(), "core_test.go") {
+			t.Errorf("no stack in\n%s", r)
+		}
+	})
+	t.Run("a schedule that never ends", func(t *testing.T) {
+		mustFail(t, Explore(t, func(s *Sim) {
+			s.Go("worker", func(context.Context) error {
+				for {
+					if err := s.Step("again"); err != nil {
+						return err
+					}
+				}
+			})
+		}), "livelock", "no end")
+	})
+	t.Run("an actor that never gives up", func(t *testing.T) {
+		mustFail(t, Explore(t, func(s *Sim) {
+			db := counter(s, true).Open()
+			s.Go("worker", func(ctx context.Context) error {
+				for increment(ctx, db) != nil {
+				}
+				return nil
+			}, MayCrash())
+		}), "error", "for ever")
+	})
+	t.Run("what must hold in the end", func(t *testing.T) {
+		mustFail(t, Explore(t, func(s *Sim) {
+			s.Eventually("the sky is blue", func() error { return errors.New("it is grey") })
+		}), "eventually", "grey")
+	})
+	t.Run("a scenario that does not do the same twice", func(t *testing.T) {
+		n := 0
+		r := Explore(t, func(s *Sim) {
+			n++
+			for i := range 2 {
+				s.Go(fmt.Sprint("actor", i), func(context.Context) error {
+					for range 1 + n%2 {
+						if err := s.Step("step"); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+		})
+		if r.Failure == nil || r.Failure.Kind != "diverged" || !strings.Contains(r.Failure.Message, "the same twice") {
+			t.Errorf("got %+v, want diverged", r.Failure)
+		}
+	})
+	t.Run("actors that wait for each other, and for what", func(t *testing.T) {
+		r := mustFail(t, Explore(t, func(s *Sim) {
+			one, two := counter(s, true), counter(s, true)
+			both := func(name string, from, to *Database) {
+				a, b := sql.OpenDB(from.Connector("?_txlock=immediate")), to.Open()
+				s.OnEnd(func() { _ = a.Close() })
+				s.Go(name, func(ctx context.Context) error {
+					tx, err := a.BeginTx(ctx, nil)
+					if err != nil {
+						return err
+					}
+					_, err = b.ExecContext(ctx, `update counter set n = n + 1`)
+					return errors.Join(err, tx.Commit())
+				})
+			}
+			both("first", one, two)
+			both("second", two, one)
+		}), "deadlock", "first waits in update counter set n = n + 1, for second, in an open transaction")
+		if !strings.Contains(r.String(), "second waits in update counter set n = n + 1, for first, in an open transaction") {
+			t.Errorf("half of the circle is missing in\n%s", r)
+		}
+	})
+}
+
+func TestSometimesMustBeSeen(t *testing.T) {
+	scenario := func(s *Sim) {
+		db := counter(s, true).Open()
+		s.Go("worker", func(ctx context.Context) error { return increment(ctx, db) })
+		s.Sometimes("the counter is 1", func() bool { n, err := read(db); return err == nil && n == 1 })
+		s.Sometimes("the counter is 2", func() bool { n, err := read(db); return err == nil && n == 2 })
+	}
+	if r := Explore(t, scenario); len(r.Unseen) != 1 || r.Unseen[0] != "the counter is 2" {
+		t.Errorf("unseen: %q", r.Unseen)
+	}
+}
+
+// TestFaults counts what each fault leaves: nothing was half done.
+func TestFaults(t *testing.T) {
+	seen := map[string]int{}
+	r := Explore(t, func(s *Sim) {
+		db := counter(s, true, Refused, LostBefore, LostAfter).Open()
+		var told error
+		s.Go("worker", func(ctx context.Context) error {
+			told = increment(ctx, db)
+			return nil
+		}, MayCrash())
+		s.Eventually("all or nothing", func() error {
+			n, err := read(db)
+			if err != nil {
+				return err
+			}
+			switch {
+			case told == nil && n != 1, n > 1:
+				return fmt.Errorf("told %v, and the counter is %d", told, n) //nolint:errorlint // a text
+			}
+			why := "done"
+			switch _, busy := isBusy(told); {
+			case busy || told != nil && strings.Contains(told.Error(), "SQLITE_BUSY"):
+				why = "refused"
+			case errors.Is(told, ErrLost):
+				why = "lost"
+			case errors.Is(told, errCrashed):
+				why = "crashed"
+			}
+			seen[fmt.Sprintf("%s, counter %d", why, n)]++
+			return nil
+		})
+	})
+	if r.Failure != nil {
+		t.Fatal(r.Report)
+	}
+	for _, want := range []string{"done, counter 1", "refused, counter 0", "lost, counter 0", "lost, counter 1", "crashed, counter 0", "crashed, counter 1"} {
+		if seen[want] == 0 {
+			t.Errorf("never %s: %v", want, seen)
+		}
+	}
+}
+
+// TestTheDeadHoldNoLocks lets a process die that nobody starts again, with a
+// transaction that it doesn't roll back.
+func TestTheDeadHoldNoLocks(t *testing.T) {
+	for _, wal := range []bool{true, false} {
+		r := Explore(t, func(s *Sim) {
+			db := counter(s, wal).Open()
+			s.Go("dies", func(ctx context.Context) error {
+				conn, err := db.Conn(ctx)
+				if err != nil {
+					return err
+				}
+				defer func() { _ = conn.Close() }()
+				for _, text := range []string{`begin immediate`, `update counter set n = 100`, `commit`} {
+					if _, err := conn.ExecContext(ctx, text); err != nil {
+						return err
+					}
+				}
+				return nil
+			}, MayCrash())
+			s.Go("lives", func(ctx context.Context) error { return increment(ctx, db) })
+			s.Always("all or nothing", func() error {
+				n, err := read(db)
+				if err == nil && n != 0 && n != 1 && n != 100 && n != 101 {
+					err = fmt.Errorf("n is %d", n)
+				}
+				return err
+			})
+		})
+		if r.Failure != nil {
+			t.Errorf("wal %v:\n%s", wal, r.Report)
+		}
+	}
+}
+
+// TestWhoWaitsIsNotAskedAgain until somebody made progress, or a sampled
+// schedule would pick the same actor for ever.
+func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
+	r := Explore(t, func(s *Sim) {
+		s.Faults(2)
+		db := counter(s, true).Open()
+		for i := range 3 {
+			s.Go(fmt.Sprint("worker ", i), func(ctx context.Context) error {
+				for range 2 {
+					if err := increment(ctx, db); err != nil {
+						return err
+					}
+				}
+				return nil
+			}, Restarts())
+		}
+		s.Eventually("all are counted", func() error {
+			if n, err := read(db); err != nil || n < 6 {
+				return errors.Join(err, fmt.Errorf("n is %d", n))
+			}
+			return nil
+		})
+	}, With(PCT(3, 300), Random(300)))
+	if r.Failure != nil || r.Schedules() != 600 {
+		t.Errorf("%s\n%v", r, r.Report)
+	}
+}
+
+// TestACrashIsFollowedByARestart on what the dead process left.
+func TestACrashIsFollowedByARestart(t *testing.T) {
+	crashes := 0
+	r := Explore(t, func(s *Sim) {
+		db := counter(s, true).Open()
+		starts := 0
+		s.Go("worker", func(ctx context.Context) error {
+			if starts++; starts > 1 {
+				crashes++
+			}
+			return increment(ctx, db)
+		}, Restarts())
+		s.Eventually("it was done once, or twice where the answer was lost", func() error {
+			n, err := read(db)
+			if err == nil && (n < 1 || n > starts) {
+				err = fmt.Errorf("%d starts, counter %d", starts, n)
+			}
+			return err
+		})
+	})
+	if r.Failure != nil || crashes < 3 {
+		t.Errorf("%d crashes; %v", crashes, r.Report)
+	}
+}
+
+// TestTheClockIsAStep has a lease that runs out: before, and after, its holder
+// is done.
+func TestTheClockIsAStep(t *testing.T) {
+	seen := map[string]bool{}
+	start := time.Now()
+	r := Explore(t, func(s *Sim) {
+		db := counter(s, true).Open()
+		order := ""
+		s.Go("holder", func(ctx context.Context) error {
+			err := increment(ctx, db)
+			order += "h"
+			return err
+		})
+		s.Go("reaper", func(context.Context) error {
+			if err := s.Sleep(5 * time.Minute); err != nil {
+				return err
+			}
+			if got := s.Now().Sub(epoch); got != 5*time.Minute {
+				return fmt.Errorf("it woke after %s", got)
+			}
+			n, err := read(db)
+			order += fmt.Sprintf("r%d", n)
+			return err
+		})
+		s.Eventually("both are done", func() error { seen[order] = true; return nil })
+	})
+	if r.Failure != nil {
+		t.Fatal(r.Report)
+	}
+	for _, want := range []string{"r0h", "hr1"} {
+		if !seen[want] {
+			t.Errorf("never %s: %v", want, seen)
+		}
+	}
+	if time.Since(start) > time.Minute {
+		t.Error("it slept for real")
+	}
+}
+
+// TestDeliveries has an adversary between a sender and a receiver that counts.
+func TestDeliveries(t *testing.T) {
+	seen := map[string]bool{}
+	r := Explore(t, func(s *Sim) {
+		s.Faults(2)
+		got := ""
+		requests := make([]Request, 3)
+		for i := range requests {
+			requests[i] = Request{fmt.Sprint("request ", i), func(context.Context) error {
+				if err := s.Step("is received"); err != nil {
+					return err
+				}
+				got += fmt.Sprint(i)
+				return nil
+			}}
+		}
+		s.Deliver(requests, PgNet...)
+		s.Eventually("whatever", func() error { seen[got] = true; return nil })
+	}, With(Exhaustive(0)))
+	if r.Failure != nil {
+		t.Fatal(r.Report)
+	}
+	// In order, out of order, twice, lost, all of it again, two habits at once.
+	for _, want := range []string{"012", "210", "0012", "0120", "12", "2", "", "012012", "210012", "00112"} {
+		if !seen[want] {
+			t.Errorf("never %q", want)
+		}
+	}
+	for got := range seen {
+		if len(got) > 7 {
+			t.Errorf("%q takes more than two faults", got)
+		}
+	}
+}
+
+// TestErrorsOfPostgreSQLAreInjected has the errors after which an application
+// tries again, and one that doesn't.
+func TestErrorsOfPostgreSQLAreInjected(t *testing.T) {
+	seen := map[string]bool{}
+	r := Explore(t, func(s *Sim) {
+		db := s.ReadCommitted([]Table{{Name: "t", Columns: []string{"n"}}}, Refused, Deadlock, LostBefore, LostAfter)
+		session := db.Session()
+		told := "nothing"
+		s.Go("worker", func(ctx context.Context) error {
+			insert := &Statement{SQL: "insert into t values (1)", Writes: []string{"t"}, Do: func(q *Query) error {
+				_, err := q.Insert("t", Row{int64(1)}, Conflict{})
+				return err
+			}}
+			err := session.Begin(ctx)
+			if err == nil {
+				_, err = session.Exec(ctx, insert)
+			}
+			err = errors.Join(err, session.Commit(ctx))
+			if err != nil {
+				told = err.Error()
+			}
+			return nil
+		})
+		s.Eventually("all or nothing", func() error {
+			seen[fmt.Sprintf("%s: %d", strings.ReplaceAll(told, "\n", ", "), len(db.Rows("t")))] = true
+			return nil
+		})
+	})
+	if r.Failure != nil {
+		t.Fatal(r.Report)
+	}
+	for _, want := range []string{"nothing: 1", "(SQLSTATE 40001)", "(SQLSTATE 40P01)", ": 0", ": 1"} {
+		found := false
+		for got := range seen {
+			found = found || strings.Contains(got, want)
+		}
+		if !found {
+			t.Errorf("never %q: %v", want, seen)
+		}
+	}
+	if len(seen) != 5 {
+		t.Errorf("%d ends, want 5: %v", len(seen), seen)
+	}
+}
+
+// TestGrains has the same scenario statement by statement, and transaction by
+// transaction: what goes wrong within one is found by the first alone.
+func TestGrains(t *testing.T) {
+	scenario := func(s *Sim) {
+		db := counter(s, true).Open()
+		for _, name := range []string{"first", "second"} {
+			s.Go(name, func(ctx context.Context) error {
+				tx, err := db.BeginTx(ctx, nil)
+				if err != nil {
+					return err
+				}
+				var n int
+				if err := tx.QueryRowContext(ctx, `select n from counter`).Scan(&n); err != nil {
+					return errors.Join(err, tx.Rollback())
+				}
+				_, err = tx.ExecContext(ctx, `update counter set n = ?`, n+1)
+				return errors.Join(err, tx.Commit())
+			})
+		}
+	}
+	mustFail(t, Explore(t, scenario), "error", "SQLITE_BUSY")
+	r := Explore(t, scenario, Of(Transactions))
+	if r.Failure != nil || r.Schedules() != 2 {
+		t.Errorf("transaction by transaction: %s\n%v", r, r.Report)
+	}
+}
+
+// TestChoose tries every number.
+func TestChoose(t *testing.T) {
+	seen := map[string]int{}
+	r := Explore(t, func(s *Sim) {
+		drawn := fmt.Sprint(s.Choose(3))
+		s.Go("one", func(context.Context) error {
+			err := s.Step("goes")
+			drawn += fmt.Sprint(s.Choose(2))
+			return err
+		})
+		s.Eventually("it is noted", func() error { seen[drawn]++; return nil })
+	})
+	if r.Failure != nil || len(seen) != 6 || r.Schedules() != 6 {
+		t.Errorf("%s: %v", r, seen)
+	}
+}
+
+// TestTheFlagsOfTime samples for longer, by other seeds.
+func TestTheFlagsOfTime(t *testing.T) {
+	defer func(before time.Duration) { *flagTime = before }(*flagTime)
+	*flagTime = 20 * time.Millisecond
+	orders := map[string]bool{}
+	r := Explore(t, func(s *Sim) {
+		order := ""
+		for _, name := range []string{"a", "b"} {
+			s.Go(name, func(context.Context) error {
+				err := s.Step("goes")
+				order += name
+				return err
+			})
+		}
+		s.Eventually("it is noted", func() error { orders[order] = true; return nil })
+	}, With(Random(1)))
+	if len(r.Covered) != 2 || r.Covered[1].Schedules == 0 || len(orders) != 2 {
+		t.Errorf("%s: %v", r, orders)
+	}
+}
+
+// TestMinimise has two actors and an operation that have nothing to do with
+// it, and a fault that need not happen.
+func TestMinimise(t *testing.T) {
+	r := mustFail(t, Explore(t, func(s *Sim) {
+		db := s.DB(`create table counter (n integer not null)`, `insert into counter values (0)`, `create table noise (n integer)`)
+		for _, name := range []string{"bystander", "first", "second", "other"} {
+			s.Go(name, func(ctx context.Context) error {
+				return errors.Join(
+					s.Op(func() error {
+						_, err := db.ExecContext(ctx, `insert into noise values (1)`)
+						return err
+					}),
+					s.Op(func() error {
+						if name == "bystander" || name == "other" {
+							return nil
+						}
+						var n int
+						if err := db.QueryRowContext(ctx, `select n from counter`).Scan(&n); err != nil {
+							return err
+						}
+						_, err := db.ExecContext(ctx, `update counter set n = ?`, n+1)
+						return err
+					}))
+			}, MayCrash())
+		}
+		s.Eventually("no increment is lost", func() error {
+			var n int
+			if err := db.QueryRow(`select n from counter`).Scan(&n); err != nil {
+				return err
+			}
+			done := 0
+			for _, a := range s.actors {
+				if a.err == nil && a.dead == nil && !s.run.without.actors.has(a.id) && (a.name == "first" || a.name == "second") && !s.run.without.ops[opPlace{a.id, 1}] {
+					done++
+				}
+			}
+			if n < done {
+				return fmt.Errorf("%d of %d", n, done)
+			}
+			return nil
+		})
+	}, With(PCT(3, 5000))), "eventually", "no increment")
+	if len(r.Steps) != 4 || r.Faults != 0 || len(r.Actors) != 2 || r.Switches != 2 {
+		t.Errorf("not minimal:\n%s", r)
+	}
+}
+
+// TestPCTFindsWhatRandomMisses has a bug that needs one actor to stand still
+// between two steps while the other goes nearly all its long way.
+func TestPCTFindsWhatRandomMisses(t *testing.T) {
+	t.Parallel()
+	scenario := func(s *Sim) {
+		place, caught := 0, false
+		s.Go("runner", func(context.Context) error {
+			for range 40 {
+				if err := s.Step("runs"); err != nil {
+					return err
+				}
+				place++
+			}
+			return nil
+		})
+		s.Go("watcher", func(context.Context) error {
+			if err := s.Step("looks"); err != nil {
+				return err
+			}
+			before := place
+			if err := s.Step("looks again"); err != nil {
+				return err
+			}
+			caught = before >= 4 && before <= 14 && place-before >= 25
+			return nil
+		})
+		s.Eventually("never caught", func() error {
+			if caught {
+				return errors.New("caught")
+			}
+			return nil
+		})
+	}
+	n := 200_000
+	if testing.Short() || raced {
+		n = 10_000
+	}
+	if r := Explore(t, scenario, With(Random(n))); r.Failure != nil {
+		t.Errorf("random found it after %d", r.After)
+	}
+	for seed := range uint64(5) {
+		r := Explore(t, scenario, With(PCT(3, 20_000)), Seed(seed))
+		mustFail(t, r, "eventually", "caught")
+		t.Logf("PCT(3), seed %d: after %d", seed, r.After)
+	}
+}
+
+func TestSchedulesAreReadBack(t *testing.T) {
+	for _, text := range []string{"w3r1w~2", "-~1w1", "a1b1a1", "w~0~1r2", "é2"} {
+		s, err := parseSchedule(text)
+		if err != nil || s.String() != text {
+			t.Errorf("%s: got %s, %v", text, s, err)
+		}
+	}
+	for _, text := range []string{"3", "w", "w0", "w~", "-2", "w99999999999999999999", "w1~2"} {
+		if s, err := parseSchedule(text); err == nil {
+			t.Errorf("%s: got %s, want an error", text, s)
+		}
+	}
+}
+
+func FuzzSchedule(f *testing.F) {
+	f.Add("w3r1w~2")
+	f.Add("-~1w1")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseSchedule(text)
+		if err != nil {
+			return
+		}
+		again, err := parseSchedule(s.String())
+		if err != nil || again.String() != s.String() {
+			t.Errorf("%q is read as %s, and that as %s, %v", text, s, again, err)
+		}
+	})
+}

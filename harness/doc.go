@@ -1,0 +1,275 @@
+// Package harness answers, in go test, whether there is an order of events in
+// which database code goes wrong. It runs the real code, decides at every
+// database statement who goes next, tries all orders that matter or samples
+// them, lets connections break and processes die, and hands back the shortest
+// story of what went wrong, to be replayed with one command. It works offline,
+// on an embedded SQLite or on a model of PostgreSQL's READ COMMITTED, and on a
+// real PostgreSQL where there is one.
+//
+// # A first test
+//
+// Here is code over database/sql that looks and then acts:
+//
+//	func transfer(ctx context.Context, db *sql.DB, from, to string, amount int) error {
+//		var balance int
+//		err := db.QueryRowContext(ctx, `select balance from accounts where name = ?`, from).Scan(&balance)
+//		if err != nil || balance < amount {
+//			return err
+//		}
+//		_, err = db.ExecContext(ctx, `update accounts set balance = balance + iif(name = ?1, -?3, ?3)
+//			where name in (?1, ?2)`, from, to, amount)
+//		return err
+//	}
+//
+// and a test that has two of them at once. It needs no configuration:
+//
+//	func TestTransfer(t *testing.T) {
+//		harness.Test(t, func(s *harness.Sim) {
+//			db := s.DB(`create table accounts (name text primary key, balance integer not null)`,
+//				`insert into accounts values ('ada', 100), ('bob', 0), ('cy', 0)`)
+//			s.Go("rent", func(ctx context.Context) error { return transfer(ctx, db, "ada", "bob", 70) })
+//			s.Go("food", func(ctx context.Context) error { return transfer(ctx, db, "ada", "cy", 60) })
+//			s.Always("nobody is overdrawn", func() error {
+//				var n int
+//				err := db.QueryRow(`select min(balance) from accounts`).Scan(&n)
+//				if err == nil && n < 0 {
+//					err = fmt.Errorf("the balance is %d", n)
+//				}
+//				return err
+//			})
+//		})
+//	}
+//
+// The function is a scenario. It is called once for every schedule: it gets its
+// database ([Sim.DB], or [Sim.SQLite] with your own migrations), starts actors
+// ([Sim.Go]), and names what must hold. The actors run when it has returned. The
+// setup of a database runs once; before every other schedule its rows are put
+// back. Tables are made there, and not by actors.
+//
+// An actor stands for a process, a worker, a request. Each of its statements is
+// a step; what it does between two statements belongs to the first of them. One
+// actor runs at a time. A statement that finds the database locked waits, as it
+// would with a busy_timeout that is long enough, until another actor has made
+// progress; when all wait for each other that is a deadlock, and a failure. So
+// is an error that an actor returns, and a panic.
+//
+// # How a failure reads
+//
+// [Example] is this test, run, with the report that it prints. From top to
+// bottom:
+//
+//   - VIOLATED: which oracle, and what it said.
+//   - MINIMAL: how long the shortest schedule is, and whether it failed again
+//     when it was run three times more. FLAKY instead says that it did not,
+//     and where it went another way.
+//   - WITHOUT: actors and operations that the story does not need.
+//   - The timeline: a column for each actor, the values that were read, the
+//     values that [Sim.Show] names, ✗ at the step after which the oracle failed,
+//     and the point of no return: the first step after which every order that
+//     was tried fails.
+//   - WHY: the cycle of reads and writes behind it, where there is one. It goes
+//     by tables, not by rows.
+//   - ENGINES: where a model was explored, whether the real one fails too.
+//   - EXPLORED: how much was searched; see below.
+//   - REPLAY: the command that runs this schedule alone.
+//
+// Nothing in it differs between two runs: there are no times of day, and ids
+// (UUIDs) are renamed in the order in which they appear.
+//
+// # Replay
+//
+// A schedule is a word such as r1f2r1: one step of the actor r, two of f, one
+// of r. An actor is called by a letter of its name; c is the clock; ~ comes
+// before what was chosen within a step, such as a fault, and ! before what was
+// left out. The flags exist in every package whose tests import this one, and in
+// no other, so name the package:
+//
+//	go test ./bank -run '^TestTransfer$' -harness.replay=r1f2r1   # this schedule alone
+//	go test ./bank -run '^TestTransfer$' -harness.html=/tmp       # draws the failure as a page
+//	go test ./bank -harness.seed=7                                # samples other schedules
+//	go test ./bank -harness.time=1m                               # and samples for longer, in each test
+//
+// A failing schedule is kept as a file in testdata/schedules, which [Test] runs
+// first the next time; commit it, and it is a regression test that takes a
+// millisecond. A file that does not fit the code any more is named in the log
+// and changes nothing; delete it. With -harness.save=false nothing is kept.
+//
+// The same seed and the same code give the same schedules, in any process, on
+// any number of CPUs, with the race detector or without. That holds as long as
+// the scenario does the same twice: what depends on the wall clock, on random
+// numbers, on the order of a map, or on what an earlier schedule left in memory
+// is a failure of the kind "diverged" where the harness notices it.
+//
+// # Oracles
+//
+//   - [Sim.Always] is asked after every step that can have changed what is
+//     committed, and at the end.
+//   - [Sim.Eventually] is asked at the end, when all actors have returned. It
+//     may first do what the system does to get there, such as a last sweep.
+//   - [Sim.Sometimes] must be seen at the end of at least one schedule: a
+//     scenario that never gets to what it is about proves nothing.
+//   - [Sim.Linearizable] records calls and their answers, and asks porcupine for
+//     an order that explains them.
+//
+// What a scenario and its oracles do themselves is not scheduled: no step comes
+// between.
+//
+// To shorten a failure the minimiser leaves out whole actors, and operations
+// that were marked by [Sim.Op], as long as the same oracle fails, and does not
+// fail in every order without them: an oracle "both have paid" keeps both. Where
+// that is not enough, as in a scenario that always fails, start those that it
+// asks for by [Needed].
+//
+// # What is tried
+//
+// Without options, [Test] tries all orders, up to 10,000 schedules. Where they
+// don't suffice it goes on with all orders of one preemption, then two, and
+// then samples, 2,500 schedules each. [With] says otherwise:
+//
+//   - [Exhaustive] tries all orders that matter. Two steps that touch nothing
+//     of each other's can be swapped without anybody noticing; sleep sets leave
+//     out orders that differ in nothing else.
+//   - [Preemptions] tries all orders in which an actor is left at most so often
+//     though it could have gone on. Most bugs need one or two.
+//   - [Random] gives each actor the same chance at each step. It is good at
+//     short programs, and hopeless at long ones.
+//   - [PCT] gives actors priorities and changes them at few moments: it finds a
+//     bug that needs a few steps in the right order, however long the program.
+//   - [Plain] leaves out nothing: what the others are held against.
+//   - [Replay] runs one schedule, such as one that failed in the past.
+//
+// A test that passes logs what it did (go test -v):
+//
+//	884 schedules, all orders, 0 failing
+//	10,000 schedules of all orders, stopped there; 456 schedules, all orders up to 1 preemption;
+//	2,500 schedules of all orders up to 2 preemptions, stopped there; sampled: PCT(3), 2,500, 0 failing
+//
+// "All orders" without more says that nothing was left to try. "Stopped there"
+// says that the budget was spent first ([Budget], or a number in the strategy).
+// "Sampled" says how many were drawn, and no more than that. Schedules that
+// were broken off as equivalent to others are not in these numbers; they do
+// count towards a budget.
+//
+// [Of] with [Transactions] makes a whole transaction a step, where a store is
+// known to do everything in one, which makes room for more actors.
+//
+// # Faults
+//
+// At most one fault happens in a schedule, unless [Sim.Faults] says more, and
+// only where it was allowed:
+//
+//   - [MayCrash] lets an actor die before any of its statements, and after a
+//     COMMIT, or a write outside of a transaction, before its answer. Its open
+//     transactions are rolled back. [Restarts] runs its function again, on what
+//     the crash left.
+//   - [LostBefore] and [LostAfter], given to a database, break the connection
+//     during COMMIT, and the caller can't know which it was. SQLite and the
+//     model return [ErrLost], pgx its own error.
+//   - [Refused] answers a statement that takes the lock for writing with
+//     SQLITE_BUSY, or on the model with 40001; [Deadlock] answers one there
+//     with 40P01. A real server knows no such faults but its own.
+//
+// The error of a crashed actor is no failure. All other errors reach the code
+// under test, which has to deal with them: what an actor returns is a failure.
+//
+// [Sim.Now] is a virtual clock. It stands still until an actor calls
+// [Sim.Sleep]; that it moves on is a step, which may come at any moment. A lease
+// that runs out and a sweep that falls due are tried early and late, without
+// waiting for anything.
+//
+// [Sim.Deliver] is a sender of webhooks as an adversary. Each delivery is an
+// actor; its habits ([PgNet] has those that were measured of Supabase's) make
+// them come twice, late, never, all of them again, or be lost at once. Each
+// counts as a fault. In any order they come anyway.
+//
+// # PostgreSQL
+//
+// SQLite has one writer at a time, and knows none of the surprises of READ
+// COMMITTED, PostgreSQL's default. There are three ways to them.
+//
+// [Sim.ReadCommitted] is a model in memory: a snapshot for each statement that
+// is older than the lock for which it waits, rows that are looked at again after
+// the wait while the rest of the statement is not, locks on rows and none on
+// what isn't there, unique keys, SKIP LOCKED, advisory locks, and deadlocks,
+// which it ends as PostgreSQL does, by 40P01. It reads no SQL. A [Statement] is
+// the SQL, the tables that it touches, and what it means, by the methods of
+// [Query]:
+//
+//	recount := &harness.Statement{
+//		SQL: `insert into counts values (1, (select count(*) from runs))
+//			on conflict (user_id) do update set n = excluded.n`,
+//		Reads: []string{"runs"}, Writes: []string{"counts"},
+//		Do: func(q *harness.Query) error {
+//			n := q.Count("runs", nil)
+//			_, err := q.Insert("counts", harness.Row{int64(1), n},
+//				harness.Conflict{DoUpdate: func(r harness.Row) harness.Row { return harness.Row{r[0], n} }})
+//			return err
+//		},
+//	}
+//
+// That meaning is yours, and may be wrong. [OnPostgres] runs the same
+// exploration on a real server, by the SQL alone, one backend for each session;
+// [AlsoOn], or -harness.postgres=ADDRESS, runs only the minimal schedule of a
+// failure there, and says on the line ENGINES what it came to.
+//
+// [Sim.Postgres] runs code over pgx, as it is, on a real server: every statement
+// is a step, and which of them wait for a lock is read from pg_blocking_pids. It
+// empties and fills every table of its database before each schedule: give it
+// one of its own.
+//
+// On a real server a replay is not the same byte for byte. One COMMIT can let
+// several statements go on, and PostgreSQL chooses among them; a schedule that
+// it does not follow is tried again, and counted where that does not help.
+//
+// # What two steps have to do with each other
+//
+// An exhausted search rests on knowing what a step touches. That is decided for
+// each engine apart:
+//
+//   - SQLite: by the tables that the compiled statement opens, as SQLite's own
+//     EXPLAIN tells, triggers and foreign keys included; by the one lock for
+//     writing; and by what a reader sees, which is decided where its transaction
+//     first reads. What a transaction writes counts at its COMMIT. In memory a
+//     reader and an open writer stand in each other's way; with [SQLite].WAL
+//     they don't. A statement of which nothing is known, such as a change of the
+//     schema, depends on everything.
+//   - The model: by the tables that a [Statement] names, rows not told apart. One
+//     that touches another table panics. An advisory lock is no table: name one
+//     for it in Writes.
+//   - A real server by [Sim.Postgres]: nothing is known, and no order is left
+//     out.
+//
+// The tests of this package hold the reduced search to the plain one.
+//
+// # What it cannot find
+//
+//   - Data races in memory. Actors take turns, so there are none while it runs;
+//     go test -race finds them. And what actors tell each other through
+//     variables of the scenario is not seen: orders that differ in that alone
+//     are left out. Put a [Sim.Step] before it.
+//   - What goes on in goroutines that an actor starts itself. They must not use
+//     the database. That includes the one of database/sql that rolls back a
+//     transaction whose context has ended, which ends the test: roll back before
+//     you cancel.
+//   - What happens between two statements. It belongs to the first of them, and
+//     nobody comes between.
+//   - Anything that hangs on the wall clock: time.Now, tickers, timeouts, the
+//     deadline of a context. Time is an argument of code that can be tested. An
+//     actor that waits for anything but the database, a mutex, a channel, or a
+//     connection of a pool that is too small, stops everything; after 30 seconds
+//     the harness ends the test with all stacks.
+//   - Anomalies that need more than the engine has. SQLite is serializable: what
+//     goes wrong there goes wrong between transactions. The model has READ
+//     COMMITTED and neither REPEATABLE READ nor SERIALIZABLE, no foreign keys,
+//     no unique index beside the primary key, no savepoints, no triggers, and it
+//     meets rows in the order in which they were inserted, where PostgreSQL's
+//     changes with each UPDATE.
+//   - What happens in files and on the network: a database in memory, or on a
+//     file without fsync, loses nothing with a crash that it has committed.
+//   - More than one database server: no replicas, no failover.
+//
+// A sampled pass proves nothing. It says that so many schedules were drawn and
+// none failed. An exhausted search proves what it says, for this scenario, these
+// actors with this data, this engine, and this many faults, and nothing for a
+// third actor or a second fault.
+package harness

@@ -1,0 +1,129 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// AlsoOn says where a real PostgreSQL is: the minimal schedule of a failure on
+// the model of READ COMMITTED is run there too, and the report's ENGINES line
+// tells what it came to. So does -harness.postgres=ADDRESS.
+func AlsoOn(address string) Option { return func(s *settings) { s.also = address } }
+
+// A Verdict is what a schedule of one engine comes to on another.
+type Verdict struct {
+	// Outcome is "same"; or, of the first step that went another way,
+	// "blocked-by NAME", "refused CODE", or "diverged".
+	Outcome string
+	Step    int    // from 1; 0 for "same", and where the end alone differs
+	Detail  string // what the step had come to, and what it came to here
+	// Before that a lock was given back, and PostgreSQL let those go on who had
+	// waited for it: at once, and in an order of its own, where the model
+	// leaves both to the schedule.
+	Choice bool
+}
+
+func (v Verdict) String() string {
+	if v.Step == 0 {
+		return v.Outcome
+	}
+	text := fmt.Sprintf("%s at step %d (%s)", v.Outcome, v.Step, v.Detail)
+	if v.Choice {
+		text += ", after PostgreSQL had chosen who goes on"
+	}
+	return text
+}
+
+const same = "same"
+
+var codePattern = regexp.MustCompile(`^[0-9A-Z]{5}$`)
+
+// compare holds a run to another of the same schedule, step by step.
+func compare(run, there *execution) Verdict {
+	for i, ev := range run.events {
+		if i >= len(there.events) {
+			break
+		}
+		other := there.events[i]
+		if ev.actor == other.actor && ev.result == other.result {
+			continue
+		}
+		v := Verdict{"diverged", i + 1, ev.result + ", there " + other.result, there.choice}
+		if who, ok := strings.CutPrefix(other.result, "waits for "); ok {
+			v.Outcome = "blocked-by " + who
+		} else if codePattern.MatchString(other.result) {
+			v.Outcome = "refused " + other.result
+		}
+		return v
+	}
+	switch {
+	case run.failure.same(there.failure): // a step earlier, where a COMMIT let a statement end at once
+		return Verdict{Outcome: same}
+	case there.diverged != "":
+		return Verdict{"diverged", len(there.events) + 1, there.diverged, there.choice}
+	case len(there.events) != len(run.events):
+		return Verdict{"diverged", len(there.events) + 1, "it ends there", there.choice}
+	case run.failure != nil || there.failure != nil:
+		return Verdict{Outcome: "diverged"}
+	}
+	return Verdict{Outcome: same}
+}
+
+// onServer is the same exploration on a real PostgreSQL.
+func (x *explorer) onServer(address string) *explorer {
+	y := &explorer{t: x.t, scenario: x.scenario, settings: x.settings, home: &home{}, names: map[string]string{}, clock: x.clock}
+	y.settings.postgres = &address
+	y.onClose(y.home.close)
+	return y
+}
+
+// follow runs a schedule that run has followed; again where it goes another
+// way, since PostgreSQL has its say in the order of what one COMMIT lets go on.
+func (x *explorer) follow(run *execution, without omissions) (there *execution, v Verdict) {
+	for range divergences {
+		x.alive.Add(1)
+		there = x.execute(&replay{steps: run.schedule()}, without, true)
+		if v = compare(run, there); v.Outcome == same {
+			break
+		}
+	}
+	return there, v
+}
+
+// engines says on which engines a schedule fails.
+func (x *explorer) engines(run *execution, without omissions) string {
+	if len(x.home.relations) == 0 {
+		return ""
+	}
+	if s := x.home.relations[0].server; s != nil {
+		return s.version() + " FAIL"
+	}
+	text := "model(read committed) FAIL · "
+	address := x.settings.also
+	if address == "" {
+		address = *flagPostgres
+	}
+	if address == "" {
+		return text + "postgres NOT RUN: -harness.postgres=ADDRESS tries it there"
+	}
+	y := x.onServer(address)
+	defer y.close()
+	there, v := y.follow(run, without)
+	verdict := "pass"
+	if run.failure.same(there.failure) {
+		verdict = "FAIL"
+	}
+	return text + y.home.relations[0].server.version() + " " + verdict + ", " + v.String()
+}
+
+// version is such as "postgres 15".
+func (s *server) version() string {
+	var text string
+	if err := s.observer.QueryRow(context.Background(), "show server_version").Scan(&text); err != nil {
+		panic(fmt.Sprintf("harness: ask PostgreSQL for its version: %v", err))
+	}
+	major, _, _ := strings.Cut(text, ".")
+	return "postgres " + major
+}

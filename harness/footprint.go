@@ -1,0 +1,75 @@
+package harness
+
+import "math/bits"
+
+// A footprint says what a step touches that another actor's step can notice.
+// Two steps that touch nothing of each other's may be swapped without anybody
+// seeing a difference, which is what the reduced search rests on; the
+// self-check in the tests holds it to that.
+//
+// A resource is what an engine makes of it: SQLite's write lock, what is
+// published of a table, a row of the model. The zero footprint is a step that
+// is nobody else's business.
+type footprint struct {
+	reads, writes resources
+	calls         bool // a recorded call begins
+	returns       bool // a recorded call ends
+	everything    bool // nothing can be said of it
+}
+
+// resources is a set of interned resources. What doesn't fit any more shares
+// the last one, which makes steps dependent that need not be: the search grows,
+// and stays right.
+type resources uint64
+
+const sharedResource = 63
+
+func (f footprint) local() bool {
+	return !f.everything && !f.calls && !f.returns && f.reads|f.writes == 0
+}
+
+// dependent reports whether the order of two steps can matter.
+func dependent(a, b footprint) bool {
+	switch {
+	case a.everything || b.everything:
+		return true
+	case a.calls && b.returns || a.returns && b.calls:
+		return true // which of two calls was over before the other began
+	}
+	return a.writes&(b.reads|b.writes)|b.writes&a.reads != 0
+}
+
+// an interner gives the resources of a test their bits, in the order in which
+// they first appear. They are the same in every schedule.
+type interner struct {
+	bits map[string]resources
+}
+
+func (n *interner) of(name string) resources {
+	if r, ok := n.bits[name]; ok {
+		return r
+	}
+	if n.bits == nil {
+		n.bits = map[string]resources{}
+	}
+	r := resources(1) << min(len(n.bits), sharedResource)
+	n.bits[name] = r
+	return r
+}
+
+// actorSet is a set of actors, by their places in the order of [Sim.Go].
+type actorSet uint64
+
+const maxActors = 64
+
+func (s actorSet) has(i int) bool         { return s&(1<<i) != 0 }
+func (s actorSet) with(i int) actorSet    { return s | 1<<i }
+func (s actorSet) without(i int) actorSet { return s &^ (1 << i) }
+func (s actorSet) len() int               { return bits.OnesCount64(uint64(s)) }
+func (s actorSet) each(do func(i int) bool) {
+	for rest := uint64(s); rest != 0; rest &= rest - 1 {
+		if !do(bits.TrailingZeros64(rest)) {
+			return
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// accounts is a PostgreSQL database with two rows, and a pool for each actor,
+// which all schedules share.
+func accounts(t *testing.T, faults ...Fault) func(s *Sim) []*pgxpool.Pool {
+	config := Postgres{Address: pgtest.Database(t), Faults: faults, Setup: func(address string) error {
+		pgtest.Exec(t, address, `create table accounts (id int primary key, n int not null, seen int generated always as (n * 2) stored)`,
+			`insert into accounts values (1, 0), (2, 0)`, `create sequence tickets`)
+		return nil
+	}}
+	var pools []*pgxpool.Pool
+	return func(s *Sim) []*pgxpool.Pool {
+		db := s.Postgres(config)
+		for len(pools) < 4 {
+			c, err := pgxpool.ParseConfig(db.Address())
+			if err != nil {
+				t.Fatal(err)
+			}
+			db.Gate(c.ConnConfig)
+			pool, err := pgxpool.NewWithConfig(context.WithoutCancel(t.Context()), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(pool.Close)
+			pools = append(pools, pool)
+		}
+		return pools
+	}
+}
+
+func valueOf(pool *pgxpool.Pool, id int) (n int) {
+	if err := pool.QueryRow(context.Background(), `select n from accounts where id = $1`, id).Scan(&n); err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func add(ctx context.Context, pool *pgxpool.Pool, ids ...int) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		for _, id := range ids {
+			if _, err := tx.Exec(ctx, `update accounts set n = n + 1 where id = $1`, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// TestPgxCodeIsExploredOnPostgreSQL has ordinary code over pgx: reads that
+// are stale when they are written back, locks that are waited for, and two in
+// two orders.
+func TestPgxCodeIsExploredOnPostgreSQL(t *testing.T) {
+	t.Run("a lost update", func(t *testing.T) {
+		open := accounts(t)
+		r := mustFail(t, Explore(t, func(s *Sim) {
+			pools := open(s)
+			for i, name := range []string{"first", "second"} {
+				s.Go(name, func(ctx context.Context) error {
+					var n int
+					if err := pools[i].QueryRow(ctx, `select n from accounts where id = 1`).Scan(&n); err != nil {
+						return err
+					}
+					_, err := pools[i].Exec(ctx, `update accounts set n = $1 where id = 1`, n+1)
+					return err
+				}, Needed())
+			}
+			s.Eventually("both are counted", func() error {
+				if n := valueOf(pools[2], 1); n != 2 {
+					return fmt.Errorf("n is %d", n)
+				}
+				return nil
+			})
+		}), "eventually", "both are counted")
+		if len(r.Steps) != 4 || r.Switches != 2 {
+			t.Errorf("not minimal:\n%s", r)
+		}
+	})
+	t.Run("a lock that is waited for", func(t *testing.T) {
+		open := accounts(t)
+		waits := false
+		r := Explore(t, func(s *Sim) {
+			pools := open(s)
+			for i, name := range []string{"first", "second"} {
+				s.Go(name, func(ctx context.Context) error { return add(ctx, pools[i], 1) })
+			}
+			s.Eventually("both are counted", func() error {
+				for _, ev := range s.run.events {
+					waits = waits || ev.text == "… goes on"
+				}
+				if n := valueOf(pools[2], 1); n != 2 {
+					return fmt.Errorf("n is %d", n)
+				}
+				return nil
+			})
+		}, With(Exhaustive(0)))
+		if r.Failure != nil {
+			t.Fatal(r.Report)
+		}
+		if !r.Covered[0].Complete || r.Schedules() != 14 || !waits {
+			t.Errorf("%s, somebody waited: %v", r, waits)
+		}
+	})
+	t.Run("two locks in two orders", func(t *testing.T) {
+		open := accounts(t)
+		mustFail(t, Explore(t, func(s *Sim) {
+			pools := open(s)
+			s.Go("up", func(ctx context.Context) error { return add(ctx, pools[0], 1, 2) })
+			s.Go("down", func(ctx context.Context) error { return add(ctx, pools[1], 2, 1) })
+		}), "error", "40P01")
+	})
+}
+
+// TestFaultsOnPostgreSQL counts what each fault leaves there: nothing was half
+// done, and a restart finds no lock of the dead.
+func TestFaultsOnPostgreSQL(t *testing.T) {
+	open := accounts(t, LostBefore, LostAfter)
+	seen := map[string]int{}
+	r := Explore(t, func(s *Sim) {
+		pools := open(s)
+		starts := 0
+		var told error
+		s.Go("worker", func(ctx context.Context) error {
+			starts++
+			told = add(ctx, pools[0], 1)
+			return nil
+		}, Restarts())
+		s.Eventually("all or nothing", func() error {
+			n := valueOf(pools[2], 1)
+			if told == nil && n != starts && n != 1 {
+				return fmt.Errorf("told nothing, and n is %d after %d starts", n, starts)
+			}
+			seen[fmt.Sprintf("%d starts, ok %v, n %d", starts, told == nil, n)]++
+			return nil
+		})
+	}, With(Exhaustive(0)))
+	if r.Failure != nil {
+		t.Fatal(r.Report)
+	}
+	for _, want := range []string{"1 starts, ok true, n 1", "1 starts, ok false, n 0", "1 starts, ok false, n 1", "2 starts, ok true, n 1", "2 starts, ok true, n 2"} {
+		if seen[want] == 0 {
+			t.Errorf("never %q: %v", want, seen)
+		}
+	}
+	if errors.Is(errCrashed, errStopped) {
+		t.Error("a crash is taken for the end")
+	}
+}

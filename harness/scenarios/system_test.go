@@ -1,0 +1,666 @@
+// Package scenarios puts this system, and what people commonly write in its
+// place, into the harness.
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/edgaze-ai/runcounter/harness"
+)
+
+// The statuses of runs here, as numbers.
+const (
+	pending int64 = iota
+	running
+	completed
+	failed
+)
+
+// limit is how long a run may be silent, and present what the sweep takes for
+// now.
+const (
+	silence int64 = 5
+	present int64 = 100
+)
+
+// Columns of runs.
+const (
+	id = iota
+	user
+	status
+	completedAt
+	updatedAt
+)
+
+type (
+	row   = harness.Row
+	query = harness.Query
+)
+
+func ended(r row) bool { return r[status].(int64) >= completed && r[completedAt] != nil }
+
+func stuck(r row) bool {
+	return r[status].(int64) < completed && r[updatedAt].(int64)+silence <= present
+}
+
+// world is what each scenario begins with: run 1 is silent for too long, run 2
+// is not, run 3 has ended and is in the ledger, run 4 belongs to another user,
+// of whom nothing has been counted yet.
+func world() []harness.Table {
+	return []harness.Table{
+		{Name: "runs", Columns: []string{"id", "user_id", "status", "completed_at", "updated_at"}, Key: 1, Rows: []row{
+			{int64(1), int64(1), running, nil, int64(10)},
+			{int64(2), int64(1), pending, nil, int64(99)},
+			{int64(3), int64(1), completed, int64(50), int64(50)},
+			{int64(4), int64(2), running, nil, int64(99)},
+		}},
+		{Name: "counts", Columns: []string{"user_id", "n"}, Key: 1, Rows: []row{{int64(1), int64(0)}}},
+		{Name: "ledger", Columns: []string{"user_id", "d"}, Rows: []row{{int64(1), int64(1)}}},
+		{Name: "presumed", Columns: []string{"run_id", "ended_at"}, Key: 1},
+		{Name: "amendments", Columns: []string{"run_id"}},
+	}
+}
+
+// system is what the PostgreSQL store and its triggers do, statement by
+// statement. A planted bug is a system of which one part was written as people
+// write it. (A trigger's statement stands behind the one that fires it, in the
+// same transaction.)
+type system struct {
+	begin    func(ctx context.Context, s *harness.Session, run, of int64, limit int64) (bool, error)
+	start    func(ctx context.Context, s *harness.Session, run int64) error
+	complete func(ctx context.Context, s *harness.Session, run, as, at int64) (won bool, err error)
+	late     func(ctx context.Context, s *harness.Session, run int64) error // a late running by the application
+	insert   func(ctx context.Context, s *harness.Session, run, of, as int64) error
+	handOver func(ctx context.Context, s *harness.Session, run, to int64) error
+	remove   func(ctx context.Context, s *harness.Session, run int64) error
+	amend    func(ctx context.Context, s *harness.Session, run int64) error
+	deliver  func(ctx context.Context, s *harness.Session, run, as, at int64) error // a webhook says that it has ended
+	sweep    func(ctx context.Context, s *harness.Session) error
+	fold     func(ctx context.Context, s *harness.Session, of int64) error
+	recount  func(ctx context.Context, s *harness.Session, of int64) error
+	prune    func(ctx context.Context, s *harness.Session, of int64) error
+	count    func(ctx context.Context, s *harness.Session, of int64) (int64, error)
+	audit    func(ctx context.Context, s *harness.Session) error
+
+	receive func(ctx context.Context, s *harness.Session, event int64) error // counts a webhook
+	forget  func(ctx context.Context, s *harness.Session) error              // old webhooks
+	poll    func(ctx context.Context, s *harness.Session) error              // counts new events
+
+	mirror miniature
+}
+
+func ours() system {
+	return system{
+		begin: begin, start: start, complete: complete, late: late, insert: insert, handOver: handOver, remove: remove, amend: amend,
+		deliver: deliver, sweep: sweep, fold: fold, recount: recount, prune: prune, count: count, audit: audit,
+		receive: receiveOnce, forget: keepSeen, poll: pollByDeleting, mirror: mini(),
+	}
+}
+
+// inTx runs do in a transaction.
+func inTx(ctx context.Context, s *harness.Session, do func() error) error {
+	if err := s.Begin(ctx); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return errors.Join(err, s.Rollback(ctx))
+	}
+	return s.Commit(ctx)
+}
+
+// tried runs do again while the database asks for it, as the store does.
+func tried(ctx context.Context, s *harness.Session, do func() error) error {
+	for try := 1; ; try++ {
+		err := inTx(ctx, s, do)
+		var state *harness.SQLState
+		again := errors.Is(err, harness.ErrLost) || errors.As(err, &state) && (state.Code == "40001" || state.Code == "40P01")
+		if err == nil || !again || try == 3 {
+			return err
+		}
+	}
+}
+
+func exec(ctx context.Context, s *harness.Session, sql string, reads, writes []string, do func(q *query) error) ([]row, error) {
+	return s.Exec(ctx, &harness.Statement{SQL: sql, Reads: reads, Writes: writes, Do: do})
+}
+
+func tables(names ...string) []string { return names }
+
+func col(i int, v int64) func(row) bool { return func(r row) bool { return r[i] == v } }
+
+// lockRun is select … for no key update: the run as it is now, or nil.
+func lockRun(ctx context.Context, s *harness.Session, run int64) (row, error) {
+	rows, err := exec(ctx, s, fmt.Sprintf(`select id, user_id, status, completed_at, updated_at from runs where id = %d for no key update`, run), nil, tables("runs"), func(q *query) error {
+		rows, err := q.ForUpdate("runs", harness.Wait, col(id, run))
+		for _, r := range rows {
+			q.Return(r...)
+		}
+		return err
+	})
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return rows[0], nil
+}
+
+// setRun writes the outcome of a run.
+func setRun(ctx context.Context, s *harness.Session, run, as int64, at any) error {
+	text := "null"
+	if at != nil {
+		text = fmt.Sprint(at)
+	}
+	_, err := exec(ctx, s, fmt.Sprintf(`update runs set status = %d, completed_at = %s where id = %d`, as, text, run), nil, tables("runs"), func(q *query) error {
+		_, err := q.Update("runs", col(id, run), func(r row) row { r[status], r[completedAt] = as, at; return r })
+		return err
+	})
+	return err
+}
+
+// post appends to the ledger.
+func post(ctx context.Context, s *harness.Session, of, d int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`insert into ledger values (%d, %d)`, of, d), nil, tables("ledger"), func(q *query) error {
+		_, err := q.Insert("ledger", row{of, d}, harness.Conflict{})
+		return err
+	})
+	return err
+}
+
+func isPresumed(ctx context.Context, s *harness.Session, r row) (bool, error) {
+	if !ended(r) {
+		return false, nil
+	}
+	rows, err := exec(ctx, s, fmt.Sprintf(`select run_id from presumed where run_id = %d and ended_at = %d`, r[id], r[completedAt]), tables("presumed"), nil, func(q *query) error {
+		for _, p := range q.Select("presumed", func(p row) bool { return p[0] == r[id] && p[1] == r[completedAt] }) {
+			q.Return(p[0])
+		}
+		return nil
+	})
+	return len(rows) > 0, err
+}
+
+func unpresume(ctx context.Context, s *harness.Session, run int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`delete from presumed where run_id = %d`, run), nil, tables("presumed"), func(q *query) error {
+		_, err := q.Delete("presumed", col(0, run))
+		return err
+	})
+	return err
+}
+
+func complete(ctx context.Context, s *harness.Session, run, as, at int64) (won bool, err error) {
+	err = tried(ctx, s, func() error {
+		won = false
+		r, err := lockRun(ctx, s, run)
+		if err != nil || r == nil {
+			return err
+		}
+		presumed, err := isPresumed(ctx, s, r)
+		if err != nil {
+			return err
+		}
+		if won = r[status].(int64) < completed || presumed; !won {
+			return nil
+		}
+		if err := setRun(ctx, s, run, as, at); err != nil {
+			return err
+		}
+		if ended(r) { // it is counted already, as whatever was presumed
+			return unpresume(ctx, s, run)
+		}
+		return post(ctx, s, r[user].(int64), 1)
+	})
+	return won, err
+}
+
+func start(ctx context.Context, s *harness.Session, run int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`update runs set status = 1, updated_at = 100 where id = %d and status = 0`, run), nil, tables("runs"), func(q *query) error {
+		_, err := q.Update("runs", func(r row) bool { return r[id] == run && r[status] == pending }, func(r row) row {
+			r[status], r[updatedAt] = running, present
+			return r
+		})
+		return err
+	})
+	return err
+}
+
+// late is the application's own update, which the guard patches.
+func late(ctx context.Context, s *harness.Session, run int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`update runs set status = case when status >= 2 and completed_at is not null then status else 1 end, updated_at = 100 where id = %d`, run),
+		nil, tables("runs"), func(q *query) error {
+			_, err := q.Update("runs", col(id, run), func(r row) row {
+				if !ended(r) {
+					r[status] = running
+				}
+				r[updatedAt] = present
+				return r
+			})
+			return err
+		})
+	return err
+}
+
+// insert is the application's own insert of a run that has ended: the guard
+// fills completed_at.
+func insert(ctx context.Context, s *harness.Session, run, of, as int64) error {
+	return inTx(ctx, s, func() error {
+		if err := insertRow(ctx, s, row{run, of, as, present, present}); err != nil {
+			return err
+		}
+		return post(ctx, s, of, 1)
+	})
+}
+
+func insertRow(ctx context.Context, s *harness.Session, r row) error {
+	at := "null"
+	if r[completedAt] != nil {
+		at = fmt.Sprint(r[completedAt])
+	}
+	_, err := exec(ctx, s, fmt.Sprintf(`insert into runs values (%d, %d, %d, %s, %d)`, r[id], r[user], r[status], at, r[updatedAt]), nil, tables("runs"), func(q *query) error {
+		_, err := q.Insert("runs", r, harness.Conflict{})
+		return err
+	})
+	return err
+}
+
+func handOver(ctx context.Context, s *harness.Session, run, to int64) error {
+	return inTx(ctx, s, func() error {
+		r, err := lockRun(ctx, s, run)
+		if err != nil || r == nil {
+			return err
+		}
+		if err := moveRun(ctx, s, run, to); err != nil || !ended(r) {
+			return err
+		}
+		if err := post(ctx, s, r[user].(int64), -1); err != nil {
+			return err
+		}
+		return post(ctx, s, to, 1)
+	})
+}
+
+func moveRun(ctx context.Context, s *harness.Session, run, to int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`update runs set user_id = %d where id = %d`, to, run), nil, tables("runs"), func(q *query) error {
+		_, err := q.Update("runs", col(id, run), func(r row) row { r[user] = to; return r })
+		return err
+	})
+	return err
+}
+
+func remove(ctx context.Context, s *harness.Session, run int64) error {
+	return inTx(ctx, s, func() error {
+		rows, err := exec(ctx, s, fmt.Sprintf(`delete from runs where id = %d returning id, user_id, status, completed_at, updated_at`, run), nil, tables("runs"), func(q *query) error {
+			rows, err := q.Delete("runs", col(id, run))
+			for _, r := range rows {
+				q.Return(r...)
+			}
+			return err
+		})
+		if err != nil || len(rows) == 0 || !ended(rows[0]) {
+			return err
+		}
+		if err := unpresume(ctx, s, run); err != nil {
+			return err
+		}
+		return post(ctx, s, rows[0][user].(int64), -1)
+	})
+}
+
+// amend re-opens a run, as an administrator decides.
+func amend(ctx context.Context, s *harness.Session, run int64) error {
+	return tried(ctx, s, func() error {
+		r, err := lockRun(ctx, s, run)
+		if err != nil || r == nil || !ended(r) {
+			return err
+		}
+		_, err = exec(ctx, s, fmt.Sprintf(`insert into amendments values (%d)`, run), nil, tables("amendments"), func(q *query) error {
+			_, err := q.Insert("amendments", row{run}, harness.Conflict{})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := setRun(ctx, s, run, running, nil); err != nil {
+			return err
+		}
+		if err := unpresume(ctx, s, run); err != nil {
+			return err
+		}
+		return post(ctx, s, r[user].(int64), -1)
+	})
+}
+
+// deliver looks at the run that a webhook names, and mends it where the old
+// record had ended and the run is active: somebody overwrote the outcome.
+func deliver(ctx context.Context, s *harness.Session, run, as, at int64) error {
+	rows, err := exec(ctx, s, fmt.Sprintf(`select id, user_id, status, completed_at, updated_at from runs where id = %d and not exists (select from amendments where run_id = %d)`, run, run),
+		tables("runs", "amendments"), nil, func(q *query) error {
+			if len(q.Select("amendments", col(0, run))) > 0 {
+				return nil
+			}
+			for _, r := range q.Select("runs", col(id, run)) {
+				q.Return(r...)
+			}
+			return nil
+		})
+	if err != nil || len(rows) == 0 || rows[0][status].(int64) >= completed {
+		return err // a hint, and nothing to do
+	}
+	return tried(ctx, s, func() error {
+		r, err := lockRun(ctx, s, run)
+		if err != nil || r == nil || r[status].(int64) >= completed {
+			return err
+		}
+		amended, err := isAmended(ctx, s, run)
+		if err != nil || amended {
+			return err
+		}
+		if err := setRun(ctx, s, run, as, at); err != nil {
+			return err
+		}
+		return post(ctx, s, r[user].(int64), 1)
+	})
+}
+
+func isAmended(ctx context.Context, s *harness.Session, run int64) (bool, error) {
+	rows, err := exec(ctx, s, fmt.Sprintf(`select run_id from amendments where run_id = %d`, run), tables("amendments"), nil, func(q *query) error {
+		for _, r := range q.Select("amendments", col(0, run)) {
+			q.Return(r...)
+		}
+		return nil
+	})
+	return len(rows) > 0, err
+}
+
+func sweep(ctx context.Context, s *harness.Session) error {
+	return tried(ctx, s, func() error {
+		rows, err := exec(ctx, s, `select id, user_id, status, completed_at, updated_at from runs where status < 2 and updated_at + 5 <= 100 for no key update skip locked`, nil, tables("runs"), func(q *query) error {
+			rows, err := q.ForUpdate("runs", harness.SkipLocked, stuck)
+			for _, r := range rows {
+				q.Return(r...)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			at := r[updatedAt].(int64) + silence
+			if err := setRun(ctx, s, r[id].(int64), failed, at); err != nil {
+				return err
+			}
+			if err := presume(ctx, s, r[id].(int64), at); err != nil {
+				return err
+			}
+			if err := post(ctx, s, r[user].(int64), 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func presume(ctx context.Context, s *harness.Session, run, at int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`insert into presumed values (%d, %d) on conflict (run_id) do update set ended_at = excluded.ended_at`, run, at), nil, tables("presumed"), func(q *query) error {
+		_, err := q.Insert("presumed", row{run, at}, harness.Conflict{DoUpdate: func(row) row { return row{run, at} }})
+		return err
+	})
+	return err
+}
+
+// lockKey makes the row of a key where it is missing, and locks it: the one
+// order of locks begins with it.
+func lockKey(ctx context.Context, s *harness.Session, of int64, how harness.Locking) (bool, error) {
+	if err := makeKey(ctx, s, of); err != nil {
+		return false, err
+	}
+	return lockKeyRow(ctx, s, of, how)
+}
+
+func makeKey(ctx context.Context, s *harness.Session, of int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`insert into counts values (%d, 0) on conflict (user_id) do nothing`, of), nil, tables("counts"), func(q *query) error {
+		_, err := q.Insert("counts", row{of, int64(0)}, harness.Conflict{DoNothing: true})
+		return err
+	})
+	return err
+}
+
+func lockKeyRow(ctx context.Context, s *harness.Session, of int64, how harness.Locking) (bool, error) {
+	text := fmt.Sprintf(`select user_id from counts where user_id = %d for update`, of)
+	if how == harness.SkipLocked {
+		text += ` skip locked`
+	}
+	rows, err := exec(ctx, s, text, nil, tables("counts"), func(q *query) error {
+		rows, err := q.ForUpdate("counts", how, col(0, of))
+		for _, r := range rows {
+			q.Return(r[0])
+		}
+		return err
+	})
+	return len(rows) > 0, err
+}
+
+func fold(ctx context.Context, s *harness.Session, of int64) error {
+	return tried(ctx, s, func() error {
+		mine, err := lockKey(ctx, s, of, harness.SkipLocked)
+		if err != nil || !mine {
+			return err
+		}
+		_, err = exec(ctx, s, fmt.Sprintf(`with gone as (delete from ledger where user_id = %d returning d) update counts set n = n + coalesce((select sum(d) from gone), 0) where user_id = %d`, of, of),
+			nil, tables("ledger", "counts"), func(q *query) error {
+				gone, err := q.Delete("ledger", col(0, of))
+				if err != nil {
+					return err
+				}
+				_, err = q.Update("counts", col(0, of), func(r row) row { r[1] = r[1].(int64) + sum(gone); return r })
+				return err
+			})
+		return err
+	})
+}
+
+func sum(rows []row) (n int64) {
+	for _, r := range rows {
+		n += r[1].(int64)
+	}
+	return n
+}
+
+func recount(ctx context.Context, s *harness.Session, of int64) error {
+	return tried(ctx, s, func() error {
+		for {
+			if mine, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+				return err
+			} else if mine {
+				break
+			}
+		}
+		_, err := exec(ctx, s, fmt.Sprintf(`with gone as (delete from ledger where user_id = %d) update counts set n = (select count(*) from runs where user_id = %d and status >= 2 and completed_at is not null) where user_id = %d`, of, of, of),
+			tables("runs"), tables("ledger", "counts"), func(q *query) error {
+				n := q.Count("runs", func(r row) bool { return r[user] == of && ended(r) })
+				// A WITH that nobody reads is run when the rest is done.
+				if _, err := q.Update("counts", col(0, of), func(r row) row { r[1] = n; return r }); err != nil {
+					return err
+				}
+				_, err := q.Delete("ledger", col(0, of))
+				return err
+			})
+		return err
+	})
+}
+
+// prune drops a row of zeros, which says the same as none.
+func prune(ctx context.Context, s *harness.Session, of int64) error {
+	return tried(ctx, s, func() error {
+		mine, err := lockKeyRow(ctx, s, of, harness.SkipLocked)
+		if err != nil || !mine {
+			return err
+		}
+		_, err = exec(ctx, s, fmt.Sprintf(`delete from counts where user_id = %d and n = 0`, of), nil, tables("counts"), func(q *query) error {
+			_, err := q.Delete("counts", func(r row) bool { return r[0] == of && r[1] == int64(0) })
+			return err
+		})
+		return err
+	})
+}
+
+// stored is what the read path says, in one statement.
+func stored(q *query, of int64) int64 {
+	return sum(q.Select("counts", col(0, of))) + sum(q.Select("ledger", col(0, of)))
+}
+
+func count(ctx context.Context, s *harness.Session, of int64) (int64, error) {
+	rows, err := exec(ctx, s, fmt.Sprintf(`select (coalesce((select n from counts where user_id = %d), 0) + coalesce((select sum(d) from ledger where user_id = %d), 0))::bigint`, of, of),
+		tables("counts", "ledger"), nil, func(q *query) error {
+			q.Return(stored(q, of))
+			return nil
+		})
+	if err != nil {
+		return 0, err
+	}
+	return rows[0][0].(int64), nil
+}
+
+// errDrift is an audit that found something.
+var errDrift = errors.New("the audit found a drift")
+
+func audit(ctx context.Context, s *harness.Session) error {
+	rows, err := exec(ctx, s, `select u, (coalesce((select n from counts where user_id = u), 0) + coalesce((select sum(d) from ledger where user_id = u), 0))::bigint, (select count(*) from runs where user_id = u and status >= 2 and completed_at is not null) from generate_series(1::bigint, 2) as u`,
+		tables("counts", "ledger", "runs"), nil, func(q *query) error {
+			for of := range int64(2) {
+				q.Return(of+1, stored(q, of+1), q.Count("runs", func(r row) bool { return r[user] == of+1 && ended(r) }))
+			}
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if r[1] != r[2] {
+			return fmt.Errorf("%w: user %d has %d, and %d runs", errDrift, r[0], r[1], r[2])
+		}
+	}
+	return nil
+}
+
+func begin(ctx context.Context, s *harness.Session, run, of, limit int64) (began bool, err error) {
+	err = tried(ctx, s, func() error {
+		began = false
+		for {
+			if mine, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+				return err
+			} else if mine {
+				break
+			}
+		}
+		rows, err := exec(ctx, s, fmt.Sprintf(`select (coalesce((select n from counts where user_id = %d), 0) + coalesce((select sum(d) from ledger where user_id = %d), 0) + (select count(*) from runs where user_id = %d and completed_at is null))::bigint, (select count(*) from runs where id = %d)`, of, of, of, run),
+			tables("counts", "ledger", "runs"), nil, func(q *query) error {
+				q.Return(stored(q, of)+q.Count("runs", func(r row) bool { return r[user] == of && r[completedAt] == nil }), q.Count("runs", col(id, run)))
+				return nil
+			})
+		if err != nil || rows[0][0].(int64) >= limit || rows[0][1].(int64) > 0 {
+			return err
+		}
+		began = true
+		return insertRow(ctx, s, row{run, of, pending, nil, present})
+	})
+	return began, err
+}
+
+// laws are the oracles of every scenario.
+func laws(s *harness.Sim, db *harness.ReadCommitted) {
+	var all map[string][]row // as of the moment that the laws are asked about
+	s.Always("law 1: counts + ledger equal the ended runs", func() error {
+		all = db.Contents()
+		return exact(all)
+	})
+	first := map[int64]row{}
+	s.Always("law 2: the first outcome wins", func() error {
+		reopened := map[int64]bool{}
+		for _, r := range all["amendments"] {
+			reopened[r[0].(int64)] = true
+		}
+		presumed := map[int64]any{}
+		for _, p := range all["presumed"] {
+			presumed[p[0].(int64)] = p[1]
+		}
+		for _, r := range all["runs"] {
+			run := r[id].(int64)
+			if reopened[run] {
+				continue
+			}
+			was, known := first[run]
+			if known && (was[status] != r[status] || was[completedAt] != r[completedAt]) {
+				return fmt.Errorf("run %d ended as %s, and is now %s", run, outcomeOf(was), outcomeOf(r))
+			}
+			if at, provisional := presumed[run]; ended(r) && (!provisional || at != r[completedAt]) {
+				first[run] = slices.Clone(r)
+			}
+		}
+		return nil
+	})
+	s.Always("an ended run has completed_at, and no other has", func() error {
+		for _, r := range all["runs"] {
+			if (r[status].(int64) >= completed) != (r[completedAt] != nil) {
+				return fmt.Errorf("run %d is %s", r[id], outcomeOf(r))
+			}
+		}
+		return nil
+	})
+	s.Show("runs", func() string {
+		text := ""
+		for _, r := range db.Rows("runs") {
+			text += fmt.Sprintf("%d:%s ", r[id], outcomeOf(r))
+		}
+		return text
+	})
+	s.Show("count", func() string {
+		text := ""
+		for of := range int64(2) {
+			all := db.Contents()
+			n := int64(0)
+			for _, table := range []string{"counts", "ledger"} {
+				for _, r := range all[table] {
+					if r[0] == of+1 {
+						n += r[1].(int64)
+					}
+				}
+			}
+			text += fmt.Sprintf("%d ", n)
+		}
+		return text
+	})
+}
+
+func outcomeOf(r row) string {
+	name := [...]string{"pending", "running", "completed", "failed"}[r[status].(int64)]
+	if r[completedAt] != nil {
+		name += fmt.Sprintf("@%d", r[completedAt])
+	}
+	return name
+}
+
+func law1(db *harness.ReadCommitted) error { return exact(db.Contents()) }
+
+func exact(all map[string][]row) error {
+	for of := range int64(2) {
+		var stored, actual int64
+		for _, table := range []string{"counts", "ledger"} {
+			for _, r := range all[table] {
+				if r[0] == of+1 {
+					stored += r[1].(int64)
+				}
+			}
+		}
+		for _, r := range all["runs"] {
+			if r[user] == of+1 && ended(r) {
+				actual++
+			}
+		}
+		if stored != actual {
+			return fmt.Errorf("user %d: count %d, runs %d", of+1, stored, actual)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,575 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/edgaze-ai/runcounter/harness"
+)
+
+// These are the parts of the system as people write them: each is small and
+// plausible, and wrong.
+
+type session = harness.Session
+
+// completing is a completion that keeps the count by a statement of its own
+// instead of the ledger.
+func completing(y system, count func(ctx context.Context, s *session, of int64) error) system {
+	y.complete = func(ctx context.Context, s *session, run, as, at int64) (won bool, err error) {
+		err = inTx(ctx, s, func() error {
+			r, err := lockRun(ctx, s, run)
+			if err != nil || r == nil || r[status].(int64) >= completed {
+				return err
+			}
+			won = true
+			if err := setRun(ctx, s, run, as, at); err != nil {
+				return err
+			}
+			return count(ctx, s, r[user].(int64))
+		})
+		return won, err
+	}
+	return y
+}
+
+const countSQL = `(select count(*) from runs where user_id = %[1]d and status >= 2 and completed_at is not null)`
+
+func endedOf(q *query, of int64) int64 {
+	return q.Count("runs", func(r row) bool { return r[user] == of && ended(r) })
+}
+
+func readModifyWrite(ctx context.Context, s *session, of int64) error {
+	n, err := readCount(ctx, s, of)
+	if err != nil {
+		return err
+	}
+	return writeCount(ctx, s, of, n+1)
+}
+
+func readCount(ctx context.Context, s *session, of int64) (int64, error) {
+	rows, err := exec(ctx, s, fmt.Sprintf(`select n from counts where user_id = %d`, of), tables("counts"), nil, func(q *query) error {
+		for _, r := range q.Select("counts", col(0, of)) {
+			q.Return(r[1])
+		}
+		return nil
+	})
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	return rows[0][0].(int64), nil
+}
+
+func writeCount(ctx context.Context, s *session, of, n int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`update counts set n = %d where user_id = %d`, n, of), nil, tables("counts"), func(q *query) error {
+		_, err := q.Update("counts", col(0, of), func(r row) row { r[1] = n; return r })
+		return err
+	})
+	return err
+}
+
+func upsertCount(ctx context.Context, s *session, of int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`insert into counts values (%[1]d, `+countSQL+`) on conflict (user_id) do update set n = excluded.n`, of), tables("runs"), tables("counts"), func(q *query) error {
+		n := endedOf(q, of)
+		_, err := q.Insert("counts", row{of, n}, harness.Conflict{DoUpdate: func(row) row { return row{of, n} }})
+		return err
+	})
+	return err
+}
+
+func updateWithSubselect(ctx context.Context, s *session, of int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`update counts set n = `+countSQL+` where user_id = %[1]d`, of), tables("runs"), tables("counts"), func(q *query) error {
+		n := endedOf(q, of)
+		_, err := q.Update("counts", col(0, of), func(r row) row { r[1] = n; return r })
+		return err
+	})
+	return err
+}
+
+func lockAndCountAtOnce(ctx context.Context, s *session, of int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`with l as (select user_id from counts where user_id = %[1]d for update) update counts as c set n = `+countSQL+` from l where c.user_id = l.user_id`, of), tables("runs"), tables("counts"), func(q *query) error {
+		n := endedOf(q, of)
+		if _, err := q.ForUpdate("counts", harness.Wait, col(0, of)); err != nil {
+			return err
+		}
+		_, err := q.Update("counts", col(0, of), func(r row) row { r[1] = n; return r })
+		return err
+	})
+	return err
+}
+
+func advisoryAtOnce(ctx context.Context, s *session, of int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`with l as materialized (select pg_advisory_xact_lock(%[1]d)), n as (select count(*) as n from l, runs where user_id = %[1]d and status >= 2 and completed_at is not null) update counts set n = n.n from n where user_id = %[1]d`, of), tables("runs"), tables("counts", "advisory"), func(q *query) error {
+		n := endedOf(q, of)
+		if err := q.Advisory(of); err != nil {
+			return err
+		}
+		_, err := q.Update("counts", col(0, of), func(r row) row { r[1] = n; return r })
+		return err
+	})
+	return err
+}
+
+func lockMissingRow(ctx context.Context, s *session, of int64) error {
+	if _, err := lockKeyRow(ctx, s, of, harness.Wait); err != nil {
+		return err
+	}
+	return upsertCount(ctx, s, of)
+}
+
+// makeLockCount is the one of them that is right.
+func makeLockCount(ctx context.Context, s *session, of int64) error {
+	if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+		return err
+	}
+	return upsertCount(ctx, s, of)
+}
+
+func completeUnguarded(ctx context.Context, s *session, run, as, at int64) (bool, error) {
+	return true, inTx(ctx, s, func() error {
+		rows, err := exec(ctx, s, fmt.Sprintf(`update runs set status = %d, completed_at = %d where id = %d returning user_id`, as, at, run), nil, tables("runs"), func(q *query) error {
+			rows, err := q.Update("runs", col(id, run), func(r row) row { r[status], r[completedAt] = as, at; return r })
+			for _, r := range rows {
+				q.Return(r[user])
+			}
+			return err
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		return post(ctx, s, rows[0][0].(int64), 1)
+	})
+}
+
+// completeKeepingTime is the old complete_workflow_run_and_get_count: no guard
+// on the status, coalesce on the time, and a count that is stored.
+func completeKeepingTime(ctx context.Context, s *session, run, as, at int64) (bool, error) {
+	return true, inTx(ctx, s, func() error {
+		rows, err := exec(ctx, s, fmt.Sprintf(`update runs set status = %d, completed_at = coalesce(completed_at, %d) where id = %d returning user_id`, as, at, run), nil, tables("runs"), func(q *query) error {
+			rows, err := q.Update("runs", col(id, run), func(r row) row {
+				r[status] = as
+				if r[completedAt] == nil {
+					r[completedAt] = at
+				}
+				return r
+			})
+			for _, r := range rows {
+				q.Return(r[user])
+			}
+			return err
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		return updateWithSubselect(ctx, s, rows[0][0].(int64))
+	})
+}
+
+// completeRaising is the old complete_workflow_run: its last line compares a
+// boolean with a number, which rolls everything back, and its caller only
+// logs that.
+func completeRaising(ctx context.Context, s *session, run, as, at int64) (bool, error) {
+	err := inTx(ctx, s, func() error {
+		if err := setRun(ctx, s, run, as, at); err != nil {
+			return err
+		}
+		return errors.Join(&harness.SQLState{Code: "42883", Message: "operator does not exist: boolean > integer"})
+	})
+	var state *harness.SQLState
+	if errors.As(err, &state) && state.Code == "42883" {
+		return false, nil
+	}
+	return false, err
+}
+
+// completeLookingFirst decides by what it read before the lock.
+func completeLookingFirst(ctx context.Context, s *session, run, as, at int64) (won bool, err error) {
+	err = inTx(ctx, s, func() error {
+		r, err := readRun(ctx, s, run)
+		if err != nil || r == nil || r[status].(int64) >= completed {
+			return err
+		}
+		won = true
+		if err := setRun(ctx, s, run, as, at); err != nil {
+			return err
+		}
+		return post(ctx, s, r[user].(int64), 1)
+	})
+	return won, err
+}
+
+func readRun(ctx context.Context, s *session, run int64) (row, error) {
+	rows, err := exec(ctx, s, fmt.Sprintf(`select id, user_id, status, completed_at, updated_at from runs where id = %d`, run), tables("runs"), nil, func(q *query) error {
+		for _, r := range q.Select("runs", col(id, run)) {
+			q.Return(r...)
+		}
+		return nil
+	})
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return rows[0], nil
+}
+
+// completePostingAlways forgets that a presumed outcome is counted already.
+func completePostingAlways(ctx context.Context, s *session, run, as, at int64) (won bool, err error) {
+	err = inTx(ctx, s, func() error {
+		r, err := lockRun(ctx, s, run)
+		if err != nil || r == nil {
+			return err
+		}
+		presumed, err := isPresumed(ctx, s, r)
+		if err != nil {
+			return err
+		}
+		if won = r[status].(int64) < completed || presumed; !won {
+			return nil
+		}
+		if err := setRun(ctx, s, run, as, at); err != nil {
+			return err
+		}
+		if err := unpresume(ctx, s, run); err != nil {
+			return err
+		}
+		return post(ctx, s, r[user].(int64), 1)
+	})
+	return won, err
+}
+
+// completeThenPost writes the ledger in a transaction of its own.
+func completeThenPost(ctx context.Context, s *session, run, as, at int64) (won bool, err error) {
+	var of int64
+	err = inTx(ctx, s, func() error {
+		r, err := lockRun(ctx, s, run)
+		if err != nil || r == nil || r[status].(int64) >= completed {
+			return err
+		}
+		won, of = true, r[user].(int64)
+		return setRun(ctx, s, run, as, at)
+	})
+	if err != nil || !won {
+		return won, err
+	}
+	return won, post(ctx, s, of, 1)
+}
+
+// completeRetrying looks once, and tries what it decided until it hears that
+// it worked.
+func completeRetrying(ctx context.Context, s *session, run, as, at int64) (won bool, err error) {
+	r, err := readRun(ctx, s, run)
+	if err != nil || r == nil || r[status].(int64) >= completed {
+		return false, err
+	}
+	return true, tried(ctx, s, func() error {
+		if err := setRun(ctx, s, run, as, at); err != nil {
+			return err
+		}
+		return post(ctx, s, r[user].(int64), 1)
+	})
+}
+
+func lateUnguarded(ctx context.Context, s *session, run int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`update runs set status = 1 where id = %d`, run), nil, tables("runs"), func(q *query) error {
+		_, err := q.Update("runs", col(id, run), func(r row) row { r[status] = running; return r })
+		return err
+	})
+	return err
+}
+
+// lateReopening is a user who sets their own run back.
+func lateReopening(ctx context.Context, s *session, run int64) error {
+	return setRun(ctx, s, run, pending, nil)
+}
+
+func insertWithoutTime(ctx context.Context, s *session, run, of, as int64) error {
+	return insertRow(ctx, s, row{run, of, as, nil, present})
+}
+
+// handOverNewKeyAlone tells the new key and forgets the old one.
+func handOverNewKeyAlone(ctx context.Context, s *session, run, to int64) error {
+	return inTx(ctx, s, func() error {
+		r, err := lockRun(ctx, s, run)
+		if err != nil || r == nil {
+			return err
+		}
+		if err := moveRun(ctx, s, run, to); err != nil || !ended(r) {
+			return err
+		}
+		return post(ctx, s, to, 1)
+	})
+}
+
+// handOverLookingFirst tells both, by what it read before it had to wait.
+func handOverLookingFirst(ctx context.Context, s *session, run, to int64) error {
+	return inTx(ctx, s, func() error {
+		r, err := readRun(ctx, s, run)
+		if err != nil || r == nil {
+			return err
+		}
+		if err := moveRun(ctx, s, run, to); err != nil || !ended(r) {
+			return err
+		}
+		return errors.Join(post(ctx, s, r[user].(int64), -1), post(ctx, s, to, 1))
+	})
+}
+
+// handOverTwoLocks recounts both keys, the one that it comes from first.
+func handOverTwoLocks(ctx context.Context, s *session, run, to int64) error {
+	return inTx(ctx, s, func() error {
+		r, err := lockRun(ctx, s, run)
+		if err != nil || r == nil {
+			return err
+		}
+		if err := moveRun(ctx, s, run, to); err != nil {
+			return err
+		}
+		for _, of := range []int64{r[user].(int64), to} {
+			if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+				return err
+			}
+		}
+		if !ended(r) {
+			return nil
+		}
+		return errors.Join(post(ctx, s, r[user].(int64), -1), post(ctx, s, to, 1))
+	})
+}
+
+func removeLookingFirst(ctx context.Context, s *session, run int64) error {
+	return inTx(ctx, s, func() error {
+		r, err := readRun(ctx, s, run)
+		if err != nil || r == nil {
+			return err
+		}
+		_, err = exec(ctx, s, fmt.Sprintf(`delete from runs where id = %d`, run), nil, tables("runs"), func(q *query) error {
+			_, err := q.Delete("runs", col(id, run))
+			return err
+		})
+		if err != nil || !ended(r) {
+			return err
+		}
+		return post(ctx, s, r[user].(int64), -1)
+	})
+}
+
+// deliverUnguarded restores the outcome that a webhook saw, by a look before.
+func deliverUnguarded(ctx context.Context, s *session, run, as, at int64) error {
+	r, err := readRun(ctx, s, run)
+	if err != nil || r == nil || r[status].(int64) >= completed {
+		return err
+	}
+	return inTx(ctx, s, func() error {
+		if err := setRun(ctx, s, run, as, at); err != nil {
+			return err
+		}
+		return post(ctx, s, r[user].(int64), 1)
+	})
+}
+
+// sweepUnguarded selects, and then updates whatever has become of the rows.
+func sweepUnguarded(ctx context.Context, s *session) error {
+	rows, err := exec(ctx, s, `select id, user_id, status, completed_at, updated_at from runs where status < 2 and updated_at + 5 <= 100`, tables("runs"), nil, func(q *query) error {
+		for _, r := range q.Select("runs", stuck) {
+			q.Return(r...)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		err := inTx(ctx, s, func() error {
+			if err := setRun(ctx, s, r[id].(int64), failed, r[updatedAt].(int64)+silence); err != nil {
+				return err
+			}
+			if err := presume(ctx, s, r[id].(int64), r[updatedAt].(int64)+silence); err != nil {
+				return err
+			}
+			return post(ctx, s, r[user].(int64), 1)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foldDeletingMore sums in one statement and deletes in the next.
+func foldDeletingMore(ctx context.Context, s *session, of int64) error {
+	return inTx(ctx, s, func() error {
+		if mine, err := lockKey(ctx, s, of, harness.SkipLocked); err != nil || !mine {
+			return err
+		}
+		_, err := exec(ctx, s, fmt.Sprintf(`update counts set n = n + coalesce((select sum(d) from ledger where user_id = %d), 0) where user_id = %d`, of, of), tables("ledger"), tables("counts"), func(q *query) error {
+			d := sum(q.Select("ledger", col(0, of)))
+			_, err := q.Update("counts", col(0, of), func(r row) row { r[1] = r[1].(int64) + d; return r })
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return dropLedger(ctx, s, of)
+	})
+}
+
+func dropLedger(ctx context.Context, s *session, of int64) error {
+	_, err := exec(ctx, s, fmt.Sprintf(`delete from ledger where user_id = %d`, of), nil, tables("ledger"), func(q *query) error {
+		_, err := q.Delete("ledger", col(0, of))
+		return err
+	})
+	return err
+}
+
+// foldLedgerFirst takes the ledger's rows before the key's lock.
+func foldLedgerFirst(ctx context.Context, s *session, of int64) error {
+	return inTx(ctx, s, func() error {
+		rows, err := exec(ctx, s, fmt.Sprintf(`delete from ledger where user_id = %d returning user_id, d`, of), nil, tables("ledger"), func(q *query) error {
+			gone, err := q.Delete("ledger", col(0, of))
+			for _, r := range gone {
+				q.Return(r...)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+			return err
+		}
+		_, err = exec(ctx, s, fmt.Sprintf(`update counts set n = n + %d where user_id = %d`, sum(rows), of), nil, tables("counts"), func(q *query) error {
+			_, err := q.Update("counts", col(0, of), func(r row) row { r[1] = r[1].(int64) + sum(rows); return r })
+			return err
+		})
+		return err
+	})
+}
+
+// foldUnlocked reads the count, and writes what it made of that.
+func foldUnlocked(ctx context.Context, s *session, of int64) error {
+	return inTx(ctx, s, func() error {
+		n, err := readCount(ctx, s, of)
+		if err != nil {
+			return err
+		}
+		rows, err := exec(ctx, s, fmt.Sprintf(`delete from ledger where user_id = %d returning user_id, d`, of), nil, tables("ledger"), func(q *query) error {
+			gone, err := q.Delete("ledger", col(0, of))
+			for _, r := range gone {
+				q.Return(r...)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return writeCount(ctx, s, of, n+sum(rows))
+	})
+}
+
+// foldInTwo commits the sum before it deletes what it summed.
+func foldInTwo(ctx context.Context, s *session, of int64) error {
+	var d int64
+	err := inTx(ctx, s, func() error {
+		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+			return err
+		}
+		_, err := exec(ctx, s, fmt.Sprintf(`update counts set n = n + coalesce((select sum(d) from ledger where user_id = %d), 0) where user_id = %d`, of, of), tables("ledger"), tables("counts"), func(q *query) error {
+			d = sum(q.Select("ledger", col(0, of)))
+			_, err := q.Update("counts", col(0, of), func(r row) row { r[1] = r[1].(int64) + d; return r })
+			return err
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return dropLedger(ctx, s, of)
+}
+
+// recountUnlocked counts and sets without the key's lock.
+func recountUnlocked(ctx context.Context, s *session, of int64) error {
+	return inTx(ctx, s, func() error {
+		if err := makeKey(ctx, s, of); err != nil {
+			return err
+		}
+		_, err := exec(ctx, s, fmt.Sprintf(`with gone as (delete from ledger where user_id = %[1]d) update counts set n = `+countSQL+` where user_id = %[1]d`, of), tables("runs"), tables("ledger", "counts"), func(q *query) error {
+			n := endedOf(q, of)
+			if _, err := q.Update("counts", col(0, of), func(r row) row { r[1] = n; return r }); err != nil {
+				return err
+			}
+			_, err := q.Delete("ledger", col(0, of))
+			return err
+		})
+		return err
+	})
+}
+
+// recountInTwo deletes the ledger in one statement and counts in the next.
+func recountInTwo(ctx context.Context, s *session, of int64) error {
+	return inTx(ctx, s, func() error {
+		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+			return err
+		}
+		if err := dropLedger(ctx, s, of); err != nil {
+			return err
+		}
+		return updateWithSubselect(ctx, s, of)
+	})
+}
+
+// pruneByAnEarlierLook deletes what was zero when it looked.
+func pruneByAnEarlierLook(ctx context.Context, s *session, of int64) error {
+	n, err := readCount(ctx, s, of)
+	if err != nil || n != 0 {
+		return err
+	}
+	_, err = exec(ctx, s, fmt.Sprintf(`delete from counts where user_id = %d`, of), nil, tables("counts"), func(q *query) error {
+		_, err := q.Delete("counts", col(0, of))
+		return err
+	})
+	return err
+}
+
+// countInTwo reads the counts and the ledger by two statements.
+func countInTwo(ctx context.Context, s *session, of int64) (int64, error) {
+	n, err := readCount(ctx, s, of)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := exec(ctx, s, fmt.Sprintf(`select coalesce(sum(d), 0)::bigint from ledger where user_id = %d`, of), tables("ledger"), nil, func(q *query) error {
+		q.Return(sum(q.Select("ledger", col(0, of))))
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n + rows[0][0].(int64), nil
+}
+
+// beginUnlocked checks the limit, and then starts.
+func beginUnlocked(ctx context.Context, s *session, run, of, limit int64) (bool, error) {
+	rows, err := exec(ctx, s, fmt.Sprintf(`select (coalesce((select n from counts where user_id = %d), 0) + coalesce((select sum(d) from ledger where user_id = %d), 0) + (select count(*) from runs where user_id = %d and completed_at is null))::bigint`, of, of, of),
+		tables("counts", "ledger", "runs"), nil, func(q *query) error {
+			q.Return(stored(q, of) + q.Count("runs", func(r row) bool { return r[user] == of && r[completedAt] == nil }))
+			return nil
+		})
+	if err != nil || rows[0][0].(int64) >= limit {
+		return false, err
+	}
+	return true, insertRow(ctx, s, row{run, of, pending, nil, present})
+}
+
+// beginCountingEnded forgets the runs that have not ended.
+func beginCountingEnded(ctx context.Context, s *session, run, of, limit int64) (began bool, err error) {
+	err = inTx(ctx, s, func() error {
+		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+			return err
+		}
+		n, err := count(ctx, s, of)
+		if err != nil || n >= limit {
+			return err
+		}
+		began = true
+		return insertRow(ctx, s, row{run, of, pending, nil, present})
+	})
+	return began, err
+}

@@ -1,0 +1,249 @@
+package harness
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A schedule is every decision of one run, in order: who went, and what was
+// chosen within that step. It reads w3r1w~2: three steps of w, one of r, one
+// of w in which the first choice was 2. A choice of 0 is not written where
+// nothing else follows it. c is the clock; what the scenario chose before any
+// actor ran stands at the beginning, as -~1.
+type schedule []decision
+
+type decision struct {
+	letter  string // of the actor; "-" for the scenario itself
+	choices []int
+}
+
+func (r *execution) schedule() schedule { return r.scheduleWithout(opPlace{-1, -1}) }
+
+// scheduleWithout is the schedule without the steps of an operation.
+func (r *execution) scheduleWithout(op opPlace) schedule {
+	var s schedule
+	if c := trim(r.setup); len(c) > 0 {
+		s = append(s, decision{"-", c})
+	}
+	for _, ev := range r.events {
+		if ev.actor == op.actor && ev.op == op.op+1 {
+			continue
+		}
+		letter := "c"
+		if ev.actor >= 0 {
+			letter = r.sim.actors[ev.actor].letter
+		}
+		s = append(s, decision{letter, trim(ev.choices)})
+	}
+	return s
+}
+
+func trim(choices []int) []int {
+	for len(choices) > 0 && choices[len(choices)-1] == 0 {
+		choices = choices[:len(choices)-1]
+	}
+	return choices
+}
+
+func (s schedule) String() string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		b.WriteString(s[i].letter)
+		if len(s[i].choices) > 0 || s[i].letter == "-" {
+			for _, c := range s[i].choices {
+				fmt.Fprintf(&b, "~%d", c)
+			}
+			continue
+		}
+		n := 1
+		for i+1 < len(s) && s[i+1].letter == s[i].letter && len(s[i+1].choices) == 0 {
+			n++
+			i++
+		}
+		b.WriteString(strconv.Itoa(n))
+	}
+	return b.String()
+}
+
+// leftOut is what follows a schedule that was tried without a part of its
+// scenario: !b is without the actor b, !w.2 without the second operation of w.
+func (r *execution) leftOut() string {
+	var b strings.Builder
+	for _, a := range r.sim.actors {
+		if r.without.actors.has(a.id) {
+			b.WriteString("!" + a.letter)
+			continue
+		}
+		for i := range a.ops {
+			if r.without.ops[opPlace{a.id, i}] {
+				fmt.Fprintf(&b, "!%s.%d", a.letter, i+1)
+			}
+		}
+	}
+	return b.String()
+}
+
+// leaveOut reads what [execution.leftOut] wrote.
+func (r *execution) leaveOut(parts []string) {
+	for _, part := range parts {
+		letter, op, isOp := strings.Cut(part, ".")
+		n, err := strconv.Atoi(op)
+		at := slices.IndexFunc(r.sim.actors, func(a *actor) bool { return a.letter == letter })
+		switch {
+		case at < 0, isOp && err != nil:
+			r.diverged = "there is no " + part + " to leave out"
+		case isOp:
+			if r.without.ops == nil {
+				r.without.ops = map[opPlace]bool{}
+			}
+			r.without.ops[opPlace{at, n - 1}] = true
+		default:
+			r.without.actors = r.without.actors.with(at)
+		}
+	}
+}
+
+// parseReplay reads a schedule and what it leaves out.
+func parseReplay(text string) (*replay, error) {
+	parts := strings.Split(strings.TrimSpace(text), "!")
+	steps, err := parseSchedule(parts[0])
+	return &replay{steps: steps, without: parts[1:]}, err
+}
+
+// parseSchedule reads what [schedule.String] wrote.
+func parseSchedule(text string) (schedule, error) {
+	var s schedule
+	runes := []rune(strings.TrimSpace(text))
+	digits := func(i int) (n, next int, ok bool) {
+		next = i
+		for next < len(runes) && runes[next] >= '0' && runes[next] <= '9' {
+			next++
+		}
+		n, err := strconv.Atoi(string(runes[i:next]))
+		return n, next, err == nil
+	}
+	for i := 0; i < len(runes); {
+		letter := string(runes[i])
+		if runes[i] == '~' || runes[i] >= '0' && runes[i] <= '9' {
+			return nil, fmt.Errorf("the schedule %q has no actor at place %d; it reads like w3r1w~2", text, i+1)
+		}
+		i++
+		if i < len(runes) && runes[i] == '~' {
+			d := decision{letter: letter}
+			for i < len(runes) && runes[i] == '~' {
+				n, next, ok := digits(i + 1)
+				if !ok || n > 1<<20 {
+					return nil, fmt.Errorf("the schedule %q lacks a number at place %d; it reads like w3r1w~2", text, i+2)
+				}
+				d.choices = append(d.choices, n)
+				i = next
+			}
+			s = append(s, d)
+			continue
+		}
+		n, next, ok := digits(i)
+		if !ok || n < 1 || n > maxSteps || letter == "-" {
+			return nil, fmt.Errorf("the schedule %q lacks a number of steps at place %d; it reads like w3r1w~2", text, i+1)
+		}
+		i = next
+		for range n {
+			s = append(s, decision{letter: letter})
+		}
+	}
+	return s, nil
+}
+
+// switches counts how often somebody else goes who need not have: the
+// preemptions and the turns that were forced.
+func (s schedule) switches() int {
+	n := 0
+	for i := 1; i < len(s); i++ {
+		if s[i].letter != s[i-1].letter && s[i-1].letter != "-" {
+			n++
+		}
+	}
+	return n
+}
+
+// faults counts the faults that happened.
+func (r *execution) faults() int {
+	n := r.habits
+	for _, ev := range r.events {
+		if ev.fault != NoFault {
+			n++
+		}
+	}
+	return n
+}
+
+// replay follows a schedule. Strict, it gives up where the schedule can't be
+// followed; loose, it goes on as well as it can: that is how a schedule with a
+// part left out is tried.
+type replay struct {
+	steps   schedule
+	loose   bool
+	without []string // parts of the scenario, see [execution.leftOut]
+	at      int
+	choice  int
+	within  *decision // whose choices are being asked for
+}
+
+func (r *replay) rewind() { r.at, r.choice, r.within = 0, 0, nil }
+
+func (r *replay) pick(run *execution, ready []*actor) *actor {
+	r.within = nil
+	for r.at < len(r.steps) {
+		d := &r.steps[r.at]
+		r.at++
+		if d.letter == "-" {
+			continue
+		}
+		for _, a := range ready {
+			if a.letter == d.letter {
+				r.within, r.choice = d, 0
+				return a
+			}
+		}
+		if !r.loose {
+			run.diverged = fmt.Sprintf("step %d of the schedule is one of %s, who can't go on there", len(run.events)+1, d.letter)
+			return nil
+		}
+	}
+	r.within = nil
+	for _, a := range ready { // go on without a switch that nobody asked for
+		if a == run.last {
+			return a
+		}
+	}
+	return ready[0]
+}
+
+func (r *replay) blocked(run *execution, a *actor) {
+	if !r.loose && r.within != nil {
+		run.diverged = fmt.Sprintf("step %d of the schedule is one of %s, who has to wait there", len(run.events)+1, a.letter)
+	}
+}
+
+func (r *replay) choose(run *execution, n int, _ bool) int {
+	d := r.within
+	if run.sim.current == nil || run.sim.current.event == nil {
+		if len(r.steps) == 0 || r.steps[0].letter != "-" {
+			return 0
+		}
+		d = &r.steps[0]
+	}
+	if d == nil || r.choice >= len(d.choices) {
+		return 0
+	}
+	v := d.choices[r.choice]
+	r.choice++
+	if v >= n {
+		if !r.loose {
+			run.diverged = fmt.Sprintf("the schedule chooses %d of %d", v, n)
+		}
+		return 0
+	}
+	return v
+}

@@ -1,0 +1,234 @@
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// trial is a small scenario that was drawn at random.
+type trial struct {
+	wal    bool
+	crash  bool       // the first of them may, at any moment
+	actors [][]string // their statements
+}
+
+func drawTrial(r *rand.Rand) trial {
+	t := trial{wal: r.IntN(2) == 0}
+	statement := func(actor int) string {
+		return []string{
+			`select n from a where id = 1`,
+			`select n from b where id = 1`,
+			`select sum(n) from a`,
+			fmt.Sprintf(`update a set n = n * 3 + %d where id = 1`, actor),
+			fmt.Sprintf(`update b set n = n * 5 + %d where id = 1`, actor),
+			fmt.Sprintf(`insert into a (n) select n + %d from b`, actor),
+		}[r.IntN(6)]
+	}
+	for actor := range 2 + r.IntN(2) {
+		var list []string
+		for range 1 + r.IntN(2) {
+			switch r.IntN(4) {
+			case 0:
+				list = append(list, "begin immediate", statement(actor), "commit")
+			case 1:
+				list = append(list, "begin", statement(actor), statement(actor), "commit")
+			case 2:
+				list = append(list, "begin", statement(actor), "rollback")
+			default:
+				list = append(list, statement(actor))
+			}
+		}
+		t.actors = append(t.actors, list)
+	}
+	t.crash = r.IntN(3) == 0
+	return t
+}
+
+// run is the scenario. Each actor goes by a connection of its own; what its
+// statements return is part of what is observed, a failed one ends it.
+func (t trial) scenario(s *Sim) {
+	d := s.SQLite(SQLite{WAL: t.wal, Setup: func(_ string, db *sql.DB) error {
+		_, err := db.Exec(`create table a (id integer primary key, n int); create table b (id integer primary key, n int);
+create table log (n int); create trigger l after update on b begin insert into log values (new.n); end;
+insert into a values (1, 1); insert into b values (1, 1)`)
+		return err
+	}})
+	db := d.Open()
+	for i, list := range t.actors {
+		var with []ActorOption
+		if t.crash && i == 0 {
+			with = []ActorOption{MayCrash()}
+		}
+		s.Go(string(rune('p'+i)), func(ctx context.Context) error {
+			conn, err := db.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }()
+			for _, text := range list {
+				rows, err := conn.QueryContext(ctx, text)
+				if err != nil {
+					break
+				}
+				if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+					break
+				}
+			}
+			return nil
+		}, with...)
+	}
+	s.Show("contents", func() string { return contentsOf(db) })
+}
+
+func contentsOf(db *sql.DB) string {
+	var text string
+	err := db.QueryRow(`select coalesce((select group_concat(id || '=' || n) from a), '') || ' ' || coalesce((select group_concat(n) from b), '') || ' ' || coalesce((select group_concat(n) from log), '')`).Scan(&text)
+	if err != nil {
+		return "" // a writer is in the middle
+	}
+	return text
+}
+
+// observed is what an outsider can tell of a schedule: what each actor got to
+// see, and what was left in the end.
+func (r *execution) observed() string {
+	per := make([]strings.Builder, len(r.sim.actors))
+	last := ""
+	for _, ev := range r.events {
+		fmt.Fprintf(&per[ev.actor], "%s=%s%s|", ev.text, ev.result, ev.fault)
+		last = ev.show[0]
+	}
+	text := last
+	for i := range per {
+		text += "\n" + per[i].String()
+	}
+	if r.failure != nil {
+		text += r.failure.Kind
+	}
+	return text
+}
+
+// mazurkiewicz names the trace of a schedule: the order of its dependent
+// steps, and of no others.
+func (r *execution) mazurkiewicz() string {
+	seen := make([]int, len(r.sim.actors))
+	places := make([]int, len(r.events))
+	var edges []string
+	for i, ev := range r.events {
+		places[i] = seen[ev.actor]
+		seen[ev.actor]++
+		if ev.fault != NoFault {
+			edges = append(edges, fmt.Sprintf("%d.%d %s", ev.actor, places[i], ev.fault))
+		}
+		for j := range i {
+			if o := r.events[j]; o.actor != ev.actor && dependent(o.foot, ev.foot) {
+				edges = append(edges, fmt.Sprintf("%d.%d<%d.%d", o.actor, places[j], ev.actor, places[i]))
+			}
+		}
+	}
+	slices.Sort(edges)
+	return strings.Join(edges, " ")
+}
+
+// search explores a trial and returns what was observed and which traces.
+func (t trial) search(tb testing.TB, strategy Strategy, dependent func(a, b footprint) bool) (observed, traces map[string]bool, result *Result) {
+	tb.Helper()
+	x := newExplorer(tb, t.scenario, []Option{With(strategy)})
+	defer x.close()
+	observed, traces = map[string]bool{}, map[string]bool{}
+	x.dependent = dependent
+	x.observe = func(r *execution) {
+		observed[r.observed()] = true
+		traces[r.mazurkiewicz()] = true
+	}
+	result = &Result{}
+	x.explore(result)
+	return observed, traces, result
+}
+
+// TestTheReducedSearchLosesNothing holds the search with sleep sets to the
+// plain one: everything that anybody could observe, and every trace, once.
+func TestTheReducedSearchLosesNothing(t *testing.T) {
+	t.Parallel()
+	tried, plainRuns, reducedRuns := 0, 0, 0
+	for seed := range trials(400) {
+		trial := drawTrial(rand.New(rand.NewPCG(seed, 0)))
+		steps := 0
+		for _, a := range trial.actors {
+			steps += len(a)
+		}
+		if steps > 8 {
+			continue
+		}
+		seen, traces, plain := trial.search(t, Plain(3000), nil)
+		if !plain.Covered[0].Complete {
+			continue
+		}
+		gotSeen, gotTraces, reduced := trial.search(t, Exhaustive(0), nil)
+		if missing := lacking(seen, gotSeen); len(missing) > 0 {
+			t.Fatalf("seed %d %v: %d of %d observations are lost, such as\n%s", seed, trial, len(missing), len(seen), missing[0])
+		}
+		if missing := lacking(traces, gotTraces); len(missing) > 0 {
+			t.Fatalf("seed %d %v: %d of %d traces are lost, such as\n%s", seed, trial, len(missing), len(traces), missing[0])
+		}
+		if extra := lacking(gotTraces, traces); len(extra) > 0 {
+			t.Fatalf("seed %d %v: %d traces that the plain search lacks", seed, trial, len(extra))
+		}
+		// A crash wakes everybody: some traces are run more than once.
+		if n := reduced.Schedules(); n < len(traces) || n > len(traces) && !trial.crash {
+			t.Errorf("seed %d %v: %d schedules for %d traces", seed, trial, reduced.Schedules(), len(traces))
+		}
+		tried++
+		plainRuns += plain.Schedules()
+		reducedRuns += reduced.Schedules()
+	}
+	if tried < 60 && !raced {
+		t.Fatalf("only %d trials were small enough", tried)
+	}
+	t.Logf("%d trials: %d schedules reduced to %d", tried, plainRuns, reducedRuns)
+}
+
+// TestTheSelfCheckNoticesAWrongRelation makes steps independent that aren't:
+// the comparison above must see that something was lost.
+func TestTheSelfCheckNoticesAWrongRelation(t *testing.T) {
+	for name, wrong := range map[string]func(a, b footprint) bool{
+		"nothing is dependent":            func(a, b footprint) bool { return false },
+		"reads are independent of writes": func(a, b footprint) bool { return a.writes&b.writes != 0 },
+		"writes are independent of each other": func(a, b footprint) bool {
+			return a.writes&b.reads|b.writes&a.reads != 0
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(400) {
+				trial := drawTrial(rand.New(rand.NewPCG(seed, 0)))
+				seen, _, plain := trial.search(t, Plain(1000), nil)
+				if !plain.Covered[0].Complete {
+					continue
+				}
+				got, _, _ := trial.search(t, Exhaustive(0), wrong)
+				if len(lacking(seen, got)) > 0 {
+					return
+				}
+			}
+			t.Error("no trial noticed")
+		})
+	}
+}
+
+func lacking(want, got map[string]bool) []string {
+	var list []string
+	for k := range maps.Keys(want) {
+		if !got[k] {
+			list = append(list, k)
+		}
+	}
+	slices.Sort(list)
+	return list
+}

@@ -1,0 +1,376 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+)
+
+// ErrLost is what a COMMIT returns whose connection was lost: it may have
+// taken effect or not.
+var ErrLost = errors.New("harness: the connection was lost during COMMIT: nobody knows whether it took effect")
+
+// conn is one database/sql connection of one schedule.
+type conn struct {
+	*physical
+}
+
+var (
+	_ driver.ConnBeginTx        = (*conn)(nil)
+	_ driver.ConnPrepareContext = (*conn)(nil)
+	_ driver.ExecerContext      = (*conn)(nil)
+	_ driver.QueryerContext     = (*conn)(nil)
+)
+
+func (c *conn) Close() error {
+	c.clean()
+	return nil
+}
+
+func (c *conn) Begin() (driver.Tx, error) {
+	return c.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+func (c *conn) BeginTx(_ context.Context, o driver.TxOptions) (driver.Tx, error) {
+	text := "begin"
+	if c.txlock != "" && !o.ReadOnly {
+		text += " " + c.txlock
+	}
+	if _, err := c.step(text, nil, false); err != nil {
+		return nil, err
+	}
+	c.opener = goroutine()
+	return c, nil
+}
+
+// goroutine names the one that calls it.
+func goroutine() string {
+	var text [64]byte
+	name, _, _ := bytes.Cut(text[:runtime.Stack(text[:], false)], []byte(" ["))
+	return string(name)
+}
+
+func (c *conn) Commit() error {
+	_, err := c.step("commit", nil, false)
+	if err != nil && c.inTx && (c.user == nil || c.user.dead == nil) {
+		c.rollBack() // or the pool would hand out an open transaction
+	}
+	return err
+}
+
+func (c *conn) Rollback() error {
+	if c.opener != goroutine() {
+		panic("harness: a transaction was still open when its context ended, and database/sql rolls it back in a goroutine of its own, at a moment that nobody chose; call Rollback")
+	}
+	_, err := c.step("rollback", nil, false)
+	return err
+}
+
+func (c *conn) Prepare(text string) (driver.Stmt, error) {
+	return c.PrepareContext(context.Background(), text)
+}
+
+func (c *conn) PrepareContext(_ context.Context, text string) (driver.Stmt, error) {
+	s, err := c.prepare(text)
+	if err != nil {
+		return nil, err
+	}
+	return &stmt{c, text, s.NumInput()}, nil
+}
+
+func (c *conn) ExecContext(_ context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
+	out, err := c.step(text, args, false)
+	if err != nil {
+		return nil, err
+	}
+	return out.result, nil
+}
+
+func (c *conn) QueryContext(_ context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
+	out, err := c.step(text, args, true)
+	if err != nil {
+		return nil, err
+	}
+	return out.rows, nil
+}
+
+type stmt struct {
+	conn *conn
+	text string
+	n    int
+}
+
+func (s *stmt) Close() error  { return nil } // it is kept with its connection
+func (s *stmt) NumInput() int { return s.n }
+
+func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
+	return s.ExecContext(context.Background(), named(args))
+}
+
+func (s *stmt) Query(args []driver.Value) (driver.Rows, error) {
+	return s.QueryContext(context.Background(), named(args))
+}
+
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return s.conn.ExecContext(ctx, s.text, args)
+}
+
+func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return s.conn.QueryContext(ctx, s.text, args)
+}
+
+func named(args []driver.Value) []driver.NamedValue {
+	list := make([]driver.NamedValue, len(args))
+	for i, v := range args {
+		list[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+	}
+	return list
+}
+
+type outcome struct {
+	result driver.Result
+	rows   *rows
+}
+
+// step runs a statement when its actor is chosen for it.
+func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome, error) {
+	a := c.db.x.actor()
+	if a == nil { // setup and oracles
+		out, err := c.run(text, args, query)
+		if err == nil {
+			err = c.account(text, args)
+		}
+		return out, err
+	}
+	if a.dead != nil {
+		return outcome{}, a.refuse()
+	}
+	plan, err := c.planOf(text, args)
+	if err != nil {
+		return outcome{}, err
+	}
+	c.user = a
+	o := op{text: c.describe(text, args), foot: c.footprint(plan), faults: c.faults(plan), last: plan.end && !plan.rollback && c.locked || plan.write && !c.inTx && !plan.begin}
+	o.local = o.foot.local()
+	var fault Fault
+	if c.db.x.settings.grain == Transactions {
+		o.foot = footprint{everything: true}
+	}
+	if c.db.x.settings.grain == Transactions && c.inTx {
+		a.op = o // it goes on within its step
+		fault, err = a.sim.fault(a, o)
+	} else {
+		fault, err = a.gate(o)
+	}
+	for {
+		if err != nil {
+			return outcome{}, err
+		}
+		switch fault {
+		case Refused:
+			a.tell("SQLITE_BUSY")
+			return outcome{}, c.db.busy
+		case LostBefore:
+			a.tell("fails, and took no effect")
+			c.rollBack()
+			return outcome{}, ErrLost
+		}
+		upgrade := c.inTx && !c.locked && c.snapshot && plan.write
+		out, err := c.run(text, args, query)
+		if busy, stale := isBusy(err); busy && !stale && !upgrade {
+			fault, err = a.wait(c.db.holders(c.physical))
+			if err != nil {
+				return outcome{}, err
+			}
+			continue
+		}
+		c.after(a, plan, err)
+		if c.db.x.detailed() {
+			a.tell(out.describe(plan, err))
+		}
+		switch {
+		case fault == CrashAfter:
+			a.dead = errCrashed
+			return outcome{}, a.dead
+		case fault == LostAfter && err == nil:
+			a.tell("fails, but took effect")
+			return outcome{}, ErrLost
+		}
+		return out, err
+	}
+}
+
+func (c *conn) run(text string, args []driver.NamedValue, query bool) (out outcome, err error) {
+	if query {
+		out.rows, err = c.queryRaw(text, args)
+	} else {
+		out.result, err = c.execRaw(text, args)
+	}
+	return out, err
+}
+
+// account keeps the state of a connection that is used outside of actors.
+func (c *conn) account(text string, args []driver.NamedValue) error {
+	plan, err := c.planOf(text, args)
+	if err == nil {
+		c.after(nil, plan, nil)
+	}
+	return err
+}
+
+// after notes what a statement has done to its connection and to others.
+func (c *conn) after(a *actor, plan *plan, err error) {
+	if err != nil {
+		return // SQLite has undone the statement, and the transaction stays as it was
+	}
+	d, progress, publish := c.db, false, false
+	c.note(a, plan)
+	switch {
+	case plan.begin:
+		c.inTx, c.locked = true, plan.write
+	case plan.end:
+		progress, publish = c.locked || c.snapshot, c.locked && !plan.rollback
+		c.ended()
+	case c.inTx:
+		c.locked = c.locked || plan.write
+		c.snapshot = true
+		c.wrote |= plan.writes
+	case plan.write:
+		progress, publish = true, true
+	}
+	for _, table := range plan.written {
+		d.dirty[table] = true
+	}
+	d.unknown = d.unknown || plan.other
+	if plan.other {
+		progress, publish = true, true
+	}
+	if a != nil {
+		run := a.sim.run
+		run.progress, run.publish = run.progress || progress, run.publish || publish
+	}
+}
+
+// note keeps what a report tells of reads and writes: a write is one when it is
+// committed.
+func (c *conn) note(a *actor, plan *plan) {
+	if a == nil || a.event == nil || !a.sim.run.detail {
+		return
+	}
+	ev := a.event
+	for _, table := range plan.read {
+		ev.reads = append(ev.reads, access{table})
+	}
+	ev.ends = plan.end || !c.inTx && !plan.begin
+	written := plan.written
+	if c.inTx && !plan.end {
+		c.tables, written = append(c.tables, written...), nil
+	}
+	if plan.end && !plan.rollback {
+		written = c.tables
+	}
+	for _, table := range written {
+		ev.writes = append(ev.writes, access{table})
+	}
+}
+
+func (c *conn) faults(plan *plan) (list []Fault) {
+	for _, f := range c.db.config.Faults {
+		commit := plan.end && !plan.rollback && c.locked
+		switch {
+		case f == Refused && plan.write && !c.locked && !plan.end,
+			(f == LostBefore || f == LostAfter) && commit:
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// describe is the statement as the timeline shows it, its arguments in place.
+func (c *conn) describe(text string, args []driver.NamedValue) string {
+	if !c.db.x.detailed() {
+		return text
+	}
+	if len(args) == 0 {
+		return text
+	}
+	list := make([]string, len(args))
+	for i, a := range args {
+		list[i] = c.db.x.rename(show1(a.Value))
+	}
+	return text + "  [" + strings.Join(list, ", ") + "]"
+}
+
+func show1(v driver.Value) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case []byte:
+		return clip(string(v), 40)
+	case string:
+		return clip(v, 40)
+	}
+	return fmt.Sprint(v)
+}
+
+func (o outcome) describe(plan *plan, err error) string {
+	switch {
+	case err != nil:
+		return "fails: " + clip(err.Error(), 60)
+	case o.rows != nil:
+		return o.rows.describe()
+	case o.result != nil && !plan.begin && !plan.end:
+		if n, err := o.result.RowsAffected(); err == nil && n > 0 {
+			return fmt.Sprintf("wrote %d", n)
+		}
+	}
+	return "ok"
+}
+
+// rows are read from memory.
+type rows struct {
+	columns []string
+	rows    [][]driver.Value
+	at      int
+}
+
+func (r *rows) Columns() []string { return r.columns }
+func (r *rows) Close() error      { return nil }
+
+func (r *rows) Next(dest []driver.Value) error {
+	if r.at == len(r.rows) {
+		return io.EOF
+	}
+	copy(dest, r.rows[r.at])
+	r.at++
+	return nil
+}
+
+// describe shows the values that were read.
+func (r *rows) describe() string {
+	switch {
+	case len(r.rows) == 0:
+		return "no rows"
+	case len(r.rows) > 1:
+		return fmt.Sprintf("%d rows", len(r.rows))
+	}
+	var parts []string
+	for i, v := range r.rows[0] {
+		if i == 4 {
+			parts = append(parts, "…")
+			break
+		}
+		name := r.columns[i]
+		if len(name) > 20 || strings.ContainsAny(name, " (") {
+			parts = append(parts, show1(v))
+			continue
+		}
+		parts = append(parts, name+"="+show1(v))
+	}
+	return "reads " + strings.Join(parts, " ")
+}

@@ -1,0 +1,201 @@
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// lostUpdates has two actors, of whom an oracle expects that both are done, and
+// one who has nothing to do with it. None is said to be needed.
+func lostUpdates(s *Sim) {
+	db := s.DB(`create table counter (n integer not null)`, `insert into counter values (0)`, `create table noise (n integer)`)
+	for _, name := range []string{"bystander", "first", "second"} {
+		s.Go(name, func(ctx context.Context) error {
+			return errors.Join(
+				s.Op(func() error {
+					_, err := db.ExecContext(ctx, `insert into noise values (1)`)
+					return err
+				}),
+				s.Op(func() error {
+					var n int
+					if name == "bystander" {
+						return nil
+					}
+					if err := db.QueryRowContext(ctx, `select n from counter`).Scan(&n); err != nil {
+						return err
+					}
+					_, err := db.ExecContext(ctx, `update counter set n = ?`, n+1)
+					return err
+				}))
+		})
+	}
+	s.Eventually("both are counted", func() error {
+		if n, err := read(db); err != nil || n != 2 {
+			return errors.Join(err, fmt.Errorf("the counter is %d", n))
+		}
+		return nil
+	})
+}
+
+// TestTheStoryIsOfTheOrder and not of an actor that was left out, without whom
+// the oracle fails in any order.
+func TestTheStoryIsOfTheOrder(t *testing.T) {
+	r := mustFail(t, Explore(t, lostUpdates), "eventually", "both are counted")
+	if len(r.Steps) != 4 || r.Switches != 2 || r.Left != "bystander, 2 operations" {
+		t.Errorf("not the lost update:\n%s", r)
+	}
+}
+
+// TestAReplayLeavesOutWhatTheStoryDoes, from the command line and from a file.
+func TestAReplayLeavesOutWhatTheStoryDoes(t *testing.T) {
+	t.Chdir(t.TempDir())
+	testOf("TestIt", lostUpdates)
+	files, err := filepath.Glob("testdata/schedules/TestIt-*.schedule")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("kept %q, %v", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	if want := "f1s2f1!b!f.1!s.1"; line != want {
+		t.Errorf("kept %s, want %s", line, want)
+	}
+	again := testOf("TestIt", lostUpdates)
+	if got := again.failed.String(); !strings.Contains(got, "the schedule of "+files[0]+" alone") {
+		t.Errorf("the file was not run first:\n%s%s", again.logs.String(), got)
+	}
+	defer func(before string) { *flagReplay = before }(*flagReplay)
+	*flagReplay = line
+	if got := testOf("TestIt", lostUpdates).failed.String(); !strings.Contains(got, "the counter is 1") {
+		t.Errorf("the replay says %s", got)
+	}
+	*flagReplay = "f9"
+	if got := testOf("TestIt", lostUpdates).failed.String(); !strings.Contains(got, "doesn't fit") {
+		t.Errorf("a schedule that does not fit passes: %s", got)
+	}
+}
+
+// TestTheReplayIsAShellCommand whatever a test is called.
+func TestTheReplayIsAShellCommand(t *testing.T) {
+	r := &Report{Test: "TestIt/isn't_(a+b)", Schedule: schedule{{letter: "w"}}}
+	if got, want := r.command(), `go test -run '^TestIt$/^isn'\''t_\(a\+b\)$' -harness.replay=w1`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestHabitsAreFaults in what a report says.
+func TestHabitsAreFaults(t *testing.T) {
+	r := mustFail(t, Explore(t, func(s *Sim) {
+		n := 0
+		s.Deliver([]Request{{Name: "it", Receive: func(context.Context) error { n++; return s.Step("is received") }}}, Twice)
+		s.Eventually("it came once", func() error {
+			if n > 1 {
+				return fmt.Errorf("it came %d times", n)
+			}
+			return nil
+		})
+	}), "eventually", "it came once")
+	if r.Faults != 1 {
+		t.Errorf("%d faults, want 1:\n%s", r.Faults, r)
+	}
+}
+
+// TestIdsBeginAnewInEverySchedule, those of AUTOINCREMENT too, which SQLite
+// keeps in a table of its own.
+func TestIdsBeginAnewInEverySchedule(t *testing.T) {
+	r := Explore(t, func(s *Sim) {
+		db := s.DB(`create table items (id integer primary key autoincrement, who text)`,
+			`insert into items (who) values ('x'), ('y')`, `delete from items where who = 'y'`)
+		for _, name := range []string{"a", "b"} {
+			s.Go(name, func(ctx context.Context) error {
+				_, err := db.ExecContext(ctx, `insert into items (who) values (?)`, name)
+				return err
+			})
+		}
+		s.Eventually("the ids are 1, 3 and 4", func() error {
+			var ids string
+			err := db.QueryRow(`select group_concat(id, ' ') from items`).Scan(&ids)
+			if err == nil && ids != "1 3 4" {
+				err = errors.New(ids)
+			}
+			return err
+		})
+	})
+	if r.Failure != nil {
+		t.Error(r.Report)
+	}
+}
+
+// TestTheSchemaBelongsToTheSetup and not to an actor, who would make it anew in
+// every schedule.
+func TestTheSchemaBelongsToTheSetup(t *testing.T) {
+	for text, want := range map[string]string{
+		`create table more (n integer)`: "has changed the schema (CREATE TABLE more (n integer))",
+		`drop table counter`:            "has dropped a table (CREATE TABLE counter",
+	} {
+		func() {
+			defer func() {
+				if v := fmt.Sprint(recover()); !strings.Contains(v, want) {
+					t.Errorf("%s: it says %s", text, v)
+				}
+			}()
+			Explore(t, func(s *Sim) {
+				db := counter(s, true).Open()
+				for _, name := range []string{"a", "b"} {
+					s.Go(name, func(ctx context.Context) error {
+						_, _ = db.ExecContext(ctx, text)
+						return nil
+					})
+				}
+			})
+		}()
+	}
+}
+
+// TestAnAdvisoryLockNeedsATable, or the orders of those who take it would not
+// all be tried.
+func TestAnAdvisoryLockNeedsATable(t *testing.T) {
+	mustFail(t, Explore(t, func(s *Sim) {
+		session := s.ReadCommitted(nil).Session()
+		s.Go("worker", func(ctx context.Context) error {
+			_, err := session.Exec(ctx, &Statement{SQL: `select pg_advisory_xact_lock(1)`, Do: func(q *Query) error { return q.Advisory(1) }})
+			return err
+		})
+	}), "panic", "must name a table")
+}
+
+// TestATransactionLeftToItsContext is told to whoever left it, in a process
+// that dies of it: no goroutine can be asked to fail a test.
+func TestATransactionLeftToItsContext(t *testing.T) {
+	if os.Getenv("HARNESS_LEAVES_A_TRANSACTION") == "" {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestATransactionLeftToItsContext$")
+		cmd.Env = append(os.Environ(), "HARNESS_LEAVES_A_TRANSACTION=yes")
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "call Rollback") {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
+	gone := make(chan struct{})
+	Explore(t, func(s *Sim) {
+		db := counter(s, true).Open()
+		s.Go("worker", func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer func() { cancel(); <-gone }()
+			tx, err := db.BeginTx(ctx, &sql.TxOptions{})
+			if err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, `update counter set n = n + 1`)
+			return err
+		})
+	})
+}

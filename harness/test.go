@@ -1,0 +1,552 @@
+package harness
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	flagReplay   = flag.String("harness.replay", "", "run this schedule alone, such as w3r1w2; choose its test with -run")
+	flagSeed     = flag.Uint64("harness.seed", 1, "the seed of sampled schedules")
+	flagTime     = flag.Duration("harness.time", 0, "sample schedules for this long after the search, in each test")
+	flagHTML     = flag.String("harness.html", "", "write the timeline of a failure as a page into this folder")
+	flagPostgres = flag.String("harness.postgres", "", "the address of a PostgreSQL, on which failures of the model are tried too")
+	flagSave     = flag.Bool("harness.save", true, "keep failing schedules under testdata/schedules, to be run first next time")
+)
+
+// An Option changes how a scenario is explored.
+type Option func(*settings)
+
+type settings struct {
+	plan     []Strategy
+	seed     uint64
+	budget   int
+	grain    Grain
+	postgres *string
+	also     string
+	home     *home
+}
+
+// Grain is how much of an actor is one step.
+type Grain int
+
+const (
+	// Statements makes every statement a step.
+	Statements Grain = iota
+	// Transactions makes a whole transaction a step, or a statement outside of
+	// one. A store whose every call is one transaction is explored call by
+	// call. What waits for a lock lets others go on in between.
+	Transactions
+)
+
+// Of sets the grain.
+func Of(g Grain) Option { return func(s *settings) { s.grain = g } }
+
+// With explores by these strategies, one after the other.
+func With(plan ...Strategy) Option { return func(s *settings) { s.plan = plan } }
+
+// Seed is the seed of what is sampled. The same seed gives the same schedules.
+func Seed(seed uint64) Option { return func(s *settings) { s.seed = seed } }
+
+// Budget is how many schedules the default plan may run for all orders, 10,000
+// without it, and four times as many as for each strategy that follows where
+// they don't suffice.
+func Budget(n int) Option { return func(s *settings) { s.budget = n } }
+
+// Share lets several explorations of a test use the same databases, which have
+// to be set up alike: making one costs more than a hundred schedules.
+func Share(t testing.TB) Option {
+	h := &home{}
+	t.Cleanup(h.close)
+	return func(s *settings) { s.home = h }
+}
+
+// home is where the databases live.
+type home struct {
+	resources interner
+	databases []*Database
+	relations []*ReadCommitted
+	servers   []*PostgresDatabase
+	engines   []interface{ crashed(a *actor) }
+	idle      []*coroutine
+	closers   []func()
+}
+
+func (h *home) onClose(do func()) { h.closers = append(h.closers, do) }
+
+func (h *home) close() {
+	for _, c := range h.idle {
+		c.stop()
+	}
+	for _, do := range slices.Backward(h.closers) {
+		do()
+	}
+}
+
+// A Strategy says which schedules are tried.
+type Strategy struct {
+	name      string
+	kind      strategyKind
+	bound     int
+	schedules int
+}
+
+type strategyKind int
+
+const (
+	kindExhaustive strategyKind = iota
+	kindPlain
+	kindBounded
+	kindRandom
+	kindPCT
+	kindReplay
+)
+
+// Exhaustive tries all orders that matter, at most n schedules (0: no limit),
+// leaving out those that sleep sets show to be equivalent.
+func Exhaustive(n int) Strategy {
+	return Strategy{"all orders", kindExhaustive, -1, n}
+}
+
+// Plain tries every single order, at most n schedules: what the reduction is
+// held against.
+func Plain(n int) Strategy { return Strategy{"all orders, unreduced", kindPlain, -1, n} }
+
+// Preemptions tries all orders with at most so many preemptions, at most n
+// schedules: an actor is preempted where it could have gone on.
+func Preemptions(bound, n int) Strategy {
+	return Strategy{"all orders up to " + plural(bound, "preemption"), kindBounded, bound, n}
+}
+
+// Random samples n schedules: at every step, each actor has the same chance.
+func Random(n int) Strategy { return Strategy{"random", kindRandom, 0, n} }
+
+// PCT samples n schedules by probabilistic concurrency testing at a depth: how
+// many orderings of two steps it takes to see the bug.
+func PCT(depth, n int) Strategy {
+	return Strategy{fmt.Sprintf("PCT(%d)", depth), kindPCT, depth, n}
+}
+
+// Replay runs one schedule alone, as -harness.replay does.
+func Replay(schedule string) Strategy { return Strategy{schedule, kindReplay, 0, 1} }
+
+func (s Strategy) String() string { return s.name }
+
+// Covered is what one strategy has done.
+type Covered struct {
+	Strategy  Strategy
+	Schedules int  // that ran to their end
+	Redundant int  // that were broken off, being equivalent to others
+	Diverged  int  // that could not be followed on a real PostgreSQL, whatever was tried
+	Complete  bool // nothing was left to try
+	failed    bool
+}
+
+func (c Covered) String() string {
+	switch {
+	case c.Strategy.kind == kindReplay:
+		return "the schedule " + c.Strategy.name + " alone"
+	case c.Strategy.kind == kindRandom || c.Strategy.kind == kindPCT:
+		return fmt.Sprintf("sampled: %s, %s", c.Strategy, thousands(c.Schedules))
+	case c.Complete:
+		return fmt.Sprintf("%s, %s", plural(c.Schedules, "schedule"), c.Strategy)
+	}
+	end := "stopped there"
+	if c.Diverged > 0 {
+		end = fmt.Sprintf("and %s that PostgreSQL did not follow", thousands(c.Diverged))
+	}
+	if c.failed {
+		end = "the last of which fails"
+	}
+	return fmt.Sprintf("%s of %s, %s", plural(c.Schedules, "schedule"), c.Strategy, end)
+}
+
+// Result is what an exploration came to.
+type Result struct {
+	Covered []Covered
+	Failure *Failure // nil where none was found
+	Found   string   // the strategy that found it
+	After   int      // how many schedules it took, over all strategies
+	Report  *Report  // of the failure
+	Steps   int      // of the longest schedule
+	Unseen  []string // what [Sim.Sometimes] named and nobody saw
+}
+
+// Schedules returns how many schedules ran to their end.
+func (r *Result) Schedules() int {
+	n := 0
+	for _, c := range r.Covered {
+		n += c.Schedules
+	}
+	return n
+}
+
+// String is the summary of a pass or a failure in a line.
+func (r *Result) String() string {
+	parts := make([]string, len(r.Covered))
+	for i, c := range r.Covered {
+		parts[i] = c.String()
+	}
+	failing := 0
+	if r.Failure != nil {
+		failing = 1
+	}
+	return fmt.Sprintf("%s, %d failing", strings.Join(parts, "; "), failing)
+}
+
+// explorer lives as long as a test.
+type explorer struct {
+	t          testing.TB
+	scenario   func(*Sim)
+	settings   settings
+	home       *home
+	clock      *actor
+	run        *execution
+	length     int // steps of the last one, to make room for as many
+	closers    []func()
+	names      map[string]string         // of ids, in the order of their appearance
+	alive      atomic.Int64              // executions so far, for the watchdog
+	observe    func(*execution)          // sees every schedule that ran to its end, in detail
+	observeEnd func(*execution)          // sees every schedule, when it has been taken down
+	note       string                    // of a test's scenario
+	dependent  func(a, b footprint) bool // in place of the real one, for tests
+}
+
+func (x *explorer) onClose(do func())    { x.closers = append(x.closers, do) }
+func (x *explorer) current() *execution  { return x.run }
+func (x *explorer) running(r *execution) { x.run = r }
+func (x *explorer) detailed() bool       { return x.run != nil && x.run.detail }
+
+// actor returns who is running, or nil.
+func (x *explorer) actor() *actor {
+	if x.run == nil {
+		return nil
+	}
+	return x.run.sim.current
+}
+
+func (a *actor) tell(result string) {
+	if a.event != nil && a.sim.run.detail {
+		a.event.result = a.sim.x.rename(result)
+	}
+}
+
+// Test explores a scenario and fails the test with the shortest story of what
+// goes wrong. Without options it tries all orders, and where 10,000 schedules
+// don't suffice, all orders with few preemptions and then samples.
+//
+// A failing schedule is kept under testdata/schedules and is run first the
+// next time; -harness.replay runs one alone, -harness.time=1m samples longer,
+// -harness.seed samples others, -harness.html=DIR draws the failure.
+func Test(t testing.TB, scenario func(*Sim), options ...Option) *Result {
+	t.Helper()
+	x := newExplorer(t, scenario, options)
+	defer x.close()
+	saved := x.saved()
+	if *flagReplay != "" {
+		saved = map[string]string{"the command line": *flagReplay}
+	}
+	result := &Result{}
+	for _, from := range slices.Sorted(maps.Keys(saved)) {
+		follow, err := parseReplay(saved[from])
+		if err != nil {
+			t.Fatalf("%s: %v", from, err)
+		}
+		run := x.execute(follow, omissions{}, false)
+		switch {
+		case run.diverged != "" && *flagReplay != "":
+			t.Fatalf("the schedule of %s doesn't fit: %s", from, run.diverged)
+		case run.diverged != "":
+			t.Logf("the schedule of %s doesn't fit any more: %s", from, run.diverged)
+		case run.failure != nil:
+			result.Failure, result.Found = run.failure, from
+			result.Report = x.report(result, run)
+			x.fail(result)
+			return result
+		default:
+			t.Logf("the schedule of %s passes", from)
+		}
+	}
+	if *flagReplay != "" {
+		return result
+	}
+	x.explore(result)
+	if result.Failure != nil {
+		x.fail(result)
+		return result
+	}
+	for _, name := range result.Unseen {
+		t.Errorf("NEVER SEEN  sometimes %q, in %s", name, result)
+	}
+	t.Log(result)
+	return result
+}
+
+// Explore is [Test] for those who want to look at the result: it fails nothing
+// and saves nothing.
+func Explore(t testing.TB, scenario func(*Sim), options ...Option) *Result {
+	t.Helper()
+	x := newExplorer(t, scenario, options)
+	defer x.close()
+	result := &Result{}
+	x.explore(result)
+	return result
+}
+
+func newExplorer(t testing.TB, scenario func(*Sim), options []Option) *explorer {
+	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
+	x.settings = settings{seed: *flagSeed, budget: 10_000}
+	for _, o := range options {
+		o(&x.settings)
+	}
+	if x.home = x.settings.home; x.home == nil {
+		x.home = &home{}
+		x.onClose(x.home.close)
+	}
+	x.watch()
+	return x
+}
+
+// watch notices an actor that waits for something other than the database,
+// which nobody will ever let go on.
+func (x *explorer) watch() {
+	const patience = 30 * time.Second
+	done := make(chan struct{})
+	x.onClose(func() { close(done) })
+	go func() {
+		seen := x.alive.Load()
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(patience):
+			}
+			now := x.alive.Load()
+			if now == seen {
+				stacks := make([]byte, 1<<20)
+				stacks = stacks[:runtime.Stack(stacks, true)]
+				panic(fmt.Sprintf("harness: %s: for %s an actor has waited for something that is not the database, such as a lock, a channel, or a connection of a full pool; give each actor a pool of its own\n%s",
+					x.t.Name(), patience, stacks))
+			}
+			seen = now
+		}
+	}()
+}
+
+func (x *explorer) close() {
+	for _, do := range slices.Backward(x.closers) {
+		do()
+	}
+}
+
+// explore runs the plan until something fails.
+func (x *explorer) explore(result *Result) {
+	plan := x.settings.plan
+	byDefault := len(plan) == 0
+	if byDefault {
+		n := x.settings.budget
+		plan = []Strategy{Exhaustive(n), Preemptions(1, n/4), Preemptions(2, n/4), PCT(3, n/4)}
+	}
+	var seen []bool
+	for i, strategy := range plan {
+		if byDefault && i > 0 && result.Covered[0].Complete {
+			break
+		}
+		if x.try(strategy, 0, result, &seen) {
+			return
+		}
+	}
+	if *flagTime > 0 {
+		if x.try(PCT(3, 0), *flagTime, result, &seen) {
+			return
+		}
+	}
+	for i, s := range x.sights() {
+		if i >= len(seen) || !seen[i] {
+			result.Unseen = append(result.Unseen, s)
+		}
+	}
+}
+
+// try runs one strategy, and reports whether it found a failure.
+func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, seen *[]bool) bool {
+	result.Covered = append(result.Covered, Covered{Strategy: strategy})
+	covered := &result.Covered[len(result.Covered)-1]
+	var search *exhaustive
+	switch strategy.kind {
+	case kindExhaustive:
+		search = &exhaustive{reduce: true, bound: -1, dependent: x.dependent}
+	case kindPlain:
+		search = &exhaustive{plain: true, bound: -1}
+	case kindBounded:
+		search = &exhaustive{bound: strategy.bound}
+	}
+	start := time.Now()
+	again := 0 // this schedule, on a real PostgreSQL
+	for i := 0; ; i++ {
+		if strategy.schedules > 0 && covered.Schedules+covered.Redundant >= strategy.schedules || limit > 0 && time.Since(start) > limit {
+			return false
+		}
+		run := x.execute(x.chooser(strategy, search, i, result.Steps), omissions{}, x.observe != nil)
+		x.alive.Add(1)
+		if run.aborted {
+			covered.Redundant++
+		} else if run.diverged == "" {
+			covered.Schedules++
+			result.Steps = max(result.Steps, len(run.events))
+			for len(*seen) < len(run.seen) {
+				*seen = append(*seen, false)
+			}
+			for i, s := range run.seen {
+				(*seen)[i] = (*seen)[i] || s
+			}
+			if x.observe != nil {
+				x.observe(run)
+			}
+		}
+		if run.diverged != "" && x.live() && again < divergences {
+			again++
+			if search != nil {
+				search.rewind()
+			}
+			continue
+		}
+		again = 0
+		if run.diverged != "" && x.live() {
+			covered.Diverged++
+		} else if run.diverged != "" {
+			run.fail(&Failure{Kind: "diverged", Message: run.diverged, Step: len(run.events)})
+		}
+		if run.failure != nil {
+			result.Failure, result.Found, covered.failed = run.failure, strategy.name, true
+			for _, c := range result.Covered {
+				result.After += c.Schedules + c.Redundant
+			}
+			result.Report = x.report(result, run)
+			return true
+		}
+		if search != nil && !search.again() {
+			covered.Complete = (!search.pruned || strategy.kind == kindBounded) && covered.Diverged == 0
+			return false
+		}
+	}
+}
+
+// divergences is how often a schedule that a real PostgreSQL did not follow is
+// tried again: which of two statements comes first that one COMMIT lets go on
+// is not ours to say.
+const divergences = 5
+
+// live reports whether schedules run on a real PostgreSQL.
+func (x *explorer) live() bool { return x.settings.postgres != nil || len(x.home.servers) > 0 }
+
+func (x *explorer) chooser(strategy Strategy, search *exhaustive, i, steps int) chooser {
+	switch strategy.kind {
+	case kindRandom:
+		return &random{rand: rand.New(rand.NewPCG(x.settings.seed, uint64(i)))}
+	case kindReplay:
+		follow, err := parseReplay(strategy.name)
+		if err != nil {
+			panic("harness: " + err.Error())
+		}
+		return follow
+	case kindPCT:
+		return newPCT(rand.New(rand.NewPCG(x.settings.seed, uint64(i))), strategy.bound, steps)
+	}
+	return search
+}
+
+// sights returns the names of what must be seen sometimes.
+func (x *explorer) sights() []string {
+	run := x.execute(&replay{loose: true}, omissions{}, false)
+	names := make([]string, len(run.sim.sometimes))
+	for i, s := range run.sim.sometimes {
+		names[i] = s.name
+	}
+	return names
+}
+
+func (x *explorer) fail(result *Result) {
+	x.t.Helper()
+	r := result.Report
+	if *flagSave && *flagReplay == "" && r.Failure.Kind != "diverged" {
+		r.Saved = x.save(r)
+	}
+	if *flagHTML != "" {
+		name := filepath.Join(*flagHTML, fileName(x.t.Name())+".html")
+		if err := errors.Join(os.MkdirAll(*flagHTML, 0o750), os.WriteFile(name, []byte(r.HTML()), 0o600)); err != nil {
+			x.t.Errorf("write the timeline: %v", err)
+		} else {
+			x.t.Logf("the timeline is drawn in %s", name)
+		}
+	}
+	x.t.Fatalf("\n%s", r)
+}
+
+// saved returns the schedules that failed before, by their files.
+func (x *explorer) saved() map[string]string {
+	found := map[string]string{}
+	files, _ := filepath.Glob(filepath.Join("testdata", "schedules", fileName(x.t.Name())+"-*.schedule"))
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			x.t.Fatalf("read a saved schedule: %v", err)
+		}
+		line, _, _ := strings.Cut(string(text), "\n")
+		found[file] = line
+	}
+	return found
+}
+
+// save keeps a failing schedule: the schedule in its first line, what it was
+// about below.
+func (x *explorer) save(r *Report) string {
+	dir := filepath.Join("testdata", "schedules")
+	name := filepath.Join(dir, fmt.Sprintf("%s-%04x.schedule", fileName(x.t.Name()), hash(r.Schedule.String()+r.without)&0xffff))
+	text := fmt.Sprintf("%s%s\n\n%s", r.Schedule, r.without, r)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		x.t.Logf("keep the schedule: %v", err)
+		return ""
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		x.t.Logf("keep the schedule: %v", err)
+		return ""
+	}
+	return name
+}
+
+func hash(text string) uint64 {
+	h := uint64(14695981039346656037) // FNV-1a
+	for _, b := range []byte(text) {
+		h = (h ^ uint64(b)) * 1099511628211
+	}
+	return h
+}
+
+func fileName(test string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '/' || r == '\\' || r == ' ' {
+			return '_'
+		}
+		return r
+	}, test)
+}
+
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
