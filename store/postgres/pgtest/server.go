@@ -201,6 +201,16 @@ func startServer(binaries string, options serverOptions) (s *Server, err error) 
 	return nil, err
 }
 
+// Log returns what the server has logged since it was last started.
+func (s *Server) Log(t testing.TB) string {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(log)
+}
+
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *Server) admin() string {

@@ -11,7 +11,7 @@ as $fn$ select decode(replace(gen_random_uuid()::text, '-', ''), 'hex') $fn$;
 
 -- The same twice is the text itself.
 create function vault._scramble(message bytea, salt bytea) returns bytea
-language plpgsql immutable
+language plpgsql immutable strict
 as $fn$
 declare
     pad bytea;

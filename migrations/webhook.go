@@ -1,0 +1,330 @@
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// Webhook is a webhook of our own: triggers on the watched table that send what
+// changed by pg_net, signed as https://www.standardwebhooks.com has it, with a
+// secret that stands in Vault and nowhere else. It needs none of the
+// migrations. What makes it is migrations/webhook/install.sql.
+type Webhook struct {
+	URL     string        // of the receiver
+	Timeout time.Duration // how long pg_net waits for an answer, 1 s to a minute
+	Schema  string        // of the table
+	Table   string
+	Lease   string // a lease or heartbeat column that is sent too; none where empty
+}
+
+// ErrWebhook is wrapped where a Webhook can't be made as it stands.
+var ErrWebhook = errors.New("no such webhook")
+
+// ReceiverPath is where a URL leads that names no path.
+const ReceiverPath = "/webhooks/workflow-runs"
+
+// Check returns the webhook as it will be made: a URL without a path gets
+// [ReceiverPath]. The errors wrap [ErrWebhook].
+func (w Webhook) Check() (Webhook, error) {
+	u, err := url.Parse(w.URL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return w, fmt.Errorf("%w: the URL must be that of the receiver, such as https://counter.example.com%s", ErrWebhook, ReceiverPath)
+	}
+	switch {
+	case u.User != nil:
+		return w, fmt.Errorf("%w: the URL holds a user and password, which every user of the database could read in pg_net's queue; the requests are signed instead", ErrWebhook)
+	case u.Fragment != "":
+		return w, fmt.Errorf("%w: the URL has a part behind #, which is never sent: leave it out", ErrWebhook)
+	case u.Scheme == "http" && !private(u.Hostname()):
+		return w, fmt.Errorf("%w: over http everybody on the way can read who runs what: write https://%s", ErrWebhook, u.Host)
+	case w.Timeout < time.Second || w.Timeout > time.Minute:
+		return w, fmt.Errorf("%w: the timeout must be from 1s to 1m, and not %v", ErrWebhook, w.Timeout)
+	case w.Schema == "" || w.Table == "":
+		return w, fmt.Errorf("%w: the table has no name", ErrWebhook)
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = ReceiverPath
+	}
+	w.URL = u.String()
+	return w, nil
+}
+
+// private reports whether a host can't be reached from the internet.
+func private(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
+	}
+	return host == "localhost" || !strings.Contains(host, ".") || strings.HasSuffix(host, ".internal") || strings.HasSuffix(host, ".local")
+}
+
+const webhookHead = `-- Run Counter's webhook: triggers on %[1]s that send what changed, signed, to
+-- %[2]s
+-- For the SQL editor of Supabase or psql, as the owner of the table. It can be
+-- run twice, and again with another URL; the secret stays. Where it ends with
+-- "canceling statement due to lock timeout" the table is busy: run it again.
+--
+-- The secret for RUNCOUNTER_WEBHOOK_SECRET is then
+--   select decrypted_secret from vault.decrypted_secrets where name = 'run_counter_webhook';
+
+`
+
+// Script returns the SQL that installs the webhook. It holds no secret: the
+// database makes that. The errors wrap [ErrWebhook].
+func (w Webhook) Script() (string, error) {
+	w, err := w.Check()
+	if err != nil {
+		return "", err
+	}
+	text, err := w.sql()
+	return fmt.Sprintf(webhookHead, w.Schema+"."+w.Table, w.URL) + text, err
+}
+
+func (w Webhook) sql() (string, error) {
+	text, err := files.ReadFile("webhook/install.sql")
+	if err != nil {
+		return "", err
+	}
+	table := pgx.Identifier{w.Schema, w.Table}.Sanitize()
+	lease := "null"
+	if w.Lease != "" {
+		lease = literal(w.Lease)
+	}
+	return strings.NewReplacer("{name}", literal(table), "{table}", table, "{url}", literal(w.URL), "{lease}", lease,
+		"{timeout}", strconv.FormatInt(w.Timeout.Milliseconds(), 10)).Replace(string(text)), nil
+}
+
+// literal quotes a text for SQL, whatever standard_conforming_strings is.
+func literal(s string) string {
+	quoted := "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
+	if strings.Contains(s, `\`) {
+		return "E" + quoted
+	}
+	return quoted
+}
+
+// The names of the secrets in Vault: the second while a rotation is under way.
+const (
+	webhookSecret     = "run_counter_webhook"
+	webhookNextSecret = "run_counter_webhook_next"
+)
+
+// WebhookSwitch installs, changes and removes the webhook of one database.
+type WebhookSwitch struct{ on *postgres }
+
+// OpenWebhook connects to the database at an address such as postgres://...
+// Any pooler will do. The context holds for all that it does, and the caller
+// closes it. Errors never repeat the address.
+func OpenWebhook(ctx context.Context, address string) (*WebhookSwitch, error) {
+	config, err := pgx.ParseConfig(address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: write postgres://USER:PASSWORD@HOST:5432/DATABASE, with the special characters of the password escaped", ErrAddress)
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	db := stdlib.OpenDB(*config)
+	if err := db.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect: %w", err), db.Close())
+	}
+	return &WebhookSwitch{&postgres{ctx: ctx, db: db, patience: patience}}, nil
+}
+
+// Close closes the connection.
+func (s *WebhookSwitch) Close() error { return s.on.db.Close() }
+
+// Install makes the webhook, or changes the one that is there, and returns the
+// secret by which its receiver knows it. Its triggers take a short lock on the
+// table, and try again where it is busy. The errors wrap [ErrWebhook] where w
+// can't be made.
+func (s *WebhookSwitch) Install(w Webhook) (secret string, err error) {
+	if w, err = w.Check(); err != nil {
+		return "", err
+	}
+	text, err := w.sql()
+	if err != nil {
+		return "", err
+	}
+	if err := s.patiently(text); err != nil {
+		return "", err
+	}
+	return s.secret(webhookSecret)
+}
+
+// Remove takes the webhook away, and its secret. Whoever listens hears no more
+// of it; there is nothing to do where it isn't.
+func (s *WebhookSwitch) Remove() error {
+	text, err := files.ReadFile("webhook/remove.sql")
+	if err != nil {
+		return err
+	}
+	return s.patiently(string(text))
+}
+
+// ErrRotation is returned for a step of a rotation that can't be taken now.
+var ErrRotation = errors.New("the secret can't be rotated so")
+
+// Rotate makes a second secret and returns it. From now on each request is
+// signed by both, until FinishRotation or CancelRotation.
+func (s *WebhookSwitch) Rotate() (secret string, err error) {
+	err = s.inTx(func(tx *sql.Tx, main, next bool) error {
+		switch {
+		case !main:
+			return fmt.Errorf("%w: there is none yet; runcounter webhook install makes one", ErrRotation)
+		case next:
+			return fmt.Errorf("%w: a rotation is under way already; finish it with --finish, or take it back with --cancel", ErrRotation)
+		}
+		_, err := tx.ExecContext(s.on.ctx, `
+select vault.create_secret('whsec_' || encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64'),
+                           $1::text, 'Run Counter signs its webhooks with it as well, until a rotation is finished.')`, webhookNextSecret)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return s.secret(webhookNextSecret)
+}
+
+// FinishRotation makes the second secret the only one.
+func (s *WebhookSwitch) FinishRotation() error {
+	return s.inTx(func(tx *sql.Tx, _, next bool) error {
+		if !next {
+			return fmt.Errorf("%w: none is under way; runcounter webhook rotate begins one", ErrRotation)
+		}
+		if _, err := tx.ExecContext(s.on.ctx, `delete from vault.secrets where name = $1::text`, webhookSecret); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(s.on.ctx, `select vault.update_secret(id, null, $1::text, 'Run Counter signs its webhooks with it. runcounter webhook rotate changes it.')
+  from vault.secrets where name = $2::text`, webhookSecret, webhookNextSecret); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(s.on.ctx, `update run_counter_webhook.settings set rotated_at = now()`)
+		return err
+	})
+}
+
+// CancelRotation drops the second secret.
+func (s *WebhookSwitch) CancelRotation() error {
+	return s.inTx(func(tx *sql.Tx, _, next bool) error {
+		if !next {
+			return fmt.Errorf("%w: none is under way", ErrRotation)
+		}
+		_, err := tx.ExecContext(s.on.ctx, `delete from vault.secrets where name = $1::text`, webhookNextSecret)
+		return err
+	})
+}
+
+// inTx does a step of a rotation alone: whoever else takes one waits.
+func (s *WebhookSwitch) inTx(do func(tx *sql.Tx, main, next bool) error) (err error) {
+	tx, err := s.on.db.BeginTx(s.on.ctx, nil)
+	if err != nil {
+		return plain(err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(plain(err), tx.Rollback())
+		}
+	}()
+	var there, main, next bool
+	err = tx.QueryRowContext(s.on.ctx, `select to_regclass('run_counter_webhook.settings') is not null and to_regclass('vault.secrets') is not null`).Scan(&there)
+	if err != nil {
+		return err
+	}
+	if there {
+		if _, err = tx.ExecContext(s.on.ctx, `select from run_counter_webhook.settings for update`); err != nil {
+			return err
+		}
+		err = tx.QueryRowContext(s.on.ctx, `
+select exists (select from vault.secrets where name = $1::text), exists (select from vault.secrets where name = $2::text)`,
+			webhookSecret, webhookNextSecret).Scan(&main, &next)
+		if err != nil {
+			return err
+		}
+	}
+	if err = do(tx, main, next); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// secret reads one from Vault. It travels in an answer alone: statements and
+// their parameters can be logged.
+func (s *WebhookSwitch) secret(name string) (secret string, err error) {
+	err = s.on.db.QueryRowContext(s.on.ctx, `select decrypted_secret from vault.decrypted_secrets where name = $1::text`, name).Scan(&secret)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("the secret %s is not in Vault, where it was a moment ago", name)
+	}
+	return secret, plain(err)
+}
+
+// patiently runs a script, transaction by transaction, and each again where it
+// did not get its lock in time.
+func (s *WebhookSwitch) patiently(script string) error {
+	const end = "\ncommit;\n"
+	for part := range strings.SplitAfterSeq(script, end) {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		deadline := time.Now().Add(s.on.patience)
+		for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+			err := s.run(part)
+			if err == nil {
+				break
+			}
+			if s.on.ctx.Err() != nil || !isBusy(err) {
+				return plain(err)
+			}
+			if time.Now().After(deadline) {
+				return s.stuck(err)
+			}
+			if err := pause(s.on.ctx, wait/2+rand.N(wait)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// run runs one transaction of a script, in one message to the server: a pooler
+// may give the next one another session.
+func (s *WebhookSwitch) run(part string) error {
+	conn, err := s.on.db.Conn(s.on.ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(s.on.ctx, part); err != nil {
+		// What has begun and failed must not go back into the pool.
+		_, rollback := conn.ExecContext(context.WithoutCancel(s.on.ctx), "rollback")
+		return errors.Join(err, ignoreNet(rollback))
+	}
+	return nil
+}
+
+// ignoreNet leaves out that a connection is gone: the error before it says so.
+func ignoreNet(err error) error {
+	var gone net.Error
+	if err == nil || errors.As(err, &gone) || serverError(err) == nil {
+		return nil
+	}
+	return err
+}
+
+func (s *WebhookSwitch) stuck(err error) error {
+	conn, connErr := s.on.db.Conn(s.on.ctx)
+	if connErr != nil {
+		return plain(err)
+	}
+	defer conn.Close()
+	return fmt.Errorf("%w: it had no lock within %v of tries%s; end what holds it or try at a quieter time: the same command goes on from where it stands",
+		plain(err), s.on.patience, s.on.holders(conn))
+}

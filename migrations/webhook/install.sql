@@ -1,0 +1,335 @@
+-- What the trigger needs, in a schema of its own: it comes and goes without the
+-- migrations, and a database that a mirror listens to has none of these.
+begin;
+set local lock_timeout = '2s';
+set local statement_timeout = 0;
+
+create schema if not exists run_counter_webhook;
+comment on schema run_counter_webhook is 'Run Counter: a signed webhook of workflow_runs. Not for the Data API.';
+revoke all on schema run_counter_webhook from public;
+
+do $do$
+begin
+    if to_regclass({name}) is null then
+        raise undefined_table using message = format('there is no table %s', {name}),
+            hint = 'Look whether this is the right database; runcounter migrate up makes public.workflow_runs where there is none.';
+    end if;
+    if to_regprocedure('net.http_post(text,jsonb,jsonb,jsonb,integer)') is null then
+        begin
+            create extension if not exists pg_net;
+        exception when others then
+            raise undefined_function using message = 'pg_net is not there, which sends webhooks: ' || sqlerrm,
+                hint = 'Enable pg_net under Database, Extensions in Supabase''s dashboard.';
+        end;
+    end if;
+    if to_regclass('vault.decrypted_secrets') is null then
+        begin
+            create extension if not exists supabase_vault;
+        exception when others then
+            raise undefined_table using message = 'Vault is not there, which keeps the secret: ' || sqlerrm,
+                hint = 'Enable supabase_vault under Database, Extensions in Supabase''s dashboard.';
+        end;
+    end if;
+end
+$do$;
+
+create table if not exists run_counter_webhook.settings (
+    id                   integer     not null primary key default 1 check (id = 1),
+    url                  text        not null,
+    timeout_milliseconds integer     not null check (timeout_milliseconds between 1000 and 60000),
+    enabled              boolean     not null default true,
+    watched              text        not null, -- the table
+    columns              text[]      not null, -- what is sent of it
+    installed_at         timestamptz not null default now(),
+    rotated_at           timestamptz
+);
+
+-- What was sent, until it is known what became of it, and who was not reached
+-- after that. The trigger keeps the newest 10,000 of them.
+create table if not exists run_counter_webhook.calls (
+    seq        bigint      not null generated always as identity primary key,
+    request_id bigint      not null, -- pg_net's; a crash of the database numbers them from 1 again
+    message_id text        not null,
+    at         timestamptz not null default clock_timestamp(),
+    changes    integer     not null,
+    fate       text,                 -- null: not known yet
+    detail     text,
+    settled_at timestamptz
+);
+
+-- Why a statement was committed without its webhook. The newest 1,000.
+create table if not exists run_counter_webhook.failures (
+    seq       bigint      not null generated always as identity primary key,
+    at        timestamptz not null default clock_timestamp(),
+    operation text        not null,
+    code      text        not null, -- SQLSTATE
+    message   text        not null
+);
+
+-- Versions order the changes of a row. They begin at the microseconds since
+-- 1970, so that whoever removes this and installs it again does not begin
+-- below what a mirror has seen. No cache: sessions would draw out of order.
+do $do$
+begin
+    if to_regclass('run_counter_webhook.version') is null then
+        execute format('create sequence run_counter_webhook.version as bigint cache 1 start with %s', trunc(extract(epoch from clock_timestamp()) * 1000000));
+    end if;
+end
+$do$;
+
+-- HMAC-SHA256 by PostgreSQL's own sha256: pgcrypto is in another schema on each
+-- project, or not there.
+create or replace function run_counter_webhook.hmac(p_key bytea, p_message bytea) returns bytea
+language plpgsql immutable strict set search_path = ''
+as $fn$
+declare
+    v_inner bytea := case when octet_length(p_key) > 64 then sha256(p_key) else p_key end;
+    v_outer bytea;
+begin
+    v_inner := v_inner || decode(repeat('00', 64 - octet_length(v_inner)), 'hex');
+    v_outer := v_inner;
+    for i in 0 .. 63 loop
+        v_outer := set_byte(v_outer, i, get_byte(v_inner, i) # 92);
+        v_inner := set_byte(v_inner, i, get_byte(v_inner, i) # 54);
+    end loop;
+    return sha256(v_outer || sha256(v_inner || p_message));
+end
+$fn$;
+
+-- One request, signed as https://www.standardwebhooks.com has it: over the
+-- bytes that pg_net will send, which are those of the jsonb's text. While a
+-- rotation is under way there are two secrets, and a signature by each.
+create or replace function run_counter_webhook.send(p_changes jsonb, p_count integer) returns void
+language plpgsql set search_path = ''
+as $fn$
+declare
+    v_id         text := 'msg_' || replace(gen_random_uuid()::text, '-', '');
+    v_at         text := trunc(extract(epoch from clock_timestamp()))::text;
+    v_settings   record;
+    v_secret     text;
+    v_signatures text := '';
+    v_request    bigint;
+    v_seq        bigint;
+begin
+    select s.url, s.timeout_milliseconds into strict v_settings from run_counter_webhook.settings as s;
+    for v_secret in
+        select d.decrypted_secret from vault.decrypted_secrets as d
+         where d.name in ('run_counter_webhook', 'run_counter_webhook_next') order by d.name
+    loop
+        v_signatures := v_signatures || ' v1,' || encode(run_counter_webhook.hmac(
+            decode(substr(v_secret, 7), 'base64'), convert_to(v_id || '.' || v_at || '.' || p_changes::text, 'UTF8')), 'base64');
+    end loop;
+    if v_signatures = '' then
+        raise no_data_found using message = 'the secret run_counter_webhook is not in Vault';
+    end if;
+    v_request := net.http_post(
+        url := v_settings.url, body := p_changes, timeout_milliseconds := v_settings.timeout_milliseconds,
+        headers := jsonb_build_object('Content-Type', 'application/json', 'webhook-id', v_id, 'webhook-timestamp', v_at,
+                                      'webhook-signature', substr(v_signatures, 2)));
+    insert into run_counter_webhook.calls (request_id, message_id, changes) values (v_request, v_id, p_count) returning seq into v_seq;
+    if v_seq % 256 = 0 then -- nobody may ever sweep here
+        delete from run_counter_webhook.calls where seq in (
+            select c.seq from run_counter_webhook.calls as c where c.seq <= v_seq - 10000 order by c.seq limit 1024 for update skip locked);
+    end if;
+end
+$fn$;
+
+-- What only the guard knows of an outcome: whether it is presumed, superseded
+-- a presumed one, or is an administrator's decision. Called where the
+-- migrations are applied, and a run has ended or had.
+create or replace function run_counter_webhook.evidence(
+    p_run uuid, p_was text, p_was_at timestamptz, p_status text, p_at timestamptz
+) returns jsonb
+language plpgsql stable set search_path = ''
+as $fn$
+declare
+    v_had boolean := p_was_at is not null and coalesce(p_was in ('completed', 'failed', 'cancelled', 'timeout'), false);
+    v_has boolean := p_at is not null and coalesce(p_status in ('completed', 'failed', 'cancelled', 'timeout'), false);
+begin
+    if v_has and exists (select from run_counter.presumed as p where p.run_id = p_run and p.ended_at = p_at and p.status = p_status) then
+        return '{"evidence": "presumed"}';
+    elsif not v_had or (p_was, p_was_at) is not distinct from (p_status, p_at) then
+        return '{}';
+    elsif exists (select from run_counter.amendments as a where a.run_id = p_run and a.xact = pg_catalog.pg_current_xact_id_if_assigned()) then
+        return '{"evidence": "amended"}';
+    elsif v_has and (select s.guard from run_counter.settings as s) then
+        return '{"evidence": "superseding"}';
+    end if;
+    return '{}';
+end
+$fn$;
+
+-- The columns of an alias as one object. What would make a receiver refuse the
+-- whole request is left out or shortened as the receiver would do it: an
+-- infinite time, error_details of more than 8 KB.
+create or replace function pg_temp.run_counter_columns(p_alias text, p_columns text[]) returns text
+language sql
+as $fn$
+    select 'jsonb_build_object(' || string_agg(format(case
+               when c = 'error_details' then
+                   '%1$L, case when octet_length(%2$s.%1$I::text) > 8192 then jsonb_build_object(''code'', ''too_large'', ''message'','
+                   ' format(''error_details of %%s bytes is not kept here.'', octet_length(%2$s.%1$I::text))) else to_jsonb(%2$s.%1$I) end'
+               when c in ('id', 'user_id', 'workflow_id', 'draft_id', 'status', 'duration_ms') then '%1$L, %2$s.%1$I'
+               else '%1$L, case when isfinite(%2$s.%1$I) then %2$s.%1$I end'
+           end, c, p_alias), ', ') || ')'
+      from unnest(p_columns) as c
+$fn$;
+
+-- The trigger's function, made for the columns that the table has. $name$ is
+-- replaced below: $row(a)$ by the columns of alias a, $was(a)$ by those that
+-- are needed of a row as it was, and so on.
+--
+-- It never fails: the inner block keeps the user's statement from an error, the
+-- innermost one from an error in the trace of it. lock_timeout is its own,
+-- since a user's statement may have none.
+--
+-- The record is the row as it is now, not as the statement left it: an AFTER
+-- ROW trigger of the application may have changed it since, in a statement that
+-- drew its version before this one. A version is drawn while the row is locked.
+do $do$
+declare
+    v_table   regclass := {name}::regclass;
+    v_all     text[] := array['id', 'user_id', 'workflow_id', 'draft_id', 'status', 'created_at', 'started_at', 'completed_at', 'updated_at',
+                              'duration_ms', 'error_details', {lease}];
+    v_was     text[] := array['id', 'user_id', 'workflow_id', 'draft_id', 'status', 'completed_at', 'updated_at', 'duration_ms', 'error_details'];
+    v_counts  text[] := array['user_id', 'workflow_id', 'draft_id', 'status', 'started_at', 'completed_at', 'duration_ms'];
+    v_life    text[] := array['updated_at', {lease}];
+    v_columns text[];
+    v_lacks   text;
+    v_sql     text;
+begin
+    select array_agg(c.name order by c.n) into v_columns
+      from unnest(v_all) with ordinality as c (name, n)
+     where exists (select from pg_attribute as a where a.attrelid = v_table and a.attname = c.name and a.attnum > 0 and not a.attisdropped);
+    select string_agg(c, ', ') into v_lacks
+      from unnest(array['id', 'user_id', 'workflow_id', 'status', 'completed_at', 'updated_at', {lease}]) as c where c is not null and not c = any (v_columns);
+    if v_lacks is not null then
+        raise undefined_column using message = format('%s has no column %s', v_table, v_lacks);
+    end if;
+    v_sql := $sql$
+create or replace function run_counter_webhook.notify() returns trigger
+language plpgsql security definer set search_path = '' set lock_timeout = '200ms'
+as $fn$
+declare
+    v_rows    refcursor;
+    v_version bigint;
+    v_guarded boolean;
+    v_change  jsonb;
+    v_changes jsonb[] := '{}';
+begin
+    begin
+        if not (select s.enabled from run_counter_webhook.settings as s) then
+            return null;
+        end if;
+        v_version := nextval('run_counter_webhook.version');
+        v_guarded := to_regclass('run_counter.presumed') is not null;
+        if tg_op = 'INSERT' then
+            open v_rows for
+                select jsonb_build_object('type', 'INSERT', 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
+                                          'record', case when r.id is null then $row(n)$ else $row(r)$ end, 'old_record', null)
+                  from new_rows as n left join $table$ as r on r.id = n.id
+                 where coalesce(r.status, n.status) is not null;
+        elsif tg_op = 'UPDATE' then
+            open v_rows for
+                select jsonb_build_object('schema', tg_table_schema, 'table', tg_table_name, 'version', v_version)
+                       || case when n.id is null -- its id was changed: for a mirror, another run
+                               then jsonb_build_object('type', 'DELETE', 'record', null, 'old_record', $was(o)$)
+                               else jsonb_build_object('type', case when o.id is null then 'INSERT' else 'UPDATE' end,
+                                                       'record', case when r.id is null then $row(n)$ else $row(r)$ end,
+                                                       'old_record', case when o.status is not null then $was(o)$ end)
+                          end
+                       || case when v_guarded and coalesce(o.completed_at, r.completed_at) is not null
+                               then run_counter_webhook.evidence(n.id, o.status, o.completed_at, r.status, r.completed_at) else '{}' end
+                  from new_rows as n full join old_rows as o on o.id = n.id left join $table$ as r on r.id = n.id
+                 where (n.id is null or coalesce(r.status, n.status) is not null)
+                   and ($counts$ or n.completed_at is not null and n.error_details::text is distinct from o.error_details::text or $life$);
+        else
+            open v_rows for
+                select jsonb_build_object('type', 'DELETE', 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
+                                          'record', null, 'old_record', $was(o)$)
+                  from old_rows as o;
+        end if;
+        loop
+            fetch v_rows into v_change;
+            exit when not found;
+            v_changes := array_append(v_changes, v_change);
+            if cardinality(v_changes) = 500 then
+                perform run_counter_webhook.send(to_jsonb(v_changes), 500);
+                v_changes := '{}';
+            end if;
+        end loop;
+        close v_rows;
+        if cardinality(v_changes) > 0 then
+            perform run_counter_webhook.send(to_jsonb(v_changes), cardinality(v_changes));
+        end if;
+    exception when others then
+        begin
+            insert into run_counter_webhook.failures (operation, code, message) values (tg_op, sqlstate, left(sqlerrm, 500));
+            delete from run_counter_webhook.failures where seq in (
+                select f.seq from run_counter_webhook.failures as f
+                 where f.seq <= (select max(l.seq) from run_counter_webhook.failures as l) - 1000 limit 64 for update skip locked);
+        exception when others then
+            null;
+        end;
+    end;
+    return null;
+end
+$fn$
+$sql$;
+    v_sql := replace(v_sql, '$table$', {name});
+    v_sql := replace(v_sql, '$row(n)$', pg_temp.run_counter_columns('n', v_columns));
+    v_sql := replace(v_sql, '$row(r)$', pg_temp.run_counter_columns('r', v_columns));
+    v_sql := replace(v_sql, '$was(o)$', pg_temp.run_counter_columns('o', array(select c from unnest(v_columns) as c where c = any (v_was))));
+    v_sql := replace(v_sql, '$counts$', (select string_agg(format('n.%1$I is distinct from o.%1$I', c), ' or ') from unnest(v_counts) as c where c = any (v_columns)));
+    -- Signs of life: by them a mirror knows a silent run from one that works. A
+    -- heartbeat of every second is told once a minute.
+    v_sql := replace(v_sql, '$life$', (select string_agg(format('date_trunc(''minute'', n.%1$I) is distinct from date_trunc(''minute'', o.%1$I)', c), ' or ')
+                                        from unnest(v_life) as c where c = any (v_columns)));
+    if not 'error_details' = any (v_columns) then
+        v_sql := replace(v_sql, 'n.completed_at is not null and n.error_details::text is distinct from o.error_details::text or ', '');
+    end if;
+    execute v_sql;
+
+    insert into run_counter_webhook.settings as s (url, timeout_milliseconds, watched, columns)
+    values ({url}, {timeout}, {name}, v_columns)
+        on conflict (id) do update
+       set url = excluded.url, timeout_milliseconds = excluded.timeout_milliseconds, watched = excluded.watched,
+           columns = excluded.columns, installed_at = now(), enabled = true;
+end
+$do$;
+
+-- Made here, so that it stands in no statement and in nobody's log.
+do $do$
+begin
+    if not exists (select from vault.secrets where name = 'run_counter_webhook') then
+        perform vault.create_secret('whsec_' || encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64'),
+                                    'run_counter_webhook', 'Run Counter signs its webhooks with it. runcounter webhook rotate changes it.');
+    end if;
+end
+$do$;
+
+revoke all on all tables in schema run_counter_webhook from public;
+revoke all on all sequences in schema run_counter_webhook from public;
+revoke all on all functions in schema run_counter_webhook from public;
+do $do$
+begin
+    if to_regrole('service_role') is not null then
+        grant usage on schema run_counter_webhook to service_role;
+        grant select on run_counter_webhook.settings to service_role;
+        grant select, update, delete on run_counter_webhook.calls, run_counter_webhook.failures to service_role;
+    end if;
+end
+$do$;
+commit;
+
+-- The triggers take a short lock on the table: where it is not had within two
+-- seconds, this ends with an error, and can be run again.
+begin;
+set local lock_timeout = '2s';
+create or replace trigger run_counter_webhook_insert after insert on {table}
+    referencing new table as new_rows for each statement execute function run_counter_webhook.notify();
+create or replace trigger run_counter_webhook_update after update on {table}
+    referencing old table as old_rows new table as new_rows for each statement execute function run_counter_webhook.notify();
+create or replace trigger run_counter_webhook_delete after delete on {table}
+    referencing old table as old_rows for each statement execute function run_counter_webhook.notify();
+commit;
