@@ -104,7 +104,7 @@ Exit codes:
   2  wrong usage; the message says what to do
   3  the database or the server can't be reached, or it failed`,
 		Commands: []*cli.Command{
-			serveCommand(), migrateCommand(), importCommand(),
+			serveCommand(), migrateCommand(), webhookCommand(), importCommand(),
 			countCommand(), explainCommand(), completeCommand(), sendCommand(),
 			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(),
 		},

@@ -165,6 +165,12 @@ func runDoctor(ctx context.Context, cmd *cli.Command) error {
 		r = examineMirror(ctx, cmd, path)
 	}
 	r = reportOf(r.Database, r.Kind, append(r.Checks, examine(ctx, configurationChecks(cmd, r.Kind == kindSource))...))
+	return conclude(cmd, r, cmd.Bool("strict"))
+}
+
+// conclude prints a report, and answers no where something fails, or, when that
+// is asked for, where something is only warned of.
+func conclude(cmd *cli.Command, r report, strict bool) error {
 	write := printReport
 	if cmd.Bool("json") {
 		write = func(w io.Writer, r report) error { return printJSON(w, r) }
@@ -172,7 +178,7 @@ func runDoctor(ctx context.Context, cmd *cli.Command) error {
 	if err := write(cmd.Root().Writer, r); err != nil {
 		return err
 	}
-	if r.Failures > 0 || r.Warnings > 0 && cmd.Bool("strict") {
+	if r.Failures > 0 || r.Warnings > 0 && strict {
 		return answerNo(nil)
 	}
 	return nil

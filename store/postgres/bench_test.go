@@ -95,7 +95,7 @@ insert into workflows values ('c0000000-0000-4000-8000-000000000001')`)
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
 			medians(b, "runs/s", names, func(i int) float64 {
 				n += 1 << 20
-				return lives(b, pools[i], keys, n)
+				return lives(b, pools[i], keys, n, live)
 			})
 		})
 	}
@@ -135,7 +135,7 @@ func benchConnections(b *testing.B, address string) []*pgx.Conn {
 }
 
 // lives returns how many runs a second lived, in about a second.
-func lives(b *testing.B, conns []*pgx.Conn, keys, first int) float64 {
+func lives(b *testing.B, conns []*pgx.Conn, keys, first int, live func(ctx context.Context, conn *pgx.Conn, id, user string, n int) error) float64 {
 	b.Helper()
 	var wg sync.WaitGroup
 	counts := make([]int, benchClients)

@@ -13,6 +13,9 @@ var netObjects string
 //go:embed vault.sql
 var vaultObjects string
 
+//go:embed hooks.sql
+var hookObjects string
+
 //go:embed extension.sql
 var extensionMembers string
 
@@ -55,4 +58,13 @@ func installExtension(t testing.TB, address, name, version, schema, objects stri
 		members := strings.NewReplacer("{extension}", name, "{version}", version, "{schema}", schema).Replace(extensionMembers)
 		Exec(t, address, objects+members) // one transaction
 	}
+}
+
+// InstallHooks puts what Supabase's own database webhooks consist of into a
+// database that has pg_net: a trigger that executes
+// supabase_functions.http_request(URL, 'POST', HEADERS, '{}', MILLISECONDS)
+// sends what the captured requests show.
+func InstallHooks(t testing.TB, address string) {
+	t.Helper()
+	Exec(t, Admin(t, address), hookObjects)
 }

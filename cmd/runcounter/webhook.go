@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+)
+
+func webhookCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "webhook",
+		Category:  groupRun,
+		Usage:     "puts a signed webhook into the database, and says what becomes of it",
+		UsageText: "runcounter webhook install | print | status | rotate | remove [flags]",
+		Description: `  install  makes triggers on workflow_runs that send what changed to --url, signed,
+           and prints the secret for the receiver's RUNCOUNTER_WEBHOOK_SECRET.
+           Again, it changes what is there and keeps the secret
+  print    prints the SQL of install for Supabase's SQL editor; it holds no secret
+  status   says whether it is whole, and what became of the last calls; it exits
+           with 1 where something fails
+  rotate   makes a second secret and signs with both; --finish drops the first
+           once the receiver knows the second, --cancel drops the second
+  remove   takes all of it away, its secret too
+
+It needs Supabase's pg_net and Vault, and none of Run Counter's migrations: the
+receiver may be a mirror elsewhere. --database-url names the database whose runs
+are told. A webhook of Supabase's own beside it does no harm, and the user's
+statements never fail because of it.
+
+Examples:
+  runcounter webhook install --url https://counter.example.com
+  runcounter webhook print --url https://counter.example.com > webhook.sql
+  runcounter webhook rotate           # then tell the receiver, then:
+  runcounter webhook rotate --finish`,
+		Flags: []cli.Flag{
+			databaseFlag(),
+			&cli.StringFlag{Name: "url", Category: flagsWhat, Usage: "the `URL` of the receiver; without a path, it gets " + migrations.ReceiverPath},
+			&cli.DurationFlag{Name: "timeout", Category: flagsWhat, Value: 5 * time.Second, Usage: "the `DURATION` that pg_net waits for an answer, 1s to 1m"},
+			&cli.BoolFlag{Name: "finish", Category: flagsWhat, Usage: "of rotate: the receiver knows the second secret, drop the first"},
+			&cli.BoolFlag{Name: "cancel", Category: flagsWhat, Usage: "of rotate: drop the second secret"},
+			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that remove is meant"},
+			tableFlag(), leaseFlag(), jsonFlag(),
+		},
+		Action: action(webhookAction),
+	}
+}
+
+func webhookAction(ctx context.Context, cmd *cli.Command) error {
+	if err := atMost(1, cmd); err != nil {
+		return err
+	}
+	switch cmd.Args().First() {
+	case "install":
+		return webhookInstall(ctx, cmd)
+	case "print":
+		return webhookPrint(cmd)
+	case "status":
+		return webhookStatus(ctx, cmd)
+	case "rotate":
+		return webhookRotate(ctx, cmd)
+	case "remove":
+		return webhookRemove(ctx, cmd)
+	}
+	return badUsage("say what to do: runcounter webhook install, print, status, rotate or remove")
+}
+
+// webhookOf reads what the webhook shall be.
+func webhookOf(cmd *cli.Command) (migrations.Webhook, error) {
+	table, err := decoderOf(cmd)
+	if err != nil {
+		return migrations.Webhook{}, err
+	}
+	if cmd.String("url") == "" {
+		return migrations.Webhook{}, badUsage("say where to: add --url https://HOST, where runcounter serve can be reached from the database")
+	}
+	w, err := migrations.Webhook{
+		URL: cmd.String("url"), Timeout: cmd.Duration("timeout"), Schema: table.Schema, Table: table.Table, Lease: table.LeaseColumn,
+	}.Check()
+	if err != nil {
+		return w, badUsage("%w", err)
+	}
+	return w, nil
+}
+
+// withWebhook works on the webhook of the database that is told of.
+func withWebhook(ctx context.Context, cmd *cli.Command, do func(*migrations.WebhookSwitch) error) error {
+	if err := mustBePostgres(cmd); err != nil {
+		return err
+	}
+	s, err := migrations.OpenWebhook(ctx, cmd.String("database-url"))
+	if errors.Is(err, migrations.ErrAddress) {
+		return badUsage("DATABASE_URL is %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	err = do(s)
+	if errors.Is(err, migrations.ErrRotation) {
+		err = answerNo(err)
+	}
+	return errors.Join(err, s.Close())
+}
+
+func mustBePostgres(cmd *cli.Command) error {
+	if isPostgres(cmd.String("database-url")) {
+		return nil
+	}
+	return badUsage("a webhook stands in the database whose runs it tells of: name that with --database-url postgres://USER:PASSWORD@HOST:5432/NAME")
+}
+
+func webhookInstall(ctx context.Context, cmd *cli.Command) error {
+	w, err := webhookOf(cmd)
+	if err != nil {
+		return err
+	}
+	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
+		secret, err := s.Install(w)
+		if err != nil {
+			return err
+		}
+		if cmd.Bool("json") {
+			return printJSON(cmd.Root().Writer, struct {
+				URL    string `json:"url"`
+				Table  string `json:"table"`
+				Secret string `json:"secret"`
+			}{w.URL, w.Schema + "." + w.Table, secret})
+		}
+		_, err = fmt.Fprintf(cmd.Root().Writer, `The webhook of %s.%s sends to %s
+
+Its receiver knows it by this secret, beside those that it has already:
+
+  export RUNCOUNTER_WEBHOOK_SECRET='%s'
+
+Then look what becomes of the calls: runcounter webhook status
+`, w.Schema, w.Table, w.URL, secret)
+		return err
+	})
+}
+
+func webhookPrint(cmd *cli.Command) error {
+	w, err := webhookOf(cmd)
+	if err != nil {
+		return err
+	}
+	text, err := w.Script()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(cmd.Root().Writer, text)
+	return err
+}
+
+func webhookRotate(ctx context.Context, cmd *cli.Command) error {
+	if cmd.Bool("finish") && cmd.Bool("cancel") {
+		return badUsage("a rotation is finished or taken back: leave out --finish or --cancel")
+	}
+	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
+		var secret string
+		var err error
+		text := "Requests are signed with the second secret alone. The receiver can forget the first.\n"
+		switch {
+		case cmd.Bool("finish"):
+			err = s.FinishRotation()
+		case cmd.Bool("cancel"):
+			text = "Requests are signed with the first secret alone.\n"
+			err = s.CancelRotation()
+		default:
+			secret, err = s.Rotate()
+			text = strings.ReplaceAll(`Requests are signed with two secrets from now on. This is the second:
+
+  SECRET
+
+Give it to the receiver, in place of the first or beside it, and restart that:
+
+  export RUNCOUNTER_WEBHOOK_SECRET='SECRET'
+
+Then drop the first: runcounter webhook rotate --finish
+`, "SECRET", secret)
+		}
+		switch {
+		case err != nil:
+			return err
+		case cmd.Bool("json"):
+			return printJSON(cmd.Root().Writer, struct {
+				Rotating bool   `json:"rotating"`
+				Secret   string `json:"secret,omitempty"`
+			}{secret != "", secret})
+		}
+		_, err = io.WriteString(cmd.Root().Writer, text)
+		return err
+	})
+}
+
+func webhookRemove(ctx context.Context, cmd *cli.Command) error {
+	if !cmd.Bool("yes") {
+		return badUsage("webhook remove ends the deliveries and drops the secret: add --yes if that is meant")
+	}
+	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
+		if err := s.Remove(); err != nil {
+			return err
+		}
+		if cmd.Bool("json") {
+			return printJSON(cmd.Root().Writer, struct {
+				Removed bool `json:"removed"`
+			}{true})
+		}
+		_, err := io.WriteString(cmd.Root().Writer, "The webhook and its secret are gone. What was queued is still sent.\n")
+		return err
+	})
+}
+
+// webhookStatus prints those of doctor's checks that concern webhooks.
+func webhookStatus(ctx context.Context, cmd *cli.Command) error {
+	if err := mustBePostgres(cmd); err != nil {
+		return err
+	}
+	p, err := newPatient(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	defer p.db.Close()
+	if _, err := p.db.Link(ctx); err != nil {
+		return err
+	}
+	checks := slices.DeleteFunc(append(p.tableChecks(), p.surroundingChecks()...), func(c checkup) bool {
+		return c.name != "webhook" && c.name != "deliveries" && c.name != "extensions"
+	})
+	return conclude(cmd, reportOf(p.db.Target().String(), kindSource, examine(ctx, checks)), false)
+}
