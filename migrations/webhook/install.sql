@@ -83,14 +83,15 @@ create or replace function run_counter_webhook.hmac(p_key bytea, p_message bytea
 language plpgsql immutable strict set search_path = ''
 as $fn$
 declare
-    v_inner bytea := case when octet_length(p_key) > 64 then sha256(p_key) else p_key end;
-    v_outer bytea;
+    v_key   text := rpad(encode(case when octet_length(p_key) > 64 then sha256(p_key) else p_key end, 'hex'), 128, '0');
+    v_inner bytea := '';
+    v_outer bytea := '';
+    v_eight bigint; -- bytes at a time: this runs in the user's statement
 begin
-    v_inner := v_inner || decode(repeat('00', 64 - octet_length(v_inner)), 'hex');
-    v_outer := v_inner;
-    for i in 0 .. 63 loop
-        v_outer := set_byte(v_outer, i, get_byte(v_inner, i) # 92);
-        v_inner := set_byte(v_inner, i, get_byte(v_inner, i) # 54);
+    for i in 0 .. 7 loop
+        v_eight := ('x' || substr(v_key, i * 16 + 1, 16))::bit(64)::bigint;
+        v_inner := v_inner || int8send(v_eight # 3906369333256140342); -- 0x36 in each byte
+        v_outer := v_outer || int8send(v_eight # 6655295901103053916); -- 0x5c
     end loop;
     return sha256(v_outer || sha256(v_inner || p_message));
 end
@@ -108,16 +109,17 @@ declare
     v_settings   record;
     v_secret     text;
     v_signatures text := '';
+    v_signed     bytea;
     v_request    bigint;
     v_seq        bigint;
 begin
     select s.url, s.timeout_milliseconds into strict v_settings from run_counter_webhook.settings as s;
+    v_signed := convert_to(v_id || '.' || v_at || '.' || p_changes::text, 'UTF8');
     for v_secret in
         select d.decrypted_secret from vault.decrypted_secrets as d
          where d.name in ('run_counter_webhook', 'run_counter_webhook_next') order by d.name
     loop
-        v_signatures := v_signatures || ' v1,' || encode(run_counter_webhook.hmac(
-            decode(substr(v_secret, 7), 'base64'), convert_to(v_id || '.' || v_at || '.' || p_changes::text, 'UTF8')), 'base64');
+        v_signatures := v_signatures || ' v1,' || encode(run_counter_webhook.hmac(decode(substr(v_secret, 7), 'base64'), v_signed), 'base64');
     end loop;
     if v_signatures = '' then
         raise no_data_found using message = 'the secret run_counter_webhook is not in Vault';
@@ -139,7 +141,7 @@ $fn$;
 -- migrations are applied, and a run has ended or had.
 create or replace function run_counter_webhook.evidence(
     p_run uuid, p_was text, p_was_at timestamptz, p_status text, p_at timestamptz
-) returns jsonb
+) returns text
 language plpgsql stable set search_path = ''
 as $fn$
 declare
@@ -147,15 +149,15 @@ declare
     v_has boolean := p_at is not null and coalesce(p_status in ('completed', 'failed', 'cancelled', 'timeout'), false);
 begin
     if v_has and exists (select from run_counter.presumed as p where p.run_id = p_run and p.ended_at = p_at and p.status = p_status) then
-        return '{"evidence": "presumed"}';
+        return 'presumed';
     elsif not v_had or (p_was, p_was_at) is not distinct from (p_status, p_at) then
-        return '{}';
+        return null;
     elsif exists (select from run_counter.amendments as a where a.run_id = p_run and a.xact = pg_catalog.pg_current_xact_id_if_assigned()) then
-        return '{"evidence": "amended"}';
+        return 'amended';
     elsif v_has and (select s.guard from run_counter.settings as s) then
-        return '{"evidence": "superseding"}';
+        return 'superseding';
     end if;
-    return '{}';
+    return null;
 end
 $fn$;
 
@@ -165,10 +167,10 @@ $fn$;
 create or replace function pg_temp.run_counter_columns(p_alias text, p_columns text[]) returns text
 language sql
 as $fn$
-    select 'jsonb_build_object(' || string_agg(format(case
+    select 'json_build_object(' || string_agg(format(case
                when c = 'error_details' then
-                   '%1$L, case when octet_length(%2$s.%1$I::text) > 8192 then jsonb_build_object(''code'', ''too_large'', ''message'','
-                   ' format(''error_details of %%s bytes is not kept here.'', octet_length(%2$s.%1$I::text))) else to_jsonb(%2$s.%1$I) end'
+                   '%1$L, case when octet_length(%2$s.%1$I::text) > 8192 then json_build_object(''code'', ''too_large'', ''message'','
+                   ' format(''error_details of %%s bytes is not kept here.'', octet_length(%2$s.%1$I::text))) else to_json(%2$s.%1$I) end'
                when c in ('id', 'user_id', 'workflow_id', 'draft_id', 'status', 'duration_ms') then '%1$L, %2$s.%1$I'
                else '%1$L, case when isfinite(%2$s.%1$I) then %2$s.%1$I end'
            end, c, p_alias), ', ') || ')'
@@ -214,8 +216,8 @@ declare
     v_rows    refcursor;
     v_version bigint;
     v_guarded boolean;
-    v_change  jsonb;
-    v_changes jsonb[] := '{}';
+    v_change  json; -- text until all of a request is there: cheaper to build than jsonb
+    v_changes json[] := '{}';
 begin
     begin
         if not (select s.enabled from run_counter_webhook.settings as s) then
@@ -225,28 +227,25 @@ begin
         v_guarded := to_regclass('run_counter.presumed') is not null;
         if tg_op = 'INSERT' then
             open v_rows for
-                select jsonb_build_object('type', 'INSERT', 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
-                                          'record', case when r.id is null then $row(n)$ else $row(r)$ end, 'old_record', null)
+                select json_build_object('type', tg_op, 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
+                                         'record', case when r.id is null then $row(n)$ else $row(r)$ end, 'old_record', null)
                   from new_rows as n left join $table$ as r on r.id = n.id
                  where coalesce(r.status, n.status) is not null;
-        elsif tg_op = 'UPDATE' then
+        elsif tg_op = 'UPDATE' then -- whose id was changed is, for a mirror, another run
             open v_rows for
-                select jsonb_build_object('schema', tg_table_schema, 'table', tg_table_name, 'version', v_version)
-                       || case when n.id is null -- its id was changed: for a mirror, another run
-                               then jsonb_build_object('type', 'DELETE', 'record', null, 'old_record', $was(o)$)
-                               else jsonb_build_object('type', case when o.id is null then 'INSERT' else 'UPDATE' end,
-                                                       'record', case when r.id is null then $row(n)$ else $row(r)$ end,
-                                                       'old_record', case when o.status is not null then $was(o)$ end)
-                          end
-                       || case when v_guarded and coalesce(o.completed_at, r.completed_at) is not null
-                               then run_counter_webhook.evidence(n.id, o.status, o.completed_at, r.status, r.completed_at) else '{}' end
+                select json_build_object('type', case when n.id is null then 'DELETE' when o.id is null then 'INSERT' else 'UPDATE' end,
+                                         'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
+                                         'record', case when r.id is not null then $row(r)$ when n.id is not null then $row(n)$ end,
+                                         'old_record', case when n.id is null or o.status is not null then $was(o)$ end,
+                                         'evidence', case when v_guarded and coalesce(o.completed_at, r.completed_at) is not null
+                                                          then run_counter_webhook.evidence(n.id, o.status, o.completed_at, r.status, r.completed_at) end)
                   from new_rows as n full join old_rows as o on o.id = n.id left join $table$ as r on r.id = n.id
                  where (n.id is null or coalesce(r.status, n.status) is not null)
                    and ($counts$ or n.completed_at is not null and n.error_details::text is distinct from o.error_details::text or $life$);
         else
             open v_rows for
-                select jsonb_build_object('type', 'DELETE', 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
-                                          'record', null, 'old_record', $was(o)$)
+                select json_build_object('type', tg_op, 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
+                                         'record', null, 'old_record', $was(o)$)
                   from old_rows as o;
         end if;
         loop
@@ -254,13 +253,13 @@ begin
             exit when not found;
             v_changes := array_append(v_changes, v_change);
             if cardinality(v_changes) = 500 then
-                perform run_counter_webhook.send(to_jsonb(v_changes), 500);
+                perform run_counter_webhook.send(to_json(v_changes)::jsonb, 500);
                 v_changes := '{}';
             end if;
         end loop;
         close v_rows;
         if cardinality(v_changes) > 0 then
-            perform run_counter_webhook.send(to_jsonb(v_changes), cardinality(v_changes));
+            perform run_counter_webhook.send(to_json(v_changes)::jsonb, cardinality(v_changes));
         end if;
     exception when others then
         begin
