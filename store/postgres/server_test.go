@@ -258,6 +258,32 @@ func TestWhatTriggersDidNotSeeIsFoundAndMended(t *testing.T) {
 	}
 }
 
+// TestASampleGoesRoundOnce looks from before, between and behind three keys, of
+// which one is wrong: each is compared once, wherever the look begins.
+func TestASampleGoesRoundOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.end(1)
+	for _, user := range []string{"10000000-0000-4000-8000-000000000000", "f0000000-0000-4000-8000-000000000000"} {
+		pgtest.Exec(t, f.address, `insert into workflow_runs (id, user_id, workflow_id, status) values (gen_random_uuid(), '`+user+`', '`+adaFlow+`', 'completed')`)
+	}
+	pgtest.Exec(t, f.address, `insert into run_counter.ledger (user_id, kind, ref_id, failed) values ('f0000000-0000-4000-8000-000000000000', 'workflow', '`+adaFlow+`', 1)`)
+	i, err := Inspect(t.Context(), f.address, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	for _, first := range []byte{0x01, 0x20, 0xe0, 0xff} {
+		from := store.ID{first}
+		for _, limit := range []int{3, 10} {
+			a, err := i.Drift(t.Context(), store.KeyOf(from, from, store.ID{}), limit)
+			if err != nil || a.Keys != 3 || len(a.Drifts) != 1 {
+				t.Errorf("from %x, at most %d: got %d keys and %d drifts, %v; want 3 and 1", first, limit, a.Keys, len(a.Drifts), err)
+			}
+		}
+	}
+}
+
 // TestErrorsDoNotRepeatTheAddress tries addresses that lead nowhere.
 func TestErrorsDoNotRepeatTheAddress(t *testing.T) {
 	t.Parallel()
