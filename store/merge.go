@@ -35,7 +35,35 @@ type Change struct {
 	// Version orders the changes of a run where the sender draws it from a
 	// sequence under the row's lock; 0 where it doesn't.
 	Version int64
+	// Mark is what the sender's guard knows of the outcome beside the rows.
+	Mark Mark
 }
+
+// Mark is what only the guard of a source knows of a change: its rows look the
+// same whether an outcome was presumed or real, superseded or overwritten. Our
+// own trigger sends it; the plain webhook of the same change may come as well,
+// and says less. A mark that is unknown, or doesn't fit the rows, is ignored.
+type Mark string
+
+const (
+	// NoMark is that of all other senders.
+	NoMark Mark = ""
+	// MarkPresumed means that the outcome in the record is presumed.
+	//
+	// Where a plain webhook of the same change comes as well, the outcome looks
+	// real by that, and a mirror calls it so until it is superseded. The
+	// outcome itself is the same.
+	MarkPresumed Mark = "presumed"
+	// MarkSuperseding means that the record has ended for real, and what
+	// old_record shows was only presumed.
+	MarkSuperseding Mark = "superseding"
+	// MarkAmended means that an administrator decided on the record's outcome,
+	// at the record's updated_at. The last decision stands; of two at the same
+	// moment the content decides. Of a record that is active it says nothing
+	// here: an outcome that a re-opening voids would by then have hidden the one
+	// after it, or not, by the order of arrival (law 4).
+	MarkAmended Mark = "amended"
+)
 
 // ID returns the run that changed.
 func (c Change) ID() ID {
@@ -79,8 +107,10 @@ const (
 	// Witnessed means that the record has ended and old_record had not, or that
 	// it is an INSERT.
 	Witnessed Evidence = 4
-	// Told means that our own Complete answered its caller that this outcome stands, so
-	// no webhook takes it back.
+	// Told means that somebody vouches that this outcome stands: our own
+	// Complete, which answered its caller so, or a source, whose guard let it
+	// supersede a presumed one and holds it from then on. What a webhook merely
+	// shows doesn't take it back; of two that are vouched for, the earlier stands.
 	Told Evidence = 5
 	// Amended means that an administrator has decided.
 	Amended Evidence = 6
@@ -287,26 +317,23 @@ func Observe(c Change, received time.Time) []State {
 		// Whenever it was received, it is a tombstone.
 		return []State{{ID: c.Old.ID, DeletedAt: latest(time.UnixMicro(0).UTC(), Instant(received))}}
 	}
+	record, old := c.claims()
 	s := glimpse(c.Record)
-	s.Last = lastOf(c.Record, c.Version)
-	s.Outcome = claimOf(c.Record)
+	s.Last, s.Outcome = lastOf(c.Record, c.Version), record
 	switch {
 	case c.Op == Insert:
 		// Older than everything else: it counts among the past at once.
 		s.Last.Heads, s.Last.Past = nil, s.Last.Heads
 		return []State{s}
 	case !c.HasOld:
-		s.Outcome.Evidence = min(s.Outcome.Evidence, Seen)
 		return []State{s}
 	}
-	s.Outcome.Evidence = min(s.Outcome.Evidence, evidenceOver(c.Record, c.Old))
-	old := glimpse(c.Old)
-	old.Outcome, old.Last = claimOf(c.Old), lastOf(c.Old, 0)
-	old.Outcome.Evidence = min(old.Outcome.Evidence, Seen)
+	before := glimpse(c.Old)
+	before.Last, before.Outcome = lastOf(c.Old, 0), old
 	if c.Old.UpdatedAt.Equal(c.Record.UpdatedAt) {
-		old.Last = Register{c.Version, s.Last.At, nil, without(old.Last.Heads, s.Last.Heads)}
+		before.Last = Register{c.Version, s.Last.At, nil, without(before.Last.Heads, s.Last.Heads)}
 	}
-	return []State{old, s}
+	return []State{before, s}
 }
 
 // Learn returns the state after a change: what it observes, joined.
@@ -346,6 +373,43 @@ func claimOf(r Row) Claim {
 		c.Evidence = Presumed
 	}
 	return c
+}
+
+// claims returns what the rows of a change say of the outcome.
+func (c Change) claims() (record, old Claim) {
+	record = claimOf(c.Record)
+	switch {
+	case c.Op == Insert:
+	case !c.HasOld:
+		record.Evidence = min(record.Evidence, Seen)
+	default:
+		record.Evidence = min(record.Evidence, evidenceOver(c.Record, c.Old))
+		old = claimOf(c.Old)
+		old.Evidence = min(old.Evidence, Seen)
+	}
+	switch c.Mark {
+	case MarkPresumed:
+		// A touch of it shows the same twice, and neither makes it real.
+		if old.Outcome.Status == record.Outcome.Status && old.Outcome.CompletedAt.Equal(record.Outcome.CompletedAt) {
+			old.Evidence = min(old.Evidence, Presumed)
+		}
+		record.Evidence = min(record.Evidence, Presumed)
+	case MarkSuperseding:
+		if c.supersedes() {
+			record.Evidence, old.Evidence = Told, min(old.Evidence, Presumed)
+		}
+	case MarkAmended:
+		if at := c.Record.UpdatedAt; c.Op == Update && c.Record.Ended() && !at.IsZero() {
+			record.Evidence, record.AmendedAt = Amended, at
+		}
+	}
+	return record, old
+}
+
+// supersedes reports whether the rows can be those of an outcome that took the
+// place of another.
+func (c Change) supersedes() bool {
+	return c.Op == Update && c.Record.Ended() && (!c.HasOld || c.Old.Ended())
 }
 
 // evidenceOver returns how much a record can say of its outcome, given the row

@@ -29,16 +29,19 @@ func drawn(t *rapid.T) *rand.Rand {
 
 // anySource is any application, well-behaved or not.
 func anySource(r *rand.Rand) *storetest.Source {
-	return &storetest.Source{
+	s := &storetest.Source{
 		Rand: r, Guarded: r.IntN(3) == 0, KeepsTime: r.IntN(2) == 0, Versions: r.IntN(3) == 0,
 		UpdatedAt: []storetest.Stamps{
 			storetest.Moves, storetest.PerTransaction, storetest.Frozen, storetest.Backwards,
 		}[r.IntN(4)],
 	}
+	s.Marked = s.Guarded && r.IntN(2) == 0
+	return s
 }
 
 // mangle makes some changes poorer, as other senders do: without old_record,
-// without a version, with another created_at or none.
+// without a version, with another created_at or none. Some get a mark, whether
+// it fits or not.
 func mangle(r *rand.Rand, changes []store.Change) []store.Change {
 	for i := range changes {
 		c := &changes[i]
@@ -54,13 +57,24 @@ func mangle(r *rand.Rand, changes []store.Change) []store.Change {
 		case 1:
 			c.Record.CreatedAt = c.Record.CreatedAt.Add(-time.Second)
 		}
+		if r.IntN(4) == 0 {
+			c.Mark = anyMark(r)
+		}
 	}
 	return changes
 }
 
-// anyHistory is what any source sends of one run.
+func anyMark(r *rand.Rand) store.Mark {
+	return []store.Mark{store.MarkPresumed, store.MarkSuperseding, store.MarkAmended, "disputed"}[r.IntN(4)]
+}
+
+// anyHistory is what any source sends of one run, now and then by two webhooks.
 func anyHistory(r *rand.Rand) []store.Change {
-	return mangle(r, anySource(r).Steps(1+r.IntN(7)))
+	history := mangle(r, anySource(r).Steps(1+r.IntN(7)))
+	if r.IntN(4) == 0 {
+		history = append(history, storetest.Plain(history)...)
+	}
+	return history
 }
 
 // observe joins what the changes of one run say, one by one.

@@ -20,6 +20,9 @@ import (
 func mustMirror(t testing.TB, r *rand.Rand, s *storetest.Source, keyToo bool) {
 	t.Helper()
 	history := s.Steps(1 + r.IntN(7))
+	if s.Marked && r.IntN(2) == 0 { // both webhooks at once do no harm
+		history = append(history, storetest.Plain(history)...)
+	}
 	state := observe(permuted(r, history))
 	if len(s.Rows()) == 0 {
 		if state.DeletedAt.IsZero() {
@@ -33,6 +36,9 @@ func mustMirror(t testing.TB, r *rand.Rand, s *storetest.Source, keyToo bool) {
 			t.Fatalf("got %s at %v, want %s at %v, after %+v", got.Status, got.CompletedAt, want.Status, want.CompletedAt, history)
 		}
 	}
+	if got.Ended() != want.Ended() {
+		t.Fatalf("got %s at %v, but it goes on, %s, after %+v", got.Status, got.CompletedAt, want.Status, history)
+	}
 	if keyToo && got.Key() != want.Key() {
 		t.Fatalf("got key %s, want %s, after %+v", got.Key(), want.Key(), history)
 	}
@@ -42,8 +48,11 @@ func TestAGuardedSourceIsMirrored(t *testing.T) {
 	t.Parallel()
 	for name, source := range map[string]storetest.Source{
 		"updated_at moves": {UpdatedAt: storetest.Moves},
-		"its changes are numbered, whatever updated_at does":      {UpdatedAt: storetest.Frozen, Versions: true},
-		"its changes are numbered, and updated_at runs backwards": {UpdatedAt: storetest.Backwards, Versions: true},
+		"its changes are numbered, whatever updated_at does":          {UpdatedAt: storetest.Frozen, Versions: true},
+		"its changes are numbered, and updated_at runs backwards":     {UpdatedAt: storetest.Backwards, Versions: true},
+		"its changes are marked":                                      {UpdatedAt: storetest.Moves, Marked: true},
+		"they are marked and numbered":                                {UpdatedAt: storetest.Frozen, Versions: true, Marked: true},
+		"they are marked and numbered, and updated_at runs backwards": {UpdatedAt: storetest.Backwards, Versions: true, Marked: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,7 +115,7 @@ func TestTheFirstStatusWinsWhereASourceKeepsTheTimeAndOverwritesTheStatus(t *tes
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := anySource(drawn(rt))
-		s.Guarded, s.KeepsTime = false, true
+		s.Guarded, s.KeepsTime, s.Marked = false, true, false
 		history := s.Steps(1 + s.Rand.IntN(7))
 		first := slices.IndexFunc(history, func(c store.Change) bool { return c.Record.Status.Terminal() })
 		if first < 0 || len(s.Rows()) == 0 || outOfReach(history) {
@@ -135,7 +144,7 @@ func TestAnOutcomeStandsWhateverComesAfterIt(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := drawn(rt)
 		source := anySource(r)
-		source.UpdatedAt = storetest.Moves
+		source.UpdatedAt, source.Marked = storetest.Moves, false // nobody decides otherwise
 		byRun := map[store.ID]store.State{}
 		for _, c := range source.Steps(1 + r.IntN(12)) {
 			before := byRun[c.ID()]

@@ -31,7 +31,7 @@ const (
 	maxValue = 8 << 10
 	// maxStatus bounds a status, in bytes.
 	maxStatus = 256
-	// maxName bounds the text of the type and of the table's names.
+	// maxName bounds the text of the type, of the table's names and of a mark.
 	maxName = 512
 )
 
@@ -83,7 +83,10 @@ func (b *BadDelivery) Error() string {
 	return sentence
 }
 
-// Decode reads one change object, or an array of them, to the end of r.
+// Decode reads one change object, or an array of them, to the end of r: type,
+// schema, table, record and old_record, as the database's webhooks send them,
+// and what our own trigger adds, the version and the evidence, which becomes
+// the Mark of the change. All other keys are passed over.
 //
 // The errors are *[BadDelivery] for what can't be read, [ErrTooManyChanges], [ErrTooMuch],
 // that of d.Large, and those of r, wrapped.
@@ -213,7 +216,8 @@ type event struct {
 	other       bool // of another table, or of a type that says nothing of a row
 	record, old tuple
 	version     int64
-	problem     *BadDelivery // of the version
+	mark        store.Mark
+	problem     *BadDelivery // of the version or the mark, the first that was met
 }
 
 // The keys of a change object that are read.
@@ -224,9 +228,10 @@ const (
 	fieldRecord
 	fieldOld
 	fieldVersion
+	fieldEvidence
 )
 
-var fieldNames = [...]string{"type", "schema", "table", "record", "old_record", "version"}
+var fieldNames = [...]string{"type", "schema", "table", "record", "old_record", "version", "evidence"}
 
 // read takes the value of one key.
 func (e *event) read(s *scanner, key []byte, d Decoder) error {
@@ -254,6 +259,8 @@ func (e *event) read(s *scanner, key []byte, d Decoder) error {
 		return err
 	case fieldVersion:
 		return e.readVersion(s)
+	case fieldEvidence:
+		return e.readMark(s)
 	case fieldRecord:
 		return e.record.read(s, d)
 	}
@@ -284,10 +291,37 @@ func (e *event) readVersion(s *scanner) error {
 	}
 	var malformed error
 	if e.version, malformed = strconv.ParseInt(string(text), 10, 64); malformed != nil || e.version <= 0 {
-		// Held back, as all of a change's problems: another table's are none of ours.
-		e.problem = &BadDelivery{Path: "version", Detail: "is " + show(text) + ", not a whole number above 0; send what the sequence gave, or leave it out"}
+		e.holdBack("version", "is "+show(text)+", not a whole number above 0; send what the sequence gave, or leave it out")
 	}
 	return nil
+}
+
+// readMark takes the evidence. A string that is none of the marks is passed
+// over: a newer trigger may say more than we know of.
+func (e *event) readMark(s *scanner) error {
+	text, size, err := s.capture(maxName)
+	switch {
+	case err != nil || string(text) == "null":
+		return err
+	case text[0] != '"':
+		e.holdBack("evidence", `is `+show(text)+`, not a string; send "presumed", "superseding" or "amended", or leave it out`)
+	case size <= maxName: // no mark is longer
+		name, _ := s.unquote(text)
+		for _, known := range [...]store.Mark{store.MarkPresumed, store.MarkSuperseding, store.MarkAmended} {
+			if string(name) == string(known) {
+				e.mark = known
+			}
+		}
+	}
+	return nil
+}
+
+// holdBack keeps what is wrong with a value until the change is known to be of
+// the watched table: what is wrong with another's is none of ours.
+func (e *event) holdBack(path, detail string) {
+	if e.problem == nil {
+		e.problem = &BadDelivery{Path: path, Detail: detail}
+	}
 }
 
 // change returns what was read, and whether it is of the watched table.
@@ -303,7 +337,7 @@ func (e *event) change() (c store.Change, ours bool, bad *BadDelivery) {
 	if bad = cmp.Or(e.problem, e.record.problem, e.old.problem, e.shape()); bad != nil {
 		return c, false, bad
 	}
-	c = store.Change{Op: e.op, Record: e.record.row, Old: e.old.row, HasOld: e.old.present, Version: e.version}
+	c = store.Change{Op: e.op, Record: e.record.row, Old: e.old.row, HasOld: e.old.present, Version: e.version, Mark: e.mark}
 	if e.op == store.Delete {
 		return c, true, e.old.lacks(false)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/big"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -150,6 +151,9 @@ func TestDeliveriesThatAreRead(t *testing.T) {
 		{"an unknown status", changeOf("INSERT", strings.Replace(columns(""), "running", "paused", 1), "null"), 1, 0},
 		{"a version", strings.Replace(update, "{", `{"version": 9223372036854775807,`, 1), 1, 0},
 		{"a version of null", strings.Replace(update, "{", `{"version": null,`, 1), 1, 0},
+		{"an evidence", strings.Replace(update, "{", `{"evidence": "presumed",`, 1), 1, 0},
+		{"an evidence of null", strings.Replace(update, "{", `{"evidence": null,`, 1), 1, 0},
+		{"an evidence that is no string, of another table named after it", strings.Replace(strings.Replace(update, "{", `{"evidence": 5,`, 1), "workflow_runs", "others", 1), 1, 1},
 		{"unknown keys, even twice", strings.Replace(update, "{", `{"commit": 1, "commit": [2], "": 3,`, 1), 1, 0},
 		{"rows of any shape, of another table named after them", strings.Replace(changeOf("UPDATE", odd, "5"), "workflow_runs", "others", 1), 1, 1},
 		{"rows of any shape, of another schema named after them", strings.Replace(changeOf("INSERT", odd, odd), "public", "lab", 1), 1, 1},
@@ -172,11 +176,11 @@ func TestDeliveriesThatAreRead(t *testing.T) {
 
 func TestTheOrderOfKeysDoesNotMatter(t *testing.T) {
 	members := []string{
-		`"type":"UPDATE"`, `"table":"workflow_runs"`, `"schema":"public"`, `"version":3`,
+		`"type":"UPDATE"`, `"table":"workflow_runs"`, `"schema":"public"`, `"version":3`, `"evidence":"amended"`,
 		`"record":` + columns(`,"updated_at":"`+aTime+`"`), `"old_record":` + columns(""),
 	}
 	want, err := runs.Decode(strings.NewReader("{" + strings.Join(members, ",") + "}"))
-	if err != nil || len(want.Changes) != 1 || want.Changes[0].Version != 3 {
+	if err != nil || len(want.Changes) != 1 || want.Changes[0].Version != 3 || want.Changes[0].Mark != store.MarkAmended {
 		t.Fatalf("got %+v, %v", want, err)
 	}
 	permute(members, func(members []string) {
@@ -185,6 +189,37 @@ func TestTheOrderOfKeysDoesNotMatter(t *testing.T) {
 			t.Errorf("%v: %v\n%s", members, err, diff)
 		}
 	})
+}
+
+func TestMarks(t *testing.T) {
+	update := changeOf("UPDATE", columns(""), columns(""))
+	for _, c := range []struct {
+		name, evidence string
+		want           store.Mark
+	}{
+		{"presumed", `"presumed"`, store.MarkPresumed},
+		{"superseding", `"superseding"`, store.MarkSuperseding},
+		{"amended", `"amended"`, store.MarkAmended},
+		{"escaped", `"` + strings.ReplaceAll(" 0073 0075 0070 0065 0072 0073 0065 0064 0069 006e 0067", " ", `\u`) + `"`, store.MarkSuperseding},
+		{"null", `null`, store.NoMark},
+		{"empty", `""`, store.NoMark},
+		{"in capitals", `"Presumed"`, store.NoMark},
+		{"one that a newer trigger sends", `"disputed"`, store.NoMark},
+		{"one that begins like a mark", `"presumed` + strings.Repeat(" ", 1000) + `"`, store.NoMark},
+		{"one that is cut within an escape", `"` + strings.Repeat("x", 507) + `\u0061mended"`, store.NoMark},
+		{"half a surrogate pair", `"\ud800"`, store.NoMark},
+		{"broken bytes", "\"presumed\xff\"", store.NoMark},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := runs.Decode(strings.NewReader(strings.Replace(update, "{", `{"evidence":`+c.evidence+`,`, 1)))
+			if err != nil || len(got.Changes) != 1 {
+				t.Fatalf("got %+v, %v; want one change", got, err)
+			}
+			if mark := got.Changes[0].Mark; mark != c.want {
+				t.Errorf("got %q, want %q", mark, c.want)
+			}
+		})
+	}
 }
 
 // permute calls f with every order of s.
@@ -226,6 +261,10 @@ func TestBadDeliveriesSayWhatToDo(t *testing.T) {
 		{"a version of 0", strings.Replace(update, "{", `{"version":0,`, 1), "version is 0, not a whole number above 0; send what the sequence gave, or leave it out"},
 		{"a version with a fraction", strings.Replace(update, "{", `{"version":1.0,`, 1), "version is 1.0, not a whole number above 0; send what the sequence gave, or leave it out"},
 		{"a version beyond 64 bits", strings.Replace(update, "{", `{"version":9223372036854775808,`, 1), "version is 9223372036854775808, not a whole number above 0; send what the sequence gave, or leave it out"},
+		{"an evidence that is a number", strings.Replace(update, "{", `{"evidence":4,`, 1), `evidence is 4, not a string; send "presumed", "superseding" or "amended", or leave it out`},
+		{"an evidence that is an object", strings.Replace(update, "{", `{"evidence":{"presumed":true},`, 1), `evidence is an object, not a string; send "presumed", "superseding" or "amended", or leave it out`},
+		{"two evidences", strings.Replace(update, "{", `{"evidence":null,"evidence":"amended",`, 1), "evidence stands in the change object twice; send it once"},
+		{"a bad version before a bad evidence", strings.Replace(update, "{", `{"version":0,"evidence":4,`, 1), "version is 0, not a whole number above 0; send what the sequence gave, or leave it out"},
 		{"a record that is a string", changeOf("INSERT", `"x"`, "null"), `record is "x", not an object; send the row's columns as one`},
 		{"an insert without a record", changeOf("INSERT", "null", "null"), "record is missing or null; send the row as the change left it"},
 		{"an insert with an old_record", changeOf("INSERT", columns(""), columns("")), "old_record is a row, but nothing stands before an INSERT; send null"},
@@ -502,6 +541,9 @@ func FuzzDecode(f *testing.F) {
 		f.Add(body, 1)
 	}
 	f.Add([]byte("["+changeOf("UPDATE", columns(""), columns(""))+","+changeOf("TRUNCATE", "1", "[]")+"]"), 7)
+	for i, evidence := range []string{`"presumed"`, `"superseding"`, `"amended"`, `"disputed"`, `"\u0061mended"`, "null", "7"} {
+		f.Add([]byte(strings.Replace(changeOf("UPDATE", columns(""), columns("")), "{", `{"version":3,"evidence":`+evidence+`,`, 1)), i+1)
+	}
 	f.Add([]byte(changeOf("DELETE", "null", `{"id":"`+anID+`"}`)), 50)
 	f.Add([]byte(changeOf("INSERT", columns(`,"error_details":"`+strings.Repeat("x", 8190)+`"`), "null")), 100)
 	f.Fuzz(func(t *testing.T, body []byte, chunk int) {
@@ -525,6 +567,9 @@ func FuzzDecode(f *testing.F) {
 		for _, c := range got.Changes {
 			if c.ID().IsZero() || c.HasOld && c.Old.ID != c.ID() || c.Op != store.Delete && (c.Record.User.IsZero() || c.Record.Status == "") {
 				t.Errorf("let through %+v", c)
+			}
+			if !slices.Contains([]store.Mark{store.NoMark, store.MarkPresumed, store.MarkSuperseding, store.MarkAmended}, c.Mark) {
+				t.Errorf("let through the mark %q", c.Mark)
 			}
 			for _, r := range []store.Row{c.Record, c.Old} {
 				if r.ErrorDetails != "" && !json.Valid([]byte(r.ErrorDetails)) || len(r.ErrorDetails) > maxValue {

@@ -99,6 +99,9 @@ var guards = []struct {
 			return seen
 		}
 	}},
+	{"what a source presumed is provisional", without(store.MarkPresumed)},
+	{"what superseded a presumed outcome stands", without(store.MarkSuperseding)},
+	{"an administrator's decision outranks what was seen", without(store.MarkAmended)},
 	{"law 5: what is true already is not written", func(_ testing.TB, s *Store) {
 		s.rules.equal = func(store.State, store.State) bool { return false }
 	}},
@@ -163,6 +166,18 @@ var guards = []struct {
 	{"a fold adds to the count that is there", func(t testing.TB, s *Store) {
 		replace(t, s, &s.stmts.fold, strings.ReplaceAll(foldSQL, "completed = completed + excluded.completed,", "completed = excluded.completed,"))
 	}},
+}
+
+// without ignores a mark.
+func without(mark store.Mark) func(testing.TB, *Store) {
+	return func(_ testing.TB, s *Store) {
+		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+			if c.Mark == mark {
+				c.Mark = store.NoMark
+			}
+			return store.Observe(c, received)
+		}
+	}
 }
 
 // The negative control: with each guard switched off in turn, the chaos test

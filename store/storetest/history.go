@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -39,11 +40,25 @@ type Source struct {
 	UpdatedAt Stamps
 	// Versions draws a number for each change, under the row's lock.
 	Versions bool
+	// Marked has, beside the guard, a sweep, an administrator, and a trigger
+	// that tells what the guard knows of them. It needs Guarded.
+	Marked bool
 
-	elapsed time.Duration
-	version int64
-	rows    []store.Row
-	deleted []bool
+	elapsed  time.Duration
+	version  int64
+	rows     []store.Row
+	deleted  []bool
+	presumed []bool
+}
+
+// Plain returns changes as the plain webhook sends them, which knows rows
+// alone.
+func Plain(changes []store.Change) []store.Change {
+	plain := slices.Clone(changes)
+	for i := range plain {
+		plain[i].Version, plain[i].Mark = 0, store.NoMark
+	}
+	return plain
 }
 
 // Step runs one transaction on one run and returns its changes in their true
@@ -110,7 +125,7 @@ func (s *Source) insert() store.Change {
 		r.Status = "queued"
 	}
 	r = s.guard(store.Row{}, r)
-	s.rows, s.deleted = append(s.rows, r), append(s.deleted, false)
+	s.rows, s.deleted, s.presumed = append(s.rows, r), append(s.deleted, false), append(s.presumed, false)
 	return s.stamp(store.Change{Op: store.Insert, Record: r})
 }
 
@@ -120,15 +135,92 @@ func (s *Source) touch(i int) store.Change {
 		s.deleted[i] = true
 		return s.stamp(store.Change{Op: store.Delete, Old: old, HasOld: true})
 	}
-	r := s.guard(old, s.update(old))
+	if s.Marked {
+		if c, done := s.vouched(i); done {
+			return c
+		}
+	}
+	r, mark := s.update(old), store.NoMark
+	if s.presumed[i] {
+		r, mark = s.overPresumed(i, r)
+	} else {
+		r = s.guard(old, r)
+	}
 	switch s.UpdatedAt {
 	case Moves, PerTransaction:
 		r.UpdatedAt = s.Now()
 	case Backwards:
 		r.UpdatedAt = s.Now().Add(-time.Duration(s.Rand.IntN(10_000)) * time.Millisecond)
 	}
+	return s.write(i, r, mark)
+}
+
+func (s *Source) write(i int, r store.Row, mark store.Mark) store.Change {
+	old := s.rows[i]
 	s.rows[i] = r
-	return s.stamp(store.Change{Op: store.Update, Record: r, Old: old, HasOld: true})
+	return s.stamp(store.Change{Op: store.Update, Record: r, Old: old, HasOld: true, Mark: mark})
+}
+
+// vouched is, now and then, an act of the sweep's or of an administrator's.
+// Each has a moment of its own.
+func (s *Source) vouched(i int) (c store.Change, done bool) {
+	r := s.rows[i]
+	switch s.Rand.IntN(8) {
+	case 0, 1:
+		return s.presume(i)
+	case 2: // an outcome
+		r.Status = s.outcome()
+	default:
+		return c, false
+	}
+	if r.Status == s.rows[i].Status {
+		return c, false
+	}
+	s.elapsed += time.Millisecond
+	ended := s.rows[i].Ended()
+	s.presumed[i] = false
+	r.UpdatedAt = s.Now()
+	if r.CompletedAt.IsZero() {
+		r.CompletedAt = s.Now()
+	}
+	s.elapsed += time.Millisecond
+	if !ended { // the trigger says nothing of a run that had not ended
+		return s.write(i, r, store.NoMark), true
+	}
+	return s.write(i, r, store.MarkAmended), true
+}
+
+// presume is the sweep: it leaves updated_at alone.
+func (s *Source) presume(i int) (c store.Change, done bool) {
+	r := s.rows[i]
+	if !r.Status.Active() || !r.CompletedAt.IsZero() {
+		return c, false
+	}
+	s.elapsed += time.Millisecond
+	r.Status, r.CompletedAt, s.presumed[i] = store.Failed, s.Now(), true
+	r.ErrorDetails = `{"code":"stuck"}`
+	s.elapsed += time.Millisecond
+	return s.write(i, r, store.MarkPresumed), true
+}
+
+// overPresumed is the guard's where the outcome is presumed: a real one
+// supersedes it, and nothing else does.
+func (s *Source) overPresumed(i int, r store.Row) (store.Row, store.Mark) {
+	old := s.rows[i]
+	if !r.Status.Terminal() {
+		r.Status, r.CompletedAt = old.Status, old.CompletedAt
+	}
+	if r.Status == old.Status && r.CompletedAt.Equal(old.CompletedAt) {
+		return r, store.MarkPresumed
+	}
+	s.presumed[i] = false
+	switch {
+	case s.Rand.IntN(3) == 0: // it had ended before the sweep thought so, and was late to say so
+		r.CompletedAt = old.CompletedAt.Add(-500 * time.Microsecond)
+	case r.CompletedAt.IsZero() || r.CompletedAt.Equal(old.CompletedAt):
+		r.CompletedAt = s.Now()
+	}
+	return r, store.MarkSuperseding
 }
 
 // update is what the application does to a row, right or wrong; the guard

@@ -12,7 +12,7 @@ import (
 type Mirrored struct {
 	Row      store.Row
 	Deleted  bool // nothing else is known of it
-	Presumed bool // the outcome was inferred
+	Presumed bool // the outcome was inferred, or a source presumed it
 }
 
 // Mirror computes, slowly and plainly, what a mirror should hold after it has
@@ -67,7 +67,8 @@ func tallyOf(s store.Status) store.Tally {
 
 // candidate is one sighting of an outcome.
 type candidate struct {
-	evidence int // 4 to 1
+	evidence int // 6, 5 by a mark; 4 to 1
+	decided  time.Time
 	outcome  store.Outcome
 }
 
@@ -138,6 +139,14 @@ func candidatesOf(c store.Change) []candidate {
 		default:
 			o.evidence = 2
 		}
+		switch {
+		case c.Mark == store.MarkPresumed:
+			o.evidence = 1
+		case c.Mark == store.MarkSuperseding && superseding(c):
+			o.evidence = 5
+		case c.Mark == store.MarkAmended && c.Op == store.Update && c.Record.Ended() && !c.Record.UpdatedAt.IsZero():
+			o.evidence, o.decided = 6, c.Record.UpdatedAt
+		}
 		all = append(all, o)
 	}
 	if !c.HasOld {
@@ -147,9 +156,18 @@ func candidatesOf(c store.Change) []candidate {
 		if o.evidence != 1 {
 			o.evidence = 3
 		}
+		touch := len(all) > 0 && all[0].outcome.Status == o.outcome.Status && all[0].outcome.CompletedAt.Equal(o.outcome.CompletedAt)
+		if c.Mark == store.MarkPresumed && touch || c.Mark == store.MarkSuperseding && superseding(c) {
+			o.evidence = 1
+		}
 		all = append(all, o)
 	}
 	return all
+}
+
+// superseding reports whether the rows of a change agree with its mark.
+func superseding(c store.Change) bool {
+	return c.Op == store.Update && c.Record.Ended() && (c.Old.Ended() || !c.HasOld)
 }
 
 // hadNotEnded reports whether a row was without a trace of an end.
@@ -193,6 +211,7 @@ func betterOutcome(a, b candidate) int {
 	place := func(o store.Outcome) int { return slices.Index(store.Terminals[:], o.Status) }
 	return cmp.Or(
 		cmp.Compare(b.evidence, a.evidence),
+		b.decided.Compare(a.decided),
 		a.outcome.CompletedAt.Compare(b.outcome.CompletedAt),
 		cmp.Compare(place(a.outcome), place(b.outcome)),
 		cmp.Compare(duration(b.outcome), duration(a.outcome)),
