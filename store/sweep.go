@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,6 +25,12 @@ type Sweeper struct {
 	Now    func() time.Time // [time.Now] where nil
 	Log    *slog.Logger     // used by Run alone; [slog.Default] where nil
 
+	// Webhooks tells what became of the webhooks by which a source hints, and
+	// settles what is known of them; nil for a mirror, which gets them.
+	Webhooks interface {
+		Deliveries(ctx context.Context, now time.Time) (Deliveries, error)
+	}
+
 	// Rehearse makes the first sweep of Run a dry one, which logs what it would
 	// do: nobody has said how long a run may be silent, and a running
 	// application meets this for the first time.
@@ -38,6 +45,7 @@ type Sweeper struct {
 
 	sweeping sync.Mutex // one sweep at a time, since they share the cursor
 	cursor   Key
+	told     map[string]string // what Run has complained of webhooks, by kind
 
 	mu     sync.Mutex
 	status SweepStatus
@@ -67,6 +75,7 @@ type SweepReport struct {
 	Drifts   []Drift
 	Drifting int // keys whose count was wrong, of which Drifts are the first [MaxReported]
 	Mended   int // of these, how many this sweep recounted
+	Webhooks Deliveries
 }
 
 // Repairs returns how many rows were repaired.
@@ -102,7 +111,7 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 	r := SweepReport{At: Instant(s.now()), DryRun: o.DryRun, Full: o.Full, Reasons: map[Reason]int{}}
 	err := s.repair(ctx, &r)
 	if !o.DryRun {
-		err = errors.Join(err, s.fold(ctx, &r))
+		err = errors.Join(err, s.fold(ctx, &r), s.watch(ctx, &r))
 	}
 	err = errors.Join(err, s.audit(ctx, &r))
 	if !o.DryRun {
@@ -152,6 +161,17 @@ func (s *Sweeper) fold(ctx context.Context, r *SweepReport) error {
 			return nil
 		}
 	}
+}
+
+// watch asks what became of webhooks.
+func (s *Sweeper) watch(ctx context.Context, r *SweepReport) (err error) {
+	if s.Webhooks == nil {
+		return nil
+	}
+	if r.Webhooks, err = s.Webhooks.Deliveries(ctx, r.At); err != nil {
+		return fmt.Errorf("look what became of webhooks: %w", err)
+	}
+	return nil
 }
 
 // audit compares a slice of the keys with the runs behind them, or all of
@@ -236,8 +256,9 @@ func (s *Sweeper) Status() SweepStatus {
 }
 
 // Degraded says in sentences what an operator should know: that the last sweep
-// failed, and for a day that drift was found. It names no key and repeats no
-// error, since strangers may read it. It returns nothing when all is well.
+// failed, for a day that drift was found, and what is wrong with webhooks. It
+// names no key and repeats no error, since strangers may read it. It returns
+// nothing when all is well.
 func (s *Sweeper) Degraded() []string {
 	st := s.Status()
 	var all []string
@@ -247,6 +268,9 @@ func (s *Sweeper) Degraded() []string {
 	if d := st.LastDrift; d.Drifting > 0 && s.now().Sub(d.At) < 24*time.Hour {
 		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and mended in %d. It should never happen: the log says which.",
 			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Mended))
+	}
+	for _, c := range st.Report.Webhooks.Complaints() {
+		all = append(all, c.ToStrangers())
 	}
 	return all
 }
@@ -276,10 +300,8 @@ func (s *Sweeper) Run(ctx context.Context, every time.Duration) {
 }
 
 func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
-	log := s.Log
-	if log == nil {
-		log = slog.Default()
-	}
+	log := s.log()
+	s.complain(ctx, log, r.Webhooks)
 	for _, d := range r.Drifts {
 		log.ErrorContext(ctx, "drift: a count differed from the runs behind it",
 			"user_id", d.Key.User.String(), string(d.Key.Kind)+"_id", d.Key.Ref.String(), "stored", d.Stored, "actual", d.Actual)
@@ -296,18 +318,39 @@ func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
 		level = slog.LevelInfo
 	}
 	attrs := []any{"repaired", r.Reasons, "folded", r.Folded, "audited", r.Audited, "drifting", r.Drifting, "mended", r.Mended}
+	if r.Webhooks.Watched {
+		attrs = append(attrs, "webhooks", r.Webhooks.Calls)
+	}
 	if err != nil {
 		attrs = append(attrs, "error", err)
 	}
 	log.Log(ctx, level, "sweep", attrs...)
 }
 
+// complain logs what is wrong with webhooks when it begins, and when it is over:
+// the same in each sweep would bury the rest.
+func (s *Sweeper) complain(ctx context.Context, log *slog.Logger, d Deliveries) {
+	if !d.Watched {
+		return // nothing is known, which changes nothing
+	}
+	told := map[string]string{}
+	for _, c := range d.Complaints() {
+		told[c.Kind] = c.What
+		if _, before := s.told[c.Kind]; !before {
+			log.WarnContext(ctx, "webhooks: "+c.What, "example", c.Why, "fix", c.Fix)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(s.told)) {
+		if _, still := told[kind]; !still {
+			log.InfoContext(ctx, "webhooks: this is over", "was", s.told[kind])
+		}
+	}
+	s.told = told
+}
+
 // rehearsed says what the next sweep will do.
 func (s *Sweeper) rehearsed(ctx context.Context, r SweepReport, next time.Duration) {
-	log := s.Log
-	if log == nil {
-		log = slog.Default()
-	}
+	log := s.log()
 	log.WarnContext(ctx, "no limit was configured for silent runs, so this first sweep wrote nothing; the next one will do this. "+
 		"Say how long a run may be silent with RUNCOUNTER_STUCK_AFTER, such as pending=5m,running=30m; 0 is never",
 		"would_repair", r.Reasons, "at_least", r.More, "next_sweep_in", next.String())
@@ -322,6 +365,13 @@ func (s *Sweeper) now() time.Time {
 		return time.Now()
 	}
 	return s.Now()
+}
+
+func (s *Sweeper) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.Default()
+	}
+	return s.Log
 }
 
 func (s *Sweeper) batch() int {

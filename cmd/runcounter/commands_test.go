@@ -60,6 +60,7 @@ type (
 		Drifting int           `json:"drifting"`
 		Mended   int           `json:"mended"`
 		Drifts   []driftJSON   `json:"drifts"`
+		Webhooks *callsJSON    `json:"webhooks"`
 	}
 	importShape struct {
 		Lines    int       `json:"lines"`

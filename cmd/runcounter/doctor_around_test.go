@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
@@ -336,9 +337,9 @@ func TestDoctorJudgesWhatItRarelySees(t *testing.T) {
 		"a newer mirror":           {migrationsLine(3, 2, false, "up"), fails, "made by a newer program"},
 		"an interrupted migration": {migrationsLine(2, 2, true, "up"), fails, "was interrupted"},
 		"nothing received":         {changesLine(time.Time{}, 0), warns, "none was ever received"},
-		"a blind role":             {deliveryLines(postgres.Deliveries{Net: true, Installed: true, Blind: true})[0], warns, "whether pg_net's worker runs"},
+		"a blind role":             {deliveryLines(postgres.Deliveries{Deliveries: store.Deliveries{Watched: true}, Net: true, Blind: true})[0], warns, "whether pg_net's worker runs"},
 		"no pg_net":                {deliveryLines(postgres.Deliveries{})[0], isFine, "no pg_net"},
-		"nothing to send one":      {webhookLines(nil, nil)[0], isFine, "no pg_net to send one"},
+		"nothing to send one":      {webhookLines(nil, nil, postgres.WebhookState{})[0], isFine, "no pg_net to send one"},
 	} {
 		if tt.got.Status != tt.status || !strings.Contains(tt.got.Finding, tt.want) || (tt.got.Fix == "") != (tt.status == isFine) {
 			t.Errorf("%s: got %+v, want %s and %q", name, tt.got, tt.status, tt.want)

@@ -107,37 +107,6 @@ func switchLines(s postgres.Switches) (lines []line) {
 	return perhaps(lines, "the guard keeps the first outcome, hardening keeps end users from their bill")
 }
 
-func webhookLines(all []postgres.Trigger, extensions []postgres.Extension) (lines []line) {
-	var names []string
-	events := map[string]bool{}
-	for _, t := range all {
-		if !t.Sends || t.Table != watched {
-			continue
-		}
-		if t.Enabled == "D" || t.Enabled == "R" {
-			lines = append(lines, warning("alter table workflow_runs enable trigger "+quoted(t.Name), "%s is disabled: repairs wait for the sweep", t.Name))
-			continue
-		}
-		names = append(names, t.Name)
-		for event, on := range map[string]bool{"INSERT": t.Insert, "UPDATE": t.Update, "DELETE": t.Delete} {
-			events[event] = events[event] || on
-		}
-	}
-	if len(names) == 0 && len(lines) == 0 {
-		for _, e := range extensions {
-			if e.Name == "pg_net" && (e.Installed != "" || e.Available != "") {
-				return []line{warning("Database → Webhooks in Supabase's dashboard: on workflow_runs, POST to https://HOST/webhooks/workflow-runs",
-					"none on workflow_runs: counts are exact without it, but repairs wait for the sweep")}
-			}
-		}
-		return []line{fine("none, and no pg_net to send one: repairs wait for the sweep")}
-	}
-	if len(names) > 0 && !events["UPDATE"] {
-		lines = append(lines, warning("let the webhook fire for UPDATE too", "%s does not tell of updates, which is how runs end", few(names)))
-	}
-	return perhaps(lines, "%s", few(names))
-}
-
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 func extensionsLine(all []postgres.Extension) line {

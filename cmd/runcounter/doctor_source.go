@@ -139,7 +139,11 @@ func (p patient) tableChecks() []checkup {
 				return nil, err
 			}
 			extensions, err := p.db.Extensions(ctx)
-			return webhookLines(all, extensions), err
+			if err != nil {
+				return nil, err
+			}
+			own, err := p.db.Webhook(ctx)
+			return webhookLines(all, extensions, own), err
 		}},
 	}
 }

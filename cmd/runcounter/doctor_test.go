@@ -42,7 +42,7 @@ create trigger runs after insert or update or delete on public.workflow_runs for
 // called is a call of workflow_runs's webhook, the newer the higher its number.
 func called(id, response string) string {
 	return `insert into supabase_functions.hooks (hook_table_id, hook_name, request_id) values ('public.workflow_runs'::regclass::oid::integer, 'runs', ` + id + `);
-insert into net._http_response (id, created, status_code, content, timed_out, error_msg) values (` + id + `, timestamptz '2026-01-01' + ` + id + ` * interval '1 s', ` + response + `);`
+insert into net._http_response (id, created, status_code, content, timed_out, error_msg) values (` + id + `, now() - interval '1 h' + ` + id + ` * interval '1 s', ` + response + `);`
 }
 
 // What pg_net writes of a call.
@@ -254,25 +254,27 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		{"a webhook without updates", `drop trigger runs on workflow_runs; create trigger runs after insert on workflow_runs for each row execute function supabase_functions.http_request()`,
 			"webhook", warns, "runs does not tell of updates", "UPDATE too", `drop trigger runs on workflow_runs; ` + withRuns},
 		{"refused", called("2", unheard),
-			"deliveries", fails, "1 of the last 2 calls of workflow_runs were refused or led nowhere: Could not connect to server; the newest is one of them", "/readyz", "calls"},
+			"deliveries", fails, "1 of the last 2 calls of workflow_runs were refused or led nowhere, the newest among them: Could not connect to server", "/readyz", "calls"},
 		{"refused before", called("2", unheard) + called("3", received),
-			"deliveries", warns, "1 of the last 3 calls of workflow_runs were refused", "/readyz", "calls"},
+			"deliveries", warns, "1 of the last 3 calls of workflow_runs were refused or led nowhere, but the newest arrived", "/readyz", "calls"},
 		{"timed out", called("2", tooLate),
-			"deliveries", fails, "timed out: Timeout was reached", "timeout to 5000 ms", "calls"},
+			"deliveries", fails, "timed out, the newest among them: Timeout was reached", "timeout to 5000 ms", "calls"},
 		{"unauthorised", called("2", `401, '{"title":"no"}', false, null`),
 			"deliveries", fails, "were not let in (401, 403)", "RUNCOUNTER_WEBHOOK_SECRET", "calls"},
 		{"redirected", called("2", `301, '', false, null`),
 			"deliveries", fails, "were redirected (3xx)", "a GET that has no body", "calls"},
-		{"a redirect was followed", called("2", `405, '', false, null`),
-			"deliveries", fails, "met no such page (404, 405)", "turns POST into GET", "calls"},
-		{"a redirect was followed to a page", `update net._http_response set content = '<html>'`,
-			"deliveries", warns, "none of 1 call of workflow_runs that got a 2xx was answered by Run Counter", "redirect", `update net._http_response set content = '{"received":1}'`},
+		{"no such page", called("2", `405, '', false, null`),
+			"deliveries", fails, "met no such page (404, 405)", "/webhooks/workflow-runs", "calls"},
+		{"a redirect was followed to a page", called("2", `200, '<html>', false, null`) + `update net._http_response set headers = '{"location": "https://other.example/"}' where id = 2`,
+			"deliveries", fails, "were redirected (3xx), the newest among them: status 200", "a GET that has no body", "calls"},
+		{"another page", `update net._http_response set content = '<html>'`,
+			"deliveries", warns, "1 of the last 1 call of workflow_runs got a 2xx that is no answer of Run Counter", "another page is there", `update net._http_response set content = '{"received":1}'`},
 		{"unreadable", called("2", `400, '', false, null`),
 			"deliveries", fails, "could not be read (4xx)", "dead_letters", "calls"},
 		{"a server in trouble", called("2", `503, '', false, null`),
 			"deliveries", fails, "met a server in trouble (5xx)", "log of serve", "calls"},
-		{"a queue that grows", `insert into net.http_request_queue select generate_series(1, 1001)`,
-			"deliveries", warns, "1001 calls or more wait", "worker_restart", `delete from net.http_request_queue`},
+		{"a queue that grows", `insert into net.http_request_queue select generate_series(1001, 2001)`,
+			"deliveries", warns, "1001 calls wait", "worker_restart", `delete from net.http_request_queue`},
 		{"a dead worker", withPgNet,
 			"deliveries", fails, "pg_net's worker does not run", "worker_restart", `delete from pg_extension where extname = 'pg_net'`},
 	} {

@@ -48,11 +48,20 @@ var (
 	folded      = describeMetric("folded_ledger_rows_total", "Ledger rows that sweeps folded into the counts.")
 	drifting    = describeMetric("drifting_keys_total", "Keys that sweeps found to differ from the runs behind them; more than 0 deserves a look.")
 	holds       = describeMetric("database_rows", "What the database holds that deserves a look.", "what")
+
+	// As the last sweep of a source found them; absent where it could not look.
+	webhookCalls  = describeMetric("webhook_calls", "Calls of workflow_runs's webhooks that were made in the last 15 minutes or wait, by what became of them.", "fate")
+	webhookQueue  = describeMetric("webhook_queue_calls", "Calls in pg_net's queue, of whichever webhook; at most 10001.")
+	webhookWorker = describeMetric("webhook_worker_up", "Whether pg_net's worker runs, which sends webhooks: 1 or 0; absent where the role can't see it.")
+	webhookOldest = describeMetric("webhook_oldest_waiting_seconds", "How long the oldest call of workflow_runs's webhooks has waited to be sent; 0 where none waits.")
+	webhookFailed = describeMetric("webhook_failed_statements", "Statements of the last 15 minutes that were committed without their webhook.")
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{lastSuccess, sweeps, repaired, folded, drifting, holds} {
+	for _, d := range []*prometheus.Desc{
+		lastSuccess, sweeps, repaired, folded, drifting, holds, webhookCalls, webhookQueue, webhookWorker, webhookOldest, webhookFailed,
+	} {
 		to <- d
 	}
 }
@@ -75,6 +84,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	number(folded, prometheus.CounterValue, float64(st.Folded))
 	number(drifting, prometheus.CounterValue, float64(st.Drifting))
+	collectWebhooks(st.Report.Webhooks, func(d *prometheus.Desc, v float64, labels ...string) { number(d, prometheus.GaugeValue, v, labels...) })
 
 	h, err := g.healthNow()
 	if err != nil {
@@ -85,5 +95,24 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		"runs_ended_too_soon": h.EndedTooSoon, "ledger_rows": h.Ledger, "dead_letters": h.DeadLetters,
 	} {
 		number(holds, prometheus.GaugeValue, float64(n), what)
+	}
+}
+
+func collectWebhooks(w store.Deliveries, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	if !w.Watched {
+		return
+	}
+	for _, fate := range store.Fates {
+		gauge(webhookCalls, float64(w.Calls[fate]), string(fate))
+	}
+	gauge(webhookQueue, float64(w.Queued))
+	gauge(webhookOldest, w.Oldest.Seconds())
+	gauge(webhookFailed, float64(w.Failed))
+	switch w.Worker {
+	case store.WorkerUp:
+		gauge(webhookWorker, 1)
+	case store.WorkerDown:
+		gauge(webhookWorker, 0)
+	case store.WorkerUnseen:
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -35,6 +36,21 @@ type backend struct {
 	source bool        // its table is the watched one: changes are hints
 	direct bool        // a source without our migrations
 	marks  importMarks // a mirror's alone
+	calls  deliveries  // a source's alone
+}
+
+// deliveries tells what became of a source's webhooks.
+type deliveries interface {
+	Deliveries(ctx context.Context, now time.Time) (store.Deliveries, error)
+}
+
+// sweeper returns a sweeper of it, which lacks what the caller wants.
+func (b backend) sweeper(limits store.Limits) *store.Sweeper {
+	s := &store.Sweeper{Store: b, Limits: limits}
+	if b.calls != nil {
+		s.Webhooks = b.calls
+	}
+	return s
 }
 
 // openStore opens the database that --database-url names. A SQLite file is
@@ -80,7 +96,7 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 	if err != nil {
 		return backend{}, errors.Join(err, s.Close())
 	}
-	return backend{database: s, where: s.Where(), source: true, direct: !installed}, nil
+	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s}, nil
 }
 
 // withStore does a command's work on a database that exists. To create one

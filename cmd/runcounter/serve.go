@@ -101,7 +101,8 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 			return fmt.Errorf("set the count policy: %w", err)
 		}
 	}
-	sweeper := &store.Sweeper{Store: db, Limits: s.limits, Log: s.log, Rehearse: db.source && !cmd.IsSet("stuck-after")}
+	sweeper := db.sweeper(s.limits)
+	sweeper.Log, sweeper.Rehearse = s.log, db.source && !cmd.IsSet("stuck-after")
 	config := webhook.Config{
 		Store: db, Secrets: s.secrets, APIKeys: s.keys, Decoder: s.decoder, Room: room,
 		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded,

@@ -21,7 +21,8 @@ func sweepCommand() *cli.Command {
 		Description: `A run that was silent for longer than its limit is presumed failed, or cancelled
 where it was cancelling; a real outcome that comes later supersedes that. The
 ledger is folded into the counts, and counts are compared with the runs behind
-them and mended: 1,000 keys of them, or all with --full.
+them and mended: 1,000 keys of them, or all with --full. With PostgreSQL it looks
+what became of the webhooks of the last 15 minutes, too.
 
 Examples:
   runcounter sweep --dry-run
@@ -44,7 +45,7 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	return withStore(ctx, cmd, func(db backend) error {
-		s := &store.Sweeper{Store: db, Limits: limits}
+		s := db.sweeper(limits)
 		options := store.SweepOptions{DryRun: cmd.Bool("dry-run"), Full: cmd.Bool("full")}
 		rehearse := db.source && !cmd.IsSet("stuck-after") && !options.DryRun
 		if rehearse {
@@ -87,12 +88,52 @@ type sweepJSON struct {
 	Drifting int          `json:"drifting"`
 	Mended   int          `json:"mended"`
 	Drifts   []driftJSON  `json:"drifts"`
+	Webhooks *callsJSON   `json:"webhooks"` // null where nobody could look
+}
+
+// callsJSON is what became of the webhooks of a while.
+type callsJSON struct {
+	Minutes    int                  `json:"minutes"` // of the while
+	Calls      map[store.Fate]int64 `json:"calls"`
+	Queued     int64                `json:"queued"`
+	Oldest     float64              `json:"oldest_waiting_seconds"`
+	Worker     *bool                `json:"worker_up"` // null where it can't be seen
+	Failed     int64                `json:"failed_statements"`
+	Complaints []complaintJSON      `json:"complaints"`
+}
+
+type complaintJSON struct {
+	Kind    string `json:"kind"`
+	Finding string `json:"finding"`
+	Example string `json:"example"`
+	Fix     string `json:"fix"`
+}
+
+func callsJSONOf(d store.Deliveries) *callsJSON {
+	if !d.Watched {
+		return nil
+	}
+	j := callsJSON{
+		Minutes: int(d.Window.Minutes()), Calls: map[store.Fate]int64{}, Queued: d.Queued, Oldest: d.Oldest.Seconds(), Failed: d.Failed, Complaints: []complaintJSON{},
+	}
+	for _, fate := range store.Fates {
+		j.Calls[fate] = d.Calls[fate]
+	}
+	if d.Worker != store.WorkerUnseen {
+		up := d.Worker == store.WorkerUp
+		j.Worker = &up
+	}
+	for _, c := range d.Complaints() {
+		j.Complaints = append(j.Complaints, complaintJSON{c.Kind, c.What, c.Why, c.Fix})
+	}
+	return &j
 }
 
 func sweepJSONOf(r store.SweepReport) sweepJSON {
 	j := sweepJSON{
 		DryRun: r.DryRun, Full: r.Full, Repaired: r.Repairs(), More: r.More, Repairs: []repairJSON{},
 		Folded: r.Folded, Audited: r.Audited, Drifting: r.Drifting, Mended: r.Mended, Drifts: driftsJSON(r.Drifts),
+		Webhooks: callsJSONOf(r.Webhooks),
 	}
 	for _, one := range r.Repaired {
 		j.Repairs = append(j.Repairs, repairJSON{one.Before.ID, one.Before.Status, one.After.Status, instant(one.After.CompletedAt), one.Reason})
@@ -142,7 +183,34 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 	default:
 		fmt.Fprintf(&b, "Repaired %s, folded %s, audited %s: %d drifted, %d mended.\n",
 			repaired, quantity(int64(r.Folded), "ledger row", "ledger rows"), keys, r.Drifting, r.Mended)
+		b.WriteString(callsText(r.Webhooks))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// callsText says what became of webhooks, and what is wrong with them.
+func callsText(d store.Deliveries) string {
+	if !d.Watched {
+		return ""
+	}
+	var fates []string
+	for _, fate := range store.Fates {
+		if n := d.Calls[fate]; n > 0 {
+			fates = append(fates, fmt.Sprintf("%d %s", n, strings.ReplaceAll(string(fate), "_", " ")))
+		}
+	}
+	if len(fates) == 0 {
+		fates = []string{"none"}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Calls of webhooks within %d minutes: %s.\n", int(d.Window.Minutes()), strings.Join(fates, ", "))
+	for _, c := range d.Complaints() {
+		what := c.What
+		if c.Why != "" {
+			what += ": " + c.Why
+		}
+		fmt.Fprintf(&b, "WARNING  %s\n         fix: %s\n", what, c.Fix)
+	}
+	return b.String()
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -174,16 +173,16 @@ func webhookRotate(ctx context.Context, cmd *cli.Command) error {
 			err = s.CancelRotation()
 		default:
 			secret, err = s.Rotate()
-			text = strings.ReplaceAll(`Requests are signed with two secrets from now on. This is the second:
+			text = fmt.Sprintf(`Requests are signed with two secrets from now on. This is the second:
 
-  SECRET
+  %[1]s
 
 Give it to the receiver, in place of the first or beside it, and restart that:
 
-  export RUNCOUNTER_WEBHOOK_SECRET='SECRET'
+  export RUNCOUNTER_WEBHOOK_SECRET='%[1]s'
 
 Then drop the first: runcounter webhook rotate --finish
-`, "SECRET", secret)
+`, secret)
 		}
 		switch {
 		case err != nil:

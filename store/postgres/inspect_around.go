@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
 )
 
 // Ledger is how much waits to be folded.
@@ -110,65 +112,34 @@ select n, coalesce(e.extversion, ''), coalesce(a.default_version, '')
 	return all, err
 }
 
-// Response is what pg_net wrote of one call.
-type Response struct {
-	Status   int // 0 where there was none
-	TimedOut bool
-	Error    string
-	Ours     bool // the body is one of this program's answers
-	Ago      time.Duration
-}
-
-// Deliveries are pg_net's last calls.
+// Deliveries are what became of webhooks.
 type Deliveries struct {
-	Net       bool       // the table of responses is there
-	Installed bool       // as the extension's, which has a worker
-	Worker    bool       // it runs
-	Blind     bool       // the role can't see whether it does
-	Queued    int64      // calls that wait for it, at most 10,001
-	OfTable   bool       // Responses are those of workflow_runs's webhooks alone
-	Responses []Response // the newest first, at most 500; pg_net keeps them for six hours
+	store.Deliveries
+	Net   bool // pg_net is there
+	Blind bool // the role can't see whether its worker runs
 }
 
-// Deliveries looks at what became of webhooks. pg_net doesn't say what a call
-// was for; Supabase's own webhooks do, in a table of theirs.
+// fewAnswers is how much doctor looks at: as far back as pg_net remembers.
+var fewAnswers = reach{window: pgNetKeeps, calls: 500, answers: 500, scanned: 20_000, doctor: true}
+
+// Deliveries looks at what became of webhooks: those of workflow_runs where
+// that can be told, which is where they are our own or Supabase's. pg_net
+// doesn't say what a call was for.
 func (i *Inspector) Deliveries(ctx context.Context) (d Deliveries, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
-		var queue bool
-		err := tx.QueryRow(ctx, `
-select exists (select from pg_class where relname = '_http_response' and relnamespace = to_regnamespace('net')),
-       exists (select from pg_class where relname = 'http_request_queue' and relnamespace = to_regnamespace('net')),
-       exists (select from pg_class where relname = 'hooks' and relnamespace = to_regnamespace('supabase_functions')
-                  and has_schema_privilege(relnamespace, 'usage') and has_table_privilege(oid, 'select')),
-       exists (select from pg_extension where extname = 'pg_net'),
-       exists (select from pg_stat_activity where backend_type ilike '%pg_net%'),
-       not pg_has_role('pg_read_all_stats', 'usage')`).Scan(&d.Net, &queue, &d.OfTable, &d.Installed, &d.Worker, &d.Blind)
-		if err != nil || !d.Net {
-			return err
-		}
-		if queue {
-			err := tx.QueryRow(ctx, `select count(*) from (select from net.http_request_queue limit 10001) as q`).Scan(&d.Queued)
-			if err != nil {
-				return err
-			}
-		}
-		ofTable := ""
-		if d.OfTable {
-			ofTable = ` where exists (select from supabase_functions.hooks as h where h.request_id = r.id and h.hook_table_id = to_regclass('public.workflow_runs')::oid::integer)`
-		}
-		rows, err := tx.Query(ctx, `
-select coalesce(r.status_code, 0), coalesce(r.timed_out, false), left(coalesce(r.error_msg, ''), 200),
-       coalesce(left(r.content, 200) like '%"received"%', false), extract(epoch from clock_timestamp() - r.created)::double precision
-  from net._http_response as r`+ofTable+` order by r.created desc limit 500`)
+		there, err := findSenders(ctx, tx)
 		if err != nil {
 			return err
 		}
-		d.Responses, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Response, err error) {
-			var seconds float64
-			err = row.Scan(&r.Status, &r.TimedOut, &r.Error, &r.Ours, &seconds)
-			r.Ago = secondsOf(seconds)
-			return r, err
-		})
+		var now time.Time
+		if err := tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
+			return err
+		}
+		d.Net, d.Blind = there.net, there.installed && there.worker == store.WorkerUnseen
+		if there.net || there.own {
+			d.Deliveries, err = readDeliveries(ctx, tx, there, now, fewAnswers)
+			d.Watched = err == nil
+		}
 		return err
 	})
 	return d, err

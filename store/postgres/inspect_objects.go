@@ -178,7 +178,7 @@ func (i *Inspector) Triggers(ctx context.Context) (all []Trigger, expected []mig
 		rows, err := tx.Query(ctx, `
 select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.proname, t.tgenabled::text,
        t.tgtype & 1 > 0, t.tgtype & 2 > 0, t.tgtype & 4 > 0, t.tgtype & 16 > 0, t.tgtype & 8 > 0, t.tgtype & 32 > 0,
-       fn.nspname || '.' || p.proname = 'supabase_functions.http_request' or p.prosrc ~ '\mnet\.http_(post|get)\M'
+       `+sendsSQL+`
   from pg_trigger as t
   join pg_class as c on c.oid = t.tgrelid
   join pg_namespace as n on n.oid = c.relnamespace
