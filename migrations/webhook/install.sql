@@ -290,7 +290,7 @@ $sql$;
     execute v_sql;
 
     insert into run_counter_webhook.settings as s (url, timeout_milliseconds, watched, columns)
-    values ({url}, {timeout}, {name}, v_columns)
+    values ({url}, {timeout}, (select format('%I.%I', n.nspname, c.relname) from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = v_table), v_columns)
         on conflict (id) do update
        set url = excluded.url, timeout_milliseconds = excluded.timeout_milliseconds, watched = excluded.watched,
            columns = excluded.columns, installed_at = now(), enabled = true;
