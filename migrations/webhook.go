@@ -116,8 +116,8 @@ func literal(s string) string {
 
 // The names of the secrets in Vault: the second while a rotation is under way.
 const (
-	webhookSecret     = "run_counter_webhook"
-	webhookNextSecret = "run_counter_webhook_next"
+	webhookSecret     = "run_counter_webhook"      //nolint:gosec // its name
+	webhookNextSecret = "run_counter_webhook_next" //nolint:gosec // its name
 )
 
 // WebhookSwitch installs, changes and removes the webhook of one database.
@@ -301,7 +301,7 @@ func (s *WebhookSwitch) run(part string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it goes back to the pool
 	if _, err := conn.ExecContext(s.on.ctx, part); err != nil {
 		// What has begun and failed must not go back into the pool.
 		_, rollback := conn.ExecContext(context.WithoutCancel(s.on.ctx), "rollback")
@@ -324,7 +324,7 @@ func (s *WebhookSwitch) stuck(err error) error {
 	if connErr != nil {
 		return plain(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it goes back to the pool
 	return fmt.Errorf("%w: it had no lock within %v of tries%s; end what holds it or try at a quieter time: the same command goes on from where it stands",
 		plain(err), s.on.patience, s.on.holders(conn))
 }

@@ -68,7 +68,7 @@ supabase_functions.http_request('https://counter.example/webhooks/workflow-runs'
 			done, begun := 0, time.Now()
 			for time.Since(begun) < 1200*time.Millisecond {
 				for _, text := range []string{
-					`insert into workflow_runs (id, user_id, workflow_id, status) select gen_random_uuid(), gen_random_uuid(), 'c0000000-0000-4000-8000-000000000001', 'running' from generate_series(1, 1000)`,
+					`insert into workflow_runs (id, user_id, workflow_id, status) select gen_random_uuid(), 'a0000000-0000-4000-8000-000000000001', 'c0000000-0000-4000-8000-000000000001', 'running' from generate_series(1, 1000)`,
 					`update workflow_runs set status = 'completed', completed_at = now() where status = 'running'`,
 				} {
 					if _, err := conn.Exec(context.WithoutCancel(b.Context()), text); err != nil {
