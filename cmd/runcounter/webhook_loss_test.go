@@ -334,7 +334,7 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 	if left := complaints(healthy); len(left) > 0 {
 		t.Fatalf("healthy: got %+v", left)
 	}
-	if got := lineOf(healthy, "webhook"); got != `signed, of "public"."workflow_runs", to `+p.url+`/webhooks/workflow-runs within 1s` {
+	if got := lineOf(healthy, "webhook"); got != `signed, of public.workflow_runs, to `+p.url+`/webhooks/workflow-runs within 1s` {
 		t.Errorf("healthy: got %q", got)
 	}
 	install := func(args ...string) func() {
@@ -349,7 +349,7 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 		mends        func() // the fix as SQL where nil
 	}{
 		{"a trigger is missing", `drop trigger run_counter_webhook_update on workflow_runs`,
-			fails, `run_counter_webhook_update on "public"."workflow_runs" is missing: no update is told`, "runcounter webhook install", install()},
+			fails, `run_counter_webhook_update on public.workflow_runs is missing: no update is told`, "runcounter webhook install", install()},
 		{"a trigger executes something else", `drop trigger run_counter_webhook_insert on workflow_runs; create function f() returns trigger language plpgsql as 'begin return null; end'; create trigger run_counter_webhook_insert after insert on workflow_runs for each statement execute function f()`,
 			fails, "run_counter_webhook_insert on", "runcounter webhook install", func() { p.exec(`drop function f() cascade`); install()() }},
 		{"a trigger is disabled", `alter table workflow_runs disable trigger run_counter_webhook_delete`,
@@ -361,7 +361,7 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 		{"a rotation was forgotten", `select vault.create_secret('whsec_x', 'run_counter_webhook_next')`,
 			isFine, "a rotation of the secret began", "", func() { p.exec(`delete from vault.secrets where name = 'run_counter_webhook_next'`) }},
 		{"its table is gone", `alter table workflow_runs rename to runs_of_old`,
-			fails, `its table "public"."workflow_runs" is gone`, "runcounter webhook install", func() { p.exec(`alter table runs_of_old rename to workflow_runs`) }},
+			fails, `its table public.workflow_runs is gone`, "runcounter webhook install", func() { p.exec(`alter table runs_of_old rename to workflow_runs`) }},
 	} {
 		p.exec(tt.breaks)
 		lines := p.ourLines()
@@ -387,7 +387,7 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 	p.exec(`alter table workflow_runs drop column beat`)
 	p.run()
 	r := examination(t, p.address, nil)
-	named(t, "a column is gone", r, line{"webhook", fails, `"public"."workflow_runs" has no column beat any more`, "runcounter webhook install"})
+	named(t, "a column is gone", r, line{"webhook", fails, `public.workflow_runs has no column beat any more`, "runcounter webhook install"})
 	named(t, "a column is gone", r, line{"webhook", fails, "1 statement was committed without their webhook in the last day, the newest", "run_counter_webhook.failures"})
 	install()()
 	p.exec(`update run_counter_webhook.failures set at = at - interval '2 hours'`)

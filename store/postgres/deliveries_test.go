@@ -531,7 +531,7 @@ func TestInspectorSeesHowTheWebhookStands(t *testing.T) {
 	}
 	p.installs()
 	healthy := WebhookState{
-		Installed: true, URL: p.receiver.URL + migrations.ReceiverPath, Timeout: 5 * time.Second, Enabled: true, Table: `"public"."workflow_runs"`,
+		Installed: true, URL: p.receiver.URL + migrations.ReceiverPath, Timeout: 5 * time.Second, Enabled: true, Table: `public.workflow_runs`,
 		Columns:     strings.Fields("id user_id workflow_id draft_id status created_at started_at completed_at updated_at duration_ms error_details"),
 		InstalledAt: time.Now().Round(time.Hour), Net: true, Vault: true, Secret: true,
 		Triggers: []WebhookTrigger{{"run_counter_webhook_insert", "insert", "O"}, {"run_counter_webhook_update", "update", "O"}, {"run_counter_webhook_delete", "delete", "O"}},

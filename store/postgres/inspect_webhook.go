@@ -20,7 +20,7 @@ type WebhookState struct {
 	URL         string
 	Timeout     time.Duration
 	Enabled     bool
-	Table       string   // quoted as SQL has it, such as "public"."workflow_runs"
+	Table       string   // quoted where SQL wants it, such as public.workflow_runs
 	TableGone   bool     // there is no such table any more
 	Columns     []string // what is sent of it
 	Gone        []string // of these, what the table has no more
