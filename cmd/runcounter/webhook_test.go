@@ -155,8 +155,11 @@ func TestTenThousandRunsThroughPgNet(t *testing.T) {
 	a.await(all / 4)
 	net.Cancel(t)
 	a.await(all / 2)
+	net.Stop() // so that something is queued when it happens, on any machine
+	a.await(all/2 + 400)
 	server.Kill(t)
 	server.Start(t)
+	net.Start()
 	work.Wait()
 	net.Idle(t)
 	stop()
@@ -262,7 +265,7 @@ func (a *finisher) work() {
 // await waits until so many runs are done.
 func (a *finisher) await(n int) {
 	a.Helper()
-	for deadline := time.After(3 * time.Minute); ; {
+	for deadline := time.After(10 * time.Minute); ; {
 		a.mu.Lock()
 		done := a.done
 		a.mu.Unlock()
@@ -271,7 +274,7 @@ func (a *finisher) await(n int) {
 		}
 		select {
 		case <-deadline:
-			a.Fatalf("three minutes passed, and %d of %d runs are done", done, n)
+			a.Fatalf("ten minutes passed, and %d of %d runs are done", done, n)
 		case <-time.After(time.Millisecond):
 		}
 	}
@@ -379,10 +382,10 @@ func TestASecretIsRotatedUnderLoad(t *testing.T) {
 	progress := func() { // some more are delivered
 		t.Helper()
 		want := f.answered(http.StatusOK) + 500
-		for deadline := time.After(time.Minute); f.answered(http.StatusOK) < want; {
+		for deadline := time.After(5 * time.Minute); f.answered(http.StatusOK) < want; {
 			select {
 			case <-deadline:
-				t.Fatalf("no 500 deliveries in a minute: %v", f.statuses)
+				t.Fatalf("no 500 deliveries in five minutes: %v", f.statuses)
 			case <-time.After(time.Millisecond):
 			}
 		}
