@@ -274,6 +274,23 @@ func TestALargeDeliveryNeedsALargePlace(t *testing.T) {
 	}
 }
 
+func TestAHugeDeliveryNeedsAHugePlace(t *testing.T) {
+	d := newDoor()
+	r := serve(t, func(cfg *Config, l *limits, g *gated) { cfg.Room, l.huge, g.before = 0, 1, d.pass })
+	first := r.later(batchOf(0, 600))
+	<-d.arrived
+	if got := r.deliver(batchOf(1000, 600)); got.status != http.StatusServiceUnavailable {
+		t.Errorf("the second huge one: got %d %s, want 503", got.status, got.body)
+	}
+	large := r.later(batchOf(2000, 500))
+	close(d.open)
+	(<-first).answer(t)
+	(<-large).answer(t)
+	if h, l := len(r.server.huge), len(r.server.large); h+l != 0 {
+		t.Errorf("%d huge and %d large places are still taken", h, l)
+	}
+}
+
 func TestASenderThatLeavesCancelsNothing(t *testing.T) {
 	d := newDoor()
 	r := serve(t, func(_ *Config, _ *limits, g *gated) { g.before = d.pass })

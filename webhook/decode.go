@@ -22,6 +22,12 @@ const (
 	manyChanges = 64
 	muchMemory  = 128 << 10 // bytes
 
+	// A large delivery beyond either of these is huge: more than our own
+	// trigger sends, which puts up to 500 changes into a request and, for a
+	// statement of many rows, many requests at once.
+	mostChanges = 512
+	mostMemory  = 512 << 10 // bytes
+
 	// maxRetained is how much one delivery may hold in memory once it is
 	// decoded, in bytes: room for MaxChanges, or for a thousand with the
 	// longest error_details.
@@ -55,6 +61,8 @@ type Decoder struct {
 	// than 64 changes or to retain more than 128 KiB. Its error ends the
 	// decoding, and is returned as it is.
 	Large func() error
+	// Huge is called likewise, beyond 512 changes or 512 KiB.
+	Huge func() error
 }
 
 // Delivery is what one request brings. It retains nothing of the body.
@@ -89,7 +97,7 @@ func (b *BadDelivery) Error() string {
 // the Mark of the change. All other keys are passed over.
 //
 // The errors are *[BadDelivery] for what can't be read, [ErrTooManyChanges], [ErrTooMuch],
-// that of d.Large, and those of r, wrapped.
+// those of d.Large and d.Huge, and those of r, wrapped.
 func (d Decoder) Decode(r io.Reader) (Delivery, error) {
 	s := newScanner(r)
 	defer s.release()
@@ -160,6 +168,7 @@ type batch struct {
 	delivery Delivery
 	retained int // bytes
 	large    bool
+	huge     bool
 }
 
 // changeSize is what one change retains beside its strings, in bytes.
@@ -199,11 +208,19 @@ func (b *batch) change(s *scanner) error {
 	if b.retained += changeSize; b.retained > maxRetained {
 		return ErrTooMuch
 	}
-	if b.Large == nil || b.large || len(b.delivery.Changes) <= manyChanges && b.retained <= muchMemory {
+	if err := b.grown(&b.large, b.Large, manyChanges, muchMemory); err != nil {
+		return err
+	}
+	return b.grown(&b.huge, b.Huge, mostChanges, mostMemory)
+}
+
+// grown asks, once, whether there is room for a delivery beyond a size.
+func (b *batch) grown(asked *bool, ask func() error, changes, bytes int) error {
+	if ask == nil || *asked || len(b.delivery.Changes) <= changes && b.retained <= bytes {
 		return nil
 	}
-	b.large = true
-	return b.Large()
+	*asked = true
+	return ask()
 }
 
 // event is one change object while it is read. Its keys come in any order: in

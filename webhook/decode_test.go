@@ -365,6 +365,26 @@ func TestLargeIsAskedOnce(t *testing.T) {
 	}
 }
 
+// What our own trigger sends at once is large, and not huge.
+func TestAHugeDeliveryAsksOnceMore(t *testing.T) {
+	one := changeOf("INSERT", columns(""), "null")
+	for n, want := range map[int][2]int{64: {0, 0}, 500: {1, 0}, 512: {1, 0}, 513: {1, 1}, 2000: {1, 1}} {
+		var asked [2]int
+		d := runs
+		d.Large = func() error { asked[0]++; return nil }
+		d.Huge = func() error { asked[1]++; return nil }
+		body := "[" + strings.Repeat(one+",", n-1) + one + "]"
+		if _, err := d.Decode(strings.NewReader(body)); err != nil || asked != want {
+			t.Errorf("%d changes: asked %v times, want %v (%v)", n, asked, want, err)
+		}
+		no := errors.New("no room")
+		d.Huge = func() error { return no }
+		if _, err := d.Decode(strings.NewReader(body)); errors.Is(err, no) != (want[1] > 0) {
+			t.Errorf("%d changes, and no room: got %v", n, err)
+		}
+	}
+}
+
 func TestReadErrorsAreNoBadDelivery(t *testing.T) {
 	body := changeOf("INSERT", columns(""), "null")
 	for n := range len(body) + 1 {

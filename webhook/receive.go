@@ -59,9 +59,9 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	places, largePlaces := s.places, s.large
+	places, largePlaces, hugePlaces := s.places, s.large, s.huge
 	if signed != nil {
-		places, largePlaces = s.unproven, s.unprovenLarge
+		places, largePlaces, hugePlaces = s.unproven, s.unprovenLarge, s.unprovenHuge
 		b.hurry(s.limits.unprovenWhole)
 	}
 	if err := places.enter(s.cfg.Room); err != nil {
@@ -73,21 +73,12 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	defer b.forget()
 	defer func() { s.metrics.bytes.Add(float64(b.read)) }()
 
-	var large bool
+	large, huge := &place{of: largePlaces}, &place{of: hugePlaces}
+	defer large.leave()
+	defer huge.leave()
 	decoder := s.cfg.Decoder
-	decoder.Large = func() error {
-		if large {
-			return nil
-		}
-		err := largePlaces.enter(s.cfg.Room)
-		large = err == nil
-		return err
-	}
-	defer func() {
-		if large {
-			largePlaces.leave()
-		}
-	}()
+	decoder.Large = func() error { return large.enter(s.cfg.Room) }
+	decoder.Huge = func() error { return huge.enter(s.cfg.Room) }
 
 	d, err := s.read(b, decoder, signed)
 	var applied []store.Applied

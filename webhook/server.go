@@ -72,11 +72,13 @@ type limits struct {
 	wait   time.Duration // for that memory
 	places int           // deliveries at once
 	large  int           // large deliveries at once
+	huge   int           // huge ones
 	// Whoever can't be known before the body was read, since it is signed, has
 	// places of their own: strangers must not take those of senders that are
 	// known by a token.
 	unproven      int
 	unprovenLarge int
+	unprovenHuge  int
 	unprovenWhole time.Duration // for a whole body
 	header        int           // bytes of a request's head
 	stall         time.Duration // without a byte of a body; also for the whole head
@@ -88,8 +90,8 @@ type limits struct {
 func defaultLimits() limits {
 	return limits{
 		body: 256 << 20, api: 32 << 20, memory: 64 << 20, wait: 4 * time.Second,
-		places: 512, large: 2, header: 16 << 10,
-		unproven: 256, unprovenLarge: 1, unprovenWhole: time.Minute,
+		places: 512, large: 32, huge: 2, header: 16 << 10,
+		unproven: 256, unprovenLarge: 32, unprovenHuge: 1, unprovenWhole: time.Minute,
 		stall: 30 * time.Second, whole: 5 * time.Minute, idle: 90 * time.Second,
 		call: time.Minute,
 	}
@@ -105,11 +107,13 @@ type Server struct {
 	submit  func([]store.Change) ([]store.Applied, error) // to the batch
 	places  room                                          // of deliveries, from before the body is read until the answer
 	large   room
+	huge    room
 	// of signed deliveries
-	unproven, unprovenLarge room
-	memory                  *semaphore.Weighted
-	keys                    apiKeys
-	ready                   readiness
+	unproven, unprovenLarge, unprovenHuge room
+
+	memory *semaphore.Weighted
+	keys   apiKeys
+	ready  readiness
 
 	process string        // the first part of each request id
 	request atomic.Uint64 // the number of the last request
@@ -149,8 +153,8 @@ func newServer(cfg Config, l limits) (*Server, error) {
 	rand.Read(process[:]) // never fails: the runtime ends the program rather
 	s := &Server{
 		cfg: cfg, limits: l, metrics: newMetrics(),
-		places: make(room, l.places), large: make(room, l.large),
-		unproven: make(room, l.unproven), unprovenLarge: make(room, l.unprovenLarge),
+		places: make(room, l.places), large: make(room, l.large), huge: make(room, l.huge),
+		unproven: make(room, l.unproven), unprovenLarge: make(room, l.unprovenLarge), unprovenHuge: make(room, l.unprovenHuge),
 		memory: semaphore.NewWeighted(l.memory), keys: newAPIKeys(cfg.APIKeys),
 		process: hex.EncodeToString(process[:]),
 	}
@@ -294,3 +298,24 @@ func (r room) enter(wait time.Duration) error {
 }
 
 func (r room) leave() { <-r }
+
+// place is one in a room, which may never be taken.
+type place struct {
+	of    room
+	taken bool
+}
+
+func (p *place) enter(wait time.Duration) error {
+	if p.taken {
+		return nil
+	}
+	err := p.of.enter(wait)
+	p.taken = err == nil
+	return err
+}
+
+func (p *place) leave() {
+	if p.taken {
+		p.of.leave()
+	}
+}
