@@ -249,11 +249,16 @@ func (r Recounted) Changed() bool { return r.Before != r.After }
 // DeadLetter is a delivery that was authenticated but can't be read. A store
 // keeps a bounded number of them, so that nothing is lost in silence.
 type DeadLetter struct {
+	Seq        int64 // its id; the store draws it
 	ReceivedAt time.Time
 	Reason     string // the sentence that the sender was answered
 	Bytes      int64  // the length of the body
-	Body       []byte // the beginning of it
+	Body       []byte // the beginning of it, or all where it is as long as Bytes
 }
+
+// Whole reports whether all of the body was kept, so that it can be taken in
+// again.
+func (d DeadLetter) Whole() bool { return int64(len(d.Body)) == d.Bytes }
 
 // Health is what deserves a look.
 type Health struct {

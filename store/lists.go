@@ -1,0 +1,90 @@
+package store
+
+import (
+	"fmt"
+	"time"
+)
+
+// What the lists of a backend are asked for and answer. They are no part of
+// the contract: nothing that counts or completes needs them.
+
+// CountQuery asks for a page of counts, in the order of their keys.
+type CountQuery struct {
+	User  ID  // of this user alone; of all where zero
+	Ref   ID  // of this workflow or draft alone; of all where zero
+	After Key // those behind it; the zero key is before them all
+	Limit int // greater than 0
+}
+
+// RunState is a reason to look at runs.
+type RunState string
+
+// The states by which runs are listed. Those that are stuck, and not yet
+// failed, are what a dry run of FailStuck returns.
+const (
+	ActiveRuns     RunState = "active"     // not ended, latest created first
+	PresumedRuns   RunState = "presumed"   // ended by a sweep alone, latest ended first
+	SupersededRuns RunState = "superseded" // ended by a sweep once, and really since; latest repaired first
+)
+
+// ParseRunState reads the name of a state.
+func ParseRunState(name string) (RunState, error) {
+	switch s := RunState(name); s {
+	case ActiveRuns, PresumedRuns, SupersededRuns:
+		return s, nil
+	}
+	return "", fmt.Errorf("%w: %q is none of active, presumed, superseded", ErrInvalid, name)
+}
+
+// Place is where a page of a list ended, which is ordered by time, latest
+// first. The zero place is before them all.
+type Place struct {
+	At time.Time
+	ID ID
+}
+
+// RunQuery asks for a page of the runs in a state.
+type RunQuery struct {
+	State RunState
+	After Place
+	Limit int // greater than 0
+}
+
+// ListedRun is a run, without its snapshot, in a list.
+type ListedRun struct {
+	Run
+	At time.Time // by which the list is ordered
+}
+
+// Place returns where a page that ends with it ended.
+func (r ListedRun) Place() Place { return Place{r.At, r.ID} }
+
+// ListedRepair is what was repaired of one run, for one reason, lately.
+type ListedRepair struct {
+	ID ID
+	RepairLog
+}
+
+// Decision is an amendment in the list of all.
+type Decision struct {
+	Seq int64 // greater where it was made later
+	ID  ID    // of the run
+	AmendmentLog
+}
+
+// ListedRecount is the repair of a count in the list of all.
+type ListedRecount struct {
+	Seq int64 // greater where it was made later
+	Key Key
+	RecountLog
+}
+
+// DeadLetterQuery asks for a page of dead letters, latest first, or says which
+// of them to drop.
+type DeadLetterQuery struct {
+	Seq    int64     // this one alone; any where 0
+	Reason string    // whose reason contains it, whatever the case of ASCII letters; any where empty
+	Before int64     // whose Seq is smaller; any where 0
+	Until  time.Time // received before it; any where zero
+	Limit  int       // greater than 0 for a page; not used for dropping
+}
