@@ -3,12 +3,9 @@ package main
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
@@ -46,71 +43,7 @@ func TestInstallPage(t *testing.T) {
 	pgtest.Exec(t, address, installed)
 	pgtest.StartNet(t, address)
 	pgtest.InstallVault(t, address)
-	page, err := os.ReadFile(installPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shell := pageShell(t, address)
-	got := consoles.ReplaceAllStringFunc(string(page), func(block string) string {
-		var b strings.Builder
-		b.WriteString("```console\n")
-		for _, command := range commandsOf(block) {
-			b.WriteString("$ " + command + "\n")
-			b.WriteString(settled(shell(command)))
-		}
-		b.WriteString("```")
-		return b.String()
-	})
-	if *update {
-		if err := os.WriteFile(installPage, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(string(page), got); diff != "" {
-		t.Errorf("%s (-want +got); go test ./cmd/runcounter -run InstallPage -update accepts it:\n%s", installPage, diff)
-	}
-}
-
-var consoles = regexp.MustCompile("(?s)```console\n.*?```")
-
-// commandsOf returns the commands of a block, each with its here-document.
-func commandsOf(block string) (commands []string) {
-	document := false
-	for _, line := range strings.Split(block, "\n") {
-		switch {
-		case document:
-			commands[len(commands)-1] += "\n" + line
-			document = line != "SQL"
-		case strings.HasPrefix(line, "$ "):
-			commands = append(commands, strings.TrimPrefix(line, "$ "))
-			document = strings.HasSuffix(line, "<<'SQL'")
-		}
-	}
-	return commands
-}
-
-// pageShell returns what runs a line of the page, with runcounter on its path.
-func pageShell(t *testing.T, address string) func(command string) string {
-	dir := t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := "#!/bin/sh\n" + asCommand + "=1 exec '" + self + "' \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(dir, "runcounter"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return func(command string) string {
-		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", command)
-		cmd.Dir = dir
-		cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "DATABASE_URL=" + address, "HOME=" + dir, "TZ=UTC", "PSQLRC=/dev/null"}
-		out, err := cmd.CombinedOutput()
-		if err != nil && cmd.ProcessState == nil {
-			t.Fatal(err)
-		}
-		return string(out)
-	}
+	newReader(t, t.TempDir(), "DATABASE_URL="+address).follow(installPage)
 }
 
 // settled takes out what differs from run to run: today's times, and secrets.
