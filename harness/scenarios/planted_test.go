@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -249,6 +250,18 @@ func (b bug) raisesNoAlarm(t *testing.T) {
 		if r := harness.Explore(t, b.scene(ours()), harness.With(strategy)); r.Failure != nil {
 			t.Errorf("a false alarm on the correct code:\n%s", r.Report)
 		}
+	}
+}
+
+// TestTheReadmeSaysHowManyBugsArePlanted keeps its number right.
+func TestTheReadmeSaysHowManyBugsArePlanted(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("# %d planted bugs", len(bugs)+len(miniBugs)); !strings.Contains(string(readme), want) {
+		t.Errorf("README.md doesn't say %q", want)
 	}
 }
 
