@@ -88,3 +88,18 @@ type DeadLetterQuery struct {
 	Until  time.Time // received before it; any where zero
 	Limit  int       // greater than 0 for a page; not used for dropping
 }
+
+// Page cuts repairs, which are more than asked for by [MorePlaces], to limit of
+// them, and to as many more as belong to the last one's place.
+func Page(repairs []ListedRepair, limit int) []ListedRepair {
+	for n := limit; n < len(repairs); n++ {
+		if last := repairs[n-1]; last.Last != repairs[n].Last || last.ID != repairs[n].ID {
+			return repairs[:n]
+		}
+	}
+	return repairs
+}
+
+// MorePlaces is how many repairs of one run may have the same time beside the
+// first: one for each other reason.
+const MorePlaces = 2

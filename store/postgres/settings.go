@@ -28,33 +28,6 @@ func (s *Store) SetPolicy(ctx context.Context, p store.Policy) error {
 	})
 }
 
-// What is kept of dead letters: the newest, up to these bounds.
-const (
-	maxDeadLetters     = 1_000
-	maxDeadLetterBytes = 16 << 20
-)
-
-// KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
-// beyond the bounds. Without the migrations there is no place to keep it.
-func (s *Store) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
-	return s.attempt(ctx, func(have schema) error {
-		if !have.installed {
-			return errNeedsMigrations
-		}
-		return send(ctx, s.pool,
-			query{text: `insert into run_counter.dead_letters (received_at, reason, bytes, body) values ($1::timestamptz, $2::text, $3::bigint, $4::bytea)`,
-				args: []any{store.Instant(d.ReceivedAt), d.Reason, d.Bytes, append([]byte{}, d.Body...)}},
-			query{text: `
-delete from run_counter.dead_letters
- where seq in (select seq
-                 from (select seq, row_number() over newest as n, sum(length(body)) over newest as kept
-                         from run_counter.dead_letters
-                       window newest as (order by seq desc)) as d
-                where n > $1::integer or kept > $2::bigint)`, args: []any{maxDeadLetters, maxDeadLetterBytes}},
-		)
-	})
-}
-
 // Health returns what deserves a look.
 func (s *Store) Health(ctx context.Context) (h store.Health, err error) {
 	err = s.attempt(ctx, func(have schema) error { return send(ctx, s.pool, healthQuery(have, &h)) })

@@ -239,7 +239,7 @@ func (t *tx) prune(now time.Time) error {
 		     and presumed_completed = 0 and presumed_failed = 0 and presumed_cancelled = 0 and presumed_timeout = 0`, nil},
 		{`delete from repairs where last_at < ?`, []any{before}},
 		{`delete from recounts where at < ?`, []any{before}},
-		{`delete from dead_letters where received_at < ?`, []any{before}},
+		{`delete from dead_letters where received_at < ?`, []any{now.Add(-keepLetters).UnixMicro()}},
 	} {
 		if _, err := t.tx.ExecContext(t.ctx, p.text, p.args...); err != nil {
 			return fmt.Errorf("prune: %w", err)

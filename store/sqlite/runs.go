@@ -315,8 +315,7 @@ func (t *tx) run(state store.State) (store.Run, error) {
 }
 
 func makeRun(ctx context.Context, q querier, state store.State, policy store.Policy) (store.Run, error) {
-	r := store.Run{Row: state.Row(), Presumed: state.Presumed()}
-	r.Counted = r.Ended() && !r.Key().IsZero() && policy.Counts(r.Status, r.Presumed)
+	r := asRun(state, policy)
 	if !r.Ended() {
 		return r, nil
 	}
@@ -327,4 +326,11 @@ func makeRun(ctx context.Context, q querier, state store.State, policy store.Pol
 	}
 	r.Snapshot = store.JSON(snapshot.String)
 	return r, nil
+}
+
+// asRun is makeRun without the snapshot.
+func asRun(state store.State, policy store.Policy) store.Run {
+	r := store.Run{Row: state.Row(), Presumed: state.Presumed()}
+	r.Counted = r.Ended() && !r.Key().IsZero() && policy.Counts(r.Status, r.Presumed)
+	return r
 }

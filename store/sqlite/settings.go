@@ -37,37 +37,6 @@ func scanPolicy(row *sql.Row) (store.Policy, error) {
 	return store.ParsePolicy(text)
 }
 
-// What is kept of dead letters: the newest, up to these bounds.
-const (
-	maxDeadLetters     = 1_000
-	maxDeadLetterBytes = 16 << 20
-)
-
-// KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
-// beyond the bounds.
-func (s *Store) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
-	return s.write(ctx, func(t *tx) error {
-		_, err := t.tx.ExecContext(t.ctx, `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
-			d.ReceivedAt.UnixMicro(), d.Reason, d.Bytes, append([]byte{}, d.Body...))
-		if err != nil {
-			return fmt.Errorf("keep a dead letter: %w", err)
-		}
-		_, err = t.tx.ExecContext(t.ctx, `
-delete from dead_letters
- where seq in (select seq
-                 from (select seq,
-                              row_number() over newest as n,
-                              sum(length(body)) over newest as kept
-                         from dead_letters
-                       window newest as (order by seq desc))
-                where n > ? or kept > ?)`, maxDeadLetters, maxDeadLetterBytes)
-		if err != nil {
-			return fmt.Errorf("drop old dead letters: %w", err)
-		}
-		return nil
-	})
-}
-
 // Health returns what deserves a look.
 func (s *Store) Health(ctx context.Context) (h store.Health, err error) {
 	err = s.reader.QueryRowContext(ctx, `

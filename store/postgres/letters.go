@@ -1,0 +1,87 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// What is kept of dead letters: the newest, up to these bounds.
+const (
+	keepLetters        = 30 * 24 * time.Hour
+	maxDeadLetters     = 1_000
+	maxDeadLetterBytes = 64 << 20
+)
+
+// KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
+// beyond the bounds. Without the migrations there is no place to keep it.
+func (s *Store) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
+	return s.attempt(ctx, func(have schema) error {
+		if !have.installed {
+			return errNeedsMigrations
+		}
+		return send(ctx, s.pool,
+			query{text: `insert into run_counter.dead_letters (received_at, reason, bytes, body) values ($1::timestamptz, $2::text, $3::bigint, $4::bytea)`,
+				args: []any{store.Instant(d.ReceivedAt), d.Reason, d.Bytes, append([]byte{}, d.Body...)}},
+			query{text: `
+delete from run_counter.dead_letters
+ where seq in (select seq
+                 from (select seq, row_number() over newest as n, sum(length(body)) over newest as kept
+                         from run_counter.dead_letters
+                       window newest as (order by seq desc)) as d
+                where n > $1::integer or kept > $2::bigint)`, args: []any{maxDeadLetters, maxDeadLetterBytes}},
+		)
+	})
+}
+
+// lettersWhere is the condition of a query, whose parameters are $1 to $4.
+const lettersWhere = `
+ where ($1::bigint = 0 or seq = $1::bigint) and ($2::text = '' or position(lower($2::text) in lower(reason)) > 0)
+   and ($3::bigint = 0 or seq < $3::bigint) and ($4::timestamptz is null or received_at < $4::timestamptz)`
+
+func letterArgs(search store.DeadLetterQuery) []any {
+	return []any{search.Seq, search.Reason, search.Before, timeArg(search.Until)}
+}
+
+// DeadLetters returns a page of them, latest first, without their bodies
+// unless one alone is asked for.
+func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) (letters []store.DeadLetter, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		letters = nil
+		if !have.installed {
+			return nil
+		}
+		return send(ctx, s.pool, query{
+			text: `
+select seq, received_at, reason, bytes, case when $1::bigint <> 0 then body end
+  from run_counter.dead_letters` + lettersWhere + ` order by seq desc limit $5::integer`,
+			args: append(letterArgs(search), search.Limit),
+			read: func(rows pgx.Rows) error {
+				var d store.DeadLetter
+				err := rows.Scan(&d.Seq, (*instant)(&d.ReceivedAt), &d.Reason, &d.Bytes, &d.Body)
+				letters = append(letters, d)
+				return err
+			},
+		})
+	})
+	return letters, err
+}
+
+// DropDeadLetters drops those, and returns how many.
+func (s *Store) DropDeadLetters(ctx context.Context, search store.DeadLetterQuery) (dropped int, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		dropped = 0
+		if !have.installed {
+			return nil
+		}
+		return send(ctx, s.pool, query{
+			text: `with dropped as (delete from run_counter.dead_letters` + lettersWhere + ` returning 1) select count(*) from dropped`,
+			args: letterArgs(search),
+			read: func(rows pgx.Rows) error { return rows.Scan(&dropped) },
+		})
+	})
+	return dropped, err
+}

@@ -1,0 +1,280 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// CountsOf returns the exact counts of keys, in their order and of one
+// snapshot, without LastRunAt.
+func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.Count, err error) {
+	for _, key := range keys {
+		if key.IsZero() {
+			return nil, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
+		}
+	}
+	err = s.attempt(ctx, func(have schema) error {
+		var policy store.Policy
+		tallies := make(map[store.Key]store.Tallies, len(keys))
+		if err := send(ctx, s.pool, s.policyFor(have, &policy), talliesQuery(have, distinct(keys), tallies)); err != nil {
+			return fmt.Errorf("count %d keys: %w", len(keys), err)
+		}
+		counts = make([]store.Count, len(keys))
+		for i, key := range keys {
+			counts[i] = store.Count{Key: key, Count: policy.Count(tallies[key]), Tallies: tallies[key]}
+		}
+		return nil
+	})
+	return counts, err
+}
+
+// distinct returns the keys, each once: the tallies of one that is asked for
+// twice would be added up.
+func distinct(keys []store.Key) []store.Key {
+	seen := make(map[store.Key]bool, len(keys))
+	list := make([]store.Key, 0, len(keys))
+	for _, key := range keys {
+		if !seen[key] {
+			seen[key] = true
+			list = append(list, key)
+		}
+	}
+	return list
+}
+
+// conditions are those of a statement, all of which hold, with their
+// parameters.
+type conditions struct {
+	texts []string
+	args  []any
+}
+
+// arg adds a parameter, and returns its name.
+func (w *conditions) arg(v any) string {
+	w.args = append(w.args, v)
+	return "$" + strconv.Itoa(len(w.args))
+}
+
+func (w *conditions) add(text string) { w.texts = append(w.texts, text) }
+
+func (w *conditions) and() string {
+	var b strings.Builder
+	for _, text := range w.texts {
+		b.WriteString(" and " + text)
+	}
+	return b.String()
+}
+
+// SearchCounts returns a page of the counts, in the order of their keys.
+func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (counts []store.Count, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		counts = nil
+		var policy store.Policy
+		q := searchQuery(have, search)
+		q.read = func(rows pgx.Rows) error {
+			var c store.Count
+			if err := scanKey(rows, &c.Key, append(talliesOf(&c.Tallies), (*instant)(&c.LastRunAt))...); err != nil {
+				return err
+			}
+			c.Count = policy.Count(c.Tallies)
+			counts = append(counts, c)
+			return nil
+		}
+		if err := send(ctx, s.pool, s.policyFor(have, &policy), q); err != nil {
+			return fmt.Errorf("list the counts: %w", err)
+		}
+		return nil
+	})
+	return counts, err
+}
+
+func searchQuery(have schema, search store.CountQuery) query {
+	var w conditions
+	user, kind, ref := "k.user_id", "k.kind", "k.ref_id"
+	if !have.installed {
+		user, kind, ref = "r.user_id", have.kindColumn(), have.refColumn()
+	}
+	if !search.After.IsZero() {
+		after := fmt.Sprintf("(%s::uuid, %s::text, %s::uuid)", w.arg(search.After.User.String()), w.arg(string(search.After.Kind)), w.arg(search.After.Ref.String()))
+		w.add(fmt.Sprintf("(%s, %s, %s) > %s", user, kind, ref, after))
+	}
+	if !search.User.IsZero() {
+		w.add(user + " = " + w.arg(search.User.String()) + "::uuid")
+	}
+	if !search.Ref.IsZero() {
+		w.add(ref + " = " + w.arg(search.Ref.String()) + "::uuid")
+	}
+	limit := " order by 1, 2, 3 limit " + w.arg(search.Limit) + "::integer"
+	last := func(kind store.Kind) string {
+		return `(select r.completed_at from public.workflow_runs as r
+          where ` + have.ofKey(kind, "t.user_id", "t.ref_id") + ` and ` + endedSQL + ` order by r.completed_at desc limit 1)`
+	}
+	// Both sides in order and bounded, or a page would cost what the table has.
+	part := func(table string) string {
+		return `(select distinct k.user_id, k.kind, k.ref_id from ` + table + ` as k where true` + w.and() + limit + `)`
+	}
+	from := `
+select p.user_id, p.kind, p.ref_id, t.*
+  from (select * from (` + part("run_counter.counts") + ` union ` + part("run_counter.ledger") + `) as u` + limit + `) as p
+ cross join lateral (
+    select` + sumSQL + `
+      from (select ` + columnsSQL + ` from run_counter.counts as c where c.user_id = p.user_id and c.kind = p.kind and c.ref_id = p.ref_id
+             union all
+            select ` + columnsSQL + ` from run_counter.ledger as l where l.user_id = p.user_id and l.kind = p.kind and l.ref_id = p.ref_id) as k) as t`
+	if !have.installed {
+		from = `
+select r.user_id, ` + kind + ` as kind, ` + ref + ` as ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
+  from public.workflow_runs as r
+ where ` + ref + ` is not null and ` + endedSQL + w.and() + ` group by 1, 2, 3` + limit
+	}
+	return query{
+		text: `
+select t.*, case t.kind when 'workflow' then ` + last(store.KindWorkflow) + ` else ` + last(store.KindDraft) + ` end
+  from (` + from + `) as t order by 1, 2, 3`,
+		args: w.args,
+	}
+}
+
+// runsIn returns where the runs r in a state are found, and the time that
+// orders them; nothing where the database has no trace of them.
+func runsIn(have schema, state store.RunState) (from, at string, err error) {
+	switch state {
+	case store.ActiveRuns:
+		return `public.workflow_runs as r where ` + openSQL, "r.created_at", nil
+	case store.PresumedRuns:
+		return `run_counter.presumed as m join public.workflow_runs as r on r.id = m.run_id where ` + endedSQL + ` and ` + presumedSQL, "r.completed_at", nil
+	case store.SupersededRuns:
+		return `(select run_id, max(last_at) as last_at from run_counter.repairs where kind in ('stuck', 'overwritten') group by run_id) as m
+  join public.workflow_runs as r on r.id = m.run_id where ` + endedSQL + ` and not ` + presumedSQL, "m.last_at", nil
+	}
+	return "", "", fmt.Errorf("%w: no state of runs is called %q", store.ErrInvalid, state)
+}
+
+// SearchRuns returns a page of the runs that are in a state.
+func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		runs = nil
+		from, at, err := runsIn(have, search.State)
+		if err != nil || !have.installed && search.State != store.ActiveRuns {
+			return err
+		}
+		var w conditions
+		if !search.After.At.IsZero() {
+			w.add(`(` + at + `, r.id) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(search.After.ID.String()) + `::uuid)`)
+		}
+		var policy store.Policy
+		err = send(ctx, s.pool, s.policyFor(have, &policy), query{
+			text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + `, ` + at + ` from ` + from + w.and() +
+				` order by ` + at + ` desc, r.id desc limit ` + w.arg(search.Limit) + `::integer`,
+			args: w.args,
+			read: func(rows pgx.Rows) error {
+				var r store.ListedRun
+				if err := scanRow(rows, &r.Row, (*text)(&r.Snapshot), &r.Presumed, (*instant)(&r.At)); err != nil {
+					return err
+				}
+				r.Counted = counted(r.Run, policy)
+				runs = append(runs, r)
+				return nil
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("list %s runs: %w", search.State, err)
+		}
+		return nil
+	})
+	return runs, err
+}
+
+// logs reads one of our logs; a database without our migrations has none.
+func (s *Store) logs(ctx context.Context, what string, q func() query) error {
+	return s.attempt(ctx, func(have schema) error {
+		if !have.installed {
+			return nil
+		}
+		if err := send(ctx, s.pool, q()); err != nil {
+			return fmt.Errorf("list the %s: %w", what, err)
+		}
+		return nil
+	})
+}
+
+// Repairs returns at most limit of the repairs behind a place, latest first.
+func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repairs []store.ListedRepair, err error) {
+	err = s.logs(ctx, "repairs", func() query {
+		repairs = nil
+		var w conditions
+		if !after.At.IsZero() {
+			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(after.ID.String()) + `::uuid)`)
+		}
+		return query{
+			text: `
+select run_id, kind, times, first_at, last_at, was, status, completed_at from run_counter.repairs
+ where true` + w.and() + ` order by last_at desc, run_id desc, kind limit ` + w.arg(limit+store.MorePlaces) + `::integer`,
+			args: w.args,
+			read: func(rows pgx.Rows) error {
+				var l store.ListedRepair
+				err := rows.Scan((*uuid)(&l.ID), (*text)(&l.Reason), &l.Times, (*instant)(&l.First), (*instant)(&l.Last),
+					(*text)(&l.Was), (*text)(&l.Status), (*instant)(&l.CompletedAt))
+				repairs = append(repairs, l)
+				return err
+			},
+		}
+	})
+	return store.Page(repairs, limit), err
+}
+
+// Decisions returns at most limit of the amendments made before one, latest
+// first.
+func (s *Store) Decisions(ctx context.Context, before int64, limit int) (decisions []store.Decision, err error) {
+	err = s.logs(ctx, "amendments", func() query {
+		decisions = nil
+		return query{
+			text: `
+select seq, run_id, at, who, why, was, was_completed_at, status from run_counter.amendments
+ where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`,
+			args: []any{before, limit},
+			read: func(rows pgx.Rows) error {
+				var d store.Decision
+				err := rows.Scan(&d.Seq, (*uuid)(&d.ID), (*instant)(&d.At), &d.Who, &d.Why, (*text)(&d.Was), (*instant)(&d.WasCompletedAt), (*text)(&d.Status))
+				decisions = append(decisions, d)
+				return err
+			},
+		}
+	})
+	return decisions, err
+}
+
+// Recounts returns at most limit of the repairs of counts made before one,
+// latest first.
+func (s *Store) Recounts(ctx context.Context, before int64, limit int) (recounts []store.ListedRecount, err error) {
+	err = s.logs(ctx, "recounts", func() query {
+		recounts = nil
+		return query{
+			text: `
+select user_id, kind, ref_id, seq, at, before::text, after::text from run_counter.recounts
+ where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`,
+			args: []any{before, limit},
+			read: func(rows pgx.Rows) error {
+				var r store.ListedRecount
+				var was, is string
+				if err := scanKey(rows, &r.Key, &r.Seq, (*instant)(&r.At), &was, &is); err != nil {
+					return err
+				}
+				if err := json.Unmarshal([]byte(was), &r.Before); err != nil {
+					return err
+				}
+				err := json.Unmarshal([]byte(is), &r.After)
+				recounts = append(recounts, r)
+				return err
+			},
+		}
+	})
+	return recounts, err
+}

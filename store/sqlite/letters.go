@@ -1,0 +1,99 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// What is kept of dead letters: the newest, up to these bounds.
+const (
+	keepLetters        = 30 * 24 * time.Hour
+	maxDeadLetters     = 1_000
+	maxDeadLetterBytes = 64 << 20
+)
+
+// KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
+// beyond the bounds.
+func (s *Store) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.tx.ExecContext(t.ctx, `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
+			d.ReceivedAt.UnixMicro(), d.Reason, d.Bytes, append([]byte{}, d.Body...))
+		if err != nil {
+			return fmt.Errorf("keep a dead letter: %w", err)
+		}
+		_, err = t.tx.ExecContext(t.ctx, `
+delete from dead_letters
+ where seq in (select seq
+                 from (select seq,
+                              row_number() over newest as n,
+                              sum(length(body)) over newest as kept
+                         from dead_letters
+                       window newest as (order by seq desc))
+                where n > ? or kept > ?)`, maxDeadLetters, maxDeadLetterBytes)
+		if err != nil {
+			return fmt.Errorf("drop old dead letters: %w", err)
+		}
+		return nil
+	})
+}
+
+// lettersWhere is the condition of a query.
+func lettersWhere(search store.DeadLetterQuery) (w conditions) {
+	if search.Seq != 0 {
+		w.add("seq = ?", search.Seq)
+	}
+	if search.Reason != "" {
+		w.add("instr(lower(reason), ?) > 0", strings.ToLower(search.Reason))
+	}
+	if search.Before != 0 {
+		w.add("seq < ?", search.Before)
+	}
+	if !search.Until.IsZero() {
+		w.add("received_at < ?", search.Until.UnixMicro())
+	}
+	return w
+}
+
+// DeadLetters returns a page of them, latest first, without their bodies
+// unless one alone is asked for.
+func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) (letters []store.DeadLetter, err error) {
+	body := "null"
+	if search.Seq != 0 {
+		body = "body"
+	}
+	w := lettersWhere(search)
+	rows, err := s.reader.QueryContext(ctx, `select seq, received_at, reason, bytes, `+body+` from dead_letters`+w.String()+` order by seq desc limit ?`,
+		append(w.args, search.Limit)...)
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var d store.DeadLetter
+		var at sql.NullInt64
+		err := rows.Scan(&d.Seq, &at, &d.Reason, &d.Bytes, &d.Body)
+		d.ReceivedAt = timeOf(at)
+		letters = append(letters, d)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the dead letters: %w", translate(err))
+	}
+	return letters, nil
+}
+
+// DropDeadLetters drops those, and returns how many.
+func (s *Store) DropDeadLetters(ctx context.Context, search store.DeadLetterQuery) (dropped int, err error) {
+	w := lettersWhere(search)
+	err = s.write(ctx, func(t *tx) error {
+		done, err := t.tx.ExecContext(t.ctx, `delete from dead_letters`+w.String(), w.args...)
+		if err != nil {
+			return fmt.Errorf("drop dead letters: %w", err)
+		}
+		n, err := done.RowsAffected()
+		dropped = int(n)
+		return err
+	})
+	return dropped, err
+}

@@ -1,0 +1,259 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// CountsOf returns the exact counts of keys, in their order and of one
+// snapshot, without LastRunAt.
+func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.Count, err error) {
+	texts := make([]string, len(keys)) // not nil, or its JSON is null
+	for i, key := range keys {
+		if key.IsZero() {
+			return nil, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
+		}
+		texts[i] = keyText(key)
+	}
+	list, err := json.Marshal(texts)
+	if err != nil {
+		return nil, err
+	}
+	err = s.read(ctx, func(q querier) error {
+		policy, err := readPolicy(ctx, q)
+		if err != nil {
+			return err
+		}
+		counts = make([]store.Count, len(keys))
+		rows, err := q.QueryContext(ctx, talliesSQL, string(list))
+		err = eachRow(rows, err, func(rows *sql.Rows) error {
+			var i int
+			var t store.Tallies
+			if err := rows.Scan(append([]any{&i}, talliesOf(&t)...)...); err != nil {
+				return err
+			}
+			counts[i] = store.Count{Key: keys[i], Count: policy.Count(t), Tallies: t}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("count %d keys: %w", len(keys), err)
+		}
+		return nil
+	})
+	return counts, err
+}
+
+// SearchCounts returns a page of the counts, in the order of their keys.
+func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (counts []store.Count, err error) {
+	var w conditions
+	w.add("(user_id, kind, ref_id) > (?, ?, ?)", keyArgs(search.After)...)
+	if !search.User.IsZero() {
+		w.add("user_id = ?", search.User.String())
+	}
+	if !search.Ref.IsZero() {
+		w.add("ref_id = ?", search.Ref.String())
+	}
+	// Both sides in order and bounded, or a page would cost what the table has.
+	part := func(table string) string {
+		return `select user_id, kind, ref_id from (select user_id, kind, ref_id from ` + table + w.String() + ` order by 1, 2, 3 limit ?)`
+	}
+	args := append(w.args, search.Limit)
+	text := `select user_id, kind, ref_id from (` + part("counts") + ` union ` + part("ledger") + `) order by 1, 2, 3 limit ?`
+	err = s.read(ctx, func(q querier) error {
+		var keys []store.Key
+		rows, err := q.QueryContext(ctx, text, append(append(append([]any{}, args...), args...), search.Limit)...)
+		err = eachRow(rows, err, func(rows *sql.Rows) error {
+			key, err := scanKey(rows)
+			keys = append(keys, key)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("list the counts: %w", err)
+		}
+		for _, key := range keys {
+			c, err := scanCount(q.QueryRowContext(ctx, countSQL, keyArgs(key)...), key)
+			if err != nil {
+				return err
+			}
+			counts = append(counts, c)
+		}
+		return nil
+	})
+	return counts, err
+}
+
+// runStates are where the runs in a state are found, and the time that orders
+// them.
+var runStates = map[store.RunState]struct{ from, at string }{
+	store.ActiveRuns:   {`workflow_runs as r where r.completed_at is null`, `coalesce(r.created_at, 0)`},
+	store.PresumedRuns: {`workflow_runs as r where r.completed_at is not null and r.evidence = 1`, `r.completed_at`},
+	store.SupersededRuns: {`(select run_id, max(last_at) as last_at from repairs where kind in ('stuck', 'overwritten') group by run_id) as p
+  join workflow_runs as r on r.id = p.run_id where r.completed_at is not null and r.evidence > 1`, `p.last_at`},
+}
+
+// SearchRuns returns a page of the runs that are in a state.
+func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
+	from, ok := runStates[search.State]
+	if !ok {
+		return nil, fmt.Errorf("%w: no state of runs is called %q", store.ErrInvalid, search.State)
+	}
+	text := `select r.id, ` + from.at + ` from ` + from.from
+	var args []any
+	if !search.After.At.IsZero() {
+		text += ` and (` + from.at + `, r.id) < (?, ?)`
+		args = append(args, search.After.At.UnixMicro(), search.After.ID.String())
+	}
+	text += ` order by 2 desc, 1 desc limit ?`
+	err = s.read(ctx, func(q querier) error {
+		policy, err := readPolicy(ctx, q)
+		if err != nil {
+			return err
+		}
+		var ids []string
+		var at []time.Time
+		rows, err := q.QueryContext(ctx, text, append(args, search.Limit)...)
+		err = eachRow(rows, err, func(rows *sql.Rows) error {
+			var id string
+			var micros sql.NullInt64
+			err := rows.Scan(&id, &micros)
+			ids, at = append(ids, id), append(at, timeOf(micros))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("list %s runs: %w", search.State, err)
+		}
+		runs, err = loadRuns(ctx, q, ids, policy)
+		for i := range runs {
+			runs[i].At = at[i]
+		}
+		return err
+	})
+	return runs, err
+}
+
+// loadRuns returns runs in the order of their ids, without their snapshots.
+func loadRuns(ctx context.Context, q querier, ids []string, policy store.Policy) ([]store.ListedRun, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	runs := make([]store.ListedRun, len(ids))
+	rows, err := q.QueryContext(ctx, loadSQL, string(list))
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		i, e, err := scanEntry(rows)
+		if err == nil {
+			runs[i].Run = asRun(e.state, policy)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load %d runs: %w", len(ids), err)
+	}
+	return runs, nil
+}
+
+// Repairs returns at most limit of the repairs behind a place, latest first.
+func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repairs []store.ListedRepair, err error) {
+	var w conditions
+	if !after.At.IsZero() {
+		w.add("(last_at, run_id) < (?, ?)", after.At.UnixMicro(), after.ID.String())
+	}
+	rows, err := s.reader.QueryContext(ctx, `
+select run_id, kind, times, first_at, last_at, was, status, completed_at from repairs`+w.String()+`
+ order by last_at desc, run_id desc, kind limit ?`, append(w.args, limit+store.MorePlaces)...)
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var l store.ListedRepair
+		var id string
+		var first, last, at sql.NullInt64
+		if err := rows.Scan(&id, &l.Reason, &l.Times, &first, &last, &l.Was, &l.Status, &at); err != nil {
+			return err
+		}
+		l.First, l.Last, l.CompletedAt = timeOf(first), timeOf(last), timeOf(at)
+		l.ID, err = store.ParseID(id)
+		repairs = append(repairs, l)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the repairs: %w", translate(err))
+	}
+	return store.Page(repairs, limit), nil
+}
+
+// Decisions returns at most limit of the amendments made before one, latest
+// first.
+func (s *Store) Decisions(ctx context.Context, before int64, limit int) (decisions []store.Decision, err error) {
+	rows, err := s.reader.QueryContext(ctx, `
+select seq, run_id, at, who, why, was, was_completed_at, status from amendments
+ where seq < ? or ? = 0 order by seq desc limit ?`, before, before, limit)
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var d store.Decision
+		var id string
+		var at, was sql.NullInt64
+		if err := rows.Scan(&d.Seq, &id, &at, &d.Who, &d.Why, &d.Was, &was, &d.Status); err != nil {
+			return err
+		}
+		d.At, d.WasCompletedAt = timeOf(at), timeOf(was)
+		d.ID, err = store.ParseID(id)
+		decisions = append(decisions, d)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the amendments: %w", translate(err))
+	}
+	return decisions, nil
+}
+
+// Recounts returns at most limit of the repairs of counts made before one,
+// latest first.
+func (s *Store) Recounts(ctx context.Context, before int64, limit int) (recounts []store.ListedRecount, err error) {
+	rows, err := s.reader.QueryContext(ctx, `
+select user_id, kind, ref_id, seq, at, before, after from recounts
+ where seq < ? or ? = 0 order by seq desc limit ?`, before, before, limit)
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var r store.ListedRecount
+		var at sql.NullInt64
+		var was, is string
+		var err error
+		if r.Key, err = scanKey(rows, &r.Seq, &at, &was, &is); err != nil {
+			return err
+		}
+		r.At = timeOf(at)
+		if err := json.Unmarshal([]byte(was), &r.Before); err != nil {
+			return err
+		}
+		err = json.Unmarshal([]byte(is), &r.After)
+		recounts = append(recounts, r)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the recounts: %w", translate(err))
+	}
+	return recounts, nil
+}
+
+// conditions are those of a statement, all of which hold.
+type conditions struct {
+	texts []string
+	args  []any
+}
+
+func (w *conditions) add(text string, args ...any) {
+	w.texts = append(w.texts, text)
+	w.args = append(w.args, args...)
+}
+
+func (w *conditions) String() string {
+	if len(w.texts) == 0 {
+		return ""
+	}
+	return " where " + strings.Join(w.texts, " and ")
+}
