@@ -49,13 +49,17 @@ func (k apiKeys) has(key string) bool {
 // this machine.
 func (s *Server) admit(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderCacheControl, "no-store")
+	key, ok := bearerOf(c.Get(fiber.HeaderAuthorization))
+	if s.cfg.Users != nil && ok && looksSigned(key) {
+		return s.admitUser(c, key)
+	}
 	if len(s.keys.sums) == 0 {
 		if err := fromHere(c); err != nil {
 			return err
 		}
 		return c.Next()
 	}
-	switch key, ok := bearerOf(c.Get(fiber.HeaderAuthorization)); {
+	switch {
 	case key == "" || !ok:
 		return newProblem(fiber.StatusUnauthorized, `The API needs a key: send the header "Authorization: Bearer <key>" with one of RUNCOUNTER_API_KEY.`)
 	case !s.keys.has(key):

@@ -195,6 +195,9 @@ func (s *Server) apply(ctx context.Context, changes []store.Change) ([]store.App
 		applied, err = s.cfg.Store.Apply(ctx, changes, received)
 		return err
 	})
+	if err == nil && s.hub != nil {
+		s.hub.soon() // whoever watches hears of it at once
+	}
 	return applied, err
 }
 

@@ -34,9 +34,19 @@ func fullCountOf(c store.Count) fullCount {
 // getCount answers GET /v1/counts.
 func (s *Server) getCount(c *fiber.Ctx) error {
 	f := queryOf(c, "user_id", "workflow_id", "draft_id")
-	user, workflow, draft := f.mustID("user_id"), f.id("workflow_id"), f.id("draft_id")
+	who := callerOf(c)
+	user, workflow, draft := f.id("user_id"), f.id("workflow_id"), f.id("draft_id")
+	if user.IsZero() {
+		user = who.user.ID
+	}
+	if f.err == nil && user.IsZero() {
+		f.mustID("user_id")
+	}
 	if f.err != nil {
 		return f.err
+	}
+	if err := who.mayRead(user); err != nil {
+		return err
 	}
 	key := store.KeyOf(user, workflow, draft)
 	if key.IsZero() {
@@ -58,6 +68,9 @@ func (s *Server) getCount(c *fiber.Ctx) error {
 func (s *Server) getUserCounts(c *fiber.Ctx) error {
 	user, err := pathID(c, "user", "id of the user")
 	if err != nil {
+		return err
+	}
+	if err := callerOf(c).mayRead(user); err != nil {
 		return err
 	}
 	f := queryOf(c, "after", "max")

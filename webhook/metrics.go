@@ -22,6 +22,7 @@ type metrics struct {
 	changes     *prometheus.CounterVec
 	tries       *prometheus.CounterVec
 	deadLetters *prometheus.CounterVec
+	streamed    prometheus.Counter
 	bytes       prometheus.Counter
 	duration    prometheus.Histogram
 	batches     prometheus.Histogram
@@ -37,6 +38,9 @@ func newMetrics() *metrics {
 		changes:     byResult("changes_total", "Row changes in deliveries that were committed, by what became of them."),
 		tries:       byResult("store_tries_total", "Transactions tried, by how they ended."),
 		deadLetters: byResult("dead_letters_total", "Authentic deliveries that could not be used, by whether their body could be kept."),
+		streamed: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "runcounter", Name: "stream_events_total", Help: "Counts told to streams.",
+		}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "delivery_body_bytes_total", Help: "Bytes of bodies read.",
 		}),
@@ -49,13 +53,16 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 15),
 		}),
 	}
-	m.registry.MustRegister(m.deliveries, m.changes, m.tries, m.deadLetters, m.bytes, m.duration, m.batches,
+	m.registry.MustRegister(m.streamed, m.deliveries, m.changes, m.tries, m.deadLetters, m.bytes, m.duration, m.batches,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// watch adds the length of the queue.
-func (m *metrics) watch(waiting func() int) {
+// watch adds the length of the queue, and the number of open streams.
+func (m *metrics) watch(waiting, streams func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "runcounter", Name: "streams", Help: "Streams of counts that are open.",
+	}, func() float64 { return float64(streams()) }))
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "runcounter", Name: "queue_deliveries", Help: "Deliveries that wait for a transaction.",
 	}, func() float64 { return float64(waiting()) }))

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
 // Store is what the server needs of a backend: the contract, and what only
@@ -47,6 +48,15 @@ type Config struct {
 	APIKeys []string
 	// Decoder reads the bodies of deliveries. Its Large is set by the server.
 	Decoder Decoder
+	// Lists is what the store lists beside its contract; without it nothing is
+	// listed or streamed.
+	Lists Lists
+	// Users verifies signed-in users, who may read their own counts; nil where
+	// only API keys let anybody in.
+	Users *users.Verifier
+	// Origins are the web origins, such as https://app.example.com, whose pages
+	// may ask for a signed-in user's counts; "*" is all of them.
+	Origins []string
 	// Room is how long a delivery may wait for a place before it is refused
 	// with 503. A mirror's sender does not retry, so a mirror waits; a source
 	// loses nothing by answering at once, which is what 0 means.
@@ -115,6 +125,9 @@ type Server struct {
 	keys   apiKeys
 	ready  readiness
 
+	hub     *hub // nil where nothing is streamed
+	streams streams
+
 	process string        // the first part of each request id
 	request atomic.Uint64 // the number of the last request
 
@@ -160,7 +173,10 @@ func newServer(cfg Config, l limits) (*Server, error) {
 	}
 	s.batch = newBatcher(s.apply, cfg.Workers, l.places+l.unproven, s.metrics)
 	s.submit = s.batch.submit
-	s.metrics.watch(s.batch.waiting)
+	if cfg.Lists != nil {
+		s.hub = newHub(cfg.Lists.CountsOf, cfg.Log)
+	}
+	s.metrics.watch(s.batch.waiting, s.streams.open)
 	s.app = s.newApp()
 	if cfg.Secrets.Weak() {
 		cfg.Log.Warn("a webhook secret is short enough to be guessed; make a new one with: openssl rand -base64 32")
@@ -212,9 +228,12 @@ func (s *Server) routes(app *fiber.App) {
 	app.Get("/readyz", s.readyz)
 	app.Get("/metrics", s.serveMetrics)
 
+	s.allowOrigins(app)
 	v1 := app.Group("/v1", s.admit)
 	v1.Get("/counts", s.getCount)
+	v1.Get("/counts/stream", s.streamCounts)
 	v1.Get("/users/:user/counts", s.getUserCounts)
+	v1.Use(keyOnly) // what follows is for API keys alone
 	v1.Post("/runs", s.object(s.beginRun, "id", "user_id", "workflow_id", "draft_id", "limit", "idempotency_key"))
 	v1.Get("/runs/:id", s.getRun)
 	v1.Post("/runs/:id/start", s.object(s.startRun))
@@ -263,12 +282,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.open = nil
 	s.mu.Unlock()
+	if s.hub != nil {
+		s.hub.close() // which ends the streams, or they would outlast the time
+	}
 
 	err := s.app.ShutdownWithContext(ctx)
 	if errors.Is(err, net.ErrClosed) {
 		err = nil // closed above
 	}
 	return errors.Join(err, s.batch.close(ctx))
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
 }
 
 // Registry returns the registry behind /metrics, for collectors of others.

@@ -18,6 +18,7 @@ const (
 	groupMend  = "To look after it"
 	flagsWhere = "Where"
 	flagsWho   = "Who may come in"
+	flagsUsers = "Signed-in users"
 	flagsRules = "What counts"
 	flagsWhat  = "What"
 	flagsLog   = "Output"

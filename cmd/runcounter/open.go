@@ -21,11 +21,8 @@ import (
 // database is what the commands need of a backend.
 type database interface {
 	webhook.Store
-	Policy(ctx context.Context) (store.Policy, error)
+	webhook.Lists
 	SetPolicy(ctx context.Context, p store.Policy) error
-	Health(ctx context.Context) (store.Health, error)
-	History(ctx context.Context, id store.ID) (store.History, error)
-	KeyHistory(ctx context.Context, key store.Key, limit int) (store.KeyHistory, error)
 	Close() error
 }
 

@@ -30,7 +30,7 @@ func TestPages(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{
 		"README.md", "CONTRIBUTING.md",
-		"docs/benchmarks.md", "docs/how-it-counts.md", "docs/operations.md", "docs/security.md",
+		"docs/benchmarks.md", "docs/how-it-counts.md", "docs/live-counts.md", "docs/operations.md", "docs/security.md",
 	} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
@@ -295,8 +295,6 @@ func scriptOf(block string) (commands []string) {
 	}
 	return commands
 }
-
-var consoles = regexp.MustCompile("(?s)```console\n.*?```")
 
 // commandsOf returns the commands of a console block, each with its
 // here-document or the lines on which it goes on.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
 const (
@@ -41,7 +42,9 @@ func serveCommand() *cli.Command {
 		UsageText: "runcounter serve [flags]",
 		Description: `Point the database webhook of workflow_runs at POST /webhooks/workflow-runs, or at
 POST /functions/v1/run-counter in place of an Edge Function. The counts are at
-GET /v1/counts, the state of affairs at /livez, /readyz and /metrics.
+GET /v1/counts, the state of affairs at /livez, /readyz and /metrics. With
+SUPABASE_URL a signed-in user of that project may read their own counts, with
+the access token that their browser has, and watch them at /v1/counts/stream.
 
 It is a mirror: it knows the changes that it receives. runcounter import tells
 it of the runs before them. SIGINT or SIGTERM finishes what was accepted and
@@ -52,13 +55,13 @@ Examples:
   export RUNCOUNTER_WEBHOOK_SECRET=$(openssl rand -base64 32)
   export RUNCOUNTER_API_KEY=$(openssl rand -base64 32)
   runcounter serve --listen :8080 --database-url sqlite:/data/runcounter.db`,
-		Flags: []cli.Flag{
+		Flags: append(userFlags(),
 			listenFlag(), portFlag(), databaseFlag(), secretFlag(), keyFlag(), policyFlag(),
 			tableFlag(), leaseFlag(), stuckFlag(),
 			&cli.DurationFlag{Name: "sweep-every", Category: flagsRules, Value: 30 * time.Second, Usage: "the `DURATION` between two sweeps", Sources: cli.EnvVars("RUNCOUNTER_SWEEP_EVERY")},
 			&cli.StringFlag{Name: "log-level", Category: flagsLog, Value: "info", Usage: "the `LEVEL` from which on to log: debug, info, warn or error", Sources: cli.EnvVars("RUNCOUNTER_LOG_LEVEL")},
 			&cli.StringFlag{Name: "log-format", Category: flagsLog, DefaultText: "text on a terminal or on loopback, else json", Usage: "the `FORMAT` of the log: text or json", Sources: cli.EnvVars("RUNCOUNTER_LOG_FORMAT")},
-		},
+		),
 		Action: action(serve),
 	}
 }
@@ -70,6 +73,8 @@ type settings struct {
 	secrets webhook.Secrets
 	secret  string // the first, to show how it is sent
 	keys    []string
+	users   *users.Verifier // nil: only keys let anybody in
+	origins []string
 	decoder webhook.Decoder
 	limits  store.Limits
 	every   time.Duration
@@ -104,7 +109,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 	sweeper := db.sweeper(s.limits)
 	sweeper.Log, sweeper.Rehearse = s.log, db.source && !cmd.IsSet("stuck-after")
 	config := webhook.Config{
-		Store: db, Secrets: s.secrets, APIKeys: s.keys, Decoder: s.decoder, Room: room,
+		Store: db, Lists: db, Secrets: s.secrets, APIKeys: s.keys, Users: s.users, Origins: s.origins, Decoder: s.decoder, Room: room,
 		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded,
 	}
 	if db.source {
@@ -187,6 +192,12 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 	s.secret = firstSecret(list)
 	s.keys = keysOf(cmd)
 	if err := s.refuseStrangers(); err != nil {
+		return s, err
+	}
+	if s.users, err = verifierOf(cmd); err != nil {
+		return s, err
+	}
+	if s.origins, err = originsOf(cmd); err != nil {
 		return s, err
 	}
 	if s.decoder, err = decoderOf(cmd); err != nil {

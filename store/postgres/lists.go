@@ -144,7 +144,7 @@ select t.*, case t.kind when 'workflow' then ` + last(store.KindWorkflow) + ` el
 
 // runsIn returns where the runs r in a state are found, and the time that
 // orders them; nothing where the database has no trace of them.
-func runsIn(have schema, state store.RunState) (from, at string, err error) {
+func runsIn(state store.RunState) (from, at string, err error) {
 	switch state {
 	case store.ActiveRuns:
 		return `public.workflow_runs as r where ` + openSQL, "r.created_at", nil
@@ -161,7 +161,7 @@ func runsIn(have schema, state store.RunState) (from, at string, err error) {
 func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
 	err = s.attempt(ctx, func(have schema) error {
 		runs = nil
-		from, at, err := runsIn(have, search.State)
+		from, at, err := runsIn(search.State)
 		if err != nil || !have.installed && search.State != store.ActiveRuns {
 			return err
 		}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/users"
+)
+
+// userFlags say which signed-in users may read their own counts.
+func userFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: "supabase-url", Category: flagsUsers, DefaultText: "none",
+			Usage:   "the `URL` of the project whose users may read their own counts",
+			Sources: cli.EnvVars("SUPABASE_URL"),
+		},
+		&cli.StringFlag{
+			Name: "supabase-jwt-secret", Category: flagsUsers, DefaultText: "none",
+			Usage:   "its legacy JWT `SECRET`; better set in the environment",
+			Sources: cli.EnvVars("SUPABASE_JWT_SECRET"),
+		},
+		&cli.StringFlag{
+			Name: "jwt-audience", Category: flagsUsers, Value: "authenticated",
+			Usage:   "the `AUDIENCE` of their tokens",
+			Sources: cli.EnvVars("RUNCOUNTER_JWT_AUDIENCE"),
+		},
+		&cli.StringFlag{
+			Name: "cors-origins", Category: flagsUsers, DefaultText: "none",
+			Usage:   "the `ORIGINS`, comma-separated, whose pages may ask with such a token",
+			Sources: cli.EnvVars("RUNCOUNTER_CORS_ORIGINS"),
+		},
+	}
+}
+
+// verifierOf returns the verifier of users' tokens, or nil.
+func verifierOf(cmd *cli.Command) (*users.Verifier, error) {
+	c := users.Config{
+		Project: strings.TrimSpace(cmd.String("supabase-url")), Secret: strings.TrimSpace(cmd.String("supabase-jwt-secret")),
+		Audience: strings.TrimSpace(cmd.String("jwt-audience")),
+	}
+	if c.Project == "" && c.Secret == "" {
+		return nil, nil
+	}
+	v, err := users.New(c)
+	if err != nil {
+		return nil, badUsage("SUPABASE_URL and SUPABASE_JWT_SECRET: %w", err)
+	}
+	return v, nil
+}
+
+// originsOf returns the web origins that are allowed.
+func originsOf(cmd *cli.Command) (origins []string, err error) {
+	for origin := range strings.SplitSeq(cmd.String("cors-origins"), ",") {
+		if origin = strings.TrimSpace(origin); origin != "" {
+			origins = append(origins, origin)
+		}
+	}
+	if err := webhook.CheckOrigins(origins); err != nil {
+		return nil, badUsage("--cors-origins: %w", err)
+	}
+	return origins, nil
+}

@@ -1,0 +1,111 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// countsOf is a database with the counts of some keys.
+type countsOf struct {
+	mu     sync.Mutex
+	counts map[store.Key]int64
+	err    error
+	asked  int
+}
+
+func (c *countsOf) set(key store.Key, n int64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts[key], c.err = n, err
+}
+
+func (c *countsOf) read(_ context.Context, keys []store.Key) (counts []store.Count, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked++
+	for _, key := range keys {
+		counts = append(counts, store.Count{Key: key, Count: c.counts[key]})
+	}
+	return counts, c.err
+}
+
+func (c *countsOf) reads() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked
+}
+
+func hubKey(n byte) store.Key {
+	return store.Key{User: store.ID{n}, Kind: store.KindWorkflow, Ref: store.ID{1}}
+}
+
+func TestASlowReaderGetsTheLastValueOnly(t *testing.T) {
+	t.Parallel()
+	db := &countsOf{counts: map[store.Key]int64{}}
+	h := newHub(db.read, slog.New(slog.DiscardHandler))
+	defer h.close()
+	slow, fast := h.subscribe([]store.Key{hubKey(1), hubKey(2)}), h.subscribe([]store.Key{hubKey(1)})
+	for n := range int64(20) {
+		db.set(hubKey(1), n, nil)
+		for seen := false; !seen; {
+			<-fast.changed
+			for _, c := range fast.take() {
+				seen = c.Count == n
+			}
+		}
+	}
+	got := slow.take()
+	if len(got) != 2 || got[0].Key != hubKey(1) || got[0].Count != 19 || got[1].Count != 0 {
+		t.Errorf("got %+v, want 19 and 0, once each", got)
+	}
+}
+
+func TestNobodyWatchesNothingIsRead(t *testing.T) {
+	t.Parallel()
+	db := &countsOf{counts: map[store.Key]int64{}}
+	h := newHub(db.read, slog.New(slog.DiscardHandler))
+	h.close() // before anybody came
+	h = newHub(db.read, slog.New(slog.DiscardHandler))
+	s := h.subscribe([]store.Key{hubKey(1)})
+	<-s.changed
+	h.unsubscribe(s)
+	if keys := h.keys(); len(keys) != 0 {
+		t.Errorf("%d keys are watched by nobody", len(keys))
+	}
+	// The hub comes to rest; a poke wakes it, and it finds nothing to read.
+	eventually(t, "it rests", func() bool {
+		before := db.reads()
+		h.soon()
+		eventually(t, "the poke is taken", func() bool { return len(h.poke) == 0 })
+		return db.reads() == before
+	})
+	h.close()
+	if s := h.subscribe([]store.Key{hubKey(1)}); len(s.changed) != 0 {
+		t.Error("a closed hub tells something")
+	}
+}
+
+func TestStreamsOutliveAnOutageOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	db := &countsOf{counts: map[store.Key]int64{}, err: errors.New("no route")}
+	log := &journal{}
+	h := newHub(db.read, slog.New(slog.NewTextHandler(log, nil)))
+	defer h.close()
+	s := h.subscribe([]store.Key{hubKey(1)})
+	eventually(t, "it is logged", func() bool { return strings.Contains(log.String(), "no route") })
+	db.set(hubKey(1), 7, nil)
+	<-s.changed
+	if got := s.take(); len(got) != 1 || got[0].Count != 7 {
+		t.Errorf("got %+v, want 7", got)
+	}
+	eventually(t, "its end is logged", func() bool { return strings.Contains(log.String(), "are read again") })
+	if n := strings.Count(log.String(), "can't be read"); n != 1 {
+		t.Errorf("the outage was logged %d times", n)
+	}
+}

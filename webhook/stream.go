@@ -1,0 +1,227 @@
+package webhook
+
+import (
+	"bufio"
+	"bytes"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// The bounds of streams.
+const (
+	maxStreams        = 2000 // of one instance
+	maxStreamsOfUser  = 20
+	maxStreamKeys     = 50
+	heartbeat         = 15 * time.Second
+	reconnect         = time.Second
+	streamWriteWithin = 20 * time.Second // or the reader is gone
+)
+
+// streams counts the streams that are open.
+type streams struct {
+	mu  sync.Mutex
+	all int
+	of  map[store.ID]int // by signed-in user
+}
+
+func (s *streams) enter(user store.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.all >= maxStreams:
+		return newProblem(fiber.StatusServiceUnavailable, "Too many streams are open here. Connect again after the time in Retry-After.")
+	case !user.IsZero() && s.of[user] >= maxStreamsOfUser:
+		return newProblem(fiber.StatusTooManyRequests, "This user has "+strconv.Itoa(maxStreamsOfUser)+" streams open already. Close one, or name several workflows in one stream.")
+	}
+	s.all++
+	if !user.IsZero() {
+		if s.of == nil {
+			s.of = map[store.ID]int{}
+		}
+		s.of[user]++
+	}
+	return nil
+}
+
+func (s *streams) leave(user store.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.of[user]--; s.of[user] <= 0 {
+		delete(s.of, user)
+	}
+}
+
+func (s *streams) open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
+}
+
+// streamCounts answers GET /v1/counts/stream: the counts as they are now, and
+// each change of them, as server-sent events. Whoever connects again is told
+// the present values first, so that the last one is never missed.
+func (s *Server) streamCounts(c *fiber.Ctx) error {
+	if s.hub == nil {
+		return newProblem(fiber.StatusNotFound, "This server streams no counts.")
+	}
+	keys, err := streamKeys(c)
+	if err != nil {
+		return err
+	}
+	who := callerOf(c).user
+	if err := s.streams.enter(who.ID); err != nil {
+		return err
+	}
+	expires := who.Expires
+	if s.isClosing() {
+		s.streams.leave(who.ID)
+		return errClosing
+	}
+	c.Set(fiber.HeaderContentType, "text/event-stream")
+	if c.Method() == fiber.MethodHead {
+		s.streams.leave(who.ID)
+		return nil
+	}
+	c.Set("X-Accel-Buffering", "no")
+	conn, now := c.Context().Conn(), s.cfg.Now
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		defer s.streams.leave(who.ID)
+		sub := s.hub.subscribe(keys)
+		defer s.hub.unsubscribe(sub)
+		out := &eventWriter{w: w, conn: conn}
+		var end <-chan time.Time
+		if !expires.IsZero() {
+			timer := time.NewTimer(expires.Sub(now()))
+			defer timer.Stop()
+			end = timer.C
+		}
+		s.stream(out, sub, end)
+	})
+	return nil
+}
+
+// stream writes events until the reader is gone, the token has expired, or the
+// server shuts down.
+func (s *Server) stream(out *eventWriter, sub *subscription, expired <-chan time.Time) {
+	out.text("retry: " + strconv.FormatInt(reconnect.Milliseconds(), 10) + "\n\n")
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for out.err == nil {
+		select {
+		case <-sub.changed:
+			for _, count := range sub.take() {
+				out.event("count", encode(liveCount{keyCount{count.Key.User, count.Key.Workflow(), count.Key.Draft(), count.Count}, count.Tallies.Ended}))
+				s.metrics.streamed.Inc()
+			}
+			out.flush()
+		case <-beat.C:
+			out.text(": still here\n\n")
+			out.flush()
+		case <-expired:
+			out.event("expired", []byte(`{"detail":"The token has expired. Connect again with a new one."}`))
+			out.flush()
+			return
+		case <-s.hub.ctx.Done():
+			out.flush()
+			return
+		}
+	}
+}
+
+// liveCount is a count as a stream tells it: when the last run ended is left
+// to GET /v1/counts.
+type liveCount struct {
+	keyCount
+	store.Tally
+}
+
+// eventWriter writes server-sent events. After the first error it writes
+// nothing.
+type eventWriter struct {
+	w    *bufio.Writer
+	conn net.Conn
+	err  error
+}
+
+func (e *eventWriter) text(s string) {
+	if e.err == nil {
+		_, e.err = e.w.WriteString(s)
+	}
+}
+
+// event writes data, which has no line breaks since it is JSON.
+func (e *eventWriter) event(name string, data []byte) {
+	e.text("event: " + name + "\ndata: ")
+	e.text(string(bytes.TrimSpace(data)))
+	e.text("\n\n")
+}
+
+// flush sends what was written. The server's own deadline is that of a whole
+// answer, which this one has none of.
+func (e *eventWriter) flush() {
+	if e.err == nil && e.conn != nil {
+		e.err = e.conn.SetWriteDeadline(time.Now().Add(streamWriteWithin))
+	}
+	if e.err == nil {
+		e.err = e.w.Flush()
+	}
+}
+
+// streamKeys reads which keys shall be watched.
+func streamKeys(c *fiber.Ctx) ([]store.Key, error) {
+	var keys []store.Key
+	user := callerOf(c).user.ID
+	given := store.ID{}
+	var refs []store.Key // without their user
+	for name, value := range c.Context().QueryArgs().All() {
+		id, err := store.ParseID(string(value))
+		if err != nil {
+			return nil, newProblem(fiber.StatusBadRequest, clip(string(name))+" is not a UUID such as 11111111-1111-4111-8111-111111111111.")
+		}
+		switch string(name) {
+		case "user_id":
+			if !given.IsZero() {
+				return nil, newProblem(fiber.StatusBadRequest, "user_id is given twice. Give it once.")
+			}
+			given = id
+		case "workflow_id":
+			refs = append(refs, store.Key{Kind: store.KindWorkflow, Ref: id})
+		case "draft_id":
+			refs = append(refs, store.Key{Kind: store.KindDraft, Ref: id})
+		default:
+			return nil, newProblem(fiber.StatusBadRequest, strconv.Quote(clip(string(name)))+" is not known here. Known are user_id, workflow_id, draft_id.")
+		}
+	}
+	switch {
+	case user.IsZero() && given.IsZero():
+		return nil, newProblem(fiber.StatusBadRequest, "Say whose counts: add user_id to the query.")
+	case user.IsZero():
+		user = given
+	case !given.IsZero():
+		if err := callerOf(c).mayRead(given); err != nil {
+			return nil, err
+		}
+	}
+	seen := map[store.Key]bool{}
+	for _, key := range refs {
+		key.User = user
+		if !seen[key] {
+			seen[key] = true
+			keys = append(keys, key)
+		}
+	}
+	switch {
+	case len(keys) == 0:
+		return nil, newProblem(fiber.StatusBadRequest, "Say which counts: add workflow_id or draft_id to the query, each as often as needed.")
+	case len(keys) > maxStreamKeys:
+		return nil, newProblem(fiber.StatusBadRequest, "One stream tells of at most "+strconv.Itoa(maxStreamKeys)+" counts. Open another one for the rest.")
+	}
+	return keys, nil
+}

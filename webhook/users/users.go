@@ -1,0 +1,234 @@
+// Package users tells who a signed-in Supabase user is, by the access token
+// that their browser has.
+//
+// A token is worth something only if it was signed by the project: with one of
+// the keys that it publishes (ES256, RS256), or with its legacy secret
+// (HS256). A key verifies its own algorithm alone, so that a public key is
+// never taken for a secret (RFC 8725).
+package users
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Config says whose tokens are good. One of Project and Secret is needed.
+type Config struct {
+	// Project is the address of the Supabase project, such as
+	// https://abc.supabase.co. Its keys are read from there, and tokens of
+	// other issuers are refused.
+	Project string
+	// Secret is the legacy JWT secret of the project.
+	Secret string
+	// Audience is whom a token must be meant for; "authenticated" where empty.
+	Audience string
+	// Now is the clock; time.Now where nil.
+	Now func() time.Time
+	// Client reads the keys; one of its own where nil.
+	Client *http.Client
+}
+
+// Refused is the error for a token that is not good. It is safe to be shown to
+// whoever sent it.
+type Refused struct{ Reason string }
+
+func (r *Refused) Error() string { return r.Reason }
+
+// ErrUnavailable means that the project's keys can't be read just now, so that
+// nothing can be said of a token.
+var ErrUnavailable = errors.New("the keys of the Supabase project can't be read")
+
+const (
+	// maxToken is the length of a token in bytes: what fits into a request's
+	// head beside the rest.
+	maxToken = 8 << 10
+	// leeway is by how much clocks may differ.
+	leeway = 30 * time.Second
+)
+
+// User is who a token says.
+type User struct {
+	ID      store.ID
+	Expires time.Time // when the token does
+	roles   []string
+}
+
+// HasRole reports whether the project gave the user a role: by app_metadata's
+// role or roles, or by the claim user_role of an access token hook. What users
+// can write themselves (user_metadata) is not looked at.
+func (u User) HasRole(role string) bool { return role != "" && slices.Contains(u.roles, role) }
+
+// Verifier verifies tokens. It is safe for concurrent use.
+type Verifier struct {
+	parser *jwt.Parser
+	secret []byte
+	keys   *keySet // nil where only the secret is known
+}
+
+// New returns a verifier. The error says what of the configuration is wrong.
+func New(c Config) (*Verifier, error) {
+	if c.Project == "" && c.Secret == "" {
+		return nil, errors.New("neither the address of the project nor its JWT secret is given")
+	}
+	if c.Secret != "" && len(c.Secret) < 32 {
+		return nil, errors.New("the JWT secret is shorter than 32 bytes, and could be guessed: copy it from the project's settings, or use the project's address instead")
+	}
+	now := c.Now
+	if now == nil {
+		now = time.Now
+	}
+	audience := c.Audience
+	if audience == "" {
+		audience = "authenticated"
+	}
+	options := []jwt.ParserOption{
+		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(now), jwt.WithIssuedAt(),
+		jwt.WithAudience(audience), jwt.WithStrictDecoding(),
+	}
+	v := &Verifier{}
+	var methods []string
+	if c.Secret != "" {
+		v.secret = []byte(c.Secret)
+		methods = append(methods, jwt.SigningMethodHS256.Alg())
+	}
+	if c.Project != "" {
+		auth, err := authOf(c.Project)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, jwt.WithIssuer(auth))
+		methods = append(methods, jwt.SigningMethodES256.Alg(), jwt.SigningMethodRS256.Alg())
+		v.keys = newKeySet(auth+"/.well-known/jwks.json", c.Client, now)
+	}
+	v.parser = jwt.NewParser(append(options, jwt.WithValidMethods(methods))...)
+	return v, nil
+}
+
+// authOf returns the address of the project's Auth.
+func authOf(project string) (string, error) {
+	u, err := url.Parse(strings.TrimRight(strings.TrimSpace(project), "/"))
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", fmt.Errorf("%q is not the address of a project: write it as https://abc.supabase.co", project)
+	}
+	ip := net.ParseIP(u.Hostname())
+	here := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	if u.Scheme != "https" && (u.Scheme != "http" || !here) {
+		return "", fmt.Errorf("%q would have the keys read unprotected: write https://", project)
+	}
+	return u.String() + "/auth/v1", nil
+}
+
+// claims are what we read of a token.
+type claims struct {
+	jwt.RegisteredClaims
+	Role        string `json:"role"`
+	UserRole    any    `json:"user_role"`
+	AppMetadata struct {
+		Role  any `json:"role"`
+		Roles any `json:"roles"`
+	} `json:"app_metadata"`
+}
+
+// Verify returns who a token says, at this moment. Its errors are *[Refused]
+// and [ErrUnavailable].
+func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
+	if len(token) > maxToken {
+		return User{}, &Refused{"the token is longer than 8 KiB: it is none that Supabase makes"}
+	}
+	var c claims
+	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.keyFor(ctx, t) })
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return User{}, err
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return User{}, &Refused{"the token has expired: take a new one, as supabase.auth.getSession() does"}
+	case err != nil:
+		if known, ok := errors.AsType[*Refused](err); ok {
+			return User{}, known
+		}
+		return User{}, &Refused{"the token is none that this project has signed for a signed-in user: " + reasonOf(err)}
+	}
+	// The keys anon and service_role are tokens too, and belong to nobody.
+	if c.Role != "authenticated" {
+		return User{}, &Refused{"the token is not that of a signed-in user: its role is not \"authenticated\""}
+	}
+	id, err := store.ParseID(c.Subject)
+	if err != nil || id.IsZero() {
+		return User{}, &Refused{"the token names no user: its sub is not a UUID"}
+	}
+	u := User{ID: id, Expires: c.ExpiresAt.Time}
+	for _, given := range []any{c.UserRole, c.AppMetadata.Role, c.AppMetadata.Roles} {
+		u.roles = append(u.roles, namesIn(given)...)
+	}
+	return u, nil
+}
+
+// reasonOf says in our words what the parser found: its own may repeat what is
+// in the token.
+func reasonOf(err error) string {
+	for _, known := range []struct {
+		err  error
+		text string
+	}{
+		{jwt.ErrTokenMalformed, "it is not a JWT"},
+		{jwt.ErrTokenUnverifiable, "no key of the project verifies it"},
+		{jwt.ErrTokenSignatureInvalid, "its signature doesn't fit"},
+		{jwt.ErrTokenRequiredClaimMissing, "it has no exp, iss or aud"},
+		{jwt.ErrTokenInvalidAudience, "it is meant for others (aud)"},
+		{jwt.ErrTokenInvalidIssuer, "another project has issued it (iss)"},
+		{jwt.ErrTokenNotValidYet, "it is not valid yet (nbf)"},
+		{jwt.ErrTokenUsedBeforeIssued, "it was issued in the future (iat)"},
+	} {
+		if errors.Is(err, known.err) {
+			return known.text
+		}
+	}
+	return "its claims can't be read"
+}
+
+// namesIn returns the strings of a claim that may be one or a list of them.
+func namesIn(claim any) (names []string) {
+	switch c := claim.(type) {
+	case string:
+		return []string{c}
+	case []any:
+		for _, each := range c {
+			if name, ok := each.(string); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// keyFor returns the one key that may have signed a token.
+func (v *Verifier) keyFor(ctx context.Context, t *jwt.Token) (any, error) {
+	// An extension that has to be understood isn't (RFC 7515, 4.1.11).
+	if _, has := t.Header["crit"]; has {
+		return nil, &Refused{"the token asks for an extension (crit) that is not known here"}
+	}
+	if kind, has := t.Header["typ"]; has {
+		if name, ok := kind.(string); !ok || !strings.EqualFold(name, "JWT") {
+			return nil, &Refused{"the token is of another type (typ) than JWT"}
+		}
+	}
+	kid, has := t.Header["kid"].(string)
+	if _, given := t.Header["kid"]; given && !has {
+		return nil, &Refused{"the token's kid is not a text"}
+	}
+	if t.Method == jwt.SigningMethodHS256 {
+		return v.secret, nil // the parser lets it through only where there is one
+	}
+	return v.keys.find(ctx, kid, t.Method.Alg())
+}
