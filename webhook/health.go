@@ -2,10 +2,13 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
 )
 
 // readyFor is how long an answer of the database is good for: a load balancer
@@ -48,7 +51,11 @@ func (s *Server) readyz(c *fiber.Ctx) error {
 	}
 	if err := s.ping(); err != nil {
 		answer.Ready = false
-		answer.Degraded = append(answer.Degraded, "The database does not answer; see the log.")
+		what := "The database does not answer; see the log."
+		if trouble, ok := errors.AsType[*store.Trouble](err); ok {
+			what = trouble.What
+		}
+		answer.Degraded = append(answer.Degraded, what)
 	}
 	status := fiber.StatusOK
 	if !answer.Ready {
@@ -89,6 +96,9 @@ func (s *Server) ping() error {
 	s.ready.at = s.cfg.Now()
 	if s.ready.err != nil && before == nil {
 		s.cfg.Log.Error("the database does not answer", "error", s.ready.err)
+	}
+	if s.ready.err == nil && before != nil {
+		s.cfg.Log.Info("the database answers again")
 	}
 	return s.ready.err
 }

@@ -59,6 +59,9 @@ func problemOf(err error) *problem {
 	if own, ok := errors.AsType[*fiber.Error](err); ok {
 		return newProblem(own.Code, detailOf(own.Code))
 	}
+	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
+		return newProblem(fiber.StatusServiceUnavailable, trouble.What+" Send the request again after the time in Retry-After; repeating it is safe.")
+	}
 	switch {
 	case errors.Is(err, ErrTooManyChanges):
 		return newProblem(fiber.StatusRequestEntityTooLarge, ErrTooManyChanges.Error())

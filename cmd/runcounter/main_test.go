@@ -132,7 +132,17 @@ func listens(t testing.TB, dir string, env []string, args ...string) *process {
 
 func start(t testing.TB, dir string, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{Cmd: command(t, dir, env, append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)}
+	return startAs(t, command(t, dir, env), nil, args...)
+}
+
+// startAs starts serve by a command that runs what follows it; with none, as
+// it is.
+func startAs(t testing.TB, serve *exec.Cmd, by []string, args ...string) *process {
+	t.Helper()
+	line := append(by, serve.Path, "serve", "--listen", "127.0.0.1:0", "--log-format", "json")
+	cmd := exec.CommandContext(t.Context(), line[0], append(line[1:], args...)...)
+	cmd.Dir, cmd.Env = serve.Dir, serve.Env
+	p := &process{Cmd: cmd}
 	p.grown = sync.NewCond(&p.mu)
 	pipe, err := p.StderrPipe()
 	if err != nil {

@@ -18,12 +18,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
-	modernc "modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
 var _ store.Store = (*Store)(nil)
@@ -51,6 +50,11 @@ type Store struct {
 	stmts  statements
 	counts *sql.Stmt // countSQL on the reader's connections
 	rules  rules
+
+	path     string
+	readOnly bool
+	readers  int                           // connections of the reader
+	trouble  atomic.Pointer[store.Trouble] // that a write met, until Ping has seen the end of it
 }
 
 // rules are the parts of the merge that tests replace one at a time, to show
@@ -79,7 +83,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("open %s: %w", abs, translate(err))
 		}
 	}
-	s := &Store{rules: rules{
+	s := &Store{path: abs, readOnly: o.ReadOnly, rules: rules{
 		observe: store.Observe,
 		join:    store.State.Join,
 		equal:   store.State.Equal,
@@ -87,6 +91,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		full:    store.Begin.Full,
 		presume: store.Presume,
 	}}
+	s.trouble.Store(unwritten)
 	if s.writer, err = connect(abs, o, false); err != nil {
 		return nil, fmt.Errorf("open %s: %w", abs, err)
 	}
@@ -94,9 +99,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if s.reader, err = connect(abs, o, true); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, err), s.writer.Close())
 	}
-	readers := min(max(2, runtime.GOMAXPROCS(0)), 8)
-	s.reader.SetMaxOpenConns(readers)
-	s.reader.SetMaxIdleConns(readers)
+	s.readers = min(max(2, runtime.GOMAXPROCS(0)), 8)
+	s.reader.SetMaxOpenConns(s.readers)
+	s.reader.SetMaxIdleConns(s.readers)
 	if err := s.prepare(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, translate(err)), s.Close())
 	}
@@ -192,26 +197,21 @@ func (s *Store) Close() error {
 	return errors.Join(s.stmts.close(), counts, s.writer.Close(), s.reader.Close())
 }
 
-// Ping reports whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
-	var one int
-	return translate(s.reader.QueryRowContext(ctx, "select 1 from settings").Scan(&one))
-}
-
 // write runs do in one transaction that holds the write lock from its start.
 // Nothing is committed where do returns an error.
 //
 // The context is looked at once, before the transaction: its statements take
 // microseconds, and the driver would start a goroutine for each to watch it.
-func (s *Store) write(ctx context.Context, do func(tx *tx) error) error {
+func (s *Store) write(ctx context.Context, do func(tx *tx) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	defer func() { s.failed(err) }()
 	conn, err := s.writer.Conn(ctx) // the wait for other writers of this process
 	if err != nil {
 		return translate(err)
 	}
-	defer func() { _ = conn.Close() }() // back to the pool, and of no consequence to what was committed
+	defer func() { s.release(conn, err) }()
 	ctx = context.WithoutCancel(ctx)
 	sqlTx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
@@ -234,7 +234,12 @@ func (s *Store) write(ctx context.Context, do func(tx *tx) error) error {
 
 // read runs do in one snapshot.
 func (s *Store) read(ctx context.Context, do func(q querier) error) (err error) {
-	sqlTx, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	conn, err := s.reader.Conn(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	defer func() { s.release(conn, err) }()
+	sqlTx, err := conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return translate(err)
 	}
@@ -251,18 +256,4 @@ func (s *Store) read(ctx context.Context, do func(q querier) error) (err error) 
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// translate turns the driver's errors into the contract's, by their code.
-func translate(err error) error {
-	var e *modernc.Error
-	if !errors.As(err, &e) || errors.Is(err, store.ErrUnavailable) {
-		return err
-	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
-		sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN:
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
-	}
-	return err
 }

@@ -1,0 +1,123 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/edgaze-ai/runcounter/store"
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// The sentences of what goes on until somebody does something.
+const (
+	diskFull = "The disk of the database is full: free space on it. Until then deliveries are refused with 503; " +
+		"what was acked before is safe, and no restart is needed."
+	fileReadOnly = "The database file can't be written: give the user of the server the right to write the file, its -wal and -shm and their folder, " +
+		"and look whether the disk is mounted read-only. Until then deliveries are refused with 503; what was acked before is safe, and no restart is needed."
+	diskBroken = "The disk of the database can't be read or written: look at the system's log for errors of the disk, and whether it is mounted read-only. " +
+		"Until then deliveries are refused with 503; what was acked before is safe, and no restart is needed."
+	cannotOpen = "The database file can't be opened: look whether it and its folder are there, whether the user of the server may write them, " +
+		"and whether the process may open more files. Until then deliveries are refused with 503; no restart is needed."
+)
+
+// troubles are the primary result codes that no other try heals soon.
+var troubles = map[int]string{
+	sqlite3.SQLITE_FULL:     diskFull,
+	sqlite3.SQLITE_READONLY: fileReadOnly,
+	sqlite3.SQLITE_PERM:     fileReadOnly,
+	sqlite3.SQLITE_IOERR:    diskBroken,
+	sqlite3.SQLITE_CANTOPEN: cannotOpen,
+}
+
+// translate turns the driver's errors into the contract's, by their code.
+func translate(err error) error {
+	var e *modernc.Error
+	if !errors.As(err, &e) || errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	code := e.Code() & 0xff
+	if what := troubles[code]; what != "" {
+		return &store.Trouble{What: what, Err: err}
+	}
+	switch code {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return err
+}
+
+// release gives a connection back, or closes it where it has met trouble. A
+// connection that was opened while the file could not be written stays
+// read-only for ever, and one that failed to sync does not know what the disk
+// has: a new one looks anew. The connections of a process share the index of
+// the log, with its right to be written, so the others are closed as well;
+// those in use are when they meet trouble next.
+func (s *Store) release(conn *sql.Conn, err error) {
+	if _, ok := errors.AsType[*store.Trouble](err); ok {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it returns what it is given
+		s.reader.SetMaxIdleConns(0)
+		s.reader.SetMaxIdleConns(s.readers)
+	}
+	_ = conn.Close() // back to the pool, and of no consequence to what was committed
+}
+
+// failed remembers the trouble that a write met, until [Store.Ping] has seen
+// that it is over. A write that went well shows nothing: one that finds nothing
+// to change succeeds on a full disk.
+func (s *Store) failed(err error) {
+	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
+		s.trouble.Store(trouble)
+	}
+}
+
+// Ping reports whether the database answers, and whether it can be written: a
+// full disk answers every read. Since a write that changes nothing is a write
+// all the same, it is tried only before the first one and after one that met
+// trouble.
+func (s *Store) Ping(ctx context.Context) error {
+	var one int
+	err := s.read(ctx, func(q querier) error {
+		return q.QueryRowContext(ctx, "select 1 from settings").Scan(&one)
+	})
+	before := s.trouble.Load()
+	if err != nil || s.readOnly || before == nil {
+		return err
+	}
+	err = s.write(ctx, func(t *tx) error {
+		_, err := t.tx.ExecContext(t.ctx, "update settings set policy = policy")
+		return err
+	})
+	if err == nil && before.What == diskFull {
+		err = s.hasSpace()
+	}
+	if err == nil {
+		s.trouble.CompareAndSwap(before, nil)
+	}
+	return err
+}
+
+// spare is how much space there must be before a full disk is said to be so no
+// more, in bytes: a single page would fit where the next delivery does not.
+const spare = 256 << 10
+
+// hasSpace writes a file beside the database, and removes it.
+func (s *Store) hasSpace() error {
+	file, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+"-space-*")
+	if err != nil {
+		return &store.Trouble{What: diskFull, Err: err}
+	}
+	_, err = file.Write(make([]byte, spare))
+	if err = errors.Join(err, file.Sync(), file.Close(), os.Remove(file.Name())); err != nil {
+		return &store.Trouble{What: diskFull, Err: err}
+	}
+	return nil
+}
+
+// unwritten is the trouble of a file that nobody has tried to write yet.
+var unwritten = &store.Trouble{What: "The database was not written yet.", Err: errors.New("not tried")}

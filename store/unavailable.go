@@ -1,0 +1,19 @@
+package store
+
+import "fmt"
+
+// Trouble is an [ErrUnavailable] that goes on until somebody does something:
+// a full disk, a file that can't be written.
+type Trouble struct {
+	// What says in a sentence what is wrong and what to do. It names no path
+	// and no host: senders are answered with it.
+	What string
+	// Err is the driver's error.
+	Err error
+}
+
+// Error returns the sentence and the driver's words.
+func (t *Trouble) Error() string { return fmt.Sprintf("%s (%v)", t.What, t.Err) }
+
+// Unwrap makes it an [ErrUnavailable].
+func (t *Trouble) Unwrap() []error { return []error{ErrUnavailable, t.Err} }
