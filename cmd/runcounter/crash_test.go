@@ -237,16 +237,25 @@ func awaitSize(t *testing.T, p *process, dir string, size int64) {
 	}
 }
 
-// TestTermFinishesWhatWasAccepted: nothing is committed without an answer, and
+// TestSignalsFinishWhatWasAccepted: nothing is committed without an answer, and
 // a request that is half sent when the signal comes is answered.
-func TestTermFinishesWhatWasAccepted(t *testing.T) {
+func TestSignalsFinishWhatWasAccepted(t *testing.T) {
 	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			finishesWhatWasAccepted(t, signal)
+		})
+	}
+}
+
+func finishesWhatWasAccepted(t *testing.T, signal syscall.Signal) {
 	dir := t.TempDir()
 	p := listens(t, dir, nil)
 	half := sendHalf(t, p.url)
 	b := newBurst(p.url, 1)
 	b.await(t, 100)
-	p.Process.Signal(syscall.SIGTERM)
+	p.Process.Signal(signal)
 	if _, ok := p.await("stopping"); !ok {
 		t.Fatalf("serve ended without a word:\n%s", p.said())
 	}
