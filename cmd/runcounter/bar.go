@@ -14,6 +14,7 @@ import (
 // in a line every ten seconds.
 type bar struct {
 	w        io.Writer
+	unit     string // what is counted
 	terminal bool
 	total    int64 // 0 where nobody knows
 	counted  bool  // the total is exact, for the moment in which it was counted
@@ -25,7 +26,7 @@ type bar struct {
 
 func newBar(w io.Writer, total int64, counted bool, before int64, now func() time.Time) *bar {
 	begun := now()
-	return &bar{w: w, terminal: isTerminal(w), total: total, counted: counted, before: before, now: now, begun: begun, last: begun}
+	return &bar{w: w, unit: "rows", terminal: isTerminal(w), total: total, counted: counted, before: before, now: now, begun: begun, last: begun}
 }
 
 func isTerminal(w io.Writer) bool {
@@ -75,9 +76,9 @@ func (b *bar) line(rows int64) string {
 		if b.counted {
 			about = ""
 		}
-		fmt.Fprintf(&s, "%.0f %%, %d of %s%d rows", done*100, rows, about, max(b.total, rows))
+		fmt.Fprintf(&s, "%.0f %%, %d of %s%d %s", done*100, rows, about, max(b.total, rows), b.unit)
 	} else {
-		fmt.Fprintf(&s, "%d rows", rows)
+		fmt.Fprintf(&s, "%d %s", rows, b.unit)
 	}
 	rate := float64(rows-b.before) / max(b.now().Sub(b.begun).Seconds(), 0.001)
 	if rate < 1 {

@@ -90,6 +90,7 @@ func rootCommand() *cli.Command {
 of every run consistent, and keeps the count per user and workflow exact.
 
 Start here:
+  runcounter demo                what hostile webhooks do to counters, in ten seconds
   runcounter serve               receive webhooks; it prints a curl to try
   runcounter doctor              what is wrong with an installation, and its fix
   runcounter <command> --help    the flags of a command, with examples
@@ -104,7 +105,7 @@ Exit codes:
   2  wrong usage; the message says what to do
   3  the database or the server can't be reached, or it failed`,
 		Commands: []*cli.Command{
-			serveCommand(), migrateCommand(), webhookCommand(), importCommand(),
+			serveCommand(), demoCommand(), migrateCommand(), webhookCommand(), importCommand(),
 			countCommand(), explainCommand(), completeCommand(), sendCommand(),
 			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(),
 		},
