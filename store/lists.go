@@ -53,7 +53,7 @@ type RunQuery struct {
 // ListedRun is a run, without its snapshot, in a list.
 type ListedRun struct {
 	Run
-	At time.Time // by which the list is ordered
+	At time.Time // by which the list is ordered; in the year 1 where nobody wrote it
 }
 
 // Place returns where a page that ends with it ended.
@@ -64,6 +64,9 @@ type ListedRepair struct {
 	ID ID
 	RepairLog
 }
+
+// Place returns where a page that ends with it ended.
+func (r ListedRepair) Place() Place { return Place{r.Last, r.ID} }
 
 // Decision is an amendment in the list of all.
 type Decision struct {

@@ -254,11 +254,12 @@ type DeadLetter struct {
 	Reason     string // the sentence that the sender was answered
 	Bytes      int64  // the length of the body
 	Body       []byte // the beginning of it, or all where it is as long as Bytes
+	Kept       int64  // how much of it is kept, where the letter comes from a store; the body may be left out
 }
 
 // Whole reports whether all of the body was kept, so that it can be taken in
 // again.
-func (d DeadLetter) Whole() bool { return int64(len(d.Body)) == d.Bytes }
+func (d DeadLetter) Whole() bool { return max(int64(len(d.Body)), d.Kept) == d.Bytes }
 
 // Health is what deserves a look.
 type Health struct {

@@ -13,12 +13,19 @@ import (
 type Lists interface {
 	// CountsOf returns the exact counts of keys, in their order and of one
 	// snapshot, without LastRunAt. A key without runs has the count 0.
+	//
+	// Errors: [store.ErrInvalid] for the zero key.
 	CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error)
 
-	// SearchCounts returns a page of the counts, in the order of their keys.
+	// SearchCounts returns a page of the counts, in the order of their keys. A
+	// key whose runs are gone may be among them, with the count 0, until it is
+	// pruned.
 	SearchCounts(ctx context.Context, q store.CountQuery) ([]store.Count, error)
 
-	// SearchRuns returns a page of the runs that are in a state.
+	// SearchRuns returns a page of the runs that are in a state. Those of the
+	// same time are in the order of their ids, the greatest first.
+	//
+	// Errors: [store.ErrInvalid] for an unknown state.
 	SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error)
 
 	// History returns what is known of one run. That it is not there is a
@@ -31,8 +38,9 @@ type Lists interface {
 	// Errors: [store.ErrInvalid] for the zero key.
 	KeyHistory(ctx context.Context, key store.Key, limit int) (store.KeyHistory, error)
 
-	// Repairs returns at most limit of the repairs behind a place, latest first.
-	// Repairs of one run for several reasons come together.
+	// Repairs returns limit of the repairs behind a place, latest first, and as
+	// many more as have the last one's place: those of one run and moment for
+	// several reasons come together.
 	Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error)
 
 	// Decisions returns at most limit of the amendments made before one, latest

@@ -43,14 +43,14 @@ type Store interface {
 
 // Config is all that a Server is made of.
 type Config struct {
-	Store   Store
+	Store Store
+	// Lists is what the backend lists beside its contract; nil where it lists
+	// nothing, and then the server serves and streams none.
+	Lists   Lists
 	Secrets Secrets
 	APIKeys []string
 	// Decoder reads the bodies of deliveries. Its Large is set by the server.
 	Decoder Decoder
-	// Lists is what the store lists beside its contract; without it nothing is
-	// listed or streamed.
-	Lists Lists
 	// Users verifies signed-in users, who may read their own counts; nil where
 	// only API keys let anybody in.
 	Users *users.Verifier

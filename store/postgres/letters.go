@@ -39,7 +39,7 @@ delete from run_counter.dead_letters
 
 // lettersWhere is the condition of a query, whose parameters are $1 to $4.
 const lettersWhere = `
- where ($1::bigint = 0 or seq = $1::bigint) and ($2::text = '' or position(lower($2::text) in lower(reason)) > 0)
+ where ($1::bigint = 0 or seq = $1::bigint) and ($2::text = '' or position(lower($2::text collate "C") in lower(reason collate "C")) > 0)
    and ($3::bigint = 0 or seq < $3::bigint) and ($4::timestamptz is null or received_at < $4::timestamptz)`
 
 func letterArgs(search store.DeadLetterQuery) []any {
@@ -56,12 +56,12 @@ func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) (
 		}
 		return send(ctx, s.pool, query{
 			text: `
-select seq, received_at, reason, bytes, case when $1::bigint <> 0 then body end
+select seq, received_at, reason, bytes, octet_length(body), case when $1::bigint <> 0 then body end
   from run_counter.dead_letters` + lettersWhere + ` order by seq desc limit $5::integer`,
 			args: append(letterArgs(search), search.Limit),
 			read: func(rows pgx.Rows) error {
 				var d store.DeadLetter
-				err := rows.Scan(&d.Seq, (*instant)(&d.ReceivedAt), &d.Reason, &d.Bytes, &d.Body)
+				err := rows.Scan(&d.Seq, (*instant)(&d.ReceivedAt), &d.Reason, &d.Bytes, &d.Kept, &d.Body)
 				letters = append(letters, d)
 				return err
 			},

@@ -147,14 +147,20 @@ select t.*, case t.kind when 'workflow' then ` + last(store.KindWorkflow) + ` el
 func runsIn(state store.RunState) (from, at string, err error) {
 	switch state {
 	case store.ActiveRuns:
-		return `public.workflow_runs as r where ` + openSQL, "r.created_at", nil
+		return `public.workflow_runs as r where ` + openSQL, shownSQL("r.created_at"), nil
 	case store.PresumedRuns:
-		return `run_counter.presumed as m join public.workflow_runs as r on r.id = m.run_id where ` + endedSQL + ` and ` + presumedSQL, "r.completed_at", nil
+		return `run_counter.presumed as m join public.workflow_runs as r on r.id = m.run_id where ` + endedSQL + ` and ` + presumedSQL, shownSQL("r.completed_at"), nil
 	case store.SupersededRuns:
 		return `(select run_id, max(last_at) as last_at from run_counter.repairs where kind in ('stuck', 'overwritten') group by run_id) as m
   join public.workflow_runs as r on r.id = m.run_id where ` + endedSQL + ` and not ` + presumedSQL, "m.last_at", nil
 	}
 	return "", "", fmt.Errorf("%w: no state of runs is called %q", store.ErrInvalid, state)
+}
+
+// shownSQL is a column as [instant] shows it, since a page goes on from what was
+// shown: some write infinity for never, and what has no time comes last.
+func shownSQL(column string) string {
+	return `least(greatest(coalesce(` + column + `, '-infinity'), '0001-01-02 00:00:00+00'), '9999-12-31 23:59:59+00')`
 }
 
 // SearchRuns returns a page of the runs that are in a state.

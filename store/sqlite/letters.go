@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -48,7 +47,7 @@ func lettersWhere(search store.DeadLetterQuery) (w conditions) {
 		w.add("seq = ?", search.Seq)
 	}
 	if search.Reason != "" {
-		w.add("instr(lower(reason), ?) > 0", strings.ToLower(search.Reason))
+		w.add("instr(lower(reason), lower(?)) > 0", search.Reason) // of ASCII alone
 	}
 	if search.Before != 0 {
 		w.add("seq < ?", search.Before)
@@ -67,12 +66,12 @@ func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) (
 		body = "body"
 	}
 	w := lettersWhere(search)
-	rows, err := s.reader.QueryContext(ctx, `select seq, received_at, reason, bytes, `+body+` from dead_letters`+w.String()+` order by seq desc limit ?`,
+	rows, err := s.reader.QueryContext(ctx, `select seq, received_at, reason, bytes, length(body), `+body+` from dead_letters`+w.String()+` order by seq desc limit ?`,
 		append(w.args, search.Limit)...)
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var d store.DeadLetter
 		var at sql.NullInt64
-		err := rows.Scan(&d.Seq, &at, &d.Reason, &d.Bytes, &d.Body)
+		err := rows.Scan(&d.Seq, &at, &d.Reason, &d.Bytes, &d.Kept, &d.Body)
 		d.ReceivedAt = timeOf(at)
 		letters = append(letters, d)
 		return err

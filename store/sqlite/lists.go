@@ -88,10 +88,14 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 	return counts, err
 }
 
+// undated is the time of creation, and where nobody wrote it one before all
+// others: what a page shows is where the next goes on.
+const undated = `coalesce(r.created_at, -62135510400000000)` // 0001-01-02
+
 // runStates are where the runs in a state are found, and the time that orders
 // them.
 var runStates = map[store.RunState]struct{ from, at string }{
-	store.ActiveRuns:   {`workflow_runs as r where r.completed_at is null`, `coalesce(r.created_at, 0)`},
+	store.ActiveRuns:   {`workflow_runs as r where r.completed_at is null`, undated},
 	store.PresumedRuns: {`workflow_runs as r where r.completed_at is not null and r.evidence = 1`, `r.completed_at`},
 	store.SupersededRuns: {`(select run_id, max(last_at) as last_at from repairs where kind in ('stuck', 'overwritten') group by run_id) as p
   join workflow_runs as r on r.id = p.run_id where r.completed_at is not null and r.evidence > 1`, `p.last_at`},

@@ -114,3 +114,5 @@ having sum(completed) <> 0 or sum(failed) <> 0 or sum(cancelled) <> 0 or sum(tim
 }
 
 func TestChaos(t *testing.T) { storetest.MirrorChaos(t, open, storetest.Seeds()) }
+
+func TestListed(t *testing.T) { storetest.Listed(t, open, false) }
