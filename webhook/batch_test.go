@@ -209,9 +209,8 @@ func TestAPoisonousDeliveryFailsAlone(t *testing.T) {
 			if got := r.counted(); got != 5 {
 				t.Errorf("the count: got %d, want the five neighbours", got)
 			}
-			letters := r.store.kept()
-			if len(letters) != 1 || string(letters[0].Body) != completed(3) {
-				t.Errorf("the dead letters: got %d, want the poisonous delivery alone", len(letters))
+			if letters := r.store.kept(); len(letters) != 0 {
+				t.Errorf("%d dead letters were kept of what failed for the store's sake", len(letters))
 			}
 		})
 	}

@@ -11,12 +11,24 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sync/semaphore"
 )
 
-// prefixBytes is how much of an unreadable body is kept.
-const prefixBytes = 64 << 10
+const (
+	// letterBytes is how much of an unreadable body is kept: more than any
+	// sender writes that leaves the large columns out.
+	letterBytes = 1 << 20
+	// prefixBytes is how much of it is kept where too many long ones come at
+	// once to remember them all.
+	prefixBytes = 64 << 10
+)
 
-var prefixes = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// The buffers of short and of long ones, apart: a long one would be held for
+// short ones for ever.
+var (
+	prefixes = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+	longOnes = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, letterBytes)) }}
+)
 
 // body reads the body of one request, within its limits: so many bytes, so
 // long without one, so long in all. What it reads it also writes to a
@@ -30,6 +42,8 @@ type body struct {
 	read   int64
 	also   io.Writer     // may be nil
 	prefix *bytes.Buffer // may be nil
+	most   int           // how long the prefix may become
+	room   *semaphore.Weighted
 	err    error
 
 	stall    time.Duration
@@ -61,14 +75,35 @@ func (b *body) hurry(whole time.Duration) {
 	}
 }
 
-// keepPrefix makes the body remember its beginning until forget.
-func (b *body) keepPrefix() {
-	b.prefix = prefixes.Get().(*bytes.Buffer)
+// keepPrefix makes the body remember its beginning until forget: a short one in
+// any case, and more where there is room for that.
+func (b *body) keepPrefix(room *semaphore.Weighted) {
+	b.prefix, b.most, b.room = prefixes.Get().(*bytes.Buffer), prefixBytes, room
 	b.prefix.Reset()
 }
 
+func (b *body) remember(p []byte) {
+	if b.most == prefixBytes && b.prefix.Len()+len(p) > b.most && b.room != nil {
+		if b.room.TryAcquire(letterBytes) {
+			short := b.prefix
+			b.prefix, b.most = longOnes.Get().(*bytes.Buffer), letterBytes
+			b.prefix.Reset()
+			b.prefix.Write(short.Bytes())
+			prefixes.Put(short)
+		} else {
+			b.room = nil // what is missing in between can't be had later
+		}
+	}
+	b.prefix.Write(p[:min(len(p), b.most-b.prefix.Len())])
+}
+
 func (b *body) forget() {
-	prefixes.Put(b.prefix)
+	if b.most == letterBytes {
+		longOnes.Put(b.prefix)
+		b.room.Release(letterBytes)
+	} else {
+		prefixes.Put(b.prefix)
+	}
 	b.prefix = nil
 }
 
@@ -101,8 +136,8 @@ func (b *body) Read(p []byte) (int, error) {
 			b.err = err
 		}
 	}
-	if b.prefix != nil && b.prefix.Len() < prefixBytes {
-		b.prefix.Write(p[:min(n, prefixBytes-b.prefix.Len())])
+	if b.prefix != nil {
+		b.remember(p[:n])
 	}
 	return n, b.err
 }

@@ -56,6 +56,11 @@ func problemOf(err error) *problem {
 	if stranger, ok := errors.AsType[*Unauthenticated](err); ok {
 		return newProblem(fiber.StatusUnauthorized, stranger.Error())
 	}
+	if part, ok := errors.AsType[*NotWhole](err); ok {
+		p := newProblem(fiber.StatusConflict, "Of this dead letter "+part.Error()+".")
+		p.Code = "not_whole"
+		return p
+	}
 	if own, ok := errors.AsType[*fiber.Error](err); ok {
 		return newProblem(own.Code, detailOf(own.Code))
 	}
@@ -63,6 +68,8 @@ func problemOf(err error) *problem {
 		return newProblem(fiber.StatusServiceUnavailable, trouble.What+" Send the request again after the time in Retry-After; repeating it is safe.")
 	}
 	switch {
+	case errors.Is(err, ErrNoLetter):
+		return newProblem(fiber.StatusNotFound, "There is no such dead letter: it was replayed or dropped, or newer ones took its place. GET /v1/dead-letters lists those that are there.")
 	case errors.Is(err, ErrTooManyChanges):
 		return newProblem(fiber.StatusRequestEntityTooLarge, ErrTooManyChanges.Error())
 	case errors.Is(err, ErrTooMuch):

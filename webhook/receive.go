@@ -69,7 +69,7 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	}
 	defer places.leave()
 
-	b.keepPrefix()
+	b.keepPrefix(s.remember)
 	defer b.forget()
 	defer func() { s.metrics.bytes.Add(float64(b.read)) }()
 
@@ -113,27 +113,28 @@ func (s *Server) read(b *body, decoder Decoder, signed *signature) (Delivery, er
 	return d, decoding
 }
 
-// keep keeps the beginning of a delivery that is authentic, but can't be read
-// or applied: its sender will not send it again. What was not authenticated,
-// did not arrive whole, or can be sent again is not kept.
+// keep keeps a delivery that is authentic, but can't be read: its sender will
+// not send it again. What was not authenticated, did not arrive whole, or
+// failed for the store's sake is not kept: nothing is wrong with the last, and
+// it can be sent again.
 func (s *Server) keep(c *fiber.Ctx, b *body, cause error, now time.Time) {
-	p := problemOf(cause)
-	if _, bad := errors.AsType[*BadDelivery](cause); !bad && p.Status != fiber.StatusInternalServerError {
+	bad, ok := errors.AsType[*BadDelivery](cause)
+	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.limits.call)
 	defer cancel()
 	err := s.tries(ctx, func(ctx context.Context) error {
 		return s.cfg.Store.KeepDeadLetter(ctx, store.DeadLetter{
-			ReceivedAt: store.Instant(now), Reason: p.Detail, Bytes: b.read, Body: b.prefix.Bytes(),
+			ReceivedAt: store.Instant(now), Reason: bad.Error(), Bytes: b.read, Body: b.prefix.Bytes(),
 		})
 	})
 	s.metrics.kept(err)
 	if err != nil {
-		s.cfg.Log.Error("a delivery could not be used, and its body could not be kept", "request", requestID(c), "error", err)
+		s.cfg.Log.Error("a delivery could not be read, and its body could not be kept", "request", requestID(c), "error", err)
 		return
 	}
-	s.cfg.Log.Warn("a delivery could not be used; its body was kept as a dead letter", "request", requestID(c), "bytes", b.read)
+	s.cfg.Log.Warn("a delivery could not be read; its body was kept as a dead letter", "request", requestID(c), "bytes", b.read)
 }
 
 // answerTo adds up what became of the changes. Where several changes name a

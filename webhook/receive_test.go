@@ -146,21 +146,42 @@ func TestABodyThatCannotBeKeptIsStillRefused(t *testing.T) {
 	}
 }
 
-func TestADeadLetterHoldsTheBeginningOfALongBody(t *testing.T) {
-	r := serve(t, nil)
-	body := `[` + completed(1) + `,` + strings.Repeat(" ", 1<<20) + `!`
-	if got := r.deliver(body); got.status != http.StatusBadRequest {
-		t.Fatalf("got %d %s, want 400", got.status, got.body)
-	}
-	letters := r.store.kept()
-	if len(letters) != 1 {
-		t.Fatalf("%d dead letters, want 1", len(letters))
-	}
-	if got := letters[0]; string(got.Body) != body[:prefixBytes] || got.Bytes != int64(len(body)) {
-		t.Errorf("got %d bytes of %d, want %d of %d", len(got.Body), got.Bytes, prefixBytes, len(body))
-	}
-	if got := r.counted(); got != 0 {
-		t.Errorf("the count: got %d; a part of an unreadable delivery was applied", got)
+func TestADeadLetterHoldsTheBodyUpToAMegabyte(t *testing.T) {
+	const whole = letterBytes
+	for _, c := range []struct {
+		name  string
+		bytes int
+		room  int64 // for long bodies
+		want  int
+	}{
+		{"a short one is whole", 900, 64 << 20, 900},
+		{"one of the length that is always remembered", prefixBytes, 0, prefixBytes},
+		{"one of a megabyte is whole", whole, 64 << 20, whole},
+		{"a longer one is not", whole + 1, 64 << 20, whole},
+		{"a long one is not where too many come at once", prefixBytes + 1, whole - 1, prefixBytes},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := serve(t, func(_ *Config, l *limits, _ *gated) { l.keep = c.room })
+			body := `[` + completed(1) + `,`
+			body += strings.Repeat(" ", c.bytes-len(body)-1) + `!`
+			for range 2 { // what is remembered of one is given back
+				if got := r.deliver(body); got.status != http.StatusBadRequest {
+					t.Fatalf("got %d %s, want 400", got.status, got.body)
+				}
+			}
+			letters := r.store.kept()
+			if len(letters) != 2 {
+				t.Fatalf("%d dead letters, want 2", len(letters))
+			}
+			for _, got := range letters {
+				if string(got.Body) != body[:c.want] || got.Bytes != int64(len(body)) || got.Whole() != (c.want == c.bytes) {
+					t.Errorf("got %d bytes of %d, whole %v; want %d of %d", len(got.Body), got.Bytes, got.Whole(), c.want, len(body))
+				}
+			}
+			if got := r.counted(); got != 0 {
+				t.Errorf("the count: got %d; a part of an unreadable delivery was applied", got)
+			}
+		})
 	}
 }
 

@@ -34,7 +34,7 @@ type Store interface {
 	UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error)
 
 	// KeepDeadLetter keeps a delivery that was authenticated but can't be
-	// read or applied. The body is valid only during the call.
+	// read. The body is valid only during the call.
 	KeepDeadLetter(ctx context.Context, d store.DeadLetter) error
 
 	// Ping reports whether the database can be reached.
@@ -79,6 +79,7 @@ type limits struct {
 	body   int64         // bytes of a delivery
 	api    int64         // bytes of a request to the API
 	memory int64         // bytes that all requests to the API may hold at once
+	keep   int64         // bytes of long bodies that all deliveries may remember at once
 	wait   time.Duration // for that memory
 	places int           // deliveries at once
 	large  int           // large deliveries at once
@@ -99,7 +100,7 @@ type limits struct {
 
 func defaultLimits() limits {
 	return limits{
-		body: 256 << 20, api: 32 << 20, memory: 64 << 20, wait: 4 * time.Second,
+		body: 256 << 20, api: 32 << 20, memory: 64 << 20, keep: 64 << 20, wait: 4 * time.Second,
 		places: 512, large: 32, huge: 2, header: 16 << 10,
 		unproven: 256, unprovenLarge: 32, unprovenHuge: 1, unprovenWhole: time.Minute,
 		stall: 30 * time.Second, whole: 5 * time.Minute, idle: 90 * time.Second,
@@ -121,9 +122,10 @@ type Server struct {
 	// of signed deliveries
 	unproven, unprovenLarge, unprovenHuge room
 
-	memory *semaphore.Weighted
-	keys   apiKeys
-	ready  readiness
+	memory   *semaphore.Weighted
+	remember *semaphore.Weighted // for bodies that may become dead letters
+	keys     apiKeys
+	ready    readiness
 
 	hub     *hub // nil where nothing is streamed
 	streams streams
@@ -168,7 +170,7 @@ func newServer(cfg Config, l limits) (*Server, error) {
 		cfg: cfg, limits: l, metrics: newMetrics(),
 		places: make(room, l.places), large: make(room, l.large), huge: make(room, l.huge),
 		unproven: make(room, l.unproven), unprovenLarge: make(room, l.unprovenLarge), unprovenHuge: make(room, l.unprovenHuge),
-		memory: semaphore.NewWeighted(l.memory), keys: newAPIKeys(cfg.APIKeys),
+		memory: semaphore.NewWeighted(l.memory), remember: semaphore.NewWeighted(l.keep), keys: newAPIKeys(cfg.APIKeys),
 		process: hex.EncodeToString(process[:]),
 	}
 	s.batch = newBatcher(s.apply, cfg.Workers, l.places+l.unproven, s.metrics)
@@ -239,6 +241,9 @@ func (s *Server) routes(app *fiber.App) {
 	v1.Post("/runs/:id/start", s.object(s.startRun))
 	v1.Post("/runs/:id/complete", s.object(s.completeRun, "status", "duration_ms", "error_details", "state_snapshot"))
 	v1.Post("/runs/:id/amend", s.object(s.amendRun, "status", "reason", "who"))
+	if s.cfg.Lists != nil {
+		s.routeLetters(v1)
+	}
 }
 
 // every goes before all handlers: it names the request, and turns a panic into

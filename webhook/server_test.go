@@ -128,7 +128,7 @@ func serve(t *testing.T, with func(*Config, *limits, *gated)) *rig {
 	}
 	r := &rig{t: t, store: &gated{Store: db}, log: &journal{}, served: make(chan error, 1)}
 	cfg := Config{
-		Store: r.store, Secrets: secrets, APIKeys: []string{apiKey},
+		Store: r.store, Lists: db, Secrets: secrets, APIKeys: []string{apiKey},
 		Decoder: Decoder{Schema: "public", Table: "workflow_runs"}, Room: 4 * time.Second,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
