@@ -112,14 +112,18 @@ func detailOf(status int) string {
 // is ours, as a warning where somebody has to do something about it.
 func (s *Server) refuse(c *fiber.Ctx, err error) error {
 	p := problemOf(err)
+	s.logRefused(c, p, err)
+	writeProblem(c.Response(), p)
+	return nil
+}
+
+func (s *Server) logRefused(c *fiber.Ctx, p *problem, err error) {
 	switch p.Status {
 	case fiber.StatusInternalServerError:
 		s.cfg.Log.Error("a request failed", "request", requestID(c), "method", c.Method(), "route", c.Route().Path, "error", err)
 	case fiber.StatusServiceUnavailable, fiber.StatusUnauthorized:
 		s.cfg.Log.Warn("a request was refused", "request", requestID(c), "method", c.Method(), "route", c.Route().Path, "status", p.Status, "error", err)
 	}
-	writeProblem(c.Response(), p)
-	return nil
 }
 
 func writeProblem(r *fasthttp.Response, p *problem) {

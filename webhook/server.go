@@ -57,6 +57,8 @@ type Config struct {
 	// Origins are the web origins, such as https://app.example.com, whose pages
 	// may ask for a signed-in user's counts; "*" is all of them.
 	Origins []string
+	// Console is the pages for people; nil where there are none. It needs Lists.
+	Console *Console
 	// Room is how long a delivery may wait for a place before it is refused
 	// with 503. A mirror's sender does not retry, so a mirror waits; a source
 	// loses nothing by answering at once, which is what 0 means.
@@ -127,7 +129,8 @@ type Server struct {
 	keys     apiKeys
 	ready    readiness
 
-	hub     *hub // nil where nothing is streamed
+	hub     *hub     // nil where nothing is streamed
+	console *console // nil where there are no pages
 	streams streams
 
 	process string        // the first part of each request id
@@ -179,6 +182,13 @@ func newServer(cfg Config, l limits) (*Server, error) {
 		s.hub = newHub(cfg.Lists.CountsOf, cfg.Log)
 	}
 	s.metrics.watch(s.batch.waiting, s.streams.open)
+	if cfg.Console != nil && cfg.Lists != nil {
+		var err error
+		if s.console, err = s.newConsole(*cfg.Console); err != nil {
+			return nil, fmt.Errorf("make the console: %w", err)
+		}
+		go s.console.watchPast(s.hub.ctx)
+	}
 	s.app = s.newApp()
 	if cfg.Secrets.Weak() {
 		cfg.Log.Warn("a webhook secret is short enough to be guessed; make a new one with: openssl rand -base64 32")
@@ -225,7 +235,11 @@ func (s *Server) routes(app *fiber.App) {
 	app.Use(s.every)
 	app.Post("/webhooks/workflow-runs", s.receive)
 	app.Post("/functions/v1/run-counter", s.receive) // stands in for an Edge Function
-	app.Get("/", home)
+	if s.console != nil {
+		s.console.routes(app)
+	} else {
+		app.Get("/", home)
+	}
 	app.Get("/livez", livez)
 	app.Get("/readyz", s.readyz)
 	app.Get("/metrics", s.serveMetrics)

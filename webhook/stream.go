@@ -3,7 +3,9 @@ package webhook
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -53,6 +55,9 @@ func (s *streams) leave(user store.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all--
+	if user.IsZero() {
+		return
+	}
 	if s.of[user]--; s.of[user] <= 0 {
 		delete(s.of, user)
 	}
@@ -76,33 +81,42 @@ func (s *Server) streamCounts(c *fiber.Ctx) error {
 		return err
 	}
 	who := callerOf(c).user
-	if err := s.streams.enter(who.ID); err != nil {
-		return err
-	}
-	expires := who.Expires
-	if s.isClosing() {
-		s.streams.leave(who.ID)
-		return errClosing
-	}
-	c.Set(fiber.HeaderContentType, "text/event-stream")
-	if c.Method() == fiber.MethodHead {
-		s.streams.leave(who.ID)
-		return nil
-	}
-	c.Set("X-Accel-Buffering", "no")
-	conn, now := c.Context().Conn(), s.cfg.Now
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
-		defer s.streams.leave(who.ID)
-		sub := s.hub.subscribe(keys)
-		defer s.hub.unsubscribe(sub)
-		out := &eventWriter{w: w, conn: conn}
+	return s.openStream(c, who.ID, keys, func(out *eventWriter, sub *subscription) {
 		var end <-chan time.Time
-		if !expires.IsZero() {
-			timer := time.NewTimer(expires.Sub(now()))
+		if !who.Expires.IsZero() {
+			timer := time.NewTimer(who.Expires.Sub(s.cfg.Now()))
 			defer timer.Stop()
 			end = timer.C
 		}
 		s.stream(out, sub, end)
+	})
+}
+
+// openStream answers with what write writes, in a goroutine of its own, for as
+// long as that takes.
+func (s *Server) openStream(c *fiber.Ctx, user store.ID, keys []store.Key, write func(*eventWriter, *subscription)) error {
+	if s.isClosing() {
+		return errClosing
+	}
+	c.Set(fiber.HeaderContentType, "text/event-stream")
+	c.Set("X-Accel-Buffering", "no")
+	if c.Method() == fiber.MethodHead {
+		return nil
+	}
+	if err := s.streams.enter(user); err != nil {
+		return err
+	}
+	conn, id := c.Context().Conn(), requestID(c)
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		defer s.streams.leave(user)
+		sub := s.hub.subscribe(keys)
+		defer s.hub.unsubscribe(sub)
+		defer func() {
+			if r := recover(); r != nil { // it is in no handler any more
+				s.cfg.Log.Error("a stream failed", "request", id, "error", fmt.Sprintf("panic: %v\n%s", r, debug.Stack()))
+			}
+		}()
+		write(&eventWriter{w: w, conn: conn}, sub)
 	})
 	return nil
 }

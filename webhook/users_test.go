@@ -551,6 +551,11 @@ func TestAStreamTellsTheCountNowAndEachChange(t *testing.T) {
 		want("count", int64(i))
 	}
 	e.body.Close()
+	keyed := r.stream(apiKey, "user_id="+user+"&workflow_id="+workflow)
+	if name, count := keyed.next(); name != "count" || count != 5 {
+		t.Errorf("with the key: got %s %d, want 5", name, count)
+	}
+	keyed.body.Close()
 	r.deliver(completed(6))
 	e = r.stream(ada, "workflow_id="+workflow+"&draft_id="+draft)
 	want("count", 6)
@@ -558,6 +563,10 @@ func TestAStreamTellsTheCountNowAndEachChange(t *testing.T) {
 	eventually(t, "the first stream is noticed to be gone, or soon will be", func() bool { return r.server.streams.open() >= 1 })
 	r.server.hub.close()
 	want("", 0)
+	eventually(t, "all places are free", func() bool { return r.server.streams.open() == 0 })
+	if strings.Contains(r.log.String(), "panic") {
+		t.Error(r.log.String())
+	}
 }
 
 func TestAStreamEndsWithItsToken(t *testing.T) {

@@ -149,23 +149,30 @@ func runDoctor(ctx context.Context, cmd *cli.Command) error {
 	if err := atMost(0, cmd); err != nil {
 		return err
 	}
-	var r report
+	r, err := diagnose(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	return conclude(cmd, r, cmd.Bool("strict"))
+}
+
+// diagnose looks at the installation that the flags name.
+func diagnose(ctx context.Context, cmd *cli.Command) (r report, err error) {
 	if isPostgres(cmd.String("database-url")) {
 		patient, err := newPatient(ctx, cmd)
 		if err != nil {
-			return err
+			return r, err
 		}
 		defer patient.db.Close()
 		r = patient.examined(ctx)
 	} else {
 		path, err := sqlitePath(cmd.String("database-url"))
 		if err != nil {
-			return err
+			return r, err
 		}
 		r = examineMirror(ctx, cmd, path)
 	}
-	r = reportOf(r.Database, r.Kind, append(r.Checks, examine(ctx, configurationChecks(cmd, r.Kind == kindSource))...))
-	return conclude(cmd, r, cmd.Bool("strict"))
+	return reportOf(r.Database, r.Kind, append(r.Checks, examine(ctx, configurationChecks(cmd, r.Kind == kindSource))...)), nil
 }
 
 // conclude prints a report, and answers no where something fails, or, when that

@@ -112,6 +112,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		Store: db, Lists: db, Secrets: s.secrets, APIKeys: s.keys, Users: s.users, Origins: s.origins, Decoder: s.decoder, Room: room,
 		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded,
 	}
+	config.Console = s.console(cmd, db, sweeper)
 	if db.source {
 		config.Room = 0 // the sweep finds what a refused delivery would have told
 		config.Workers = sourceWorkers

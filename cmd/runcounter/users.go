@@ -32,6 +32,11 @@ func userFlags() []cli.Flag {
 			Usage:   "the `ORIGINS`, comma-separated, whose pages may ask with such a token",
 			Sources: cli.EnvVars("RUNCOUNTER_CORS_ORIGINS"),
 		},
+		&cli.StringFlag{
+			Name: "console-role", Category: flagsUsers, DefaultText: "none",
+			Usage:   "the `ROLE` in app_metadata whose users may sign in to the console",
+			Sources: cli.EnvVars("RUNCOUNTER_CONSOLE_ROLE"),
+		},
 	}
 }
 

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+)
+
+// console is what the pages of serve show and do beyond the store.
+func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) *webhook.Console {
+	return &webhook.Console{
+		Where: db.where, Source: db.source, Limits: s.limits, Role: cmd.String("console-role"),
+		Doctor: func(ctx context.Context) (findings []webhook.Finding) {
+			r, err := diagnose(ctx, cmd)
+			if err != nil {
+				r.Checks = append(r.Checks, cannotLook(err))
+			}
+			for _, l := range r.Checks {
+				findings = append(findings, webhook.Finding{Check: l.Check, Status: string(l.Status), Finding: l.Finding, Fix: l.Fix})
+			}
+			return findings
+		},
+		Sweep: func(ctx context.Context, full bool) (store.SweepReport, error) {
+			return sweeper.Sweep(ctx, store.SweepOptions{Full: full})
+		},
+		Swept: sweeper.Status,
+	}
+}

@@ -1,0 +1,294 @@
+package webhook
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"html/template"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Console is what the pages at / need beside the server's own configuration.
+type Console struct {
+	// Where names the database for people; it holds no password.
+	Where string
+	// Source says that the database is the watched one.
+	Source bool
+	// Limits are how long a run may be silent; [store.DefaultLimits] where nil.
+	Limits store.Limits
+	// Role is the role of the Supabase users who may sign in; nobody by a
+	// token where it is empty.
+	Role string
+	// Doctor looks at the installation.
+	Doctor func(ctx context.Context) []Finding
+	// Sweep does the periodic job now.
+	Sweep func(ctx context.Context, full bool) (store.SweepReport, error)
+	// Swept is what the sweeper has done.
+	Swept func() store.SweepStatus
+}
+
+// Finding is one of doctor's lines.
+type Finding struct {
+	Check   string
+	Status  string // ok, warning or failure
+	Finding string
+	Fix     string // empty where there is nothing to mend
+}
+
+// The console's files. Nothing is loaded from anywhere else.
+//
+//go:embed console
+var consoleFiles embed.FS
+
+// consoleCSP lets a page use what this server sends, and nothing else: no
+// inline script or style, no other host, no frame around it.
+const consoleCSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+// console is the pages for people.
+type console struct {
+	*Server
+	cfg      Console
+	sessions sessions
+	pages    map[string]*template.Template
+	past     past
+}
+
+// page is what each template is given.
+type page struct {
+	Title    string
+	Path     string // of the page, to mark it in the navigation
+	Who      string // empty: nobody is signed in
+	Open     bool   // no key is configured: whoever is on this machine may do everything
+	CSRF     string
+	Where    string
+	Source   bool
+	Ready    bool
+	Degraded []string
+	Done     string // what an action came to
+	Data     any
+}
+
+func (s *Server) newConsole(cfg Console) (*console, error) {
+	c := &console{Server: s, cfg: cfg, sessions: newSessions(s.cfg.APIKeys, s.cfg.Now), pages: map[string]*template.Template{}}
+	if c.cfg.Limits == nil {
+		c.cfg.Limits = store.DefaultLimits()
+	}
+	names, err := consoleFiles.ReadDir("console")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range names {
+		name, isPage := strings.CutSuffix(file.Name(), ".html")
+		if !isPage || name == "layout" {
+			continue
+		}
+		t, err := template.New("layout.html").Funcs(consoleFuncs).ParseFS(consoleFiles, "console/layout.html", "console/"+file.Name())
+		if err != nil {
+			return nil, err
+		}
+		c.pages[name] = t
+	}
+	return c, nil
+}
+
+func (c *console) routes(app *fiber.App) {
+	app.Get("/console/style.css", asset("text/css; charset=utf-8", "console/style.css"))
+	app.Get("/console/console.js", asset("text/javascript; charset=utf-8", "console/console.js"))
+	app.Get("/console/events", c.page(c.events))
+	app.Get("/", func(f *fiber.Ctx) error {
+		f.Vary(fiber.HeaderAccept)
+		if !strings.Contains(f.Get(fiber.HeaderAccept), fiber.MIMETextHTML) {
+			return home(f)
+		}
+		return c.page(c.overview)(f)
+	})
+	app.Get("/sign-in", c.anybody(c.signInPage))
+	app.Post("/sign-in", c.anybody(c.signIn))
+	app.Post("/sign-out", c.action(c.signOut))
+	app.Get("/counts", c.page(c.counts))
+	app.Get("/counts/:user/:kind/:ref", c.page(c.key))
+	app.Get("/counts/:user/:kind/:ref/recount", c.page(c.askRecount))
+	app.Post("/counts/:user/:kind/:ref/recount", c.action(c.recount))
+	app.Get("/runs", c.page(c.runs))
+	app.Get("/runs/:id", c.page(c.run))
+	app.Get("/runs/:id/complete", c.page(c.askComplete))
+	app.Post("/runs/:id/complete", c.action(c.complete))
+	app.Get("/runs/:id/amend", c.page(c.askAmend))
+	app.Post("/runs/:id/amend", c.action(c.amend))
+	app.Get("/dead-letters", c.page(c.deadLetters))
+	app.Get("/dead-letters/:seq", c.page(c.deadLetter))
+	app.Get("/dead-letters/:seq/replay", c.page(c.askLetter("replay")))
+	app.Post("/dead-letters/:seq/replay", c.action(c.replayOne))
+	app.Get("/dead-letters/:seq/drop", c.page(c.askLetter("drop")))
+	app.Post("/dead-letters/:seq/drop", c.action(c.dropOne))
+	app.Get("/repairs", c.page(c.repairs))
+	app.Get("/doctor", c.page(c.doctor))
+	app.Get("/sweep", c.page(c.askSweep))
+	app.Post("/sweep", c.action(c.sweep))
+}
+
+func asset(kind, name string) fiber.Handler {
+	body, err := consoleFiles.ReadFile(name)
+	return func(f *fiber.Ctx) error {
+		f.Set(fiber.HeaderContentType, kind)
+		f.Set(fiber.HeaderCacheControl, "no-cache")
+		if err != nil {
+			return err
+		}
+		return f.Send(body)
+	}
+}
+
+// handler shows a page to somebody.
+type handler func(f *fiber.Ctx, who session) error
+
+// anybody lets everybody in, and makes pages of errors.
+func (c *console) anybody(do handler) fiber.Handler {
+	return func(f *fiber.Ctx) error {
+		f.Set(fiber.HeaderContentSecurityPolicy, consoleCSP)
+		f.Set(fiber.HeaderReferrerPolicy, "same-origin")
+		f.Set("Cross-Origin-Opener-Policy", "same-origin")
+		f.Set(fiber.HeaderCacheControl, "no-store")
+		who, err := c.whoIs(f)
+		if err == nil {
+			err = do(f, who)
+		}
+		if err != nil {
+			return c.failed(f, who, err)
+		}
+		return nil
+	}
+}
+
+// page shows a page to whoever is signed in, and asks others to.
+func (c *console) page(do handler) fiber.Handler {
+	return c.anybody(func(f *fiber.Ctx, who session) error {
+		if !who.in() {
+			return f.Redirect("/sign-in", fiber.StatusSeeOther)
+		}
+		return do(f, who)
+	})
+}
+
+// action does something for whoever is signed in, and was asked by a page of
+// this server.
+func (c *console) action(do func(f *fiber.Ctx, who session, form form) error) fiber.Handler {
+	return c.anybody(func(f *fiber.Ctx, who session) error {
+		if !who.in() {
+			return f.Redirect("/sign-in", fiber.StatusSeeOther)
+		}
+		form, err := c.form(f)
+		if err != nil {
+			return err
+		}
+		if !sameSite(f) || !c.sessions.knows(who, form.Get("csrf")) {
+			return newProblem(fiber.StatusForbidden, "This was not asked by a page of this console, or that page is old. Go back, load it again, and try once more.")
+		}
+		return do(f, who, form)
+	})
+}
+
+// whoIs returns who is signed in.
+func (c *console) whoIs(f *fiber.Ctx) (session, error) {
+	if len(c.keys.sums) == 0 {
+		return anybodyHere, fromHere(f)
+	}
+	return c.sessions.read(f), nil
+}
+
+// show renders a page.
+func (c *console) show(f *fiber.Ctx, who session, name, title string, data any) error {
+	p := page{
+		Title: title, Path: "/" + strings.SplitN(strings.TrimPrefix(f.Path(), "/"), "/", 2)[0],
+		Who: who.Name, Open: who == anybodyHere, CSRF: c.sessions.token(who), Where: c.cfg.Where, Source: c.cfg.Source,
+		Done: doneText[f.Query("done")], Data: data,
+	}
+	if who.in() {
+		p.Degraded, p.Ready = c.degraded(), c.ping() == nil
+	}
+	var out strings.Builder
+	if err := c.pages[name].Execute(&out, p); err != nil {
+		return err
+	}
+	f.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
+	return f.SendString(out.String())
+}
+
+// failed shows what went wrong, and logs it as the API does.
+func (c *console) failed(f *fiber.Ctx, who session, err error) error {
+	p := problemOf(err)
+	c.logRefused(f, p, err)
+	if wants := f.Get(fiber.HeaderAccept); wants != "" && !strings.Contains(wants, "html") && !strings.Contains(wants, "*/*") {
+		writeProblem(f.Response(), p)
+		return nil
+	}
+	writeProblem(f.Response(), p) // its status and headers; the body is replaced
+	id := requestID(f)
+	if err := c.show(f, who, "problem", p.Title, struct {
+		*problem
+		Request string
+	}{p, id}); err != nil {
+		return err
+	}
+	return nil
+}
+
+// ask calls the store for a page, as often as the API does.
+func ask[T any](c *console, f *fiber.Ctx, call func(ctx context.Context) (T, error)) (v T, err error) {
+	err = c.tries(f.UserContext(), func(ctx context.Context) (err error) {
+		v, err = call(ctx)
+		return err
+	})
+	return v, err
+}
+
+// consoleFuncs are what the templates can say.
+var consoleFuncs = template.FuncMap{
+	"time": func(t time.Time) template.HTML {
+		if t.IsZero() {
+			return "–"
+		}
+		u := t.UTC()
+		// Digits alone, so that there is nothing to escape.
+		return template.HTML(`<time datetime="` + u.Format(time.RFC3339Nano) + `">` + u.Format("2006-01-02 15:04:05") + ` UTC</time>`) //nolint:gosec // see above
+	},
+	"json": func(j store.JSON) string { return string(j) },
+	"ago":  func(d time.Duration) string { return d.Round(time.Second).String() },
+	"keyed": func(k store.Key) string {
+		return "/counts/" + k.User.String() + "/" + string(k.Kind) + "/" + k.Ref.String()
+	},
+	"short": func(id store.ID) string { return id.String()[:8] },
+	"bytes": func(n int64) string {
+		switch {
+		case n < 10<<10:
+			return strconv.FormatInt(n, 10) + " bytes"
+		case n < 10<<20:
+			return strconv.FormatInt(n>>10, 10) + " KiB"
+		}
+		return strconv.FormatInt(n>>20, 10) + " MiB"
+	},
+}
+
+// doneText is what an action came to, by its code in the address: a text there
+// could be anybody's.
+var doneText = map[string]string{
+	"recounted":  "The count was wrong, and is set right.",
+	"right":      "The count was right already. Nothing was written.",
+	"completed":  "The run has ended so.",
+	"lost":       "The run had ended already, and keeps its first outcome.",
+	"amended":    "The outcome is changed, and who decided it and why is kept.",
+	"replayed":   "The delivery was taken in, and is no dead letter any more.",
+	"unreadable": "The delivery still can't be read, and stays.",
+	"dropped":    "The dead letter is gone.",
+	"swept":      "The sweep is done.",
+	"signed-out": "You are signed out.",
+}
+
+// errNoConsole is for what is not configured.
+var errNoConsole = errors.New("the console was configured without this")

@@ -1,0 +1,172 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// did logs what somebody did.
+func (c *console) did(f *fiber.Ctx, who session, what string, about ...any) {
+	c.Server.cfg.Log.Info("console: "+what, append([]any{"request", requestID(f), "who", who.Name}, about...)...)
+}
+
+// done leads to a page that says what an action came to.
+func done(f *fiber.Ctx, path, code string) error {
+	return f.Redirect(path+"?done="+code, fiber.StatusSeeOther)
+}
+
+func (c *console) askRecount(f *fiber.Ctx, who session) error {
+	key, err := keyIn(f)
+	if err != nil {
+		return err
+	}
+	return c.show(f, who, "ask-recount", "Recount", key)
+}
+
+func (c *console) recount(f *fiber.Ctx, who session, _ form) error {
+	key, err := keyIn(f)
+	if err != nil {
+		return err
+	}
+	r, err := ask(c, f, func(ctx context.Context) (store.Recounted, error) {
+		return c.Server.cfg.Store.Recount(ctx, key, store.Instant(c.Server.cfg.Now()))
+	})
+	if err != nil {
+		return err
+	}
+	c.did(f, who, "a count was recounted", "key", key.String(), "changed", r.Changed())
+	code := "right"
+	if r.Changed() {
+		code = "recounted"
+	}
+	return done(f, "/counts/"+keyPlace(key), code)
+}
+
+func (c *console) askComplete(f *fiber.Ctx, who session) error {
+	return c.askRun(f, who, "ask-complete", "Complete a run")
+}
+
+func (c *console) askAmend(f *fiber.Ctx, who session) error {
+	return c.askRun(f, who, "ask-amend", "Amend a run")
+}
+
+func (c *console) askRun(f *fiber.Ctx, who session, name, title string) error {
+	d, err := c.history(f)
+	if err != nil {
+		return err
+	}
+	if !d.Found {
+		return store.ErrNotFound
+	}
+	return c.show(f, who, name, title, d)
+}
+
+func (c *console) complete(f *fiber.Ctx, who session, form form) error {
+	id, err := pathID(f, "id", "id of the run")
+	if err != nil {
+		return err
+	}
+	status := store.Status(form.Get("status"))
+	if !status.Terminal() {
+		return newProblem(fiber.StatusBadRequest, "Choose how the run ended: completed, failed, cancelled or timeout.")
+	}
+	r, err := ask(c, f, func(ctx context.Context) (store.CompletionResult, error) {
+		return c.Server.cfg.Store.Complete(ctx, store.Completion{ID: id, Outcome: store.Outcome{Status: status}, Now: store.Instant(c.Server.cfg.Now())})
+	})
+	if err != nil {
+		return err
+	}
+	c.did(f, who, "a run was completed", "run_id", id.String(), "status", string(status), "won", r.Won)
+	code := "lost"
+	if r.Won {
+		code = "completed"
+	}
+	return done(f, "/runs/"+id.String(), code)
+}
+
+func (c *console) amend(f *fiber.Ctx, who session, form form) error {
+	id, err := pathID(f, "id", "id of the run")
+	if err != nil {
+		return err
+	}
+	a := store.Amendment{ID: id, Status: store.Status(form.Get("status")), Who: who.Name, Why: form.line("reason", maxReason), Now: store.Instant(c.Server.cfg.Now())}
+	switch {
+	case !a.Status.Known():
+		return newProblem(fiber.StatusBadRequest, "Choose what the run shall be.")
+	case a.Why == "":
+		return newProblem(fiber.StatusBadRequest, "Say why: it is kept with your name.")
+	}
+	_, err = ask(c, f, func(ctx context.Context) (store.Run, error) { return c.Server.cfg.Store.Amend(ctx, a) })
+	if err != nil {
+		return err
+	}
+	c.did(f, who, "a run was amended", "run_id", id.String(), "status", string(a.Status), "reason", a.Why)
+	return done(f, "/runs/"+id.String(), "amended")
+}
+
+func (c *console) askLetter(do string) handler {
+	return func(f *fiber.Ctx, who session) error {
+		d, err := c.letter(f)
+		if err != nil {
+			return err
+		}
+		d.Do = do
+		return c.show(f, who, "ask-letter", "Dead letter", d)
+	}
+}
+
+func (c *console) replayOne(f *fiber.Ctx, who session, _ form) error {
+	seq, err := pathSeq(f)
+	if err != nil {
+		return err
+	}
+	r, err := c.replay(f.UserContext(), seq)
+	if err != nil {
+		return err
+	}
+	c.did(f, who, "a dead letter was replayed", "seq", seq, "applied", r.Applied)
+	if !r.Applied {
+		return done(f, "/dead-letters/"+strconv.FormatInt(seq, 10), "unreadable")
+	}
+	return done(f, "/dead-letters", "replayed")
+}
+
+func (c *console) dropOne(f *fiber.Ctx, who session, _ form) error {
+	seq, err := pathSeq(f)
+	if err != nil {
+		return err
+	}
+	n, err := ask(c, f, func(ctx context.Context) (int, error) {
+		return c.Server.cfg.Lists.DropDeadLetters(ctx, store.DeadLetterQuery{Seq: seq})
+	})
+	if err == nil && n == 0 {
+		err = ErrNoLetter
+	}
+	if err != nil {
+		return err
+	}
+	c.did(f, who, "a dead letter was dropped", "seq", seq)
+	return done(f, "/dead-letters", "dropped")
+}
+
+func (c *console) askSweep(f *fiber.Ctx, who session) error {
+	return c.show(f, who, "sweep", "Sweep", c.swept())
+}
+
+func (c *console) sweep(f *fiber.Ctx, who session, form form) error {
+	if c.cfg.Sweep == nil {
+		return newProblem(fiber.StatusNotFound, "This server doesn't sweep.").because(errNoConsole)
+	}
+	full := form.Get("full") != ""
+	r, err := c.cfg.Sweep(f.UserContext(), full)
+	if err != nil {
+		return errors.Join(store.ErrUnavailable, err)
+	}
+	c.did(f, who, "a sweep was asked for", "full", full, "repaired", r.Repairs(), "drifting", r.Drifting)
+	return done(f, "/sweep", "swept")
+}

@@ -1,0 +1,405 @@
+package webhook
+
+import (
+	"context"
+	"encoding/base64"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// pageRows is how many rows a page of a list has.
+const pageRows = 50
+
+// more cuts a list, of which one row more than a page was asked for, and says
+// whether there is a next page.
+func more[T any](rows []T) ([]T, bool) {
+	if len(rows) > pageRows {
+		return rows[:pageRows], true
+	}
+	return rows, false
+}
+
+// next is the address of a list's next page: the present one, with what names
+// the place.
+func next(f *fiber.Ctx, places ...string) string {
+	q := url.Values{}
+	for name, value := range f.Context().QueryArgs().All() {
+		if string(name) != "done" {
+			q.Set(string(name), string(value))
+		}
+	}
+	for i := 0; i < len(places); i += 2 {
+		q.Set(places[i], places[i+1])
+	}
+	return f.Path() + "?" + q.Encode()
+}
+
+// idIn reads an id that may be left out.
+func idIn(f *fiber.Ctx, name string) (store.ID, error) {
+	text := strings.TrimSpace(f.Query(name))
+	if text == "" {
+		return store.ID{}, nil
+	}
+	id, err := store.ParseID(text)
+	if err != nil {
+		return store.ID{}, newProblem(fiber.StatusBadRequest, strconv.Quote(clip(text))+" is not a UUID such as 11111111-1111-4111-8111-111111111111. Copy the whole id.")
+	}
+	return id, nil
+}
+
+type overviewData struct {
+	Health  store.Health
+	Policy  store.Policy
+	Charts  []chart
+	Swept   store.SweepStatus
+	Streams int
+}
+
+// overview is the first page: what deserves a look, and the last hour.
+func (c *console) overview(f *fiber.Ctx, who session) error {
+	health, err := ask(c, f, c.Server.cfg.Lists.Health)
+	if err != nil {
+		return err
+	}
+	policy, err := ask(c, f, c.Server.cfg.Lists.Policy)
+	if err != nil {
+		return err
+	}
+	return c.show(f, who, "overview", "Overview", overviewData{health, policy, c.past.charts(c.Server.cfg.Now()), c.swept(), c.streams.open()})
+}
+
+func (c *console) swept() store.SweepStatus {
+	if c.cfg.Swept == nil {
+		return store.SweepStatus{}
+	}
+	return c.cfg.Swept()
+}
+
+type countsData struct {
+	User, Ref string
+	Counts    []store.Count
+	Next      string
+}
+
+// counts is the list of the counts, by user and workflow or draft.
+func (c *console) counts(f *fiber.Ctx, who session) error {
+	user, err := idIn(f, "user")
+	if err != nil {
+		return err
+	}
+	ref, err := idIn(f, "ref")
+	if err != nil {
+		return err
+	}
+	q := store.CountQuery{User: user, Ref: ref, Limit: pageRows + 1}
+	if after := f.Query("after"); after != "" {
+		if q.After, err = keyNamed(after); err != nil {
+			return err
+		}
+	}
+	counts, err := ask(c, f, func(ctx context.Context) ([]store.Count, error) { return c.Server.cfg.Lists.SearchCounts(ctx, q) })
+	if err != nil {
+		return err
+	}
+	d := countsData{User: strings.TrimSpace(f.Query("user")), Ref: strings.TrimSpace(f.Query("ref"))}
+	var has bool
+	if d.Counts, has = more(counts); has {
+		d.Next = next(f, "after", keyPlace(d.Counts[pageRows-1].Key))
+	}
+	return c.show(f, who, "counts", "Counts", d)
+}
+
+// keyPlace names a key in an address, and keyNamed reads it.
+func keyPlace(k store.Key) string {
+	return k.User.String() + "/" + string(k.Kind) + "/" + k.Ref.String()
+}
+
+func keyNamed(text string) (store.Key, error) {
+	parts := strings.Split(text, "/")
+	if len(parts) == 3 {
+		user, err := store.ParseID(parts[0])
+		ref, err2 := store.ParseID(parts[2])
+		if kind := store.Kind(parts[1]); err == nil && err2 == nil && (kind == store.KindWorkflow || kind == store.KindDraft) && !user.IsZero() && !ref.IsZero() {
+			return store.Key{User: user, Kind: kind, Ref: ref}, nil
+		}
+	}
+	return store.Key{}, newProblem(fiber.StatusBadRequest, "This address names no count: it is /counts/USER/workflow/WORKFLOW or /counts/USER/draft/DRAFT, with the ids as they are.")
+}
+
+func keyIn(f *fiber.Ctx) (store.Key, error) {
+	return keyNamed(f.Params("user") + "/" + f.Params("kind") + "/" + f.Params("ref"))
+}
+
+type keyData struct {
+	store.KeyHistory
+	Rows  []tallyRow
+	Drift bool
+}
+
+// tallyRow is a status with what is stored of it and what the runs say.
+type tallyRow struct {
+	Status         store.Status
+	Stored, Actual int64
+	Presumed       int64
+	Counts         bool
+}
+
+func tallyRows(h store.KeyHistory) (rows []tallyRow) {
+	of := func(t store.Tally) []int64 { return []int64{t.Completed, t.Failed, t.Cancelled, t.Timeout} }
+	stored, actual, presumed := of(h.Drift.Stored.Ended), of(h.Drift.Actual.Ended), of(h.Drift.Stored.Presumed)
+	for i, status := range store.Terminals {
+		rows = append(rows, tallyRow{status, stored[i], actual[i], presumed[i], h.Policy.Counts(status, false)})
+	}
+	return rows
+}
+
+// key is one count, and how it came about.
+func (c *console) key(f *fiber.Ctx, who session) error {
+	key, err := keyIn(f)
+	if err != nil {
+		return err
+	}
+	h, err := ask(c, f, func(ctx context.Context) (store.KeyHistory, error) {
+		return c.Server.cfg.Lists.KeyHistory(ctx, key, pageRows)
+	})
+	if err != nil {
+		return err
+	}
+	return c.show(f, who, "key", "Count", keyData{h, tallyRows(h), h.Drift.Stored != h.Drift.Actual})
+}
+
+type runsData struct {
+	State  string
+	States []string
+	Runs   []store.ListedRun
+	Stuck  []store.Repaired
+	ID     string
+	Next   string
+}
+
+// runs is the list of the runs in a state.
+func (c *console) runs(f *fiber.Ctx, who session) error {
+	if id, err := idIn(f, "id"); err != nil {
+		return err
+	} else if !id.IsZero() {
+		return f.Redirect("/runs/"+id.String(), fiber.StatusSeeOther)
+	}
+	d := runsData{State: f.Query("state", string(store.ActiveRuns)), States: []string{"active", "stuck", "presumed", "superseded"}}
+	if d.State == "stuck" {
+		stuck, err := ask(c, f, func(ctx context.Context) ([]store.Repaired, error) {
+			return c.Server.cfg.Store.FailStuck(ctx, store.FailStuck{Now: store.Instant(c.Server.cfg.Now()), Limits: c.cfg.Limits, Max: 2 * pageRows, DryRun: true})
+		})
+		if err != nil {
+			return err
+		}
+		d.Stuck = stuck
+		return c.show(f, who, "runs", "Runs", d)
+	}
+	state, err := store.ParseRunState(d.State)
+	if err != nil {
+		return newProblem(fiber.StatusBadRequest, "There is no such list: choose active, stuck, presumed or superseded.")
+	}
+	q := store.RunQuery{State: state, Limit: pageRows + 1}
+	if q.After, err = placeIn(f); err != nil {
+		return err
+	}
+	runs, err := ask(c, f, func(ctx context.Context) ([]store.ListedRun, error) { return c.Server.cfg.Lists.SearchRuns(ctx, q) })
+	if err != nil {
+		return err
+	}
+	var has bool
+	if d.Runs, has = more(runs); has {
+		d.Next = next(f, placeText(d.Runs[pageRows-1].Place())...)
+	}
+	return c.show(f, who, "runs", "Runs", d)
+}
+
+func placeText(p store.Place) []string {
+	return []string{"at", strconv.FormatInt(p.At.UnixMicro(), 10), "after", p.ID.String()}
+}
+
+func placeIn(f *fiber.Ctx) (p store.Place, err error) {
+	if f.Query("at") == "" {
+		return p, nil
+	}
+	micros, err := strconv.ParseInt(f.Query("at"), 10, 64)
+	if err != nil {
+		return p, newProblem(fiber.StatusBadRequest, "This address names no place in the list. Begin at its first page.")
+	}
+	p.At = time.UnixMicro(micros).UTC()
+	p.ID, err = idIn(f, "after")
+	return p, err
+}
+
+type runData struct {
+	store.History
+	ID      store.ID
+	Verdict string
+}
+
+// run is one run's history.
+func (c *console) run(f *fiber.Ctx, who session) error {
+	d, err := c.history(f)
+	if err != nil {
+		return err
+	}
+	if !d.Found {
+		f.Status(fiber.StatusNotFound)
+	}
+	return c.show(f, who, "run", "Run", d)
+}
+
+func (c *console) history(f *fiber.Ctx) (d runData, err error) {
+	if d.ID, err = pathID(f, "id", "id of the run"); err != nil {
+		return d, err
+	}
+	d.History, err = ask(c, f, func(ctx context.Context) (store.History, error) { return c.Server.cfg.Lists.History(ctx, d.ID) })
+	if d.Found {
+		d.Verdict = d.Run.Verdict(d.Policy)
+	}
+	return d, err
+}
+
+type lettersData struct {
+	Reason  string
+	Letters []store.DeadLetter
+	Next    string
+}
+
+// deadLetters is the list of the deliveries that could not be read.
+func (c *console) deadLetters(f *fiber.Ctx, who session) error {
+	d := lettersData{Reason: f.Query("reason")}
+	q := store.DeadLetterQuery{Reason: d.Reason, Limit: pageRows + 1}
+	if text := f.Query("before"); text != "" {
+		before, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || before < 1 {
+			return newProblem(fiber.StatusBadRequest, "This address names no place in the list. Begin at its first page.")
+		}
+		q.Before = before
+	}
+	letters, err := ask(c, f, func(ctx context.Context) ([]store.DeadLetter, error) { return c.Server.cfg.Lists.DeadLetters(ctx, q) })
+	if err != nil {
+		return err
+	}
+	var has bool
+	if d.Letters, has = more(letters); has {
+		d.Next = next(f, "before", strconv.FormatInt(d.Letters[pageRows-1].Seq, 10))
+	}
+	return c.show(f, who, "dead-letters", "Dead letters", d)
+}
+
+type letterData struct {
+	store.DeadLetter
+	Text   string // of the body
+	Base64 bool   // since it is no text
+	Cut    bool   // of what is shown
+	Do     string // what is asked: replay or drop
+}
+
+// shownBytes is how much of a dead letter's body a page shows.
+const shownBytes = 64 << 10
+
+func (c *console) letter(f *fiber.Ctx) (d letterData, err error) {
+	seq, err := pathSeq(f)
+	if err != nil {
+		return d, err
+	}
+	found, err := ask(c, f, func(ctx context.Context) ([]store.DeadLetter, error) {
+		return c.Server.cfg.Lists.DeadLetters(ctx, store.DeadLetterQuery{Seq: seq, Limit: 1})
+	})
+	if err != nil {
+		return d, err
+	}
+	if len(found) == 0 {
+		return d, ErrNoLetter
+	}
+	d.DeadLetter = found[0]
+	body := d.Body
+	if d.Cut = len(body) > shownBytes; d.Cut {
+		body = body[:shownBytes]
+	}
+	d.Text = strings.ToValidUTF8(string(body), "\uFFFD")
+	if !utf8.Valid(d.Body) && !d.Cut {
+		d.Text, d.Base64 = base64.StdEncoding.EncodeToString(body), true
+	}
+	return d, nil
+}
+
+func (c *console) deadLetter(f *fiber.Ctx, who session) error {
+	d, err := c.letter(f)
+	if err != nil {
+		return err
+	}
+	return c.show(f, who, "dead-letter", "Dead letter", d)
+}
+
+type repairsData struct {
+	Of        string
+	Repairs   []store.ListedRepair
+	Recounts  []store.ListedRecount
+	Decisions []store.Decision
+	Next      string
+}
+
+// repairs is what was repaired, recounted and decided, before and after.
+func (c *console) repairs(f *fiber.Ctx, who session) (err error) {
+	d := repairsData{Of: f.Query("of", "runs")}
+	before := int64(0)
+	if text := f.Query("before"); text != "" {
+		if before, err = strconv.ParseInt(text, 10, 64); err != nil {
+			return newProblem(fiber.StatusBadRequest, "This address names no place in the list. Begin at its first page.")
+		}
+	}
+	var has bool
+	switch d.Of {
+	case "runs":
+		after, err := placeIn(f)
+		if err != nil {
+			return err
+		}
+		d.Repairs, err = ask(c, f, func(ctx context.Context) ([]store.ListedRepair, error) {
+			return c.Server.cfg.Lists.Repairs(ctx, after, pageRows)
+		})
+		if err != nil {
+			return err
+		}
+		if n := len(d.Repairs); n >= pageRows {
+			d.Next = next(f, placeText(store.Place{At: d.Repairs[n-1].Last, ID: d.Repairs[n-1].ID})...)
+		}
+	case "counts":
+		d.Recounts, err = ask(c, f, func(ctx context.Context) ([]store.ListedRecount, error) {
+			return c.Server.cfg.Lists.Recounts(ctx, before, pageRows+1)
+		})
+		if d.Recounts, has = more(d.Recounts); has {
+			d.Next = next(f, "before", strconv.FormatInt(d.Recounts[pageRows-1].Seq, 10))
+		}
+	case "decisions":
+		d.Decisions, err = ask(c, f, func(ctx context.Context) ([]store.Decision, error) {
+			return c.Server.cfg.Lists.Decisions(ctx, before, pageRows+1)
+		})
+		if d.Decisions, has = more(d.Decisions); has {
+			d.Next = next(f, "before", strconv.FormatInt(d.Decisions[pageRows-1].Seq, 10))
+		}
+	default:
+		return newProblem(fiber.StatusBadRequest, "There is no such list: choose runs, counts or decisions.")
+	}
+	if err != nil {
+		return err
+	}
+	return c.show(f, who, "repairs", "Repairs", d)
+}
+
+// doctor shows doctor's lines.
+func (c *console) doctor(f *fiber.Ctx, who session) error {
+	if c.cfg.Doctor == nil {
+		return newProblem(fiber.StatusNotFound, "This server was made without a doctor.").because(errNoConsole)
+	}
+	return c.show(f, who, "doctor", "Doctor", c.cfg.Doctor(f.UserContext()))
+}
