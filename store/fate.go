@@ -92,7 +92,7 @@ func (f Fate) words() (what, fix string) {
 	case FateNoPage:
 		return "met no such page (404, 405)", "write the URL as https://HOST/webhooks/workflow-runs"
 	case FateUnreadable:
-		return "could not be read (4xx)", "see why: select received_at, reason from run_counter.dead_letters"
+		return "could not be read (4xx)", "see why: runcounter dead-letters list"
 	case FateTrouble:
 		return "met a server in trouble (5xx)", "look at the log of serve, and of the proxy before it"
 	case FateElsewhere:

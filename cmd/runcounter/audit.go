@@ -160,7 +160,7 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 		}
 	}
 	if h.DeadLetters > 0 {
-		fmt.Fprintf(&b, "%s could not be read, and are kept in the table dead_letters.\n", quantity(h.DeadLetters, "delivery", "deliveries"))
+		fmt.Fprintf(&b, "%s could not be read: see runcounter dead-letters list.\n", quantity(h.DeadLetters, "delivery", "deliveries"))
 	}
 	_, err := io.WriteString(cmd.Root().Writer, b.String())
 	return err

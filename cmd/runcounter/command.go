@@ -107,7 +107,7 @@ Exit codes:
 		Commands: []*cli.Command{
 			serveCommand(), demoCommand(), migrateCommand(), webhookCommand(), importCommand(),
 			countCommand(), explainCommand(), completeCommand(), sendCommand(),
-			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(),
+			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(), deadLettersCommand(),
 		},
 		HideHelpCommand: true,
 		HideVersion:     true,

@@ -106,7 +106,7 @@ func mirrorChecks(cmd *cli.Command, s *sqlite.Store) []checkup {
 		}},
 		{"dead letters", one(func(ctx context.Context) (line, error) {
 			h, err := s.Health(ctx)
-			return deadLettersLine(h, "sqlite3 FILE 'select received_at, reason from dead_letters'"), err
+			return deadLettersLine(h), err
 		})},
 		{"changes", one(func(ctx context.Context) (line, error) {
 			newest, tombstones, err := s.Latest(ctx)
@@ -167,9 +167,9 @@ func runLines(h store.Health) []line {
 	return perhaps(lines, "%d active, none that is odd", h.Active)
 }
 
-func deadLettersLine(h store.Health, where string) line {
+func deadLettersLine(h store.Health) line {
 	if h.DeadLetters == 0 {
 		return fine("none")
 	}
-	return warning("see what was wrong with them: "+where, "%s authentic and could not be read", quantity(h.DeadLetters, "delivery was", "deliveries were"))
+	return warning("see what was wrong with them by runcounter dead-letters list; mend the sender, then runcounter dead-letters replay --all, or drop", "%s authentic and could not be read", quantity(h.DeadLetters, "delivery was", "deliveries were"))
 }

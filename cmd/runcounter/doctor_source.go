@@ -113,7 +113,7 @@ func (p patient) installedChecks() []checkup {
 		})},
 		{"dead letters", one(func(ctx context.Context) (line, error) {
 			h, err := p.db.Health(ctx)
-			return deadLettersLine(h, "select received_at, reason from run_counter.dead_letters"), err
+			return deadLettersLine(h), err
 		})},
 	}
 }

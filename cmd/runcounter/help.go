@@ -26,7 +26,7 @@ func printHelp(w io.Writer, _ string, data any) {
 	}
 	var commands, flags groups
 	for _, sub := range cmd.VisibleCommands() {
-		commands.add(sub.Category, fmt.Sprintf("  %-9s %s\n", sub.Name, sub.Usage))
+		commands.add(sub.Category, fmt.Sprintf("  %-12s  %s\n", sub.Name, sub.Usage))
 	}
 	for _, flag := range cmd.VisibleFlags() {
 		group := ""

@@ -182,7 +182,7 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 		{name: "another path", breaks: to(p.url + "/webhooks/workflow_runs"),
 			kind: "no_page", finding: "met no such page (404, 405)", fix: "https://HOST/webhooks/workflow-runs"},
 		{name: "a body that can't be read", breaks: to(status(http.StatusRequestEntityTooLarge)),
-			kind: "unreadable", finding: "could not be read (4xx)", fix: "run_counter.dead_letters"},
+			kind: "unreadable", finding: "could not be read (4xx)", fix: "runcounter dead-letters list"},
 		{name: "a proxy without a server", breaks: to(status(http.StatusBadGateway)),
 			kind: "trouble", finding: "met a server in trouble (5xx)", fix: "the log of serve"},
 		{name: "another's page", breaks: to(answers(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") })),

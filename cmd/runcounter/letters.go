@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+)
+
+func deadLettersCommand() *cli.Command {
+	return &cli.Command{
+		Name:     "dead-letters",
+		Category: groupMend,
+		Usage:    "shows, replays and drops deliveries that could not be read",
+		UsageText: "runcounter dead-letters list [flags]\nruncounter dead-letters show NUMBER [flags]\n" +
+			"runcounter dead-letters replay | drop (NUMBER | --reason TEXT | --until TIME | --all) [flags]",
+		Description: `A delivery that is authentic, but can't be read, is kept: the newest 1,000, up
+to 1 MiB of each and 64 MiB of all, for 30 days.
+
+  list    prints them, latest first: when each came, and why it was refused
+  show    prints one with its body
+  replay  reads them with this program and applies them; what was applied is
+          dropped, and what still can't be read stays. Repeating it is safe
+  drop    drops them for good
+
+Examples:
+  runcounter dead-letters list --reason status
+  runcounter dead-letters show 7
+  runcounter dead-letters replay --all
+  runcounter dead-letters drop --until 2026-01-31T12:00:00Z`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "reason", Category: flagsWhat, Usage: "those whose reason contains `TEXT`, whatever its case"},
+			&cli.StringFlag{Name: "until", Category: flagsWhat, Usage: "those received before a `TIME`"},
+			&cli.StringFlag{Name: "before", Category: flagsWhat, Usage: "those with a smaller `NUMBER`: where a page ended"},
+			&cli.IntFlag{Name: "max", Category: flagsWhat, Value: 100, Usage: "list at most `N` of them"},
+			&cli.BoolFlag{Name: "all", Category: flagsWhat, Usage: "say that all of them are meant"},
+			tableFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
+		},
+		Action: action(deadLetters),
+	}
+}
+
+func deadLetters(ctx context.Context, cmd *cli.Command) error {
+	do, known := map[string]func(context.Context, *cli.Command, backend, store.DeadLetterQuery) error{
+		"list": listLetters, "show": showLetter, "replay": replayLetters, "drop": dropLetters,
+	}[cmd.Args().First()]
+	if !known {
+		return badUsage("say what to do: runcounter dead-letters list, show, replay or drop")
+	}
+	if err := atMost(2, cmd); err != nil {
+		return err
+	}
+	q, err := lettersOf(cmd)
+	if err != nil {
+		return err
+	}
+	return withStore(ctx, cmd, func(db backend) error { return do(ctx, cmd, db, q) })
+}
+
+// lettersOf reads which dead letters are meant, and refuses what would mean
+// more of them, or others, than a person has said.
+func lettersOf(cmd *cli.Command) (q store.DeadLetterQuery, err error) {
+	what, text := cmd.Args().First(), cmd.Args().Get(1)
+	q.Reason, q.Limit = cmd.String("reason"), cmd.Int("max")
+	if q.Limit < 1 {
+		return q, badUsage("--max must be 1 or more")
+	}
+	if until := cmd.String("until"); until != "" {
+		if q.Until, err = time.Parse(time.RFC3339, until); err != nil {
+			return q, badUsage("--until %q is no time such as 2026-01-31T12:00:00Z", until)
+		}
+	}
+	for _, number := range []struct {
+		name, text string
+		into       *int64
+	}{{"--before", cmd.String("before"), &q.Before}, {"the number", text, &q.Seq}} {
+		if number.text == "" {
+			continue
+		}
+		if *number.into, err = strconv.ParseInt(number.text, 10, 64); err != nil || *number.into < 1 {
+			return q, badUsage("%s %q is no number of a dead letter: runcounter dead-letters list shows them", number.name, number.text)
+		}
+	}
+	filtered := q.Reason != "" || !q.Until.IsZero() || q.Before != 0
+	switch one, all := q.Seq != 0, cmd.Bool("all"); {
+	case one && (filtered || all):
+		return q, badUsage("name one by its number, or many by --reason, --until, --before or --all, but not both")
+	case what == "list" && (one || all):
+		return q, badUsage("list takes neither a number nor --all: it lists what --reason, --until and --before leave, and all without them")
+	case what == "show" && !one:
+		return q, badUsage("say which: runcounter dead-letters show NUMBER")
+	case filtered && all:
+		return q, badUsage("--all means all of them: leave it out, or leave out --reason, --until and --before")
+	case (what == "replay" || what == "drop") && !one && !filtered && !all:
+		return q, badUsage("say which: runcounter dead-letters %s NUMBER, or --reason, --until, --before or --all", what)
+	}
+	return q, nil
+}
+
+// letterJSON is a dead letter as GET /v1/dead-letters answers it.
+type letterJSON struct {
+	Seq        int64   `json:"seq"`
+	ReceivedAt instant `json:"received_at"`
+	Reason     string  `json:"reason"`
+	Bytes      int64   `json:"bytes"`
+	Kept       int64   `json:"kept"`
+	Whole      bool    `json:"whole"`
+}
+
+func letterJSONOf(d store.DeadLetter) letterJSON {
+	return letterJSON{d.Seq, instant(d.ReceivedAt), d.Reason, d.Bytes, d.Kept, d.Whole()}
+}
+
+func listLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
+	letters, err := db.DeadLetters(ctx, q)
+	if err != nil {
+		return err
+	}
+	out := cmd.Root().Writer
+	if cmd.Bool("json") {
+		all := make([]letterJSON, 0, len(letters))
+		for _, d := range letters {
+			all = append(all, letterJSONOf(d))
+		}
+		return printJSON(out, struct {
+			Letters []letterJSON `json:"dead_letters"`
+		}{all})
+	}
+	if len(letters) == 0 {
+		_, err := fmt.Fprintln(out, "There are no such dead letters.")
+		return err
+	}
+	rows := [][]string{{"NUMBER", "RECEIVED", "BYTES", "KEPT", "REASON"}}
+	for _, d := range letters {
+		rows = append(rows, []string{decimal(d.Seq), instant(d.ReceivedAt).String(), decimal(d.Bytes), decimal(d.Kept), oneLine(d.Reason)})
+	}
+	if err := printTable(out, rows); err != nil {
+		return err
+	}
+	if len(letters) == q.Limit {
+		_, err = fmt.Fprintf(out, "\nThere may be more: --before %d goes on.\n", letters[len(letters)-1].Seq)
+	}
+	return err
+}
+
+// oneLine keeps a stranger's text from moving about on a terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '·'
+		}
+		return r
+	}, s)
+}
+
+func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
+	letters, err := db.DeadLetters(ctx, q)
+	if err != nil {
+		return err
+	}
+	if len(letters) == 0 {
+		return answerNo(webhook.ErrNoLetter)
+	}
+	d, out := letters[0], cmd.Root().Writer
+	encoding, body := "text", string(d.Body)
+	plain := utf8.ValidString(body)
+	if !cmd.Bool("json") { // what is printed on a terminal must not control it
+		plain = plain && !strings.ContainsFunc(body, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) })
+	}
+	if !plain {
+		encoding, body = "base64", base64.StdEncoding.EncodeToString(d.Body)
+	}
+	if cmd.Bool("json") {
+		return printJSON(out, struct {
+			letterJSON
+			Encoding string `json:"encoding"`
+			Body     string `json:"body"`
+		}{letterJSONOf(d), encoding, body})
+	}
+	kept := "all of them kept"
+	if !d.Whole() {
+		kept = fmt.Sprintf("the first %d kept", d.Kept)
+	}
+	_, err = fmt.Fprintf(out, "Dead letter %d, received at %s\nReason: %s\nBody:   %s, %s, as %s\n\n%s\n",
+		d.Seq, instant(d.ReceivedAt), oneLine(d.Reason), quantity(d.Bytes, "byte", "bytes"), kept, encoding, body)
+	return err
+}
+
+// letterResultJSON is what became of a dead letter, as the API answers it.
+type letterResultJSON struct {
+	Seq      int64  `json:"seq"`
+	Applied  bool   `json:"applied"`
+	Reason   string `json:"reason,omitempty"`
+	Received int    `json:"received"`
+	Changed  int    `json:"changed"`
+	Ignored  int    `json:"ignored"`
+}
+
+func replayLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
+	decoder, err := decoderOf(cmd)
+	if err != nil {
+		return err
+	}
+	results, err := replayAll(ctx, db, decoder, q)
+	if errors.Is(err, webhook.ErrNoLetter) {
+		return answerNo(err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w; %s had been replayed by then: replay again, it is safe", err, quantity(int64(len(results)), "dead letter", "dead letters"))
+	}
+	return printReplayed(cmd, results)
+}
+
+// replayAll replays one, or page after page of those that are meant.
+func replayAll(ctx context.Context, db backend, decoder webhook.Decoder, q store.DeadLetterQuery) (results []letterResultJSON, err error) {
+	apply := func(ctx context.Context, changes []store.Change) ([]store.Applied, error) {
+		return db.Apply(ctx, changes, time.Now())
+	}
+	q.Limit = 100
+	for {
+		letters, err := db.DeadLetters(ctx, q)
+		if err != nil {
+			return results, err
+		}
+		if len(letters) == 0 && q.Seq != 0 {
+			return results, webhook.ErrNoLetter
+		}
+		for _, d := range letters {
+			r, err := webhook.Replay(ctx, db, decoder, d.Seq, apply)
+			switch part, cut := errors.AsType[*webhook.NotWhole](err); {
+			case cut:
+				r.Reason = part.Error()
+			case errors.Is(err, webhook.ErrNoLetter) && q.Seq == 0:
+				continue // somebody else was faster
+			case err != nil:
+				return results, err
+			}
+			one := letterResultJSON{Seq: r.Seq, Applied: r.Applied, Reason: r.Reason, Received: r.Received, Ignored: r.Ignored}
+			for _, a := range r.Results {
+				if a.Changed {
+					one.Changed++
+				}
+			}
+			results = append(results, one)
+		}
+		if len(letters) < q.Limit || q.Seq != 0 {
+			return results, nil
+		}
+		q.Before = letters[len(letters)-1].Seq
+	}
+}
+
+// printReplayed says what became of them. That some stay is the answer "no".
+func printReplayed(cmd *cli.Command, results []letterResultJSON) error {
+	var text strings.Builder
+	replayed, left := 0, 0
+	for _, r := range results {
+		if r.Applied {
+			replayed++
+			fmt.Fprintf(&text, "%d  applied and dropped: %s, %d changed, %d ignored\n", r.Seq, quantity(int64(r.Received), "change", "changes"), r.Changed, r.Ignored)
+			continue
+		}
+		left++
+		fmt.Fprintf(&text, "%d  stays: %s\n", r.Seq, oneLine(r.Reason))
+	}
+	out := cmd.Root().Writer
+	var err error
+	if cmd.Bool("json") {
+		err = printJSON(out, struct {
+			Replayed int                `json:"replayed"`
+			Left     int                `json:"left"`
+			Letters  []letterResultJSON `json:"dead_letters"`
+		}{replayed, left, append([]letterResultJSON{}, results...)})
+	} else {
+		fmt.Fprintf(&text, "Replayed %s, %d stay.\n", quantity(int64(replayed), "dead letter", "dead letters"), left)
+		_, err = io.WriteString(out, text.String())
+	}
+	if err == nil && left > 0 {
+		err = answerNo(nil)
+	}
+	return err
+}
+
+func dropLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
+	dropped, err := db.DropDeadLetters(ctx, q)
+	if err != nil {
+		return err
+	}
+	if dropped == 0 && q.Seq != 0 {
+		return answerNo(webhook.ErrNoLetter)
+	}
+	if cmd.Bool("json") {
+		return printJSON(cmd.Root().Writer, struct {
+			Dropped int `json:"dropped"`
+		}{dropped})
+	}
+	_, err = fmt.Fprintf(cmd.Root().Writer, "Dropped %s.\n", quantity(int64(dropped), "dead letter", "dead letters"))
+	return err
+}
