@@ -26,6 +26,8 @@ type metrics struct {
 	bytes       prometheus.Counter
 	duration    prometheus.Histogram
 	batches     prometheus.Histogram
+	outOfOrder  prometheus.Counter
+	lag         prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -52,8 +54,16 @@ func newMetrics() *metrics {
 			Namespace: "runcounter", Name: "batch_changes", Help: "Changes committed in one transaction.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 15),
 		}),
+		outOfOrder: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "runcounter", Name: "changes_out_of_order_total",
+			Help: "Changes older than one of the same run that this instance saw shortly before. They do no harm.",
+		}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "runcounter", Name: "delivery_lag_seconds", Help: "Time from the newest updated_at in a delivery to its arrival, by the clocks of both.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 3, 13),
+		}),
 	}
-	m.registry.MustRegister(m.streamed, m.deliveries, m.changes, m.tries, m.deadLetters, m.bytes, m.duration, m.batches,
+	m.registry.MustRegister(m.streamed, m.deliveries, m.changes, m.tries, m.deadLetters, m.bytes, m.duration, m.batches, m.outOfOrder, m.lag,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -77,6 +87,14 @@ func (m *metrics) delivered(result string, a answer, took time.Duration) {
 	m.changes.WithLabelValues("changed").Add(float64(a.Changed))
 	m.changes.WithLabelValues("unchanged").Add(float64(a.Received - a.Ignored - a.Changed))
 	m.changes.WithLabelValues("ignored").Add(float64(a.Ignored))
+}
+
+// arrived notes when the changes of a delivery were made, and in which order.
+func (m *metrics) arrived(changes []store.Change, now time.Time, seen *lately) {
+	m.outOfOrder.Add(float64(seen.late(changes)))
+	if took, known := lag(changes, now); known {
+		m.lag.Observe(took.Seconds())
+	}
 }
 
 func (m *metrics) tried(err error) {

@@ -83,6 +83,7 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	d, err := s.read(b, decoder, signed)
 	var applied []store.Applied
 	if err == nil && len(d.Changes) > 0 {
+		s.metrics.arrived(d.Changes, now, &s.lately)
 		applied, err = s.submit(d.Changes)
 	}
 	if err != nil {

@@ -128,6 +128,7 @@ type Server struct {
 	remember *semaphore.Weighted // for bodies that may become dead letters
 	keys     apiKeys
 	ready    readiness
+	lately   lately
 
 	hub     *hub     // nil where nothing is streamed
 	console *console // nil where there are no pages
