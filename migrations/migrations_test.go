@@ -52,8 +52,8 @@ func schema(t *testing.T, db *sql.DB) []string {
 func TestSQLiteGoesUpAndDownAndUpAgain(t *testing.T) {
 	db, m := mustSQLite(t, filepath.Join(t.TempDir(), "a.db"))
 	before := schema(t, db)
-	if s, err := m.Status(); err != nil || s.Version != 0 || s.Latest != 3 {
-		t.Errorf("Status: got %+v, %v; want version 0 of 3", s, err)
+	if s, err := m.Status(); err != nil || s.Version != 0 || s.Latest != 4 {
+		t.Errorf("Status: got %+v, %v; want version 0 of 4", s, err)
 	}
 	for range 2 {
 		if err := m.Up(); err != nil {
@@ -92,7 +92,7 @@ func TestSQLiteRunsAnInterruptedMigrationAgain(t *testing.T) {
 		{"the first, after its commit", "000001_runs_and_counts", 1},
 		{"the second, before its commit", "000001_runs_and_counts", 2},
 		{"the second, after its commit", "000001_runs_and_counts 000002_logs", 2},
-		{"the last, after its commit", "000001_runs_and_counts 000002_logs 000003_imports", 3},
+		{"the last, after its commit", "000001_runs_and_counts 000002_logs 000003_imports 000004_lists", 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			db, m := mustSQLite(t, filepath.Join(t.TempDir(), "a.db"))

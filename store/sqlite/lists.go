@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,25 +64,32 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 	part := func(table string) string {
 		return `select user_id, kind, ref_id from (select user_id, kind, ref_id from ` + table + w.String() + ` order by 1, 2, 3 limit ?)`
 	}
-	args := append(w.args, search.Limit)
-	text := `select user_id, kind, ref_id from (` + part("counts") + ` union ` + part("ledger") + `) order by 1, 2, 3 limit ?`
+	// One statement for all of the page: one for each key costs five times that.
+	text := `
+select k.user_id, k.kind, k.ref_id,
+       (select max(r.completed_at) from workflow_runs as r
+         where r.user_id = k.user_id and r.kind = k.kind and r.ref_id = k.ref_id and r.completed_at is not null),` + sumSQL + `
+  from (` + part("counts") + ` union ` + part("ledger") + ` order by 1, 2, 3 limit ?) as k
+  left join counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
+  left join ledger as l on l.user_id = k.user_id and l.kind = k.kind and l.ref_id = k.ref_id
+ order by 1, 2, 3`
+	args := slices.Concat(w.args, []any{search.Limit}, w.args, []any{search.Limit, search.Limit})
 	err = s.read(ctx, func(q querier) error {
-		var keys []store.Key
-		rows, err := q.QueryContext(ctx, text, append(append(append([]any{}, args...), args...), search.Limit)...)
-		err = eachRow(rows, err, func(rows *sql.Rows) error {
-			key, err := scanKey(rows)
-			keys = append(keys, key)
+		policy, err := readPolicy(ctx, q)
+		if err != nil {
+			return err
+		}
+		rows, err := q.QueryContext(ctx, text, args...)
+		err = eachRow(rows, err, func(rows *sql.Rows) (err error) {
+			var c store.Count
+			var last sql.NullInt64
+			c.Key, err = scanKey(rows, append([]any{&last}, talliesOf(&c.Tallies)...)...)
+			c.Count, c.LastRunAt = policy.Count(c.Tallies), timeOf(last)
+			counts = append(counts, c)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("list the counts: %w", err)
-		}
-		for _, key := range keys {
-			c, err := scanCount(q.QueryRowContext(ctx, countSQL, keyArgs(key)...), key)
-			if err != nil {
-				return err
-			}
-			counts = append(counts, c)
 		}
 		return nil
 	})

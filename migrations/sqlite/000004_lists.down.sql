@@ -1,0 +1,1 @@
+drop index if exists workflow_runs_presumed;
