@@ -100,6 +100,7 @@ func (s *Server) newConsole(cfg Console) (*console, error) {
 func (c *console) routes(app *fiber.App) {
 	app.Get("/console/style.css", asset("text/css; charset=utf-8", "console/style.css"))
 	app.Get("/console/console.js", asset("text/javascript; charset=utf-8", "console/console.js"))
+	app.Get("/console/icon.svg", asset("image/svg+xml", "console/icon.svg"))
 	app.Get("/console/events", c.page(c.events))
 	app.Get("/", func(f *fiber.Ctx) error {
 		f.Vary(fiber.HeaderAccept)
