@@ -152,12 +152,27 @@ type tallyRow struct {
 }
 
 func tallyRows(h store.KeyHistory) (rows []tallyRow) {
-	of := func(t store.Tally) []int64 { return []int64{t.Completed, t.Failed, t.Cancelled, t.Timeout} }
-	stored, actual, presumed := of(h.Drift.Stored.Ended), of(h.Drift.Actual.Ended), of(h.Drift.Stored.Presumed)
-	for i, status := range store.Terminals {
-		rows = append(rows, tallyRow{status, stored[i], actual[i], presumed[i], h.Policy.Counts(status, false)})
+	for _, status := range store.Terminals {
+		rows = append(rows, tallyRow{
+			status, tallyOf(h.Drift.Stored.Ended, status), tallyOf(h.Drift.Actual.Ended, status),
+			tallyOf(h.Drift.Stored.Presumed, status), h.Policy.Counts(status, false),
+		})
 	}
 	return rows
+}
+
+func tallyOf(t store.Tally, status store.Status) int64 {
+	switch status {
+	case store.Completed:
+		return t.Completed
+	case store.Failed:
+		return t.Failed
+	case store.Cancelled:
+		return t.Cancelled
+	case store.Timeout:
+		return t.Timeout
+	}
+	return 0
 }
 
 // key is one count, and how it came about.

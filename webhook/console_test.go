@@ -253,6 +253,21 @@ func TestEachPageOfTheConsole(t *testing.T) {
 	}
 }
 
+func TestTheConsoleTellsStatusesApart(t *testing.T) {
+	t.Parallel()
+	n := store.Tally{Completed: 1, Failed: 2, Cancelled: 3, Timeout: 4}
+	rows := tallyRows(store.KeyHistory{Drift: store.Drift{Stored: store.Tallies{Ended: n}, Actual: store.Tallies{Ended: n}}})
+	for _, row := range rows {
+		want := map[store.Status]int64{store.Completed: 1, store.Failed: 2, store.Cancelled: 3, store.Timeout: 4}[row.Status]
+		if row.Stored != want || row.Actual != want {
+			t.Errorf("%s: got %+v, want %d", row.Status, row, want)
+		}
+	}
+	if len(rows) != 4 {
+		t.Errorf("got %d rows", len(rows))
+	}
+}
+
 func TestTheConsoleIsPaged(t *testing.T) {
 	t.Parallel()
 	r := withConsole(t, nil)
