@@ -126,7 +126,7 @@ func steady(out string) string {
 		`\d+ KiB`:                              "64 KiB",
 		`written .* ago`:                       "written 3 seconds ago",
 		`^/.*runcounter\.db, a mirror`:         "/data/runcounter.db, a mirror",
-		`version (2[0-9]{13}) of (2[0-9]{13})`: "version 20260101000003 of 20260101000003",
+		`version (2[0-9]{13}) of (2[0-9]{13})`: "version 20260201000001 of 20260101000003",
 	} {
 		out = regexp.MustCompile(pattern).ReplaceAllString(out, text)
 	}

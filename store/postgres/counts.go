@@ -67,7 +67,8 @@ func (s *Store) policyFor(have schema, p *store.Policy) query {
 
 // talliesQuery reads the tallies of keys into a map: counts and ledger in one
 // statement, added up here. Lateral, or a ledger without statistics is read as a
-// whole.
+// whole. Without our migrations the runs are counted in one pass, since the
+// table may have no index for the keys.
 func talliesQuery(have schema, keys []store.Key, into map[store.Key]store.Tallies) query {
 	const list = `unnest($1::uuid[], $2::text[], $3::uuid[]) as n (user_id, kind, ref_id)`
 	text := `
@@ -82,12 +83,10 @@ select n.user_id, n.kind, n.ref_id, l.*
                  where k.user_id = n.user_id and k.kind = n.kind and k.ref_id = n.ref_id having count(*) > 0) as l on true`
 	if !have.installed {
 		text = `
-select n.user_id, n.kind, n.ref_id, t.*
+select n.user_id, n.kind, n.ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
   from ` + list + `
- cross join lateral (
-    select` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
-      from public.workflow_runs as r
-     where r.user_id = n.user_id and ` + have.refColumn() + ` = n.ref_id and ` + have.kindColumn() + ` = n.kind and ` + endedSQL + `) as t`
+  join public.workflow_runs as r on r.user_id = n.user_id and ` + have.refColumn() + ` = n.ref_id and ` + have.kindColumn() + ` = n.kind and ` + endedSQL + `
+ group by 1, 2, 3`
 	}
 	return query{text: text, args: keyArrays(keys), read: addTallies(into)}
 }

@@ -128,11 +128,11 @@ select p.user_id, p.kind, p.ref_id, t.*
       from (select ` + columnsSQL + ` from run_counter.counts as c where c.user_id = p.user_id and c.kind = p.kind and c.ref_id = p.ref_id
              union all
             select ` + columnsSQL + ` from run_counter.ledger as l where l.user_id = p.user_id and l.kind = p.kind and l.ref_id = p.ref_id) as k) as t`
-	if !have.installed {
-		from = `
-select r.user_id, ` + kind + ` as kind, ` + ref + ` as ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
+	if !have.installed { // in one pass: the table may have no index for the keys
+		return query{text: `
+select r.user_id, ` + kind + ` as kind, ` + ref + ` as ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint, max(r.completed_at)
   from public.workflow_runs as r
- where ` + ref + ` is not null and ` + endedSQL + w.and() + ` group by 1, 2, 3` + limit
+ where ` + ref + ` is not null and ` + endedSQL + w.and() + ` group by 1, 2, 3` + limit, args: w.args}
 	}
 	return query{
 		text: `
@@ -142,19 +142,28 @@ select t.*, case t.kind when 'workflow' then ` + last(store.KindWorkflow) + ` el
 	}
 }
 
-// runsIn returns where the runs r in a state are found, and the time that
-// orders them; nothing where the database has no trace of them.
-func runsIn(state store.RunState) (from, at string, err error) {
+// listedRuns says where the runs r in a state are found, and the time and the
+// id that order them. Our own tables come first where they know of them: a page
+// follows their order, and looks at few rows of the table.
+type listedRuns struct{ from, at, id string }
+
+func runsIn(state store.RunState) (l listedRuns, err error) {
 	switch state {
 	case store.ActiveRuns:
-		return `public.workflow_runs as r where ` + openSQL, shownSQL("r.created_at"), nil
+		return listedRuns{`public.workflow_runs as r where ` + openSQL, shownSQL("r.created_at"), "r.id"}, nil
 	case store.PresumedRuns:
-		return `run_counter.presumed as m join public.workflow_runs as r on r.id = m.run_id where ` + endedSQL + ` and ` + presumedSQL, shownSQL("r.completed_at"), nil
+		// Lateral, or the table is read as a whole: the planner expects few of
+		// the marks to be those of what their run is.
+		return listedRuns{`run_counter.presumed as m
+  join lateral (select * from public.workflow_runs as w where w.id = m.run_id limit 1) as r on r.completed_at = m.ended_at and r.status = m.status where ` + endedSQL, "m.ended_at", "m.run_id"}, nil
 	case store.SupersededRuns:
-		return `(select run_id, max(last_at) as last_at from run_counter.repairs where kind in ('stuck', 'overwritten') group by run_id) as m
-  join public.workflow_runs as r on r.id = m.run_id where ` + endedSQL + ` and not ` + presumedSQL, "m.last_at", nil
+		// Of a run that was repaired for both reasons the later repair tells.
+		return listedRuns{`run_counter.repairs as m join public.workflow_runs as r on r.id = m.run_id
+ where m.kind in ('stuck', 'overwritten') and ` + endedSQL + ` and not ` + presumedSQL + `
+   and not exists (select from run_counter.repairs as q
+                    where q.run_id = m.run_id and q.kind in ('stuck', 'overwritten') and (q.last_at, q.kind) > (m.last_at, m.kind))`, "m.last_at", "m.run_id"}, nil
 	}
-	return "", "", fmt.Errorf("%w: no state of runs is called %q", store.ErrInvalid, state)
+	return l, fmt.Errorf("%w: no state of runs is called %q", store.ErrInvalid, state)
 }
 
 // shownSQL is a column as [instant] shows it, since a page goes on from what was
@@ -167,18 +176,18 @@ func shownSQL(column string) string {
 func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
 	err = s.attempt(ctx, func(have schema) error {
 		runs = nil
-		from, at, err := runsIn(search.State)
+		l, err := runsIn(search.State)
 		if err != nil || !have.installed && search.State != store.ActiveRuns {
 			return err
 		}
 		var w conditions
 		if !search.After.At.IsZero() {
-			w.add(`(` + at + `, r.id) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(search.After.ID.String()) + `::uuid)`)
+			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(search.After.ID.String()) + `::uuid)`)
 		}
 		var policy store.Policy
 		err = send(ctx, s.pool, s.policyFor(have, &policy), query{
-			text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + `, ` + at + ` from ` + from + w.and() +
-				` order by ` + at + ` desc, r.id desc limit ` + w.arg(search.Limit) + `::integer`,
+			text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + `, ` + l.at + ` from ` + l.from + w.and() +
+				` order by ` + l.at + ` desc, ` + l.id + ` desc limit ` + w.arg(search.Limit) + `::integer`,
 			args: w.args,
 			read: func(rows pgx.Rows) error {
 				var r store.ListedRun

@@ -1,0 +1,1 @@
+drop index if exists run_counter.presumed_ended_at;
