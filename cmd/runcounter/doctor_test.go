@@ -218,7 +218,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		{"a migration was interrupted", `update run_counter.schema_migrations set dirty = true`,
 			"migrations", fails, "was interrupted", "runcounter migrate up", `update run_counter.schema_migrations set dirty = false`},
 		{"a migration is missing", `update run_counter.schema_migrations set version = version - 1`,
-			"migrations", fails, "20260101000002 of 2026", "runcounter migrate up", `update run_counter.schema_migrations set version = version + 1`},
+			"migrations", fails, "20260201000000 of 2026", "runcounter migrate up", `update run_counter.schema_migrations set version = version + 1`},
 		{"a newer program", `update run_counter.schema_migrations set version = version + 1`,
 			"migrations", fails, "made by a newer program", "run the newer runcounter", `update run_counter.schema_migrations set version = version - 1`},
 		{"a table is gone", `alter table run_counter.recounts rename to recounted`,
