@@ -3,6 +3,7 @@ module github.com/edgaze-ai/runcounter
 go 1.26.0
 
 require (
+	github.com/BurntSushi/toml v1.6.0
 	github.com/MicahParks/jwkset v0.11.4
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/chromedp/cdproto v0.160.0

@@ -142,6 +142,12 @@ func startAs(t testing.TB, serve *exec.Cmd, by []string, args ...string) *proces
 	line := append(by, serve.Path, "serve", "--listen", "127.0.0.1:0", "--log-format", "json")
 	cmd := exec.CommandContext(t.Context(), line[0], append(line[1:], args...)...)
 	cmd.Dir, cmd.Env = serve.Dir, serve.Env
+	return follow(t, cmd)
+}
+
+// follow starts a command and reads its log.
+func follow(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
 	p := &process{Cmd: cmd}
 	p.grown = sync.NewCond(&p.mu)
 	pipe, err := p.StderrPipe()

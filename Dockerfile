@@ -1,0 +1,43 @@
+# Two images from one file:
+#
+#   docker build --target runcounter .    the program alone, for PostgreSQL
+#   docker build --target litestream .    with Litestream, for SQLite on a volume
+#
+# What is built here is built and run in the same way by
+# go test ./cmd/runcounter -run Image
+
+FROM golang:1.26 AS build
+WORKDIR /src
+# The dependencies are a layer of their own: they change less often than the code.
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+# Static: the image has no libc. Without symbols and paths it is a third smaller.
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/runcounter ./cmd/runcounter
+RUN mkdir -p /out/data /out/tmp
+
+FROM golang:1.26 AS build-litestream
+RUN CGO_ENABLED=0 GOBIN=/out go install -trimpath -ldflags="-s -w" github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
+
+# SQLite on a volume. A fresh volume belongs to root, so this image starts as
+# root, gives it to 65532, and goes on as that.
+FROM debian:13-slim AS litestream
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/runcounter /usr/local/bin/
+COPY --from=build-litestream /out/litestream /usr/local/bin/
+COPY deploy/litestream.yml /etc/litestream.yml
+COPY deploy/start-with-litestream /usr/local/bin/
+ENTRYPOINT ["start-with-litestream"]
+
+# PostgreSQL. Nothing but the program and the certificates by which it knows the
+# database; no shell, no package, nothing to write to but /data and /tmp.
+FROM scratch AS runcounter
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/runcounter /runcounter
+COPY --from=build --chown=65532:65532 /out/data /data
+COPY --from=build --chown=65532:65532 /out/tmp /tmp
+USER 65532:65532
+WORKDIR /data
+EXPOSE 8080
+ENTRYPOINT ["/runcounter"]
+CMD ["serve"]

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// flyKeys are what Fly reads of a fly.toml, as far as ours use it; what it does
+// not know it ignores, as it would a misspelt key. From Fly's reference of the
+// file and from the structs that flyctl decodes it into.
+var flyKeys = map[string][]string{
+	"":                         {"app", "primary_region", "kill_signal", "kill_timeout", "build", "deploy", "env", "mounts", "http_service", "checks", "metrics", "restart", "vm"},
+	"build":                    {"dockerfile", "build-target"},
+	"deploy":                   {"release_command", "release_command_timeout", "strategy", "max_unavailable", "wait_timeout"},
+	"mounts":                   {"source", "destination", "initial_size", "snapshot_retention", "auto_extend_size_threshold", "auto_extend_size_increment", "auto_extend_size_limit"},
+	"http_service":             {"internal_port", "force_https", "auto_stop_machines", "auto_start_machines", "min_machines_running", "concurrency", "checks"},
+	"http_service.concurrency": {"type", "soft_limit", "hard_limit"},
+	"http_service.checks":      {"method", "path", "interval", "timeout", "grace_period", "protocol", "headers"},
+	"checks":                   {"alive"},
+	"checks.alive":             {"type", "port", "method", "path", "interval", "timeout", "grace_period", "protocol", "headers"},
+	"metrics":                  {"port", "path"},
+	"restart":                  {"policy", "retries"},
+	"vm":                       {"size", "memory"},
+}
+
+// flyFile is what the tests read of one.
+type flyFile struct {
+	KillSignal  string `toml:"kill_signal"`
+	KillTimeout int64  `toml:"kill_timeout"`
+	Build       struct {
+		Dockerfile string
+		Target     string `toml:"build-target"`
+	}
+	Deploy struct {
+		Release string `toml:"release_command"`
+	}
+	Env    map[string]string
+	Mounts []struct{ Source, Destination string }
+	HTTP   struct {
+		Port   int    `toml:"internal_port"`
+		HTTPS  bool   `toml:"force_https"`
+		Stop   string `toml:"auto_stop_machines"`
+		Start  bool   `toml:"auto_start_machines"`
+		Least  int    `toml:"min_machines_running"`
+		Limits struct {
+			Soft int `toml:"soft_limit"`
+			Hard int `toml:"hard_limit"`
+		} `toml:"concurrency"`
+		Checks []flyCheck
+	} `toml:"http_service"`
+	Checks  map[string]flyCheck
+	Metrics struct {
+		Port int
+		Path string
+	}
+}
+
+type flyCheck struct {
+	Method, Path, Interval, Timeout, Type string
+	Grace                                 string `toml:"grace_period"`
+	Port                                  int
+}
+
+func TestFlyFiles(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"fly.toml", "fly.sqlite.toml"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var f flyFile
+			meta, err := toml.DecodeFile(filepath.Join(top, name), &f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range meta.Keys() {
+				parent := strings.Join(key[:len(key)-1], ".")
+				if parent != "env" && !has(flyKeys[parent], key[len(key)-1]) {
+					t.Errorf("Fly knows no %s", key)
+				}
+			}
+			mustServeOnFly(t, f)
+			source := f.Build.Target == "runcounter"
+			if migrates := f.Deploy.Release == "migrate up"; migrates != source {
+				t.Errorf("release_command is %q: PostgreSQL is migrated before the deployment, SQLite by serve", f.Deploy.Release)
+			}
+			if source != (len(f.Mounts) == 0) {
+				t.Errorf("got the mounts %v for the image %s", f.Mounts, f.Build.Target)
+			}
+			if !source && (f.Mounts[0].Destination != filepath.Dir(f.Env["DATABASE_FILE"]) || f.Env["DATABASE_URL"] != "sqlite:"+f.Env["DATABASE_FILE"]) {
+				t.Errorf("the volume is at %s, the database at %v", f.Mounts[0].Destination, f.Env)
+			}
+			if !strings.Contains(mustReadFile(t, filepath.Join(top, f.Build.Dockerfile)), " AS "+f.Build.Target+"\n") {
+				t.Errorf("%s has no stage %s", f.Build.Dockerfile, f.Build.Target)
+			}
+		})
+	}
+}
+
+func has(list []string, name string) bool {
+	for _, one := range list {
+		if one == name {
+			return true
+		}
+	}
+	return false
+}
+
+// mustServeOnFly checks what has to fit serve, and asks serve with the file's
+// environment for each path.
+func mustServeOnFly(t *testing.T, f flyFile) {
+	t.Helper()
+	if got := time.Duration(f.KillTimeout) * time.Second; got <= finishIn || got > 5*time.Minute || f.KillSignal != "SIGTERM" && f.KillSignal != "SIGINT" {
+		t.Errorf("%s and %s: want a signal that serve knows, more than %s, and at most Fly's 5m", f.KillSignal, got, finishIn)
+	}
+	if f.HTTP.Stop != "off" || f.HTTP.Start || f.HTTP.Least < 1 || !f.HTTP.HTTPS {
+		t.Errorf("got %+v: the sweep must not sleep, and secrets must not travel in the clear", f.HTTP)
+	}
+	if f.HTTP.Limits.Hard >= 512 || f.HTTP.Limits.Soft >= f.HTTP.Limits.Hard {
+		t.Errorf("got the limits %+v: serve has places for 512", f.HTTP.Limits)
+	}
+	paths := map[string]int{f.Metrics.Path: f.Metrics.Port}
+	for _, check := range append(f.HTTP.Checks, f.Checks["alive"]) {
+		paths[check.Path] = max(check.Port, f.HTTP.Port)
+		for _, text := range []string{check.Interval, check.Timeout, check.Grace} {
+			if d, err := time.ParseDuration(text); err != nil || d <= 0 {
+				t.Errorf("%s of the check of %s: %v", text, check.Path, err)
+			}
+		}
+	}
+	if len(paths) != 3 {
+		t.Errorf("got the paths %v, want /readyz, /livez and /metrics", paths)
+	}
+	env := []string{"RUNCOUNTER_WEBHOOK_SECRET=0123456789abcdef0123456789abcdef", "RUNCOUNTER_API_KEY=0123456789abcdef0123456789abcdef"}
+	for name, value := range f.Env {
+		if name == "RUNCOUNTER_LISTEN" {
+			if value != ":8080" || f.HTTP.Port != 8080 {
+				t.Errorf("listens on %s, Fly sends to %d", value, f.HTTP.Port)
+			}
+		} else if !strings.HasPrefix(name, "DATABASE_") {
+			env = append(env, name+"="+value)
+		}
+	}
+	serve := command(t, t.TempDir(), append(env, "RUNCOUNTER_LISTEN=:0"))
+	serve.Args = append(serve.Args, "serve") // and nothing else: the rest is the environment's
+	p := follow(t, serve)
+	line, ok := p.await("listening")
+	if !ok {
+		t.Fatalf("serve ended before it listened\n%s", p.said())
+	}
+	_, port, _ := strings.Cut(strings.TrimPrefix(line.URL, "http://"), ":")
+	for path, at := range paths {
+		if at != f.HTTP.Port {
+			t.Errorf("%s is asked on port %d, serve listens on %d", path, at, f.HTTP.Port)
+		}
+		for _, host := range []string{"127.0.0.1", "[::1]"} {
+			if a := ask(t, http.MethodGet, "http://"+host+":"+port+path, ""); a.status != http.StatusOK {
+				t.Errorf("GET %s on %s: got %+v, want 200", path, host, a)
+			}
+		}
+	}
+	p.kill()
+}
