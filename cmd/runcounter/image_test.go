@@ -26,7 +26,7 @@ func mustImage(t *testing.T) string {
 	if line == nil {
 		t.Fatal("the Dockerfile has no line that builds the program as this test knows it")
 	}
-	dir := mustFolder(t, "runcounter-image-")
+	dir := mustFolder(t)
 	build := exec.CommandContext(t.Context(), "sh", "-c", line[1]+"-o "+filepath.Join(dir, "runcounter")+" ./cmd/runcounter")
 	build.Dir = top
 	if out, err := build.CombinedOutput(); err != nil {
@@ -35,21 +35,15 @@ func mustImage(t *testing.T) string {
 	return dir
 }
 
-// mustFolder makes a folder that others can look into, unlike t.TempDir.
-func mustFolder(t *testing.T, name string) string {
+// mustFolder makes a folder that others can look into.
+func mustFolder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", name)
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
+	dir := t.TempDir()
+	for _, one := range []string{filepath.Dir(dir), dir} { // the first is the test's, and shut
+		if err := os.Chmod(one, 0o755); err != nil {
+			t.Fatal(err)
 		}
-	})
+	}
 	return dir
 }
 
@@ -78,7 +72,7 @@ func TestImage(t *testing.T) {
 	}
 	t.Logf("the image has a program of %.1f MiB and certificates", float64(info.Size())/(1<<20))
 	asRoot(t) // to become nobody
-	root := mustFolder(t, "runcounter-root-")
+	root := mustFolder(t)
 	data := filepath.Join(root, "data")
 	for _, err := range []error{os.Mkdir(data, 0o700), os.Chown(data, imageUser, imageUser), os.Chmod(root, 0o555)} {
 		if err != nil {
