@@ -182,6 +182,11 @@ func TestADiskThatFailsAndHeals(t *testing.T) {
 				}
 			}
 			awaitReady(t, p.url, http.StatusOK)
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("the log:\n%s", p.said())
+				}
+			})
 			tt.spoil(t, dir)
 			refusal := post()
 			// What the log still has room for is written.
