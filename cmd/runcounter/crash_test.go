@@ -149,7 +149,7 @@ func check(t *testing.T, dir string, ids []store.ID) map[string]bool {
 func TestKilledInTheMiddleOfABurst(t *testing.T) {
 	t.Parallel()
 	rounds := 50
-	if testing.Short() {
+	if testing.Short() || raced {
 		rounds = 10
 	}
 	const seed = 20260131
@@ -187,7 +187,7 @@ func TestKilledInTheMiddleOfABurst(t *testing.T) {
 func TestKilledDuringTheFirstStart(t *testing.T) {
 	t.Parallel()
 	rounds := 12
-	if testing.Short() {
+	if testing.Short() || raced {
 		rounds = 4
 	}
 	const seed = 20260201

@@ -144,7 +144,10 @@ func TestTenThousandRunsThroughPgNet(t *testing.T) {
 	mirror := listens(t, dir, []string{accepts}, "--sweep-every", "300ms", "--stuck-after", "1h")
 	f.behind.Store(&[]string{source.url, mirror.url})
 
-	const all = 10_000
+	all := 10_000
+	if raced { // CI has them all in a run without the race detector
+		all = 2_000
+	}
 	a := &finisher{T: t, address: address, left: all}
 	var work sync.WaitGroup
 	for range 4 {
@@ -419,6 +422,10 @@ func TestASecretIsRotatedUnderLoad(t *testing.T) {
 // receiver verifies over the bytes that it gets: it knows no token.
 func TestTenThousandRowsOfOneStatement(t *testing.T) {
 	t.Parallel()
+	all := 10_000
+	if raced {
+		all = 3_000
+	}
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, runsTable)
 	pgtest.InstallVault(t, address)
@@ -427,18 +434,18 @@ func TestTenThousandRowsOfOneStatement(t *testing.T) {
 	secret := mustJSON[struct{ URL, Table, Secret string }](t, t.TempDir(), "", "webhook", "install", "--database-url", address, "--url", f.url).Secret
 	dir := t.TempDir()
 	f.behind.Store(&[]string{listens(t, dir, []string{"RUNCOUNTER_WEBHOOK_SECRET=" + secret}, "--stuck-after", "0").url})
-	pgtest.Exec(t, address, manyRuns(10_000, orderlyID), `update workflow_runs set error_details = '{"message": "größer 漢 \u0001 🚀 \" \\"}', status = 'failed' where completed_at is not null`)
+	pgtest.Exec(t, address, manyRuns(all, orderlyID), `update workflow_runs set error_details = '{"message": "größer 漢 \u0001 🚀 \" \\"}', status = 'failed' where completed_at is not null`)
 	net.Idle(t)
 	f.settle()
-	// 20 for the insert, and as many as it takes for the 6,667 that have ended.
-	if len(f.statuses) != 1 || f.answered(http.StatusOK) > 20+14 {
-		t.Errorf("got %v, want at most 34 requests, all let in", f.statuses)
+	// 500 a request: 20 for the insert, and 14 for the 6,667 that have ended.
+	if most := all/500 + all*2/3/500 + 1; len(f.statuses) != 1 || f.answered(http.StatusOK) > most {
+		t.Errorf("got %v, want at most %d requests, all let in", f.statuses, most)
 	}
-	if known := f.sameAsMerge(filepath.Join(dir, "runcounter.db")); known != 10_000 {
-		t.Errorf("the mirror knows %d runs, want 10,000", known)
+	if known := f.sameAsMerge(filepath.Join(dir, "runcounter.db")); known != all {
+		t.Errorf("the mirror knows %d runs, want %d", known, all)
 	}
 	f.taken = slices.DeleteFunc(f.taken, func(c store.Change) bool { return strings.Contains(string(c.Record.ErrorDetails), "🚀") })
-	if len(f.taken) > 10_000 {
+	if len(f.taken) > all {
 		t.Error("what was not ASCII was lost on the way")
 	}
 }
