@@ -28,6 +28,7 @@ func (s settings) sampleChange() string {
 func (s settings) welcome(base string, db backend) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Run Counter listens on %s and keeps its counts in %s\n\n", base, db.where)
+	fmt.Fprintf(&b, "Look at it in a browser: %s/\n\n", base)
 	fmt.Fprintf(&b, "Point the database webhook of %s.%s at one of these:\n  %s\n  %s\n\n",
 		s.decoder.Schema, s.decoder.Table, base+hookPath, base+edgePath)
 	if db.source {
