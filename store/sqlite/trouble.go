@@ -59,8 +59,12 @@ func translate(err error) error {
 // the log, with its right to be written, so the others are closed as well;
 // those in use are when they meet trouble next.
 func (s *Store) release(conn *sql.Conn, err error) {
-	if _, ok := errors.AsType[*store.Trouble](err); ok {
+	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it returns what it is given
+		if trouble.What != fileReadOnly {
+			_ = conn.Close() // the others can do no better
+			return
+		}
 		s.reader.SetMaxIdleConns(0)
 		s.reader.SetMaxIdleConns(s.readers)
 	}
