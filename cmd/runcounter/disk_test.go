@@ -161,9 +161,6 @@ func TestADiskThatFailsAndHeals(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if raced && strings.Contains(tt.name, "while they are open") {
-				t.Skip("built with the race detector, serve dies here in a closing connection of SQLite, and without it never: .ci/run runs this without")
-			}
 			dir := tt.dir(t)
 			p := listens(t, dir, nil, "--sweep-every", "50ms") // the sweep meets it as well
 			n, acked := 0, []store.ID{}

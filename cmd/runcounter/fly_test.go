@@ -119,8 +119,8 @@ func mustServeOnFly(t *testing.T, f flyFile) {
 	if f.HTTP.Stop != "off" || f.HTTP.Start || f.HTTP.Least < 1 || !f.HTTP.HTTPS {
 		t.Errorf("got %+v: the sweep must not sleep, and secrets must not travel in the clear", f.HTTP)
 	}
-	if f.HTTP.Limits.Hard >= 512 || f.HTTP.Limits.Soft >= f.HTTP.Limits.Hard {
-		t.Errorf("got the limits %+v: serve has places for 512", f.HTTP.Limits)
+	if f.HTTP.Limits.Hard < 2000 || f.HTTP.Limits.Hard > 2000+512 || f.HTTP.Limits.Soft >= f.HTTP.Limits.Hard {
+		t.Errorf("got the limits %+v: serve has places for 2,000 streams and 512 deliveries", f.HTTP.Limits)
 	}
 	paths := map[string]int{f.Metrics.Path: f.Metrics.Port}
 	for _, check := range append(f.HTTP.Checks, f.Checks["alive"]) {

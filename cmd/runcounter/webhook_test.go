@@ -146,7 +146,7 @@ func TestTenThousandRunsThroughPgNet(t *testing.T) {
 
 	all := 10_000
 	if raced { // CI has them all in a run without the race detector
-		all = 2_000
+		all = 4_000
 	}
 	a := &finisher{T: t, address: address, left: all}
 	var work sync.WaitGroup

@@ -55,6 +55,7 @@ type Store struct {
 	readOnly bool
 	readers  int                           // connections of the reader
 	trouble  atomic.Pointer[store.Trouble] // that a write met, until Ping has seen the end of it
+	writable atomic.Bool                   // something was written, since the file was opened
 }
 
 // rules are the parts of the merge that tests replace one at a time, to show
@@ -229,7 +230,10 @@ func (s *Store) write(ctx context.Context, do func(tx *tx) error) (err error) {
 	if err != nil {
 		return translate(errors.Join(err, sqlTx.Rollback()))
 	}
-	return translate(sqlTx.Commit())
+	if err = translate(sqlTx.Commit()); err == nil && !s.writable.Load() {
+		s.wrote(ctx, conn)
+	}
+	return err
 }
 
 // read runs do in one snapshot.

@@ -52,23 +52,30 @@ func translate(err error) error {
 	return err
 }
 
-// release gives a connection back, or closes it where it has met trouble. A
-// connection that was opened while the file could not be written stays
-// read-only for ever, and one that failed to sync does not know what the disk
-// has: a new one looks anew. The connections of a process share the index of
-// the log, with its right to be written, so the others are closed as well;
-// those in use are when they meet trouble next.
+// release gives a connection back, or closes it where it has met trouble: one
+// that failed to sync does not know what the disk has, and a new one looks
+// anew. The connections of a process share the index of the log, with its right
+// to be written: where the file could not be written when it was opened, that
+// right is missing for as long as one of them is open, so the idle ones are
+// closed as well. Those in use are when they meet trouble next.
 func (s *Store) release(conn *sql.Conn, err error) {
 	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it returns what it is given
-		if trouble.What != fileReadOnly {
-			_ = conn.Close() // the others can do no better
-			return
+		if trouble.What == fileReadOnly && !s.writable.Load() {
+			s.reader.SetMaxIdleConns(0)
+			s.reader.SetMaxIdleConns(s.readers)
 		}
-		s.reader.SetMaxIdleConns(0)
-		s.reader.SetMaxIdleConns(s.readers)
 	}
 	_ = conn.Close() // back to the pool, and of no consequence to what was committed
+}
+
+// wrote looks whether a connection has written anything: a transaction that
+// changed nothing is committed on a read-only file, too.
+func (s *Store) wrote(ctx context.Context, conn *sql.Conn) {
+	var changes int64
+	if err := conn.QueryRowContext(ctx, `select total_changes()`).Scan(&changes); err == nil && changes > 0 {
+		s.writable.Store(true)
+	}
 }
 
 // failed remembers the trouble that a write met, until [Store.Ping] has seen
