@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,8 +36,8 @@ func next(f *fiber.Ctx, places ...string) string {
 			q.Set(string(name), string(value))
 		}
 	}
-	for i := 0; i < len(places); i += 2 {
-		q.Set(places[i], places[i+1])
+	for pair := range slices.Chunk(places, 2) {
+		q.Set(pair[0], pair[1])
 	}
 	return f.Path() + "?" + q.Encode()
 }
