@@ -50,7 +50,7 @@ func (k apiKeys) has(key string) bool {
 func (s *Server) admit(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	key, ok := bearerOf(c.Get(fiber.HeaderAuthorization))
-	if s.cfg.Users != nil && ok && looksSigned(key) {
+	if s.cfg.Users != nil && ok && looksSigned(key) && !s.keys.has(key) {
 		return s.admitUser(c, key)
 	}
 	if len(s.keys.sums) == 0 {

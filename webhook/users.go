@@ -51,7 +51,7 @@ func userProblem(err error) error {
 		"Send the request again after the time in Retry-After.").because(err)
 }
 
-// looksSigned tells a token from an API key, of which none has two dots.
+// looksSigned tells a token from what is none.
 func looksSigned(token string) bool { return strings.Count(token, ".") >= 2 }
 
 // keyOnly refuses signed-in users what is not theirs to do.

@@ -590,6 +590,15 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 	eventually(t, "its place is free", func() bool { return r.server.streams.open() == 0 })
 }
 
+func TestAnAPIKeyMayLookLikeAToken(t *testing.T) {
+	t.Parallel()
+	const dotted = "an.API.key.with.dots.in.it"
+	r := withUsers(t, nil, users.Config{Secret: legacy}, func(c *Config) { c.APIKeys = []string{dotted} })
+	if got := r.as(dotted, ownCount+"&user_id="+user); got.status != http.StatusOK {
+		t.Errorf("got %d %s, want 200", got.status, got.body)
+	}
+}
+
 func TestStreamsOfAUserAreBounded(t *testing.T) {
 	t.Parallel()
 	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
