@@ -17,6 +17,8 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func TestContract(t *testing.T) { storetest.Run(t, open) }
 
+func TestLetters(t *testing.T) { storetest.Letters(t, open) }
+
 func open(t testing.TB) storetest.Backend { return backend(t, mustInstall(t)) }
 
 // mustInstall returns the address of a database with our migrations.

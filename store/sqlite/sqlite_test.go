@@ -12,6 +12,8 @@ import (
 
 func TestContract(t *testing.T) { storetest.Run(t, open) }
 
+func TestLetters(t *testing.T) { storetest.Letters(t, open) }
+
 func open(t testing.TB) storetest.Backend { return backend(t, mustOpen(t)) }
 
 func mustOpen(t testing.TB) *Store {
