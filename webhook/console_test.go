@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +31,11 @@ func lived(t *testing.T, r *rig) {
 	t.Helper()
 	ctx := t.Context()
 	source := &storetest.Source{Rand: rand.New(rand.NewPCG(7, 7)), Runs: 150, UpdatedAt: storetest.Moves}
-	for range 600 {
+	steps := 600
+	if raced {
+		steps = 100
+	}
+	for range steps {
 		for _, c := range source.Step() {
 			if source.Rand.IntN(5) == 0 {
 				continue // lost
@@ -529,9 +534,17 @@ func TestASessionIsGoodAtEveryInstance(t *testing.T) {
 
 func TestTheConsoleSaysThatTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
-	r := withConsole(t, nil)
+	var away atomic.Bool
+	r := withConsole(t, func(c *Config) {
+		c.Store.(*gated).pings = func() error {
+			if away.Load() {
+				return store.ErrUnavailable
+			}
+			return nil
+		}
+	})
 	b := newBrowser(t, r).signIn()
-	r.store.pings = func() error { return store.ErrUnavailable }
+	away.Store(true)
 	eventually(t, "it is noticed", func() bool { return strings.Contains(b.get("/").html, "Not ready") })
 }
 
