@@ -103,6 +103,9 @@ func (s *Server) openStream(c *fiber.Ctx, user store.ID, keys []store.Key, write
 	if c.Method() == fiber.MethodHead {
 		return nil
 	}
+	if len(keys) > 0 && s.hub.full() {
+		return newProblem(fiber.StatusServiceUnavailable, "Too many counts are watched here. Connect again after the time in Retry-After, or ask for the count with GET /v1/counts.")
+	}
 	if err := s.streams.enter(user); err != nil {
 		return err
 	}
@@ -177,8 +180,11 @@ func (e *eventWriter) event(name string, data []byte) {
 	e.text("\n\n")
 }
 
-// flush sends what was written. The server's own deadline is that of a whole
-// answer, which this one has none of.
+// flush hands over what was written. The server's own deadline is that of a
+// whole answer, which this one has none of, so each flush moves it. A few of
+// them fit between here and the connection: a reader that takes nothing is cut
+// off when the next one doesn't, after a minute and a half where only
+// heartbeats come.
 func (e *eventWriter) flush() {
 	if e.err == nil && e.conn != nil {
 		e.err = e.conn.SetWriteDeadline(time.Now().Add(streamWriteWithin))

@@ -329,6 +329,7 @@ func TestHostileTokens(t *testing.T) {
 	tokens := hostileTokens(t, p, ec, rs)
 	// The published secret is none, and HS256 is not allowed without one.
 	tokens["HS256 by a secret that the project publishes"] = signed(t, jwt.SigningMethodHS256, []byte(legacy), good(p.issuer(), nil), map[string]any{"kid": "oct"})
+	before := r.storeCalls()
 	for name, token := range tokens {
 		for _, path := range []string{ownCount, "/v1/counts/stream?workflow_id=" + workflow, "/v1/users/" + user + "/counts"} {
 			got := r.as(token, path)
@@ -342,10 +343,16 @@ func TestHostileTokens(t *testing.T) {
 			if got.status != want && (want != http.StatusRequestHeaderFieldsTooLarge || got.status != http.StatusUnauthorized) {
 				t.Errorf("%s: GET %s: got %d %s, want %d", name, path, got.status, got.body, want)
 			}
+			if got.header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s: GET %s: the answer is %s", name, path, got.header.Get("Content-Type"))
+			}
 			if strings.Contains(got.body, `"count"`) || strings.Contains(got.body, "evil") {
 				t.Errorf("%s: GET %s tells %s", name, path, got.body)
 			}
 		}
+	}
+	if calls := r.storeCalls() - before; calls != 0 {
+		t.Errorf("%v calls reached the store", calls)
 	}
 	if len(tokens) < 60 {
 		t.Errorf("got %d hostile tokens", len(tokens))
@@ -370,6 +377,23 @@ func TestHostileTokens(t *testing.T) {
 			t.Errorf("%q is in the log", secret)
 		}
 	}
+}
+
+// storeCalls is how often the store was asked anything, by the metrics.
+func (r *rig) storeCalls() (n float64) {
+	r.t.Helper()
+	families, err := r.server.Registry().Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "runcounter_store_tries_total" {
+			for _, m := range family.GetMetric() {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }
 
 // What a good token, or none, must not get.
@@ -488,6 +512,42 @@ func TestKeysRotate(t *testing.T) {
 	want("it is there again", fresh, 200)
 }
 
+// Whose key is known doesn't wait while a slow project is asked for another.
+func TestAKnownKeyDoesNotWaitForAnUnknownOne(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	known, public := ecKey(t, "known")
+	unknown, _ := ecKey(t, "unknown")
+	p.publish(public)
+	var clock atomic.Int64
+	began := time.Now()
+	r := withUsers(t, p, users.Config{Now: func() time.Time { return began.Add(time.Duration(clock.Load())) }}, nil)
+	ada := signed(t, jwt.SigningMethodES256, known, good(p.issuer(), nil), map[string]any{"kid": "known"})
+	eve := signed(t, jwt.SigningMethodES256, unknown, good(p.issuer(), nil), map[string]any{"kid": "unknown"})
+	if got := r.as(ada, ownCount); got.status != http.StatusOK {
+		t.Fatalf("got %d %s", got.status, got.body)
+	}
+	clock.Add(int64(11 * time.Second))
+	asked := p.asked.Load()
+	p.mu.Lock() // the project doesn't answer
+	refused := make(chan said, 1)
+	go func() { refused <- r.as(eve, ownCount) }()
+	eventually(t, "the project is asked", func() bool { return p.asked.Load() > asked })
+	got := r.as(ada, ownCount)
+	select {
+	case <-refused:
+		t.Error("the known key has waited for the answer about the unknown one")
+	default:
+	}
+	p.mu.Unlock()
+	if got.status != http.StatusOK {
+		t.Errorf("meanwhile: got %d %s, want 200", got.status, got.body)
+	}
+	if got := <-refused; got.status != http.StatusUnauthorized {
+		t.Errorf("the unknown key: got %d %s, want 401", got.status, got.body)
+	}
+}
+
 // events reads a stream, and returns what it says one after the other.
 type events struct {
 	t    *testing.T
@@ -551,16 +611,22 @@ func TestAStreamTellsTheCountNowAndEachChange(t *testing.T) {
 		want("count", int64(i))
 	}
 	e.body.Close()
+	// What is written to nobody fails, and frees the place.
+	n := 5
+	eventually(t, "the place of who went away is free", func() bool {
+		n++
+		r.deliver(completed(n))
+		return r.server.streams.open() == 0
+	})
 	keyed := r.stream(apiKey, "user_id="+user+"&workflow_id="+workflow)
-	if name, count := keyed.next(); name != "count" || count != 5 {
-		t.Errorf("with the key: got %s %d, want 5", name, count)
+	if name, count := keyed.next(); name != "count" || count != int64(n) {
+		t.Errorf("with the key: got %s %d, want %d", name, count, n)
 	}
 	keyed.body.Close()
-	r.deliver(completed(6))
+	r.deliver(completed(n + 1))
 	e = r.stream(ada, "workflow_id="+workflow+"&draft_id="+draft)
-	want("count", 6)
+	want("count", int64(n+1))
 	want("count", 0)
-	eventually(t, "the first stream is noticed to be gone, or soon will be", func() bool { return r.server.streams.open() >= 1 })
 	r.server.hub.close()
 	want("", 0)
 	eventually(t, "all places are free", func() bool { return r.server.streams.open() == 0 })

@@ -44,7 +44,9 @@ type keySet struct {
 	client *http.Client
 	now    func() time.Time
 
-	mu    sync.Mutex // held while they are read: who comes meanwhile needs them too
+	reading sync.Mutex // held while they are read: who comes meanwhile with a key that isn't known waits
+
+	mu    sync.RWMutex // of what follows; never held for long
 	keys  []key
 	read  time.Time // when they were
 	tried time.Time // when it was tried
@@ -62,48 +64,61 @@ func newKeySet(url string, client *http.Client, now func() time.Time) *keySet {
 }
 
 // find returns the public key that a token names. A token that names none is
-// verified by the only key there is.
+// verified by the only key there is. Whose key is known doesn't wait for what
+// somebody else's makes us read.
 func (s *keySet) find(ctx context.Context, kid, alg string) (any, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now()
-	old := s.read.IsZero() || now.Sub(s.read) >= keysFor
-	public, found := s.among(kid, alg)
-	if (old || !found) && (s.tried.IsZero() || now.Sub(s.tried) >= keysEvery) {
-		s.refresh(ctx, now)
-		old = s.read.IsZero() || now.Sub(s.read) >= keysFor
-		public, found = s.among(kid, alg)
+	public, fresh, _ := s.among(kid, alg)
+	if public != nil && fresh {
+		return public, nil
 	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	public, fresh, again := s.among(kid, alg)
+	if (public == nil || !fresh) && again {
+		s.refresh(ctx)
+		public, fresh, _ = s.among(kid, alg)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	switch {
-	case old && s.err != nil:
+	case !fresh && s.err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, s.err)
-	case !found:
+	case public == nil:
 		return nil, &Refused{"no key of the project verifies the token: it is another project's, or its key was rotated out; sign in again"}
 	}
 	return public, nil
 }
 
-func (s *keySet) among(kid, alg string) (any, bool) {
-	var fit []key
+// among returns the key, or nil; whether the keys are good still; and whether
+// they may be read again.
+func (s *keySet) among(kid, alg string) (public any, fresh, again bool) {
+	now := s.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	fit := 0
 	for _, k := range s.keys {
 		if k.alg == alg && (k.kid == kid || kid == "") {
-			fit = append(fit, k)
+			public = k.public
+			fit++
 		}
 	}
-	if len(fit) != 1 {
-		return nil, false
+	if fit != 1 {
+		public = nil
 	}
-	return fit[0].public, true
+	return public, !s.read.IsZero() && now.Sub(s.read) < keysFor, s.tried.IsZero() || now.Sub(s.tried) >= keysEvery
 }
 
 // refresh reads the keys. Where that fails the last ones stay, for as long as
 // they are good.
-func (s *keySet) refresh(ctx context.Context, now time.Time) {
-	s.tried = now
+func (s *keySet) refresh(ctx context.Context) {
+	now := s.now()
 	// Not with the request's end: others wait for the keys as well.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysWithin)
 	defer cancel()
 	keys, err := s.fetch(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tried = now
 	if s.err = err; err == nil {
 		s.keys, s.read = keys, now
 	}
