@@ -124,7 +124,7 @@ func (m *pageModule) run(command string) string {
 	m.t.Helper()
 	cmd := exec.CommandContext(m.t.Context(), "/bin/sh", "-c", command)
 	cmd.Dir = m.dir
-	cmd.Env = append(os.Environ(), "ADDRESS="+m.address, "GOFLAGS=-mod=mod")
+	cmd.Env = append(os.Environ(), "ADDRESS="+m.address, "GOFLAGS=-mod=mod "+os.Getenv("GOFLAGS"))
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
 		m.t.Fatal(err)

@@ -52,6 +52,9 @@ func mustFolder(t *testing.T) string {
 // page names, where it can write to its volume and nowhere else.
 func TestImage(t *testing.T) {
 	t.Parallel()
+	if raced {
+		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
+	}
 	program := filepath.Join(mustImage(t), "runcounter")
 	file, err := elf.Open(program)
 	if err != nil {

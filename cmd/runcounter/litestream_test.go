@@ -71,6 +71,9 @@ func (p *process) killAll(t *testing.T) {
 // backup. What was acked until the last sync is there, and nothing drifts.
 func TestALostVolumeIsRestored(t *testing.T) {
 	t.Parallel()
+	if raced {
+		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
+	}
 	image := litestreamImage(t)
 	data, replica := filepath.Join(image, "data"), filepath.Join(image, "replica")
 	for _, dir := range []string{data, replica} {

@@ -28,6 +28,9 @@ const top = "../.."
 // they must name tests or benchmarks that there are.
 func TestPages(t *testing.T) {
 	t.Parallel()
+	if raced {
+		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
+	}
 	for _, page := range []string{
 		"README.md", "CONTRIBUTING.md",
 		"docs/benchmarks.md", "docs/console.md", "docs/deploy-on-fly.md", "docs/how-it-counts.md", "docs/live-counts.md", "docs/operations.md", "docs/security.md",
@@ -47,6 +50,9 @@ func TestPages(t *testing.T) {
 // The README's commands for a database of Supabase, on one.
 func TestReadmeOnAProject(t *testing.T) {
 	t.Parallel()
+	if raced {
+		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
+	}
 	address := pgtest.Supabase(t)
 	pgtest.Exec(t, address, installed)
 	pgtest.StartNet(t, address)
