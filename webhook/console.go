@@ -198,7 +198,10 @@ func (c *console) action(do func(f *fiber.Ctx, who session, form form) error) fi
 // whoIs returns who is signed in.
 func (c *console) whoIs(f *fiber.Ctx) (session, error) {
 	if len(c.keys.sums) == 0 {
-		return anybodyHere, fromHere(f)
+		if err := fromHere(f); err != nil {
+			return session{}, err // whose page shows nothing of the database
+		}
+		return anybodyHere, nil
 	}
 	return c.sessions.read(f), nil
 }

@@ -127,8 +127,11 @@ func keyNamed(text string) (store.Key, error) {
 	if len(parts) == 3 {
 		user, err := store.ParseID(parts[0])
 		ref, err2 := store.ParseID(parts[2])
-		if kind := store.Kind(parts[1]); err == nil && err2 == nil && (kind == store.KindWorkflow || kind == store.KindDraft) && !user.IsZero() && !ref.IsZero() {
-			return store.Key{User: user, Kind: kind, Ref: ref}, nil
+		for _, kind := range [...]store.Kind{store.KindWorkflow, store.KindDraft} {
+			if err == nil && err2 == nil && parts[1] == string(kind) && !user.IsZero() && !ref.IsZero() {
+				// Our own constant: the text is the request's, and a stream keeps the key.
+				return store.Key{User: user, Kind: kind, Ref: ref}, nil
+			}
 		}
 	}
 	return store.Key{}, newProblem(fiber.StatusBadRequest, "This address names no count: it is /counts/USER/workflow/WORKFLOW or /counts/USER/draft/DRAFT, with the ids as they are.")

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -604,5 +605,30 @@ func TestPicturesOfTheLastHour(t *testing.T) {
 		if want == "" && (c.Now != "0" || len(c.Bars) != 0) {
 			t.Errorf("%s: %+v, want nothing", c.Name, c)
 		}
+	}
+}
+
+// The server reuses the memory of a request, and a stream keeps its key.
+func TestAKeyOutlivesItsRequest(t *testing.T) {
+	t.Parallel()
+	buffer := []byte(user + "/workflow/" + workflow)
+	key, err := keyNamed(unsafe.String(unsafe.SliceData(buffer), len(buffer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range buffer {
+		buffer[i] = 0xff
+	}
+	if key != workflowKey(t) {
+		t.Errorf("got %q, want %s", key.Kind, workflowKey(t))
+	}
+}
+
+func TestARefusedVisitorIsShownNothing(t *testing.T) {
+	t.Parallel()
+	r := withConsole(t, func(c *Config) { c.APIKeys, c.Loopback = nil, true })
+	got := r.bare("GET", "/counts", "Origin: https://evil.example.com", "Accept: text/html")
+	if got.status != http.StatusForbidden || strings.Contains(got.body, "runcounter.db") || strings.Contains(got.body, "csrf") {
+		t.Errorf("got %d %s", got.status, got.body)
 	}
 }

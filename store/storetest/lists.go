@@ -215,6 +215,10 @@ var listCases = []contractCase{
 		want(s, "dropped again", must(s.lists().DropDeadLetters(s.ctx, store.DeadLetterQuery{Seq: all[0].Seq}))(s), 0)
 		want(s, "left", must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s), all[2:])
 		want(s, "dropped, all", must(s.lists().DropDeadLetters(s.ctx, store.DeadLetterQuery{}))(s), 2)
+		s.keepLetter(store.DeadLetter{ReceivedAt: at(9 * time.Hour), Reason: "a new one", Bytes: 1, Body: []byte("x")})
+		if fresh := must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 1}))(s); len(fresh) != 1 || fresh[0].Seq <= all[0].Seq {
+			s.Errorf("after all were dropped: got %+v, want a number above %d: an old one would name another letter", fresh, all[0].Seq)
+		}
 	}},
 }
 
