@@ -155,47 +155,11 @@ func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err er
 
 // UserCounts returns the counts of at most limit of a user's keys, in order,
 // after one of them: the zero key for the beginning.
-func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) (counts []store.Count, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		var policy store.Policy
-		counts = nil
-		from := `
-select user_id, kind, ref_id,` + sumSQL + `
-  from (select user_id, kind, ref_id, ` + columnsSQL + ` from run_counter.counts where user_id = $1::uuid
-         union all
-        select user_id, kind, ref_id, ` + columnsSQL + ` from run_counter.ledger where user_id = $1::uuid) as k
- where (k.kind, k.ref_id) > ($2::text, coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
- group by k.user_id, k.kind, k.ref_id`
-		if !have.installed {
-			from = `
-select r.user_id, ` + have.kindColumn() + ` as kind, ` + have.refColumn() + ` as ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
-  from public.workflow_runs as r
- where r.user_id = $1::uuid and ` + have.refColumn() + ` is not null and ` + endedSQL + `
-   and (` + have.kindColumn() + `, ` + have.refColumn() + `) > ($2::text, coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
- group by 1, 2, 3`
-		}
-		last := func(kind store.Kind) string {
-			return `(select r.completed_at from public.workflow_runs as r
-          where ` + have.ofKey(kind, "t.user_id", "t.ref_id") + ` and ` + endedSQL + ` order by r.completed_at desc limit 1)`
-		}
-		err := send(ctx, s.pool, s.policyFor(have, &policy), query{
-			text: `
-select t.*, case t.kind when 'workflow' then ` + last(store.KindWorkflow) + ` else ` + last(store.KindDraft) + ` end
-  from (` + from + ` order by 2, 3 limit $4::integer) as t order by 2, 3`,
-			args: []any{user.String(), string(after.Kind), idArg(after.Ref), limit},
-			read: func(rows pgx.Rows) error {
-				var c store.Count
-				if err := scanKey(rows, &c.Key, append(talliesOf(&c.Tallies), (*instant)(&c.LastRunAt))...); err != nil {
-					return err
-				}
-				c.Count = policy.Count(c.Tallies)
-				counts = append(counts, c)
-				return nil
-			},
-		})
-		return err
-	})
-	return counts, err
+func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error) {
+	if user.IsZero() {
+		return nil, nil // to a search it would mean everybody (law 7)
+	}
+	return s.SearchCounts(ctx, store.CountQuery{User: user, After: after, Limit: limit})
 }
 
 // foldableSQL are the keys of the first rows of the ledger. Their rows in

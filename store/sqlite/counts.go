@@ -101,43 +101,10 @@ func (s *Store) Count(ctx context.Context, key store.Key) (store.Count, error) {
 // UserCounts returns the counts of at most limit of a user's keys, in order,
 // after one of them: the zero key for the beginning.
 func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error) {
-	var counts []store.Count
-	err := s.read(ctx, func(q querier) error {
-		keys, err := userKeys(ctx, q, user, after, limit)
-		if err != nil {
-			return err
-		}
-		for _, key := range keys {
-			c, err := scanCount(q.QueryRowContext(ctx, countSQL, keyArgs(key)...), key)
-			if err != nil {
-				return err
-			}
-			counts = append(counts, c)
-		}
-		return nil
-	})
-	return counts, err
-}
-
-func userKeys(ctx context.Context, q querier, user store.ID, after store.Key, limit int) ([]store.Key, error) {
-	rows, err := q.QueryContext(ctx, `
-select user_id, kind, ref_id
-  from (select user_id, kind, ref_id from counts where user_id = ?1
-         union
-        select user_id, kind, ref_id from ledger where user_id = ?1)
- where (kind, ref_id) > (?2, ?3)
- order by kind, ref_id
- limit ?4`, user.String(), string(after.Kind), after.Ref.String(), limit)
-	var keys []store.Key
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
-		key, err := scanKey(rows)
-		keys = append(keys, key)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list the keys of user %s: %w", user, err)
+	if user.IsZero() {
+		return nil, nil // to a search it would mean everybody (law 7)
 	}
-	return keys, nil
+	return s.SearchCounts(ctx, store.CountQuery{User: user, After: after, Limit: limit})
 }
 
 // scanKey reads a row that begins with the three columns of a key.

@@ -14,6 +14,7 @@ import (
 
 // Lists is what a backend lists, beside its contract.
 type Lists interface {
+	UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error)
 	CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error)
 	SearchCounts(ctx context.Context, q store.CountQuery) ([]store.Count, error)
 	SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error)
@@ -114,6 +115,23 @@ var listCases = []contractCase{
 			}
 			want(s, fmt.Sprintf("the keys of %+v", q), got, wanted)
 		}
+	}},
+	{"Lists/the counts of a user are theirs, and those of nobody are none", func(s *script) {
+		keys := s.manyKeys(23)
+		slices.SortFunc(keys, store.Key.Compare)
+		var got, wanted []store.Key
+		for _, c := range must(s.lists().UserCounts(s.ctx, keys[7].User, store.Key{}, 100))(s) {
+			want(s, "listed", c, s.count(c.Key))
+			got = append(got, c.Key)
+		}
+		for _, key := range keys {
+			if key.User == keys[7].User {
+				wanted = append(wanted, key)
+			}
+		}
+		want(s, "the keys", got, wanted)
+		want(s, "behind the first", len(must(s.lists().UserCounts(s.ctx, keys[7].User, wanted[0], 100))(s)), len(wanted)-1)
+		want(s, "of nobody", len(must(s.lists().UserCounts(s.ctx, store.ID{}, store.Key{}, 100))(s)), 0)
 	}},
 	{"Lists/runs are listed by state, latest first, in pages", func(s *script) {
 		var active, presumed []store.ID
