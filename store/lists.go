@@ -82,6 +82,13 @@ type ListedRecount struct {
 	RecountLog
 }
 
+// What a store keeps of dead letters: the newest, up to these bounds.
+const (
+	KeepDeadLetters    = 30 * 24 * time.Hour
+	MaxDeadLetters     = 1_000
+	MaxDeadLetterBytes = 64 << 20 // of all bodies
+)
+
 // DeadLetterQuery asks for a page of dead letters, latest first, or says which
 // of them to drop.
 type DeadLetterQuery struct {

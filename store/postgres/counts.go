@@ -258,7 +258,7 @@ func prunes(now time.Time) []query {
 	return []query{
 		{text: `delete from run_counter.repairs where last_at < $1::timestamptz`, args: []any{before}},
 		{text: `delete from run_counter.recounts where at < $1::timestamptz`, args: []any{before}},
-		{text: `delete from run_counter.dead_letters where received_at < $1::timestamptz`, args: []any{now.Add(-keepLetters)}},
+		{text: `delete from run_counter.dead_letters where received_at < $1::timestamptz`, args: []any{now.Add(-store.KeepDeadLetters)}},
 	}
 }
 

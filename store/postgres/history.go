@@ -39,11 +39,11 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 
 func repairsQuery(id store.ID, into *[]store.RepairLog) query {
 	return query{
-		text: `select kind, times, first_at, last_at, was, status, completed_at from run_counter.repairs where run_id = $1::uuid order by last_at, kind`,
+		text: `select ` + repairColumns + ` from run_counter.repairs where run_id = $1::uuid order by last_at, kind`,
 		args: []any{id.String()},
 		read: func(rows pgx.Rows) error {
 			var l store.RepairLog
-			err := rows.Scan((*text)(&l.Reason), &l.Times, (*instant)(&l.First), (*instant)(&l.Last), (*text)(&l.Was), (*text)(&l.Status), (*instant)(&l.CompletedAt))
+			err := scanRepair(rows, &l)
 			*into = append(*into, l)
 			return err
 		},
@@ -52,11 +52,11 @@ func repairsQuery(id store.ID, into *[]store.RepairLog) query {
 
 func amendmentsQuery(id store.ID, into *[]store.AmendmentLog) query {
 	return query{
-		text: `select at, who, why, was, was_completed_at, status from run_counter.amendments where run_id = $1::uuid order by seq`,
+		text: `select ` + amendmentColumns + ` from run_counter.amendments where run_id = $1::uuid order by seq`,
 		args: []any{id.String()},
 		read: func(rows pgx.Rows) error {
 			var l store.AmendmentLog
-			err := rows.Scan((*instant)(&l.At), &l.Who, &l.Why, (*text)(&l.Was), (*instant)(&l.WasCompletedAt), (*text)(&l.Status))
+			err := scanAmendment(rows, &l)
 			*into = append(*into, l)
 			return err
 		},
@@ -114,21 +114,41 @@ func ledgerQueries(key store.Key, h *store.KeyHistory) []query {
 	return []query{
 		{text: `select count(*) from run_counter.ledger where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid`,
 			args: keyArgs(key), read: func(rows pgx.Rows) error { return rows.Scan(&h.Ledger) }},
-		{text: `select at, before::text, after::text from run_counter.recounts where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid order by seq`,
+		{text: `select ` + recountColumns + ` from run_counter.recounts where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid order by seq`,
 			args: keyArgs(key), read: func(rows pgx.Rows) error {
 				var l store.RecountLog
-				var before, after string
-				if err := rows.Scan((*instant)(&l.At), &before, &after); err != nil {
-					return err
-				}
+				err := scanRecount(rows, &l)
 				h.Recounts = append(h.Recounts, l)
-				last := &h.Recounts[len(h.Recounts)-1]
-				if err := json.Unmarshal([]byte(before), &last.Before); err != nil {
-					return err
-				}
-				return json.Unmarshal([]byte(after), &last.After)
+				return err
 			}},
 	}
+}
+
+// What our logs hold, and the reading of it behind other columns.
+const (
+	repairColumns    = `kind, times, first_at, last_at, was, status, completed_at`
+	amendmentColumns = `at, who, why, was, was_completed_at, status`
+	recountColumns   = `at, before::text, after::text`
+)
+
+func scanRepair(rows pgx.Rows, l *store.RepairLog, before ...any) error {
+	return rows.Scan(append(before, (*text)(&l.Reason), &l.Times, (*instant)(&l.First), (*instant)(&l.Last),
+		(*text)(&l.Was), (*text)(&l.Status), (*instant)(&l.CompletedAt))...)
+}
+
+func scanAmendment(rows pgx.Rows, l *store.AmendmentLog, before ...any) error {
+	return rows.Scan(append(before, (*instant)(&l.At), &l.Who, &l.Why, (*text)(&l.Was), (*instant)(&l.WasCompletedAt), (*text)(&l.Status))...)
+}
+
+func scanRecount(rows pgx.Rows, l *store.RecountLog, before ...any) error {
+	var was, is string
+	if err := rows.Scan(append(before, (*instant)(&l.At), &was, &is)...); err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(was), &l.Before); err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(is), &l.After)
 }
 
 // ledgerTriggers keep law 1: without one of them what it should have written

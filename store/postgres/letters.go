@@ -2,18 +2,10 @@ package postgres
 
 import (
 	"context"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
-)
-
-// What is kept of dead letters: the newest, up to these bounds.
-const (
-	keepLetters        = 30 * 24 * time.Hour
-	maxDeadLetters     = 1_000
-	maxDeadLetterBytes = 64 << 20
 )
 
 // KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
@@ -32,7 +24,7 @@ delete from run_counter.dead_letters
                  from (select seq, row_number() over newest as n, sum(length(body)) over newest as kept
                          from run_counter.dead_letters
                        window newest as (order by seq desc)) as d
-                where n > $1::integer or kept > $2::bigint)`, args: []any{maxDeadLetters, maxDeadLetterBytes}},
+                where n > $1::integer or kept > $2::bigint)`, args: []any{store.MaxDeadLetters, store.MaxDeadLetterBytes}},
 		)
 	})
 }

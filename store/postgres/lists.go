@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -230,13 +229,12 @@ func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repa
 		}
 		return query{
 			text: `
-select run_id, kind, times, first_at, last_at, was, status, completed_at from run_counter.repairs
+select run_id, ` + repairColumns + ` from run_counter.repairs
  where true` + w.and() + ` order by last_at desc, run_id desc, kind limit ` + w.arg(limit+store.MorePlaces) + `::integer`,
 			args: w.args,
 			read: func(rows pgx.Rows) error {
 				var l store.ListedRepair
-				err := rows.Scan((*uuid)(&l.ID), (*text)(&l.Reason), &l.Times, (*instant)(&l.First), (*instant)(&l.Last),
-					(*text)(&l.Was), (*text)(&l.Status), (*instant)(&l.CompletedAt))
+				err := scanRepair(rows, &l.RepairLog, (*uuid)(&l.ID))
 				repairs = append(repairs, l)
 				return err
 			},
@@ -252,12 +250,12 @@ func (s *Store) Decisions(ctx context.Context, before int64, limit int) (decisio
 		decisions = nil
 		return query{
 			text: `
-select seq, run_id, at, who, why, was, was_completed_at, status from run_counter.amendments
+select seq, run_id, ` + amendmentColumns + ` from run_counter.amendments
  where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`,
 			args: []any{before, limit},
 			read: func(rows pgx.Rows) error {
 				var d store.Decision
-				err := rows.Scan(&d.Seq, (*uuid)(&d.ID), (*instant)(&d.At), &d.Who, &d.Why, (*text)(&d.Was), (*instant)(&d.WasCompletedAt), (*text)(&d.Status))
+				err := scanAmendment(rows, &d.AmendmentLog, &d.Seq, (*uuid)(&d.ID))
 				decisions = append(decisions, d)
 				return err
 			},
@@ -273,19 +271,12 @@ func (s *Store) Recounts(ctx context.Context, before int64, limit int) (recounts
 		recounts = nil
 		return query{
 			text: `
-select user_id, kind, ref_id, seq, at, before::text, after::text from run_counter.recounts
+select user_id, kind, ref_id, seq, ` + recountColumns + ` from run_counter.recounts
  where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`,
 			args: []any{before, limit},
 			read: func(rows pgx.Rows) error {
 				var r store.ListedRecount
-				var was, is string
-				if err := scanKey(rows, &r.Key, &r.Seq, (*instant)(&r.At), &was, &is); err != nil {
-					return err
-				}
-				if err := json.Unmarshal([]byte(was), &r.Before); err != nil {
-					return err
-				}
-				err := json.Unmarshal([]byte(is), &r.After)
+				err := scanRecount(rows, &r.RecountLog, (*uuid)(&r.Key.User), (*text)(&r.Key.Kind), (*uuid)(&r.Key.Ref), &r.Seq)
 				recounts = append(recounts, r)
 				return err
 			},

@@ -136,21 +136,26 @@ func (t *tx) countAll(keys []store.Key) ([]store.Count, error) {
 		texts[i] = keyText(key)
 	}
 	counts := make([]store.Count, len(keys))
-	err = t.each(t.stmts.tallies, texts, func(rows *sql.Rows) error {
-		var (
-			i int
-			c store.Tallies
-		)
-		if err := rows.Scan(append([]any{&i}, talliesOf(&c)...)...); err != nil {
-			return err
-		}
-		counts[i] = store.Count{Key: keys[i], Count: policy.Count(c), Tallies: c}
-		return nil
-	})
+	err = t.each(t.stmts.tallies, texts, intoCounts(counts, keys, policy))
 	if err != nil {
 		return nil, fmt.Errorf("count %d keys: %w", len(keys), err)
 	}
 	return counts, nil
+}
+
+// intoCounts reads what talliesSQL returns for keys.
+func intoCounts(counts []store.Count, keys []store.Key, policy store.Policy) func(rows *sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		var (
+			i int
+			t store.Tallies
+		)
+		if err := rows.Scan(append([]any{&i}, talliesOf(&t)...)...); err != nil {
+			return err
+		}
+		counts[i] = store.Count{Key: keys[i], Count: policy.Count(t), Tallies: t}
+		return nil
+	}
 }
 
 // count counts one key.
@@ -206,7 +211,7 @@ func (t *tx) prune(now time.Time) error {
 		     and presumed_completed = 0 and presumed_failed = 0 and presumed_cancelled = 0 and presumed_timeout = 0`, nil},
 		{`delete from repairs where last_at < ?`, []any{before}},
 		{`delete from recounts where at < ?`, []any{before}},
-		{`delete from dead_letters where received_at < ?`, []any{now.Add(-keepLetters).UnixMicro()}},
+		{`delete from dead_letters where received_at < ?`, []any{now.Add(-store.KeepDeadLetters).UnixMicro()}},
 	} {
 		if _, err := t.tx.ExecContext(t.ctx, p.text, p.args...); err != nil {
 			return fmt.Errorf("prune: %w", err)

@@ -110,8 +110,8 @@ func (d *days) atMost(what string, got, want int64) {
 // bounded checks what must stay bounded however long it goes on.
 func (d *days) bounded() {
 	d.Helper()
-	d.atMost("dead letters", d.number(`select count(*) from dead_letters`), maxDeadLetters)
-	d.atMost("bytes of dead letters", d.number(`select coalesce(sum(length(body)), 0) from dead_letters`), maxDeadLetterBytes)
+	d.atMost("dead letters", d.number(`select count(*) from dead_letters`), store.MaxDeadLetters)
+	d.atMost("bytes of dead letters", d.number(`select coalesce(sum(length(body)), 0) from dead_letters`), store.MaxDeadLetterBytes)
 	d.atMost("ledger after a sweep", d.number(`select count(*) from ledger`), 0)
 	d.atMost("counts of nothing", d.number(`
 select count(*) from counts

@@ -30,24 +30,20 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 				}
 			}
 		}
-		rows, err := q.QueryContext(ctx, `select kind, times, first_at, last_at, was, status, completed_at from repairs where run_id = ? order by last_at, kind`, id.String())
+		rows, err := q.QueryContext(ctx, `select `+repairColumns+` from repairs where run_id = ? order by last_at, kind`, id.String())
 		err = eachRow(rows, err, func(rows *sql.Rows) error {
 			var l store.RepairLog
-			var first, last, at sql.NullInt64
-			err := rows.Scan(&l.Reason, &l.Times, &first, &last, &l.Was, &l.Status, &at)
-			l.First, l.Last, l.CompletedAt = timeOf(first), timeOf(last), timeOf(at)
+			err := scanRepair(rows, &l)
 			h.Repairs = append(h.Repairs, l)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("look up the repairs of run %s: %w", id, err)
 		}
-		rows, err = q.QueryContext(ctx, `select at, who, why, was, was_completed_at, status from amendments where run_id = ? order by seq`, id.String())
+		rows, err = q.QueryContext(ctx, `select `+amendmentColumns+` from amendments where run_id = ? order by seq`, id.String())
 		err = eachRow(rows, err, func(rows *sql.Rows) error {
 			var l store.AmendmentLog
-			var at, was sql.NullInt64
-			err := rows.Scan(&at, &l.Who, &l.Why, &l.Was, &was, &l.Status)
-			l.At, l.WasCompletedAt = timeOf(at), timeOf(was)
+			err := scanAmendment(rows, &l)
 			h.Amendments = append(h.Amendments, l)
 			return err
 		})
@@ -92,19 +88,9 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		if h.Runs, err = latestRuns(ctx, q, key, h.Policy, limit); err != nil {
 			return fmt.Errorf("list the runs of %s: %w", key, err)
 		}
-		rows, err := q.QueryContext(ctx, `select at, before, after from recounts where user_id = ? and kind = ? and ref_id = ? order by seq`, keyArgs(key)...)
+		rows, err := q.QueryContext(ctx, `select user_id, kind, ref_id, at, before, after from recounts where user_id = ? and kind = ? and ref_id = ? order by seq`, keyArgs(key)...)
 		return eachRow(rows, err, func(rows *sql.Rows) error {
-			var l store.RecountLog
-			var at sql.NullInt64
-			var before, after string
-			if err := rows.Scan(&at, &before, &after); err != nil {
-				return err
-			}
-			l.At = timeOf(at)
-			if err := json.Unmarshal([]byte(before), &l.Before); err != nil {
-				return err
-			}
-			err := json.Unmarshal([]byte(after), &l.After)
+			_, l, err := scanRecount(rows)
 			h.Recounts = append(h.Recounts, l)
 			return err
 		})
@@ -125,17 +111,43 @@ select id from workflow_runs where user_id = ? and kind = ? and ref_id = ?
 		ids = append(ids, id)
 		return err
 	})
-	for _, id := range ids {
-		if err != nil {
-			break
-		}
-		var e entry
-		if _, e, err = scanEntry(q.QueryRowContext(ctx, loadSQL, `["`+id+`"]`)); err == nil {
-			var run store.Run
-			run, err = makeRun(ctx, q, e.state, policy)
-			run.Snapshot = ""
-			runs = append(runs, run)
-		}
+	if err != nil {
+		return nil, err
 	}
-	return runs, err
+	return loadRuns(ctx, q, ids, policy)
+}
+
+// What our logs hold, and the reading of it behind other columns.
+const (
+	repairColumns    = `kind, times, first_at, last_at, was, status, completed_at`
+	amendmentColumns = `at, who, why, was, was_completed_at, status`
+)
+
+func scanRepair(rows *sql.Rows, l *store.RepairLog, before ...any) error {
+	var first, last, at sql.NullInt64
+	err := rows.Scan(append(before, &l.Reason, &l.Times, &first, &last, &l.Was, &l.Status, &at)...)
+	l.First, l.Last, l.CompletedAt = timeOf(first), timeOf(last), timeOf(at)
+	return err
+}
+
+func scanAmendment(rows *sql.Rows, l *store.AmendmentLog, before ...any) error {
+	var at, was sql.NullInt64
+	err := rows.Scan(append(before, &at, &l.Who, &l.Why, &l.Was, &was, &l.Status)...)
+	l.At, l.WasCompletedAt = timeOf(at), timeOf(was)
+	return err
+}
+
+// scanRecount reads a key, whatever stands between, and what was repaired of
+// its count.
+func scanRecount(rows *sql.Rows, between ...any) (key store.Key, l store.RecountLog, err error) {
+	var at sql.NullInt64
+	var before, after string
+	if key, err = scanKey(rows, append(between, &at, &before, &after)...); err != nil {
+		return key, l, err
+	}
+	l.At = timeOf(at)
+	if err := json.Unmarshal([]byte(before), &l.Before); err != nil {
+		return key, l, err
+	}
+	return key, l, json.Unmarshal([]byte(after), &l.After)
 }

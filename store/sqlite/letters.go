@@ -4,16 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
-)
-
-// What is kept of dead letters: the newest, up to these bounds.
-const (
-	keepLetters        = 30 * 24 * time.Hour
-	maxDeadLetters     = 1_000
-	maxDeadLetterBytes = 64 << 20
 )
 
 // KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
@@ -33,7 +25,7 @@ delete from dead_letters
                               sum(length(body)) over newest as kept
                          from dead_letters
                        window newest as (order by seq desc))
-                where n > ? or kept > ?)`, maxDeadLetters, maxDeadLetterBytes)
+                where n > ? or kept > ?)`, store.MaxDeadLetters, store.MaxDeadLetterBytes)
 		if err != nil {
 			return fmt.Errorf("drop old dead letters: %w", err)
 		}

@@ -33,16 +33,7 @@ func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.
 		}
 		counts = make([]store.Count, len(keys))
 		rows, err := q.QueryContext(ctx, talliesSQL, string(list))
-		err = eachRow(rows, err, func(rows *sql.Rows) error {
-			var i int
-			var t store.Tallies
-			if err := rows.Scan(append([]any{&i}, talliesOf(&t)...)...); err != nil {
-				return err
-			}
-			counts[i] = store.Count{Key: keys[i], Count: policy.Count(t), Tallies: t}
-			return nil
-		})
-		if err != nil {
+		if err = eachRow(rows, err, intoCounts(counts, keys, policy)); err != nil {
 			return fmt.Errorf("count %d keys: %w", len(keys), err)
 		}
 		return nil
@@ -140,9 +131,9 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 		if err != nil {
 			return fmt.Errorf("list %s runs: %w", search.State, err)
 		}
-		runs, err = loadRuns(ctx, q, ids, policy)
-		for i := range runs {
-			runs[i].At = at[i]
+		loaded, err := loadRuns(ctx, q, ids, policy)
+		for i, run := range loaded {
+			runs = append(runs, store.ListedRun{Run: run, At: at[i]})
 		}
 		return err
 	})
@@ -150,7 +141,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 }
 
 // loadRuns returns runs in the order of their ids, without their snapshots.
-func loadRuns(ctx context.Context, q querier, ids []string, policy store.Policy) ([]store.ListedRun, error) {
+func loadRuns(ctx context.Context, q querier, ids []string, policy store.Policy) ([]store.Run, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -158,12 +149,12 @@ func loadRuns(ctx context.Context, q querier, ids []string, policy store.Policy)
 	if err != nil {
 		return nil, err
 	}
-	runs := make([]store.ListedRun, len(ids))
+	runs := make([]store.Run, len(ids))
 	rows, err := q.QueryContext(ctx, loadSQL, string(list))
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		i, e, err := scanEntry(rows)
 		if err == nil {
-			runs[i].Run = asRun(e.state, policy)
+			runs[i] = asRun(e.state, policy)
 		}
 		return err
 	})
@@ -180,16 +171,14 @@ func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repa
 		w.add("(last_at, run_id) < (?, ?)", after.At.UnixMicro(), after.ID.String())
 	}
 	rows, err := s.reader.QueryContext(ctx, `
-select run_id, kind, times, first_at, last_at, was, status, completed_at from repairs`+w.String()+`
+select run_id, `+repairColumns+` from repairs`+w.String()+`
  order by last_at desc, run_id desc, kind limit ?`, append(w.args, limit+store.MorePlaces)...)
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var l store.ListedRepair
 		var id string
-		var first, last, at sql.NullInt64
-		if err := rows.Scan(&id, &l.Reason, &l.Times, &first, &last, &l.Was, &l.Status, &at); err != nil {
+		if err := scanRepair(rows, &l.RepairLog, &id); err != nil {
 			return err
 		}
-		l.First, l.Last, l.CompletedAt = timeOf(first), timeOf(last), timeOf(at)
 		l.ID, err = store.ParseID(id)
 		repairs = append(repairs, l)
 		return err
@@ -204,16 +193,14 @@ select run_id, kind, times, first_at, last_at, was, status, completed_at from re
 // first.
 func (s *Store) Decisions(ctx context.Context, before int64, limit int) (decisions []store.Decision, err error) {
 	rows, err := s.reader.QueryContext(ctx, `
-select seq, run_id, at, who, why, was, was_completed_at, status from amendments
+select seq, run_id, `+amendmentColumns+` from amendments
  where seq < ? or ? = 0 order by seq desc limit ?`, before, before, limit)
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var d store.Decision
 		var id string
-		var at, was sql.NullInt64
-		if err := rows.Scan(&d.Seq, &id, &at, &d.Who, &d.Why, &d.Was, &was, &d.Status); err != nil {
+		if err := scanAmendment(rows, &d.AmendmentLog, &d.Seq, &id); err != nil {
 			return err
 		}
-		d.At, d.WasCompletedAt = timeOf(at), timeOf(was)
 		d.ID, err = store.ParseID(id)
 		decisions = append(decisions, d)
 		return err
@@ -230,19 +217,9 @@ func (s *Store) Recounts(ctx context.Context, before int64, limit int) (recounts
 	rows, err := s.reader.QueryContext(ctx, `
 select user_id, kind, ref_id, seq, at, before, after from recounts
  where seq < ? or ? = 0 order by seq desc limit ?`, before, before, limit)
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
+	err = eachRow(rows, err, func(rows *sql.Rows) (err error) {
 		var r store.ListedRecount
-		var at sql.NullInt64
-		var was, is string
-		var err error
-		if r.Key, err = scanKey(rows, &r.Seq, &at, &was, &is); err != nil {
-			return err
-		}
-		r.At = timeOf(at)
-		if err := json.Unmarshal([]byte(was), &r.Before); err != nil {
-			return err
-		}
-		err = json.Unmarshal([]byte(is), &r.After)
+		r.Key, r.RecountLog, err = scanRecount(rows, &r.Seq)
 		recounts = append(recounts, r)
 		return err
 	})

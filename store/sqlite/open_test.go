@@ -160,17 +160,17 @@ func TestDeadLettersAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range maxDeadLetters + 5 {
+	for range store.MaxDeadLetters + 5 {
 		keep(nil)
 	}
-	if n, _ := total(); n != maxDeadLetters {
-		t.Errorf("kept %d, want %d", n, maxDeadLetters)
+	if n, _ := total(); n != store.MaxDeadLetters {
+		t.Errorf("kept %d, want %d", n, store.MaxDeadLetters)
 	}
 	for range 20 {
 		keep(make([]byte, 1<<20))
 	}
-	if n, bytes := total(); bytes > maxDeadLetterBytes || n == 0 {
-		t.Errorf("kept %d with %d bytes, want at most %d bytes", n, bytes, maxDeadLetterBytes)
+	if n, bytes := total(); bytes > store.MaxDeadLetterBytes || n == 0 {
+		t.Errorf("kept %d with %d bytes, want at most %d bytes", n, bytes, store.MaxDeadLetterBytes)
 	}
 	if _, err := s.Fold(t.Context(), now.Add(91*24*time.Hour), 100); err != nil {
 		t.Fatal(err)
