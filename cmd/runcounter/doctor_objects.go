@@ -18,7 +18,7 @@ func functionLines(f postgres.Functions) (lines []line) {
 		lines = append(lines, failure(makeAgain, "missing: %s", few(f.Missing)))
 	}
 	if len(f.OpenPath) > 0 {
-		lines = append(lines, failure("alter function "+f.OpenPath[0]+" set search_path = ''", "without a search_path of their own, so that a caller's objects can take the place of ours: %s", few(f.OpenPath)))
+		lines = append(lines, failure("alter function "+f.OpenPath[0]+" set search_path = pg_catalog, pg_temp", "without a search_path of their own, so that a caller's objects can take the place of ours: %s", few(f.OpenPath)))
 	}
 	if len(f.Owners) > 1 {
 		lines = append(lines, warning("give them one owner: alter function ... owner to the owner of workflow_runs", "they belong to several roles: %s", few(f.Owners)))

@@ -34,7 +34,7 @@ create table net._http_response (
 create table net.http_request_queue (id bigint);
 create schema supabase_functions authorization owner;
 create table supabase_functions.hooks (id bigserial primary key, hook_table_id integer not null, hook_name text not null, created_at timestamptz not null default now(), request_id bigint);
-create function supabase_functions.http_request() returns trigger language plpgsql security definer set search_path = '' as $$ begin return new; end $$;
+create function supabase_functions.http_request() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin return new; end $$;
 grant all on all tables in schema net, supabase_functions to owner;
 create trigger runs after insert or update or delete on public.workflow_runs for each row
     execute function supabase_functions.http_request('https://counter.example/webhooks/workflow-runs', 'POST', '{"Authorization": "Bearer hunter2"}', '{}', '5000');`
@@ -208,7 +208,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		{"users may name their limit", `grant execute on function public.begin_workflow_run to authenticated`,
 			"grants", fails, "authenticated, which is every signed-in user, has execute on begin_workflow_run", "revoke", ""},
 		{"a function has no search_path", `alter function public.complete_workflow_run reset search_path`,
-			"functions", fails, "without a search_path of their own, so that a caller's objects can take the place of ours: complete_workflow_run(", "set search_path = ''", ""},
+			"functions", fails, "without a search_path of their own, so that a caller's objects can take the place of ours: complete_workflow_run(", "set search_path = pg_catalog, pg_temp", ""},
 		{"a function is gone", `drop function run_counter.lock_key`,
 			"functions", fails, "missing: run_counter.lock_key", "runcounter migrate print", "script"},
 		{"a function of the same name", `create function public.get_user_workflow_run_count(p_user_id uuid) returns bigint language sql as 'select 0::bigint'; revoke all on function get_user_workflow_run_count(uuid) from public, anon, authenticated`,

@@ -51,7 +51,7 @@ $do$;
 -- new.draft_id, old.draft_id and r.draft_id become null, and what stands
 -- between /*draft*/ and /*end*/ goes.
 create or replace function run_counter.fit(p_sql text) returns text
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $fn$
     select case
                when exists (select from pg_catalog.pg_attribute
@@ -64,7 +64,7 @@ as $fn$
 $fn$;
 
 create or replace function run_counter.define(p_sql text) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     execute run_counter.fit(p_sql);

@@ -90,7 +90,7 @@ revoke all on all tables in schema run_counter from public;
 -- SECURITY DEFINER, since whoever writes the table may not read ours. Trigger
 -- functions can't be called, and it takes nothing from its caller.
 create or replace function run_counter.guard() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_ended    boolean := false;
@@ -136,7 +136,7 @@ $fn$;
 
 -- Null if negative; capped, since an overflow would stop a whole sweep.
 create or replace function run_counter.duration_of(p_started timestamptz, p_completed timestamptz) returns integer
-language sql immutable set search_path = ''
+language sql immutable set search_path = pg_catalog, pg_temp
 as $fn$
     select case when p_completed >= p_started
            then least(trunc(extract(epoch from p_completed - p_started) * 1000), 2147483647)::integer end
@@ -147,7 +147,7 @@ $fn$;
 -- function or a cascade that acts as the owner is not stopped.
 select run_counter.define($sql$
 create or replace function run_counter.harden() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_latest timestamptz := pg_catalog.now() + interval '5 minutes'; -- clocks differ
@@ -203,7 +203,7 @@ $sql$);
 -- written to a partition directly.
 select run_counter.define($sql$
 create or replace function run_counter.ledger_insert() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout)
@@ -217,7 +217,7 @@ $sql$);
 
 select run_counter.define($sql$
 create or replace function run_counter.ledger_delete() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     delete from run_counter.presumed where run_id = old.id;
@@ -236,7 +236,7 @@ $sql$);
 -- it is comes to the new one.
 select run_counter.define($sql$
 create or replace function run_counter.ledger_update() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_old uuid := coalesce(old.draft_id, old.workflow_id);
@@ -270,7 +270,7 @@ $fn$
 $sql$);
 
 create or replace function run_counter.ledger_presumed() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     if tg_op in ('UPDATE', 'DELETE') and old.ref_id is not null then
@@ -292,7 +292,7 @@ $fn$;
 -- A TRUNCATE holds off all writers, so what is counted in its snapshot is what
 -- it took away.
 create or replace function run_counter.ledger_truncate() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     delete from run_counter.presumed;

@@ -20,7 +20,7 @@ do $do$
 declare
     o record;
 begin
-    perform pg_catalog.set_config('search_path', '', true); -- names are printed with their schema
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true); -- names are printed with their schema
     for o in
         select c.oid, c.relkind, c.oid::regclass::text as name, pg_get_viewdef(c.oid) as body, c.reloptions,
                obj_description(c.oid, 'pg_class') as comment, pg_get_userbyid(c.relowner) as owner, c.relacl
@@ -63,7 +63,7 @@ do $do$
 begin
     execute format($sql$
 create or replace function run_counter.uid() returns uuid
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $fn$ select %s $fn$
 $sql$, case when to_regprocedure('auth.uid()') is null then 'null::uuid' else 'auth.uid()' end);
 end
@@ -73,7 +73,7 @@ $do$;
 -- the owner granted it. It takes no argument that says who calls: inside a
 -- definer current_user is the owner, and an argument can be made up.
 create or replace function run_counter.trusted() returns boolean
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_role text := nullif(nullif(pg_catalog.current_setting('role', true), ''), 'none');
@@ -84,7 +84,7 @@ end
 $fn$;
 
 create or replace function run_counter.allow_user(p_user_id uuid) returns void
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     if run_counter.trusted() or p_user_id = run_counter.uid() then
@@ -97,13 +97,13 @@ end
 $fn$;
 
 create or replace function run_counter.policy() returns text
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $fn$ select s.policy from run_counter.settings as s $fn$;
 
 -- The count of a key under the policy in force, in the snapshot of the
 -- statement that calls it (law 1).
 create or replace function run_counter.count_of(p_user_id uuid, p_kind text, p_ref_id uuid) returns bigint
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_terminal boolean;
@@ -131,7 +131,7 @@ end
 $fn$;
 
 create or replace function run_counter.count_own(p_user_id uuid, p_kind text, p_ref_id uuid) returns bigint
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     perform run_counter.allow_user(p_user_id);
@@ -146,7 +146,7 @@ create or replace function run_counter.own_counts() returns table (
     user_id uuid, kind text, ref_id uuid, completed bigint, failed bigint, cancelled bigint, timeout bigint,
     presumed_completed bigint, presumed_failed bigint, presumed_cancelled bigint, presumed_timeout bigint
 )
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $fn$
 #variable_conflict use_column
 declare
@@ -173,7 +173,7 @@ $fn$;
 -- A maximum can't be kept by differences: it is read from the index.
 select run_counter.define($sql$
 create or replace function run_counter.last_run_at(p_user_id uuid, p_kind text, p_ref_id uuid) returns timestamptz
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     perform run_counter.allow_user(p_user_id);
@@ -197,7 +197,7 @@ $sql$);
 -- snapshot is older than the lock it waits for, so whoever counts does so in
 -- the next statement.
 create or replace function run_counter.lock_key(p_user_id uuid, p_kind text, p_ref_id uuid) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     loop
@@ -217,7 +217,7 @@ create or replace function run_counter.complete_run(
     p_run_id uuid, p_status text, p_completed_at timestamptz, p_duration_ms integer, p_error_details jsonb, p_state_snapshot jsonb,
     p_now timestamptz
 ) returns table (won boolean, owner_id uuid, of_workflow_id uuid, of_draft_id uuid)
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_run record;
@@ -263,7 +263,7 @@ $sql$);
 create or replace function run_counter.complete_own_run(
     p_run_id uuid, p_status text, p_duration_ms integer, p_error_details jsonb, p_state_snapshot jsonb
 ) returns table (won boolean, owner_id uuid, of_workflow_id uuid, of_draft_id uuid)
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_owner uuid;
@@ -289,7 +289,7 @@ select run_counter.define($sql$
 create or replace function run_counter.begin_run(
     p_run_id uuid, p_user_id uuid, p_workflow_id uuid, p_draft_id uuid, p_limit bigint, p_idempotency_key text, p_now timestamptz
 ) returns table (id_of_run uuid, created boolean, limit_reached boolean, counted bigint, active bigint)
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_kind  text := case when p_draft_id is null then 'workflow' else 'draft' end;
@@ -361,7 +361,7 @@ $sql$);
 create or replace function run_counter.amend_run(
     p_run_id uuid, p_status text, p_who text, p_why text, p_now timestamptz default now()
 ) returns boolean
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_run record;
@@ -411,7 +411,7 @@ $fn$;
 select run_counter.define($sql$
 create or replace function run_counter.look(p_run_ids uuid[], p_user_ids uuid[], p_kinds text[], p_ref_ids uuid[])
 returns table (id_of_run uuid, id_of_user uuid, of_workflow_id uuid, of_draft_id uuid, word text, ended_at timestamptz, numbers bigint[])
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     return query
@@ -441,7 +441,7 @@ $sql$);
 create or replace function public.get_user_workflow_run_count(
     p_user_id uuid, p_workflow_id uuid default null, p_draft_id uuid default null
 ) returns integer
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $fn$
     select run_counter.count_own(p_user_id, case when p_draft_id is null then 'workflow' else 'draft' end,
                                  coalesce(p_draft_id, p_workflow_id))::integer
@@ -450,7 +450,7 @@ $fn$;
 create or replace function public.complete_workflow_run(
     p_run_id uuid, p_status text, p_duration_ms integer default null, p_state_snapshot jsonb default null, p_error_details jsonb default null
 ) returns boolean
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     return coalesce((select c.won from run_counter.complete_own_run(p_run_id, p_status, p_duration_ms, p_error_details, p_state_snapshot) as c), false);
@@ -460,7 +460,7 @@ $fn$;
 create or replace function public.complete_workflow_run_and_get_count(
     p_run_id uuid, p_status text, p_duration_ms integer default null, p_error_details jsonb default null, p_state_snapshot jsonb default null
 ) returns table (new_count integer, user_id_out uuid, workflow_id_out uuid, draft_id_out uuid)
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     select c.owner_id, c.of_workflow_id, c.of_draft_id into user_id_out, workflow_id_out, draft_id_out
@@ -476,7 +476,7 @@ create or replace function public.begin_workflow_run(
     p_user_id uuid, p_workflow_id uuid default null, p_draft_id uuid default null,
     p_limit integer default null, p_idempotency_key text default null, p_run_id uuid default null
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     return (select case when not b.limit_reached then b.id_of_run end

@@ -80,7 +80,7 @@ $do$;
 -- HMAC-SHA256 by PostgreSQL's own sha256: pgcrypto is in another schema on each
 -- project, or not there.
 create or replace function run_counter_webhook.hmac(p_key bytea, p_message bytea) returns bytea
-language plpgsql immutable strict set search_path = ''
+language plpgsql immutable strict set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_key   text := rpad(encode(case when octet_length(p_key) > 64 then sha256(p_key) else p_key end, 'hex'), 128, '0');
@@ -101,7 +101,7 @@ $fn$;
 -- bytes that pg_net will send, which are those of the jsonb's text. While a
 -- rotation is under way there are two secrets, and a signature by each.
 create or replace function run_counter_webhook.send(p_changes jsonb, p_count integer) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_id         text := 'msg_' || replace(gen_random_uuid()::text, '-', '');
@@ -142,7 +142,7 @@ $fn$;
 create or replace function run_counter_webhook.evidence(
     p_run uuid, p_was text, p_was_at timestamptz, p_status text, p_at timestamptz
 ) returns text
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_had boolean := p_was_at is not null and coalesce(p_was in ('completed', 'failed', 'cancelled', 'timeout'), false);
@@ -210,7 +210,7 @@ begin
     end if;
     v_sql := $sql$
 create or replace function run_counter_webhook.notify() returns trigger
-language plpgsql security definer set search_path = '' set lock_timeout = '200ms'
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms'
 as $fn$
 declare
     v_rows    refcursor;

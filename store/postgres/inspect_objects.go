@@ -93,7 +93,7 @@ with named as (
 select array(select n from unnest($1::text[]) as n where not exists (select from named where ours and name = n)),
        array(select distinct pg_get_userbyid(proowner)::text from named where ours order by 1),
        array(select oid::regprocedure::text from named
-              where ours and not exists (select from unnest(proconfig) as c where c like 'search\_path=%') order by 1),
+              where ours and not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig), false) order by 1),
        array(select oid::regprocedure::text from named where not ours order by 1)`,
 			objects.Functions).Scan(&f.Missing, &f.Owners, &f.OpenPath, &f.Others)
 		f.Present = f.Expected - len(f.Missing)

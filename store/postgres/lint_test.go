@@ -40,7 +40,7 @@ select oid::regclass::text from pg_class
 	"0011 a function without a search_path": `
 select oid::regprocedure::text from pg_proc
  where (pronamespace = 'run_counter'::regnamespace or obj_description(oid, 'pg_proc') like 'Run Counter:%')
-   and not exists (select from unnest(proconfig) as c where c = 'search_path=""')`,
+   and not exists (select from unnest(proconfig) as c where c = 'search_path=pg_catalog, pg_temp')`,
 	"0013 a table of ours in an exposed schema": `
 select oid::regclass::text from pg_class where relkind in ('r', 'p', 'm') and relnamespace = 'public'::regnamespace and relname like '%run_counter%'`,
 	"0026 something of ours that anon can see": `
