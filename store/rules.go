@@ -126,6 +126,31 @@ func fillDuration(r Row) Row {
 	return r
 }
 
+// Supersede returns an outcome with what it leaves out taken from the row that
+// it ends: how long the run took, and what the application wrote beside it. What
+// a sweep wrote goes with the outcome that it presumed.
+func Supersede(r Row, presumed bool, o Outcome) Outcome {
+	if presumed {
+		bare := r
+		bare.DurationMS = Millis{}
+		if fillDuration(bare).DurationMS == r.DurationMS {
+			r.DurationMS = Millis{}
+		}
+		if r.ErrorDetails.stuck() {
+			r.ErrorDetails = ""
+		}
+	}
+	if !o.DurationMS.Valid {
+		o.DurationMS = r.DurationMS
+	}
+	if o.ErrorDetails == "" {
+		o.ErrorDetails = r.ErrorDetails
+	}
+	r.CompletedAt, r.DurationMS = o.CompletedAt, o.DurationMS
+	o.DurationMS = fillDuration(r).DurationMS
+	return o
+}
+
 // Limits say how long a run may be silent in each active status before it is
 // stuck. A status without a limit, or with one of 0, is never stuck.
 type Limits map[Status]time.Duration
@@ -211,6 +236,14 @@ func stuckDetails(was Status, limit time.Duration) JSON {
 		panic(err) // three strings always encode
 	}
 	return JSON(b)
+}
+
+// stuck reports whether these are error_details that a sweep wrote.
+func (j JSON) stuck() bool {
+	var details struct {
+		Code string `json:"code"`
+	}
+	return json.Unmarshal([]byte(j), &details) == nil && details.Code == "stuck"
 }
 
 // shortDuration prints 5m instead of 5m0s.

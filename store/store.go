@@ -155,8 +155,11 @@ type Begun struct {
 	Active       int64 // runs that hold a slot without having ended, this one included
 }
 
-// Completion is a request to end a run. A zero CompletedAt is Now, a
-// DurationMS that is null is filled from the run's start.
+// Completion is a request to end a run. A zero CompletedAt is Now. Whatever
+// else the outcome leaves out stays as it is, except for what a sweep wrote
+// with an outcome that it presumed ([Supersede]); a DurationMS that is null
+// even so is filled from the run's start. A mirror keeps the DurationMS and
+// ErrorDetails of runs that have ended alone.
 type Completion struct {
 	ID      ID
 	Outcome Outcome

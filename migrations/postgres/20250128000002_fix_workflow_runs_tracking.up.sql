@@ -113,12 +113,12 @@ begin
         new.completed_at := old.completed_at;
         return new;
     end if;
-    if v_presumed then -- a real outcome supersedes it, with what came with it
+    if v_presumed then -- a real outcome supersedes it, and what the sweep wrote goes with it
         if new.completed_at is not distinct from old.completed_at then
             new.completed_at := null;
         end if;
         if new.duration_ms is not distinct from old.duration_ms then
-            new.duration_ms := null;
+            new.duration_ms := nullif(old.duration_ms, run_counter.duration_of(old.started_at, old.completed_at));
         end if;
         if new.error_details is not distinct from old.error_details and new.error_details ->> 'code' = 'stuck' then
             new.error_details := null;

@@ -231,7 +231,7 @@ begin
     if not found then
         return;
     end if;
-    select r.user_id, r.workflow_id, r.draft_id as draft_id, r.started_at,
+    select r.user_id, r.workflow_id, r.draft_id as draft_id, r.started_at, r.completed_at, r.duration_ms, r.error_details,
            r.status in ('pending', 'running', 'cancelling') as active,
            exists (select from run_counter.presumed as p
                     where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status) as presumed
@@ -239,11 +239,16 @@ begin
       from public.workflow_runs as r where r.id = p_run_id;
     won := coalesce(v_run.active, false) or v_run.presumed;
     if won then
+        if v_run.presumed then -- what a sweep wrote goes with the outcome that it presumed
+            v_run.duration_ms := nullif(v_run.duration_ms, run_counter.duration_of(v_run.started_at, v_run.completed_at));
+            v_run.error_details := case when v_run.error_details ->> 'code' is distinct from 'stuck' then v_run.error_details end;
+        end if;
         update public.workflow_runs as r
            set status = p_status,
                completed_at = coalesce(p_completed_at, p_now),
-               duration_ms = coalesce(p_duration_ms, run_counter.duration_of(v_run.started_at, coalesce(p_completed_at, p_now))),
-               error_details = p_error_details,
+               duration_ms = coalesce(p_duration_ms, v_run.duration_ms,
+                                      run_counter.duration_of(v_run.started_at, coalesce(p_completed_at, p_now))),
+               error_details = coalesce(p_error_details, v_run.error_details),
                state_snapshot = coalesce(p_state_snapshot, r.state_snapshot),
                updated_at = p_now
          where r.id = p_run_id;

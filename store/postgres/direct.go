@@ -24,9 +24,9 @@ with locked as (
     update public.workflow_runs as r
        set status = $2::text,
            completed_at = coalesce($3::timestamptz, $7::timestamptz),
-           duration_ms = coalesce($4::integer, case when coalesce($3::timestamptz, $7::timestamptz) >= r.started_at
+           duration_ms = coalesce($4::integer, r.duration_ms, case when coalesce($3::timestamptz, $7::timestamptz) >= r.started_at
                 then least(trunc(extract(epoch from coalesce($3::timestamptz, $7::timestamptz) - r.started_at) * 1000), 2147483647)::integer end),
-           error_details = $5::jsonb,
+           error_details = coalesce($5::jsonb, r.error_details),
            state_snapshot = coalesce($6::jsonb, r.state_snapshot),
            updated_at = $7::timestamptz
       from locked

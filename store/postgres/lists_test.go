@@ -32,9 +32,12 @@ func TestListedThroughAPooler(t *testing.T) {
 func openBare(t testing.TB) storetest.Backend {
 	t.Helper()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, `create table workflow_runs (
-    id uuid primary key, user_id uuid not null, workflow_id uuid, draft_id uuid, status text,
-    created_at timestamptz, started_at timestamptz, completed_at timestamptz, updated_at timestamptz,
-    duration_ms integer, error_details jsonb, state_snapshot jsonb)`)
+	pgtest.Exec(t, address, bareTable)
 	return backend(t, address)
 }
+
+// bareTable is the watched table without anything of ours.
+const bareTable = `create table workflow_runs (
+    id uuid primary key, user_id uuid not null, workflow_id uuid, draft_id uuid, status text,
+    created_at timestamptz, started_at timestamptz, completed_at timestamptz, updated_at timestamptz,
+    duration_ms integer, error_details jsonb, state_snapshot jsonb)`

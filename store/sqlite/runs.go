@@ -179,9 +179,7 @@ func (t *tx) complete(state store.State, c store.Completion) (store.State, error
 	if !o.CompletedAt.After(state.ReopenedAt) {
 		o.CompletedAt = state.ReopenedAt.Add(time.Microsecond) // what was claimed up to then is void
 	}
-	if start := state.StartedAt; !o.DurationMS.Valid && !start.IsZero() {
-		o.DurationMS = store.MillisOf(o.CompletedAt.Sub(start).Milliseconds())
-	}
+	o = store.Supersede(state.Row(), state.Presumed(), o)
 	snapshot := o.Snapshot
 	o.Snapshot = "" // kept apart
 	state = t.rules.join(state, store.State{
