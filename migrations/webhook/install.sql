@@ -100,6 +100,10 @@ $fn$;
 -- One request, signed as https://www.standardwebhooks.com has it: over the
 -- bytes that pg_net will send, which are those of the jsonb's text. While a
 -- rotation is under way there are two secrets, and a signature by each.
+--
+-- webhook-proof is another, over id and timestamp alone: by it the receiver
+-- knows the sender before it reads the body. The answer is asked to hold no
+-- counts, since every SQL role may read net._http_response.
 create or replace function run_counter_webhook.send(p_changes jsonb, p_count integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
@@ -108,7 +112,9 @@ declare
     v_at         text := trunc(extract(epoch from clock_timestamp()))::text;
     v_settings   record;
     v_secret     text;
+    v_key        bytea;
     v_signatures text := '';
+    v_proofs     text := '';
     v_signed     bytea;
     v_request    bigint;
     v_seq        bigint;
@@ -119,15 +125,17 @@ begin
         select d.decrypted_secret from vault.decrypted_secrets as d
          where d.name in ('run_counter_webhook', 'run_counter_webhook_next') order by d.name
     loop
-        v_signatures := v_signatures || ' v1,' || encode(run_counter_webhook.hmac(decode(substr(v_secret, 7), 'base64'), v_signed), 'base64');
+        v_key := decode(substr(v_secret, 7), 'base64');
+        v_signatures := v_signatures || ' v1,' || encode(run_counter_webhook.hmac(v_key, v_signed), 'base64');
+        v_proofs := v_proofs || ' v1,' || encode(run_counter_webhook.hmac(v_key, convert_to('proof.' || v_id || '.' || v_at, 'UTF8')), 'base64');
     end loop;
     if v_signatures = '' then
         raise no_data_found using message = 'the secret run_counter_webhook is not in Vault';
     end if;
     v_request := net.http_post(
         url := v_settings.url, body := p_changes, timeout_milliseconds := v_settings.timeout_milliseconds,
-        headers := jsonb_build_object('Content-Type', 'application/json', 'webhook-id', v_id, 'webhook-timestamp', v_at,
-                                      'webhook-signature', substr(v_signatures, 2)));
+        headers := jsonb_build_object('Content-Type', 'application/json', 'Prefer', 'return=minimal', 'webhook-id', v_id, 'webhook-timestamp', v_at,
+                                      'webhook-signature', substr(v_signatures, 2), 'webhook-proof', substr(v_proofs, 2)));
     insert into run_counter_webhook.calls (request_id, message_id, changes) values (v_request, v_id, p_count) returning seq into v_seq;
     if v_seq % 256 = 0 then -- nobody may ever sweep here
         delete from run_counter_webhook.calls where seq in (

@@ -1,0 +1,177 @@
+package migrations
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// proofOf is what the receiver wants to see before it reads a body.
+func proofOf(t *testing.T, secret string, c sentCall) string {
+	t.Helper()
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "proof.%s.%s", c.headers["webhook-id"], c.headers["webhook-timestamp"])
+	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func TestCasesOfOurWebhooksHeaders(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts, theWebhook())
+	insert := `insert into workflow_runs (user_id, workflow_id, status) values ('` + alice + `', '` + flow + `', 'pending')`
+	one := func() sentCall {
+		t.Helper()
+		all := s.calls()
+		if len(all) != 1 {
+			t.Fatalf("got %d calls: %s", len(all), s.failures())
+		}
+		return all[0]
+	}
+	s.exec(insert)
+	c := one()
+	t.Run("case D5: a call proves itself by its headers alone, by each secret that is in force", func(t *testing.T) {
+		if got, want := c.headers["webhook-proof"], proofOf(t, s.secret, c); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		hook, err := OpenWebhook(t.Context(), s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hook.Close()
+		next, err := hook.Rotate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.exec(insert)
+		c := one()
+		if got, want := strings.Fields(c.headers["webhook-proof"]), []string{proofOf(t, s.secret, c), proofOf(t, next, c)}; !slices.Equal(got, want) {
+			t.Errorf("while the secret is rotated: got %v, want %v", got, want)
+		}
+	})
+	t.Run("case D11: a call asks for an answer without counts", func(t *testing.T) {
+		if got := c.headers["Prefer"]; got != "return=minimal" {
+			t.Errorf("got %q, want return=minimal", got)
+		}
+	})
+}
+
+// A receiver takes no call that was signed more than an hour ago, and a long
+// transaction begins long before its last statement.
+func TestCaseACallBearsTheTimeAtWhichItWasSigned(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts, theWebhook())
+	s.exec(`begin`, `do $$ begin while floor(extract(epoch from clock_timestamp())) = floor(extract(epoch from now())) loop end loop; end $$`)
+	began := s.text(`select floor(extract(epoch from now()))`)
+	s.exec(`insert into workflow_runs (user_id, workflow_id, status) values ('`+alice+`', '`+flow+`', 'pending')`,
+		`alter table run_counter_webhook.calls add check (changes < 0) not valid`,
+		`insert into workflow_runs (user_id, workflow_id, status) values ('`+alice+`', '`+flow+`', 'pending')`)
+	late := s.text(`select concat_ws(' ', (select at > now() from run_counter_webhook.calls), (select at > now() from run_counter_webhook.failures))`)
+	s.exec(`commit`)
+	all := s.calls()
+	if len(all) != 1 {
+		t.Fatalf("got %d calls: %s", len(all), s.failures())
+	}
+	begin, err := strconv.ParseInt(began, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, err := strconv.ParseInt(all[0].headers["webhook-timestamp"], 10, 64); err != nil || at <= begin {
+		t.Errorf("got %d, %v; want a time after the transaction's beginning in second %d", at, err, begin)
+	}
+	if late != "t t" {
+		t.Errorf("got %q, want the logs to say when a call was made, and when one failed", late)
+	}
+}
+
+// Two sessions take turns with one run: what is written later has the higher
+// version, from whichever session.
+func TestCaseVersionsAreDrawnOneByOne(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts, theWebhook())
+	s.twoRuns()
+	other, err := pgx.Connect(t.Context(), s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	var last int64
+	for n := range 6 {
+		conn := []*pgx.Conn{s.conn, other}[n%2]
+		if _, err := conn.Exec(t.Context(), `update workflow_runs set duration_ms = $1::integer where id = $2::uuid`, n, run1); err != nil {
+			t.Fatal(err)
+		}
+		all := s.calls()
+		if len(all) != 1 {
+			t.Fatalf("got %d calls: %s", len(all), s.failures())
+		}
+		version := all[0].changes[0].Version
+		if n > 0 && version != last+1 {
+			t.Errorf("change %d, of the other session, has version %d after %d", n+1, version, last)
+		}
+		last = version
+	}
+}
+
+// Each column that counts is told when it alone is changed, for a run of a
+// workflow and of a draft, with a lease and without.
+func TestCaseEachColumnThatCountsIsToldByItself(t *testing.T) {
+	t.Parallel()
+	w := theWebhook()
+	w.Lease = "beat_at"
+	s := newSending(t, tableWithDrafts+`alter table workflow_runs add beat_at timestamptz, add checkpoint jsonb; alter table workflow_runs alter user_id drop not null`, w)
+	const other = "55555555-5555-4555-8555-555555555555"
+	s.exec(`insert into workflow_runs (id, user_id, workflow_id, draft_id, status, started_at, completed_at, updated_at, duration_ms, error_details, beat_at) values
+('` + run1 + `', '` + alice + `', '` + flow + `', null, 'completed', '2026-01-01 12:00Z', '2026-01-01 12:00:10Z', '2026-01-01 12:00:10Z', 10000, '{"code": 1}', '2026-01-01 12:00Z'),
+('` + run2 + `', '` + alice + `', null, '` + draft + `', 'completed', '2026-01-01 12:00Z', '2026-01-01 12:00:10Z', '2026-01-01 12:00:10Z', 10000, '{"code": 1}', '2026-01-01 12:00Z')`)
+	s.calls()
+	for _, tt := range []struct{ column, run, value string }{
+		{"user_id", run1, `'` + bob + `'`},
+		{"user_id", run1, `null`},
+		{"workflow_id", run1, `'` + other + `'`},
+		{"draft_id", run2, `'` + other + `'`}, // a hand-over between drafts
+		{"status", run1, `'failed'`},
+		{"started_at", run1, `'2026-01-01 11:59Z'`},
+		{"started_at", run1, `null`},
+		{"completed_at", run1, `'2026-01-01 12:00:11Z'`},
+		{"completed_at", run1, `null`},
+		{"duration_ms", run1, `11`},
+		{"duration_ms", run1, `null`},
+		{"error_details", run1, `'{"code": 2}'`},
+		{"error_details", run1, `null`},
+		{"updated_at", run1, `'2026-01-01 12:01Z'`},
+		{"beat_at", run1, `'2026-01-01 12:01Z'`},
+		{"beat_at", run1, `null`},
+	} {
+		s.exec(`begin`, `update workflow_runs set `+tt.column+` = `+tt.value+` where id = '`+tt.run+`'`)
+		all := s.calls()
+		s.exec(`rollback`)
+		if len(all) != 1 || len(all[0].changes) != 1 {
+			t.Errorf("%s = %s, of a run in %s: it was told in %d calls, want one: %s", tt.column, tt.value, tt.run, len(all), s.failures())
+			continue
+		}
+		change := all[0].changes[0]
+		if _, told := change.Record[tt.column]; !told {
+			t.Errorf("%s = %s: the record does not hold it", tt.column, tt.value)
+		}
+	}
+	old := []string{}
+	s.exec(`update workflow_runs set status = 'failed' where id = '` + run1 + `'`)
+	for name := range s.calls()[0].changes[0].Old {
+		old = append(old, name)
+	}
+	slices.Sort(old)
+	if want := strings.Fields("completed_at draft_id duration_ms error_details id status updated_at user_id workflow_id"); !slices.Equal(old, want) {
+		t.Errorf("of a row as it was there is %v, want %v", old, want)
+	}
+}
