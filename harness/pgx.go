@@ -155,7 +155,7 @@ const (
 )
 
 func (t tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	return t.start(ctx, conn, data.SQL, data.Args)
+	return t.start(ctx, conn, data.SQL, data.SQL, data.Args)
 }
 
 func (t tracer) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
@@ -167,7 +167,7 @@ func (t tracer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.Tr
 	for i, q := range data.Batch.QueuedQueries {
 		texts[i] = q.SQL
 	}
-	return t.start(ctx, conn, strings.Join(texts, "; "), nil)
+	return t.start(ctx, conn, strings.Join(texts, "; "), texts[len(texts)-1], nil)
 }
 
 func (t tracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
@@ -176,12 +176,14 @@ func (t tracer) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, data pgx.Trac
 	t.end(ctx, conn, "", data.Err)
 }
 
-func (t tracer) start(ctx context.Context, conn *pgx.Conn, text string, args []any) context.Context {
+// start is the gate before a step, of one statement or of a batch that ends with
+// one.
+func (t tracer) start(ctx context.Context, conn *pgx.Conn, text, end string, args []any) context.Context {
 	a, ok := ctx.Value(actorKey{}).(*actor)
 	if !ok {
 		return ctx
 	}
-	commits := commandOf(text) == "commit"
+	commits := commandOf(end) == "commit"
 	o := op{text: text, foot: footprint{everything: true}, last: commits || conn.PgConn().TxStatus() == 'I' && commandOf(text) != "begin"}
 	if len(args) > 0 && t.db.x.detailed() {
 		o.text += "  [" + t.db.x.rename(showArgs(args)) + "]"

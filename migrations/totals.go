@@ -76,7 +76,7 @@ select p.oid::regprocedure::text,
 	if err != nil {
 		return nil, err
 	}
-	tx, err := conn.BeginTx(p.ctx, &sql.TxOptions{ReadOnly: true})
+	tx, err := conn.BeginTx(p.ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}

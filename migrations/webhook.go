@@ -225,7 +225,7 @@ func (s *WebhookSwitch) CancelRotation() error {
 
 // inTx does a step of a rotation alone: whoever else takes one waits.
 func (s *WebhookSwitch) inTx(do func(tx *sql.Tx, main, next bool) error) (err error) {
-	tx, err := s.on.db.BeginTx(s.on.ctx, nil)
+	tx, err := s.on.db.BeginTx(s.on.ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return plain(err)
 	}

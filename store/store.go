@@ -54,7 +54,8 @@ type Store interface {
 	// Begin reserves a slot and creates a run, or finds the one that an
 	// earlier call with the same idempotency key or id created. With a limit it
 	// creates nothing while counted + active runs of the key reach it; that is
-	// a result and not an error. A Begin that finds its run writes nothing.
+	// a result and not an error. A Begin that finds its run writes nothing but
+	// an idempotency key that is new, which finds the run from then on.
 	//
 	// Errors: [ErrInvalid] where the request has no key; [ErrConflict] where
 	// the id or the idempotency key belongs to a run of another key or a
@@ -134,7 +135,7 @@ type Begin struct {
 	Workflow       ID
 	Draft          ID
 	Limit          *int64 // no limit where nil
-	IdempotencyKey string // none where empty; its scope is the user, and it stays with the run that it created
+	IdempotencyKey string // none where empty; its scope is the user, and it stays with the run that it created or was sent with first
 	Now            time.Time
 }
 

@@ -97,29 +97,52 @@ var twoOfAKey = in(counted, completes(1, completed, 90), completes(2, completed,
 
 // limits lets two calls begin a run where one slot is left.
 func limits(y system) func(*harness.Sim) {
+	return func(s *harness.Sim) { limited(s, y) }
+}
+
+// limitsWhileOneEnds has a run of the key end beside them (case T27).
+func limitsWhileOneEnds(y system) func(*harness.Sim) {
 	return func(s *harness.Sim) {
-		db := s.ReadCommitted(world())
-		laws(s, db)
-		s.Always("no more runs than the limit", func() error {
-			n := 0
-			for _, r := range db.Rows("runs") {
-				if r[user] == int64(1) {
-					n++
-				}
-			}
-			if n > 4 {
-				return fmt.Errorf("user 1 has %d runs, and may have 4", n)
-			}
-			return nil
+		session := limited(s, y).Session()
+		s.Go("ends 2", func(ctx context.Context) error {
+			_, err := y.complete(ctx, session, 2, completed, 90)
+			return err
 		})
-		for i := range int64(2) {
-			session := db.Session()
-			s.Go(fmt.Sprintf("begins %d", i+5), func(ctx context.Context) error {
-				_, err := y.begin(ctx, session, i+5, 1, 4)
-				return err
-			})
-		}
 	}
+}
+
+// limited has two calls begin a run where one slot of four is left.
+func limited(s *harness.Sim, y system) *harness.ReadCommitted {
+	db := s.ReadCommitted(world())
+	laws(s, db)
+	taken := func() (n int) {
+		for _, r := range db.Rows("runs") {
+			if r[user] == int64(1) {
+				n++
+			}
+		}
+		return n
+	}
+	s.Always("no more runs than the limit", func() error {
+		if n := taken(); n > 4 {
+			return fmt.Errorf("user 1 has %d runs, and may have 4", n)
+		}
+		return nil
+	})
+	s.Eventually("no slot of the limit is left", func() error {
+		if n := taken(); n < 4 {
+			return fmt.Errorf("user 1 has %d runs, and two calls asked for the fourth", n)
+		}
+		return nil
+	})
+	for i := range int64(2) {
+		session := db.Session()
+		s.Go(fmt.Sprintf("begins %d", i+5), func(ctx context.Context) error {
+			_, err := y.begin(ctx, session, i+5, 1, 4)
+			return err
+		})
+	}
+	return db
 }
 
 // reads has a reader beside a fold: the count is 1 all the time.
@@ -222,6 +245,7 @@ var bugs = []bug{
 			does("prune", func(ctx context.Context, y system, s *session) error { return y.prune(ctx, s, 2) })), "law 1", false},
 	{"a count read by two statements", func(y *system) { y.count = countInTwo }, reads, "reader", false},
 	{"a limit that is checked before the start", func(y *system) { y.begin = beginUnlocked }, limits, "limit", false},
+	{"a limit that is counted by two statements, while a run ends", func(y *system) { y.begin = beginInTwo }, limitsWhileOneEnds, "limit", false},
 	{"a limit that forgets the active runs", func(y *system) { y.begin = beginCountingEnded }, limits, "limit", false},
 	{"a count that is pushed by webhooks, deduplicated by a look before", func(y *system) { y.receive = receiveLookingFirst }, pushed, "counted once", false},
 	{"a webhook that is marked as seen before it is counted", func(y *system) { y.receive = receiveMarkingFirst }, pushedByACrasher, "counted once", false},

@@ -573,3 +573,27 @@ func beginCountingEnded(ctx context.Context, s *session, run, of, limit int64) (
 	})
 	return began, err
 }
+
+// beginInTwo reads the ended runs and the active ones by two statements. Both
+// are right, and a run that ends between them is in neither.
+func beginInTwo(ctx context.Context, s *session, run, of, limit int64) (began bool, err error) {
+	err = inTx(ctx, s, func() error {
+		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+			return err
+		}
+		n, err := count(ctx, s, of)
+		if err != nil {
+			return err
+		}
+		rows, err := exec(ctx, s, fmt.Sprintf(`select count(*) from runs where user_id = %d and completed_at is null`, of), tables("runs"), nil, func(q *query) error {
+			q.Return(q.Count("runs", func(r row) bool { return r[user] == of && r[completedAt] == nil }))
+			return nil
+		})
+		if err != nil || n+rows[0][0].(int64) >= limit {
+			return err
+		}
+		began = true
+		return insertRow(ctx, s, row{run, of, pending, nil, present})
+	})
+	return began, err
+}

@@ -195,17 +195,20 @@ $sql$);
 
 -- The one order of locks: the key's row in counts first. A statement's
 -- snapshot is older than the lock it waits for, so whoever counts does so in
--- the next statement.
+-- the next statement. The lock is an UPDATE: in REPEATABLE READ a snapshot that
+-- is older than another's lock gets 40001, where `for update` of a row that was
+-- only locked would go on and count what is out of date.
 create or replace function run_counter.lock_key(p_user_id uuid, p_kind text, p_ref_id uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     loop
-        perform from run_counter.counts
-          where user_id = p_user_id and kind = p_kind and ref_id = p_ref_id for update;
+        update run_counter.counts set completed = completed
+         where user_id = p_user_id and kind = p_kind and ref_id = p_ref_id;
         exit when found;
         insert into run_counter.counts (user_id, kind, ref_id) values (p_user_id, p_kind, p_ref_id)
             on conflict (user_id, kind, ref_id) do nothing;
+        exit when found;
     end loop; -- again: only a row that is there can be locked, and it may have been pruned in between
 end
 $fn$;
@@ -290,6 +293,12 @@ $fn$;
 
 -- Reserves a slot and creates a run, or finds the one that an earlier call
 -- with the same idempotency key or id created.
+--
+-- Counted and active are read in one statement: count_of is STABLE and looks
+-- with the snapshot of the statement that calls it. In two, a run that ends
+-- between them is in neither, and the limit is exceeded. A slot is promised
+-- under the key's lock alone; without it a run is found or refused, which any
+-- snapshot can tell.
 select run_counter.define($sql$
 create or replace function run_counter.begin_run(
     p_run_id uuid, p_user_id uuid, p_workflow_id uuid, p_draft_id uuid, p_limit bigint, p_idempotency_key text, p_now timestamptz
@@ -297,10 +306,11 @@ create or replace function run_counter.begin_run(
 language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 declare
-    v_kind  text := case when p_draft_id is null then 'workflow' else 'draft' end;
-    v_ref   uuid := coalesce(p_draft_id, p_workflow_id);
-    v_known uuid;
-    v_run   record;
+    v_kind   text := case when p_draft_id is null then 'workflow' else 'draft' end;
+    v_ref    uuid := coalesce(p_draft_id, p_workflow_id);
+    v_locked boolean := p_limit is null;
+    v_now    timestamptz;
+    v_run    record;
 begin
     if p_user_id is null or v_ref is null then
         raise invalid_parameter_value using message = 'a run needs a user and a workflow or draft';
@@ -308,44 +318,47 @@ begin
         raise invalid_parameter_value using message = 'the table workflow_runs has no column draft_id',
             hint = 'If it has one by now, run runcounter migrate up again.';
     end if;
-    if p_limit is not null then
-        perform run_counter.lock_key(p_user_id, v_kind, v_ref);
-    end if;
     for i in 1..10 loop
-        v_known := null;
-        if p_idempotency_key is not null then
-            select k.run_id into v_known from run_counter.idempotency_keys as k
-             where k.user_id = p_user_id and k.idempotency_key = p_idempotency_key;
-        end if;
-        id_of_run := coalesce(v_known, p_run_id);
-        select r.user_id, case when r.draft_id is null then 'workflow' else 'draft' end as kind, coalesce(r.draft_id, r.workflow_id) as ref_id
+        select n.known, r.id, r.user_id, case when r.draft_id is null then 'workflow' else 'draft' end as kind,
+               coalesce(r.draft_id, r.workflow_id) as ref_id,
+               run_counter.count_of(p_user_id, v_kind, v_ref) as counted,
+               (select count(*) from public.workflow_runs as r
+                 where r.user_id = p_user_id and coalesce(r.draft_id, r.workflow_id) = v_ref and (r.draft_id is not null) = (p_draft_id is not null)
+                   and (r.completed_at is null or r.status is null or r.status not in ('completed', 'failed', 'cancelled', 'timeout'))) as active
           into v_run
-          from public.workflow_runs as r where r.id = id_of_run;
-        created := not found;
-        if created and v_known is not null then
+          from (select (select k.run_id from run_counter.idempotency_keys as k
+                         where k.user_id = p_user_id and k.idempotency_key = p_idempotency_key) as known) as n
+          left join public.workflow_runs as r on r.id = coalesce(n.known, p_run_id);
+        id_of_run := coalesce(v_run.known, p_run_id);
+        created := v_run.id is null;
+        if created and v_run.known is not null then
             raise unique_violation using
-                message = pg_catalog.format('run %s was deleted, and a deleted run is never brought back; begin with another id or idempotency key', v_known);
+                message = pg_catalog.format('run %s was deleted, and a deleted run is never brought back; begin with another id or idempotency key', id_of_run);
         elsif not created and (v_run.user_id, v_run.kind, v_run.ref_id) is distinct from (p_user_id, v_kind, v_ref) then
             raise unique_violation using
                 message = pg_catalog.format('run %s is that of another user, workflow or draft; begin with another id or idempotency key', id_of_run);
         end if;
-        counted := run_counter.count_of(p_user_id, v_kind, v_ref);
-        select count(*) into active from public.workflow_runs as r
-         where r.user_id = p_user_id and coalesce(r.draft_id, r.workflow_id) = v_ref and (r.draft_id is not null) = (p_draft_id is not null)
-           and (r.completed_at is null or r.status is null or r.status not in ('completed', 'failed', 'cancelled', 'timeout'));
+        counted := v_run.counted;
+        active := v_run.active;
         limit_reached := created and coalesce(counted + active >= p_limit, false);
+        if created and not limit_reached and not v_locked then
+            perform run_counter.lock_key(p_user_id, v_kind, v_ref);
+            v_locked := true;
+            continue; -- and look again: the look was older than the lock
+        end if;
+        if p_idempotency_key is not null and v_run.known is null and not limit_reached then
+            insert into run_counter.idempotency_keys (user_id, idempotency_key, run_id)
+            values (p_user_id, p_idempotency_key, id_of_run) on conflict do nothing;
+            continue when not found; -- another call was faster: find its run
+        end if;
         if limit_reached or not created then
             created := false;
             return next;
             return;
         end if;
-        if p_idempotency_key is not null then
-            insert into run_counter.idempotency_keys (user_id, idempotency_key, run_id)
-            values (p_user_id, p_idempotency_key, id_of_run) on conflict do nothing;
-            continue when not found; -- another call was faster: find its run
-        end if;
+        v_now := coalesce(p_now, pg_catalog.clock_timestamp());
         insert into public.workflow_runs as r (id, user_id, workflow_id/*draft*/, draft_id/*end*/, status, created_at, updated_at)
-        values (id_of_run, p_user_id, p_workflow_id/*draft*/, p_draft_id/*end*/, 'pending', p_now, p_now) on conflict do nothing;
+        values (id_of_run, p_user_id, p_workflow_id/*draft*/, p_draft_id/*end*/, 'pending', v_now, v_now) on conflict do nothing;
         if found then
             active := active + 1;
             return next;
@@ -486,7 +499,7 @@ as $fn$
 begin
     return (select case when not b.limit_reached then b.id_of_run end
               from run_counter.begin_run(coalesce(p_run_id, pg_catalog.gen_random_uuid()), p_user_id, p_workflow_id, p_draft_id,
-                                         p_limit, p_idempotency_key, pg_catalog.now()) as b);
+                                         p_limit, p_idempotency_key, null) as b);
 end
 $fn$;
 

@@ -140,7 +140,7 @@ func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error
 			read: l.scan,
 		})
 	}
-	return send(ctx, s.pool,
+	return s.snapshot(ctx,
 		query{text: l.have.glanceSQL(), args: []any{ids}, read: l.scan},
 		s.policyFor(l.have, &l.policy),
 		talliesQuery(l.have, keys, l.tallies),

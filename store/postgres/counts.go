@@ -141,7 +141,7 @@ func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err er
  where ` + have.ofKey(key.Kind, "$1", "$2") + ` and ` + endedSQL
 			stored.args = []any{key.User.String(), key.Ref.String()}
 		}
-		err := send(ctx, s.pool, s.policyFor(have, &policy), stored, query{
+		err := s.snapshot(ctx, s.policyFor(have, &policy), stored, query{
 			text: `select r.completed_at from public.workflow_runs as r
  where ` + have.ofKey(key.Kind, "$1", "$2") + ` and ` + endedSQL + ` order by r.completed_at desc limit 1`,
 			args: []any{key.User.String(), key.Ref.String()},
@@ -211,13 +211,20 @@ with gone as (
 select coalesce(sum(n), 0)::bigint from folded`
 
 // pruneSQL drops the zero rows among keys that are locked: a missing row and a
-// row of zeros say the same.
-const pruneSQL = `
+// row of zeros say the same. One with a run that has not ended is kept. Its
+// begin has written the row, which is how a transaction in REPEATABLE READ that
+// can't see that run is told so; in the place of a row that is gone it would
+// make a new one, and go on.
+func (h schema) pruneSQL() string {
+	return `
 delete from run_counter.counts as c
  using unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id)
  where c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
    and (c.completed, c.failed, c.cancelled, c.timeout, c.presumed_completed, c.presumed_failed, c.presumed_cancelled, c.presumed_timeout)
-       = (0, 0, 0, 0, 0, 0, 0, 0)`
+       = (0, 0, 0, 0, 0, 0, 0, 0)
+   and not exists (select from public.workflow_runs as r
+                    where r.user_id = c.user_id and ` + h.refColumn() + ` = c.ref_id and ` + h.kindColumn() + ` = c.kind and ` + openSQL + `)`
+}
 
 // keepLogs is how long what was repaired and refused stays readable.
 const keepLogs = 90 * 24 * time.Hour
@@ -241,7 +248,7 @@ func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int,
 			if len(keys) > 0 {
 				queries = append([]query{
 					{text: foldSQL, args: keyArrays(keys), read: func(rows pgx.Rows) error { return rows.Scan(&folded) }},
-					{text: pruneSQL, args: keyArrays(keys)},
+					{text: have.pruneSQL(), args: keyArrays(keys)},
 				}, queries...)
 			}
 			if err := send(ctx, tx, queries...); err != nil {

@@ -44,25 +44,28 @@ func (s *Store) directBegin(ctx context.Context, have schema, b store.Begin) (be
 	}
 	key := b.Key()
 	err = s.write(ctx, func(tx pgx.Tx) error {
+		begun = store.Begun{}
 		if b.Limit != nil {
 			if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1::text, 0))`, "runcounter "+key.String()); err != nil {
 				return err
 			}
 		}
 		var tallies store.Tallies
-		found := false
-		ofKey := have.ofKey(key.Kind, "$1", "$2")
-		keyed := []any{key.User.String(), key.Ref.String()}
-		err := send(ctx, tx,
-			query{text: `select` + actualSQL + ` from public.workflow_runs as r where ` + ofKey + ` and ` + endedSQL, args: keyed,
-				read: func(rows pgx.Rows) error { return rows.Scan(talliesOf(&tallies)[:4]...) }},
-			query{text: `select count(*) from public.workflow_runs as r where ` + ofKey + ` and ` + openSQL, args: keyed,
-				read: func(rows pgx.Rows) error { return rows.Scan(&begun.Active) }},
-			query{text: `select ` + have.rowColumns() + ` from public.workflow_runs as r where r.id = $1::uuid`, args: []any{b.ID.String()},
-				read: func(rows pgx.Rows) error { found = true; return scanRow(rows, &begun.Run.Row) }})
+		// Counted and active in one statement: a run that ends between two is
+		// in neither.
+		err := send(ctx, tx, query{text: `
+select ` + have.rowColumns() + `, n.*
+  from (select` + actualSQL + `, count(*) filter (where ` + openSQL + `) as open
+          from public.workflow_runs as r where ` + have.ofKey(key.Kind, "$1", "$2") + `) as n
+  left join public.workflow_runs as r on r.id = $3::uuid`,
+			args: []any{key.User.String(), key.Ref.String(), b.ID.String()},
+			read: func(rows pgx.Rows) error {
+				return scanRow(rows, &begun.Run.Row, append(talliesOf(&tallies)[:4], &begun.Active)...)
+			}})
 		if err != nil {
 			return err
 		}
+		found := !begun.Run.ID.IsZero()
 		begun.Counted = s.options.Policy.Count(tallies)
 		switch {
 		case found && begun.Run.Key() != key:

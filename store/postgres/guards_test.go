@@ -49,6 +49,10 @@ var guards = []struct {
 	{"a completion that says what was presumed is real",
 		replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "delete from run_counter.presumed where run_id = p_run_id and not v_run.active;", "null;"), "a completion that says what was presumed"},
 	{"active runs hold a slot", replace(beginRun, "counted + active >= p_limit", "counted >= p_limit"), "a limit holds"},
+	{"counted and active are read in one statement", replace(beginRun, "active := v_run.active;",
+		"perform pg_catalog.pg_sleep(0.01); select count(*) into active from public.workflow_runs as r where r.user_id = p_user_id and r.completed_at is null;"), "case T27"},
+	{"the lock of a key writes its row", replace("lock_key(uuid,text,uuid)", "update run_counter.counts set completed = completed",
+		"perform from run_counter.counts"), "case T28"},
 	{"an id belongs to one key", replace(beginRun, "elsif not created and (v_run.user_id", "elsif false and (v_run.user_id"), "an id or idempotency key of another"},
 	{"an idempotency key is kept", replace(beginRun, "values (p_user_id, p_idempotency_key, id_of_run) on conflict do nothing;",
 		"select p_user_id, p_idempotency_key, id_of_run where false; if false then null; end if; perform 1;"), "begin again"},
@@ -86,6 +90,12 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 		pgtest.Exec(t, f.address, `truncate workflow_runs`)
 		b.Exact(t)
 		f.end(3)
+	},
+	"case T27: begins beside completions": func(t testing.TB, _ storetest.Backend, f *fixture) {
+		newSlots(t, f.address).rounds(10, 8, true)
+	},
+	"case T28: begins in REPEATABLE READ": func(t testing.TB, _ storetest.Backend, f *fixture) {
+		newSlots(t, pgtest.With(t, f.address, "default_transaction_isolation", "repeatable read")).rounds(3, 0, false)
 	},
 	"a presumed run that changes hands": func(t testing.TB, b storetest.Backend, f *fixture) {
 		f.stuck(t, b, 1)

@@ -25,7 +25,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		if have.installed {
 			queries = append(queries, repairsQuery(id, &h.Repairs), amendmentsQuery(id, &h.Amendments))
 		}
-		if err := send(ctx, s.pool, queries...); err != nil {
+		if err := s.snapshot(ctx, queries...); err != nil {
 			return fmt.Errorf("look up run %s: %w", id, err)
 		}
 		h.Run.Counted = counted(h.Run, h.Policy)

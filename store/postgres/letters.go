@@ -15,7 +15,7 @@ func (s *Store) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
 		if !have.installed {
 			return errNeedsMigrations
 		}
-		return send(ctx, s.pool,
+		return s.commit(ctx,
 			query{text: `insert into run_counter.dead_letters (received_at, reason, bytes, body) values ($1::timestamptz, $2::text, $3::bigint, $4::bytea)`,
 				args: []any{store.Instant(d.ReceivedAt), d.Reason, d.Bytes, append([]byte{}, d.Body...)}},
 			query{text: `
@@ -69,7 +69,7 @@ func (s *Store) DropDeadLetters(ctx context.Context, search store.DeadLetterQuer
 		if !have.installed {
 			return nil
 		}
-		return send(ctx, s.pool, query{
+		return s.commit(ctx, query{
 			text: `with dropped as (delete from run_counter.dead_letters` + lettersWhere + ` returning 1) select count(*) from dropped`,
 			args: letterArgs(search),
 			read: func(rows pgx.Rows) error { return rows.Scan(&dropped) },

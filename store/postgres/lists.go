@@ -22,7 +22,7 @@ func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.
 	err = s.attempt(ctx, func(have schema) error {
 		var policy store.Policy
 		tallies := make(map[store.Key]store.Tallies, len(keys))
-		if err := send(ctx, s.pool, s.policyFor(have, &policy), talliesQuery(have, distinct(keys), tallies)); err != nil {
+		if err := s.snapshot(ctx, s.policyFor(have, &policy), talliesQuery(have, distinct(keys), tallies)); err != nil {
 			return fmt.Errorf("count %d keys: %w", len(keys), err)
 		}
 		counts = make([]store.Count, len(keys))
@@ -86,7 +86,7 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 			counts = append(counts, c)
 			return nil
 		}
-		if err := send(ctx, s.pool, s.policyFor(have, &policy), q); err != nil {
+		if err := s.snapshot(ctx, s.policyFor(have, &policy), q); err != nil {
 			return fmt.Errorf("list the counts: %w", err)
 		}
 		return nil
@@ -184,7 +184,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(search.After.ID.String()) + `::uuid)`)
 		}
 		var policy store.Policy
-		err = send(ctx, s.pool, s.policyFor(have, &policy), query{
+		err = s.snapshot(ctx, s.policyFor(have, &policy), query{
 			text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + `, ` + l.at + ` from ` + l.from + w.and() +
 				` order by ` + l.at + ` desc, ` + l.id + ` desc limit ` + w.arg(search.Limit) + `::integer`,
 			args: w.args,

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -243,8 +244,9 @@ type sender interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// send sends statements in one round trip. Outside of a transaction they are
-// one by themselves, and each sees what was committed before it began.
+// send sends statements in one round trip. To a pool it sends one at a time,
+// which is one snapshot whatever isolation the role has: several are for
+// [Store.commit] and [Store.snapshot], which name theirs.
 func send(ctx context.Context, to sender, queries ...query) error {
 	var b pgx.Batch
 	for _, q := range queries {
@@ -262,6 +264,31 @@ func send(ctx context.Context, to sender, queries ...query) error {
 		})
 	}
 	return to.SendBatch(ctx, &b).Close()
+}
+
+// commit sends statements as one transaction, in one round trip. Each sees what
+// was committed before it began.
+func (s *Store) commit(ctx context.Context, queries ...query) error {
+	return s.transact(ctx, `begin isolation level read committed read write`, queries)
+}
+
+// snapshot sends statements that read the database as of one moment, in one
+// round trip.
+func (s *Store) snapshot(ctx context.Context, queries ...query) error {
+	return s.transact(ctx, `begin isolation level repeatable read read only`, queries)
+}
+
+func (s *Store) transact(ctx context.Context, begin string, queries []query) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	err = send(ctx, conn, slices.Concat([]query{{text: begin}}, queries, []query{{text: `commit`}})...)
+	if err != nil && !conn.Conn().IsClosed() && conn.Conn().PgConn().TxStatus() != 'I' {
+		_, _ = conn.Exec(ctx, `rollback`) // where that fails too, the pool drops the connection
+	}
+	return err
 }
 
 // write runs do in a transaction. In READ COMMITTED each statement sees what

@@ -30,7 +30,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 		}
 		var policy store.Policy
 		begun = store.Begun{}
-		err := send(ctx, s.pool,
+		err := s.commit(ctx,
 			query{text: `select b.created, b.limit_reached, b.counted, b.active
   from run_counter.begin_run($1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::bigint, $6::text, $7::timestamptz) as b`,
 				args: []any{b.ID.String(), b.User.String(), idArg(b.Workflow), idArg(b.Draft), b.Limit, textArg(b.IdempotencyKey), b.Now},
@@ -84,7 +84,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		var policy store.Policy
 		found := false
 		counts := map[store.Key]store.Tallies{}
-		err := send(ctx, s.pool, end, s.policyFor(have, &policy),
+		err := s.commit(ctx, end, s.policyFor(have, &policy),
 			query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + `
   from public.workflow_runs as r where r.id = $1::uuid`,
 				args: []any{c.ID.String()},
@@ -139,7 +139,11 @@ func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error)
 // runAfter returns a run as it is after some statements, in one round trip.
 func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before ...query) (run store.Run, found bool, err error) {
 	var policy store.Policy
-	err = send(ctx, s.pool, append(before, s.policyFor(have, &policy),
+	look := s.snapshot
+	if len(before) > 0 {
+		look = s.commit
+	}
+	err = look(ctx, append(before, s.policyFor(have, &policy),
 		query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + `
   from public.workflow_runs as r where r.id = $1::uuid`,
 			args: []any{id.String()},

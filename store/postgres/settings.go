@@ -24,7 +24,7 @@ func (s *Store) SetPolicy(ctx context.Context, p store.Policy) error {
 			}
 			return errNeedsMigrations
 		}
-		return send(ctx, s.pool, query{text: `update run_counter.settings set policy = $1::text where policy <> $1::text`, args: []any{p.String()}})
+		return s.commit(ctx, query{text: `update run_counter.settings set policy = $1::text where policy <> $1::text`, args: []any{p.String()}})
 	})
 }
 

@@ -34,6 +34,9 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 			return err
 		}
 		if known != nil {
+			if err := t.keepIdempotencyKey(b, known.ID); err != nil {
+				return err
+			}
 			begun.Run, err = t.run(*known)
 			return err
 		}
@@ -48,12 +51,8 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 		if err := t.save(state, false); err != nil {
 			return err
 		}
-		if b.IdempotencyKey != "" {
-			_, err := t.tx.ExecContext(t.ctx, `insert into idempotency_keys (user_id, idempotency_key, run_id) values (?, ?, ?)`,
-				b.User.String(), b.IdempotencyKey, b.ID.String())
-			if err != nil {
-				return fmt.Errorf("keep the idempotency key of run %s: %w", b.ID, err)
-			}
+		if err := t.keepIdempotencyKey(b, b.ID); err != nil {
+			return err
 		}
 		begun.Created = true
 		begun.Active++
@@ -61,6 +60,19 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 		return err
 	})
 	return begun, err
+}
+
+// keepIdempotencyKey lets later calls with the key find the run.
+func (t *tx) keepIdempotencyKey(b store.Begin, run store.ID) error {
+	if b.IdempotencyKey == "" {
+		return nil
+	}
+	_, err := t.tx.ExecContext(t.ctx, `insert into idempotency_keys (user_id, idempotency_key, run_id) values (?, ?, ?) on conflict do nothing`,
+		b.User.String(), b.IdempotencyKey, run.String())
+	if err != nil {
+		return fmt.Errorf("keep the idempotency key of run %s: %w", run, err)
+	}
+	return nil
 }
 
 // findBegun returns the run that an earlier call with the same idempotency key

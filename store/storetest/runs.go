@@ -116,6 +116,20 @@ var runCases = []contractCase{
 			s.Errorf("the same idempotency key of another user: got the first user's run")
 		}
 	}},
+	{"case D23: an idempotency key is kept when its run is found by the id", func(s *script) {
+		b := store.Begin{ID: MustID('1', 1), User: ada, Workflow: resize, Now: at(0)}
+		first := s.begin(b)
+		b.IdempotencyKey = "order-7"
+		if got := s.begin(b); got.Created || got.Run.ID != first.Run.ID {
+			s.Errorf("by the id: got created=%v %s, want the first run", got.Created, got.Run.ID)
+		}
+		b.ID = MustID('1', 2)
+		s.quietly("a begin that knows its idempotency key", func() {
+			if got := s.begin(b); got.Created || got.Run.ID != first.Run.ID {
+				s.Errorf("by the key: got created=%v %s, want the first run", got.Created, got.Run.ID)
+			}
+		})
+	}},
 	{"an id or idempotency key of another key's run is a conflict", func(s *script) {
 		s.begin(store.Begin{ID: MustID('1', 1), User: ada, Workflow: resize, IdempotencyKey: "order-7", Now: at(0)})
 		for _, b := range []store.Begin{
