@@ -140,15 +140,21 @@ func enact(ctx context.Context, s *Store, c store.Change) error {
 	r := c.Record
 	args := []any{r.ID.String(), idArg(r.User), idArg(r.Workflow), idArg(r.Draft), textArg(r.Status),
 		timeArg(r.CreatedAt), timeArg(r.StartedAt), timeArg(r.CompletedAt), timeArg(r.UpdatedAt), millisArg(r.DurationMS), textArg(r.ErrorDetails)}
+	lease, leased, value := "", "", "" // where the store was told of a lease column
+	if column := s.options.LeaseColumn; column != "" {
+		args = append(args, timeArg(r.LeaseAt))
+		lease, value = ", "+column, ", $12::timestamptz"
+		leased = lease + " = $12::timestamptz"
+	}
 	text := `
-insert into workflow_runs (id, user_id, workflow_id, draft_id, status, created_at, started_at, completed_at, updated_at, duration_ms, error_details)
-values ($1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::text, $6::timestamptz, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::integer, $11::jsonb)`
+insert into workflow_runs (id, user_id, workflow_id, draft_id, status, created_at, started_at, completed_at, updated_at, duration_ms, error_details` + lease + `)
+values ($1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::text, $6::timestamptz, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::integer, $11::jsonb` + value + `)`
 	switch c.Op {
 	case store.Update:
 		text = `
 update workflow_runs
    set user_id = $2::uuid, workflow_id = $3::uuid, draft_id = $4::uuid, status = $5::text, created_at = $6::timestamptz, started_at = $7::timestamptz,
-       completed_at = $8::timestamptz, updated_at = $9::timestamptz, duration_ms = $10::integer, error_details = $11::jsonb
+       completed_at = $8::timestamptz, updated_at = $9::timestamptz, duration_ms = $10::integer, error_details = $11::jsonb` + leased + `
  where id = $1::uuid`
 	case store.Delete:
 		text, args = `delete from workflow_runs where id = $1::uuid`, []any{c.Old.ID.String()}

@@ -93,8 +93,12 @@ func Run(t *testing.T, open Open) {
 
 // Contract yields the cases of the suite by name.
 func Contract(open Open) iter.Seq2[string, func(testing.TB)] {
+	return each(open, slices.Concat(runCases, changeCases, countCases, sweepCases, listCases, tableCases))
+}
+
+func each(open Open, cases []contractCase) iter.Seq2[string, func(testing.TB)] {
 	return func(yield func(string, func(testing.TB)) bool) {
-		for _, c := range slices.Concat(runCases, changeCases, countCases, sweepCases, listCases, tableCases) {
+		for _, c := range cases {
 			test := func(t testing.TB) {
 				s := &script{TB: t, Backend: open(t), ctx: t.Context()}
 				c.test(s)

@@ -1,0 +1,269 @@
+package storetest
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Cases is the part of the suite that holds single guards: for each, a small
+// wrong edit of a backend went unnoticed before its case was here. A source is
+// opened with a lease column, which its Tell and Enact write.
+func Cases(t *testing.T, open Open) {
+	for name, test := range each(open, slices.Concat(endCases, slotCases, keyCases, leaseCases, logCases)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
+// hint applies changes that are not made to the table: what comes late, or is
+// only claimed.
+func (s *script) hint(d time.Duration, changes ...store.Change) []store.Applied {
+	s.Helper()
+	applied, err := s.Store.Apply(s.ctx, changes, at(d))
+	if err != nil {
+		s.Fatalf("Apply: %v", err)
+	}
+	return applied
+}
+
+func (s *script) completeAt(id store.ID, status store.Status, completed, now time.Duration) store.CompletionResult {
+	s.Helper()
+	r, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: store.Outcome{Status: status, CompletedAt: at(completed)}, Now: at(now)})
+	if err != nil {
+		s.Fatalf("Complete: %v", err)
+	}
+	return r
+}
+
+// endCases are outcomes: which one stands, and what a decision does to it.
+var endCases = []contractCase{
+	{"a late webhook does not end a run that was re-opened", func(s *script) {
+		id := MustID('2', 1)
+		running := row(id, adaResize, store.Running, 0, 0)
+		done := row(id, adaResize, store.Completed, time.Second, time.Second)
+		again := row(id, adaResize, store.Failed, 90*time.Second, 90*time.Second)
+		s.Tell(s, at(time.Minute), inserted(running), updated(running, done))
+		for i, status := range []store.Status{store.Running, store.Pending, store.Cancelling} {
+			s.amend(id, status, time.Duration(i+1)*time.Minute)
+			s.hint(time.Hour, updated(running, done))
+			s.wantRun(id, status, time.Time{})
+			s.wantCount(adaResize, 0)
+			if i == 2 {
+				s.hint(time.Hour, updated(running, again)) // of before the last re-opening
+				s.wantRun(id, status, time.Time{})
+			}
+			done = row(id, adaResize, store.Completed, 2*time.Second, time.Duration(i+1)*time.Minute) // as of its very moment
+			s.hint(time.Hour, updated(running, done))
+			s.wantRun(id, status, time.Time{})
+			if i < 2 {
+				s.complete(id, store.Failed, time.Duration(i+1)*time.Minute+time.Second)
+			}
+		}
+		after := row(id, adaResize, store.Completed, 4*time.Minute, 4*time.Minute)
+		s.hint(time.Hour, updated(running, after))
+		s.wantRun(id, store.Completed, at(4*time.Minute))
+		s.wantCount(adaResize, 1)
+	}},
+	{"an inferred outcome is marked presumed, and a real one supersedes it", func(s *script) {
+		for i, details := range []store.JSON{"", `{"code": "NODE_ERROR"}`} {
+			id := MustID('2', i+1)
+			overwritten := row(id, adaResize, store.Running, 3*time.Second, 2*time.Second)
+			overwritten.ErrorDetails = details
+			s.Tell(s, at(time.Minute), inserted(overwritten))
+			r := s.wantRun(id, []store.Status{store.Completed, store.Failed}[i], at(2*time.Second))
+			if !r.Presumed {
+				s.Errorf("a running row that had ended: got %+v, want its outcome presumed", r)
+			}
+			if got := s.complete(id, store.Cancelled, time.Minute); !got.Won || got.Run.Presumed {
+				s.Errorf("Complete: got %+v, want it won, for real", got)
+			}
+		}
+		s.wantCount(adaResize, 0)
+	}},
+	{"an inferred outcome of a sweep is marked presumed", func(s *script) {
+		if s.Enact == nil {
+			s.Skip("a mirror infers as it hears")
+		}
+		overwritten := row(MustID('2', 1), adaResize, store.Pending, 3*time.Second, 2*time.Second)
+		s.Enact(s, inserted(overwritten))
+		got := s.failStuck(time.Minute)
+		if len(got) != 1 || got[0].Reason != store.Overwritten {
+			s.Fatalf("FailStuck: got %+v, want the one row", got)
+		}
+		if r := s.wantRun(overwritten.ID, store.Completed, at(2*time.Second)); !r.Presumed {
+			s.Errorf("got %+v, want its outcome presumed", r)
+		}
+	}},
+	{"a completion at or before a re-opening that wins ends the run", func(s *script) {
+		for i, ended := range []time.Duration{30 * time.Second, time.Minute} {
+			id := s.mustBegin(adaResize)
+			s.complete(id, store.Failed, time.Second)
+			s.amend(id, store.Running, time.Minute)
+			got := s.completeAt(id, store.Completed, ended, time.Hour)
+			if !got.Won || got.Run.Status != store.Completed || got.Count.Count != int64(i+1) {
+				s.Errorf("Complete as of %s: got %+v, want it won, completed, and a count of %d", ended, got, i+1)
+			}
+			if r := s.run(id); r.Status != store.Completed || r.CompletedAt.IsZero() || r.Presumed {
+				s.Errorf("the run is %+v, want it completed", r)
+			}
+		}
+	}},
+	{"amending a presumed run to the status that it has makes it real, and is logged", func(s *script) {
+		id := s.mustBegin(adaResize)
+		s.failStuck(time.Hour)
+		if r := s.amend(id, store.Failed, 2*time.Hour); r.Status != store.Failed || r.Presumed || !r.CompletedAt.Equal(at(5*time.Minute)) {
+			s.Errorf("Amend: got %+v, want it failed as it was, for real", r)
+		}
+		want(s, "tally", s.count(adaResize).Tallies, store.Tallies{Ended: store.Tally{Failed: 1}})
+		if got := s.complete(id, store.Completed, 3*time.Hour); got.Won {
+			s.Errorf("Complete after the decision: won, want lost")
+		}
+		want(s, "amendments", s.history(id).Amendments, []store.AmendmentLog{{At: at(2 * time.Hour), Who: "support", Why: "a refund",
+			Was: store.Failed, WasCompletedAt: at(5 * time.Minute), Status: store.Failed}})
+	}},
+	{"of two decisions at one instant the second stands", func(s *script) {
+		id := s.mustBegin(adaResize)
+		s.complete(id, store.Completed, time.Second)
+		for _, next := range []store.Status{store.Cancelled, store.Failed, store.Completed, store.Running, store.Timeout, store.Running,
+			store.Cancelled, store.Completed, store.Cancelled} {
+			if r := s.amend(id, next, time.Minute); r.Status != next || r.CompletedAt.IsZero() != next.Active() {
+				s.Errorf("Amend to %s: got %s at %v", next, r.Status, r.CompletedAt)
+			}
+			if r := s.run(id); r.Status != next {
+				s.Errorf("after an amendment to %s: got %s", next, r.Status)
+			}
+		}
+		if got := len(s.history(id).Amendments); got != 9 {
+			s.Errorf("%d amendments are logged, want 9", got)
+		}
+	}},
+	{"a run starts where its updated_at is ahead of the clock", func(s *script) {
+		ahead := row(MustID('2', 1), adaResize, store.Pending, time.Hour, 0)
+		ahead.StartedAt = time.Time{}
+		s.Tell(s, at(0), inserted(ahead))
+		r, err := s.Store.Start(s.ctx, ahead.ID, at(time.Minute))
+		if err != nil || r.Status != store.Running || !r.StartedAt.Equal(at(time.Minute)) {
+			s.Errorf("Start: got %+v, %v; want it running", r, err)
+		}
+		s.wantRun(ahead.ID, store.Running, time.Time{})
+	}},
+	{"a run is re-opened where its updated_at is ahead of the clock", func(s *script) {
+		ahead := row(MustID('2', 1), adaResize, store.Running, time.Hour, 0)
+		done := row(ahead.ID, adaResize, store.Completed, time.Hour, time.Second)
+		s.Tell(s, at(0), inserted(ahead), updated(ahead, done))
+		s.amend(ahead.ID, store.Pending, time.Minute)
+		s.wantRun(ahead.ID, store.Pending, time.Time{})
+	}},
+	{"a start moves a pending run alone", func(s *script) {
+		for i, status := range []store.Status{store.Running, store.Cancelling, "archived", store.Timeout} {
+			r := row(MustID('2', i+1), adaResize, status, time.Second, 0)
+			if status.Terminal() {
+				r.CompletedAt = at(time.Second)
+			}
+			s.Tell(s, at(time.Second), inserted(r))
+			s.quietly("a start of a run that is "+string(status), func() {
+				got, err := s.Store.Start(s.ctx, r.ID, at(time.Minute))
+				if err != nil || got.Status != status || !got.StartedAt.Equal(epoch) || !got.UpdatedAt.Equal(at(time.Second)) {
+					s.Errorf("got %+v, %v; want it as it was", got, err)
+				}
+			})
+		}
+	}},
+}
+
+// slotCases are what holds a slot of a limit.
+var slotCases = []contractCase{
+	{"a run that has not ended takes a slot, whatever it is called", func(s *script) {
+		for i, status := range []store.Status{store.Pending, store.Running, store.Cancelling, "archived"} {
+			s.Tell(s, at(time.Minute), inserted(row(MustID('2', i+1), adaResize, status, 0, 0)))
+			if b := s.beginAt(adaResize, int64(i+1), ""); !b.LimitReached || b.Active != int64(i+1) || b.Counted != 0 {
+				s.Errorf("a run that is %s: got %+v, want it to hold slot %d", status, b, i+1)
+			}
+		}
+		for i, status := range store.Terminals {
+			s.Tell(s, at(time.Minute), inserted(row(MustID('2', i+11), adaResize, status, time.Second, time.Second)))
+		}
+		if b := s.beginAt(adaResize, 6, ""); !b.LimitReached || b.Active != 4 || b.Counted != 2 {
+			s.Errorf("beside runs that have ended: got %+v, want 4 active, 2 counted", b)
+		}
+	}},
+	{"a deleted run is never begun again", func(s *script) {
+		b := store.Begin{ID: MustID('2', 1), User: ada, Workflow: resize, IdempotencyKey: "order-7", Now: at(0)}
+		s.begin(b)
+		s.Tell(s, at(time.Second), deleted(s.run(b.ID).Row))
+		for _, id := range []store.ID{b.ID, MustID('2', 2)} {
+			b.ID = id
+			s.quietly("a begin of a deleted run", func() {
+				if got, err := s.Store.Begin(s.ctx, b); !errors.Is(err, store.ErrConflict) {
+					s.Errorf("Begin: got %+v, %v; want ErrConflict", got, err)
+				}
+			})
+			if r, err := s.Store.Run(s.ctx, id); !errors.Is(err, store.ErrNotFound) {
+				s.Errorf("Run: got %+v, %v; want ErrNotFound", r, err)
+			}
+		}
+	}},
+	{"many begins with one idempotency key at once, without a limit, create one run", func(s *script) {
+		for round := range 5 {
+			var wg sync.WaitGroup
+			got := make(chan store.Begun, 8)
+			for i := range 8 {
+				wg.Go(func() {
+					b := store.Begin{ID: MustID('2', 100*round+i+1), User: ada, Workflow: resize, IdempotencyKey: string(rune('a' + round)), Now: at(0)}
+					begun, err := s.Store.Begin(s.ctx, b)
+					if err != nil {
+						s.Errorf("Begin: %v", err)
+					}
+					got <- begun
+				})
+			}
+			wg.Wait()
+			close(got)
+			created, ids := 0, map[store.ID]bool{}
+			for b := range got {
+				ids[b.Run.ID] = true
+				if b.Created {
+					created++
+				}
+			}
+			if created != 1 || len(ids) != 1 {
+				s.Errorf("got %d created and %d different runs, want 1", created, len(ids))
+			}
+			if b := s.beginAt(adaResize, 0, ""); b.Active != int64(round+1) {
+				s.Errorf("%d runs are active, want %d", b.Active, round+1)
+			}
+		}
+	}},
+	{"a begin that is refused keeps no idempotency key", func(s *script) {
+		if b := s.beginAt(adaResize, 0, "order-7"); !b.LimitReached || !b.Run.ID.IsZero() {
+			s.Fatalf("at the limit 0: got %+v, want it refused", b)
+		}
+		if b := s.beginAt(adaResize, 1, "order-7"); !b.Created {
+			s.Errorf("once there is a slot: got %+v, want a run", b)
+		}
+	}},
+}
+
+// beginAt begins a run that no other begin of the script is about.
+func (s *script) beginAt(key store.Key, limit int64, idempotency string) store.Begun {
+	s.Helper()
+	s.runs++
+	return s.begin(store.Begin{ID: MustID('3', s.runs), User: key.User, Workflow: key.Workflow(), Draft: key.Draft(),
+		Limit: &limit, IdempotencyKey: idempotency, Now: at(0)})
+}
+
+func (s *script) history(id store.ID) store.History {
+	s.Helper()
+	h, err := s.Store.(historian).History(s.ctx, id)
+	if err != nil {
+		s.Fatalf("History: %v", err)
+	}
+	return h
+}
