@@ -105,11 +105,17 @@ type Store interface {
 	// Errors: [ErrNotFound].
 	Run(ctx context.Context, id ID) (Run, error)
 
-	// FailStuck gives an outcome to at most f.Max runs that are stuck, and
-	// repairs at most as many rows that are inconsistent, as [Presume] and
-	// [Repair] have it; it returns what it did, or with DryRun would do. A run
-	// that ends meanwhile is left alone. Fewer than f.Max repairs mean that
-	// there is no more to do.
+	// Suspects lists at most f.Max runs with an id behind f.After that
+	// FailStuck has to look at, in the order of their ids. It writes nothing.
+	// Fewer than f.Max mean that there are no more behind them.
+	Suspects(ctx context.Context, f FailStuck) ([]Suspect, error)
+
+	// FailStuck gives an outcome to those of f.Runs that are stuck, and repairs
+	// those that are inconsistent, as [Presume] and [Repair] have it; without
+	// f.Runs it takes the first f.Max suspects. It returns what it did, or with
+	// DryRun would do. A run that ends meanwhile is left alone. A row that the
+	// database refuses to write stays as it is, is returned with the reason in
+	// Refused, and keeps no other from being written.
 	FailStuck(ctx context.Context, f FailStuck) ([]Repaired, error)
 
 	// Fold moves ledger rows into the counts, key by key until it has moved limit
@@ -205,19 +211,28 @@ type Run struct {
 	Counted  bool // the run counts under the policy in force
 }
 
-// FailStuck says what FailStuck shall look for.
+// FailStuck says what FailStuck and Suspects shall look for.
 type FailStuck struct {
 	Now    time.Time
 	Limits Limits
-	Max    int // greater than 0
+	After  ID   // for Suspects; the zero ID: from the beginning
+	Max    int  // greater than 0; of no effect where Runs are named
+	Runs   []ID // for FailStuck: these alone
 	DryRun bool
+}
+
+// Suspect is a run that is probably stuck or inconsistent.
+type Suspect struct {
+	ID   ID
+	User ID // zero where the row has none
 }
 
 // Repaired is one row that was repaired, or would be.
 type Repaired struct {
-	Reason Reason
-	Before Row
-	After  Row
+	Reason  Reason
+	Before  Row
+	After   Row
+	Refused string // why the database did not take After, in its words; the row stands as in Before
 }
 
 // Audit says which keys to audit.

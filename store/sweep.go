@@ -43,8 +43,9 @@ type Sweeper struct {
 	// The next sweep goes on behind them.
 	Slice int
 
-	sweeping sync.Mutex // one sweep at a time, since they share the cursor
+	sweeping sync.Mutex // one sweep at a time, since they share what follows
 	cursor   Key
+	turns    map[ID]ID         // behind which run the next sweep tries those of a user, of whom too many were refused
 	told     map[string]string // what Run has complained of webhooks, by kind
 
 	mu     sync.Mutex
@@ -55,6 +56,9 @@ type Sweeper struct {
 type SweepOptions struct {
 	DryRun bool // write nothing, and report what a sweep would do
 	Full   bool // audit all keys instead of a slice of them
+	// Brief goes past the other runs of a user of whom many were refused, and
+	// leaves them to the next sweep, so that the other users' don't wait.
+	Brief bool
 }
 
 // MaxReported bounds the lists in a [SweepReport]. What is beyond is counted.
@@ -67,16 +71,23 @@ type SweepReport struct {
 	Full     bool
 	Repaired []Repaired     // the first [MaxReported]
 	Reasons  map[Reason]int // how many rows were repaired, by reason
-	// More: a dry run saw only the first [MaxReported] rows to repair. A store
-	// looks from the beginning every time, so it can't page without writing.
-	More     bool
-	Folded   int // ledger rows moved into the counts
-	Audited  int // keys compared with the runs behind them
-	Drifts   []Drift
-	Drifting int // keys whose count was wrong, of which Drifts are the first [MaxReported]
-	Mended   int // of these, how many this sweep recounted
-	Webhooks Deliveries
+	// Unwritable rows need a repair that the database refuses. They stay as
+	// they are, and a sweep is not done while there are any.
+	Unwritable int
+	Refused    []Repaired // the first [MaxReported] of these
+	// Postponed runs were not tried, since too many of their user's were
+	// refused before them. The next sweep goes on there.
+	Postponed int
+	Folded    int // ledger rows moved into the counts
+	Audited   int // keys compared with the runs behind them
+	Drifts    []Drift
+	Drifting  int // keys whose count was wrong, of which Drifts are the first [MaxReported]
+	Mended    int // of these, how many this sweep recounted
+	Webhooks  Deliveries
 }
+
+// Incomplete reports whether runs stay stuck that the sweep went past.
+func (r SweepReport) Incomplete() bool { return r.Unwritable > 0 || r.Postponed > 0 }
 
 // Repairs returns how many rows were repaired.
 func (r SweepReport) Repairs() int {
@@ -95,7 +106,8 @@ type SweepStatus struct {
 	FailedAt    time.Time   // when it failed; zero where it succeeded
 	LastSuccess time.Time   // zero before the first
 	Sweeps      int
-	Failures    int
+	Failures    int // sweeps with an error
+	Incomplete  int // sweeps without one that left rows they could not write
 	Repaired    map[Reason]int
 	Folded      int
 	Drifting    int         // keys found wrong; more than 0 is a fault of the product or somebody's hand in our tables
@@ -109,7 +121,7 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
 	r := SweepReport{At: Instant(s.now()), DryRun: o.DryRun, Full: o.Full, Reasons: map[Reason]int{}}
-	err := s.repair(ctx, &r)
+	err := s.repair(ctx, &r, o.Brief && !o.Full && !o.DryRun)
 	if !o.DryRun {
 		err = errors.Join(err, s.fold(ctx, &r), s.watch(ctx, &r))
 	}
@@ -118,36 +130,6 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 		s.remember(r, err)
 	}
 	return r, err
-}
-
-// repair asks for batches until one is not full. The moment is that of the
-// sweep's start for all of them, so runs that fall silent meanwhile don't keep
-// it going.
-func (s *Sweeper) repair(ctx context.Context, r *SweepReport) error {
-	batch := s.batch()
-	if r.DryRun {
-		batch = MaxReported
-	}
-	limits := s.Limits
-	if limits == nil {
-		limits = DefaultLimits()
-	}
-	for {
-		repaired, err := s.Store.FailStuck(ctx, FailStuck{Now: r.At, Limits: limits, Max: batch, DryRun: r.DryRun})
-		for _, one := range repaired {
-			r.Reasons[one.Reason]++
-			if len(r.Repaired) < MaxReported {
-				r.Repaired = append(r.Repaired, one)
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("end stuck runs: %w", err)
-		}
-		r.More = r.DryRun && len(repaired) >= batch
-		if r.DryRun || len(repaired) < batch {
-			return nil
-		}
-	}
 }
 
 func (s *Sweeper) fold(ctx context.Context, r *SweepReport) error {
@@ -232,6 +214,9 @@ func (s *Sweeper) remember(r SweepReport, err error) {
 		st.FailedAt = r.At
 	} else {
 		st.LastSuccess = r.At
+		if r.Incomplete() {
+			st.Incomplete++
+		}
 	}
 	if st.Repaired == nil {
 		st.Repaired = map[Reason]int{}
@@ -265,6 +250,9 @@ func (s *Sweeper) Degraded() []string {
 	if st.Err != nil {
 		all = append(all, fmt.Sprintf("The last sweep failed at %s; the log says why. The next one tries again.", st.FailedAt.Format(time.RFC3339)))
 	}
+	if n := st.Report.Unwritable; n > 0 {
+		all = append(all, fmt.Sprintf("The last sweep could not write all runs that are stuck: the database refused %d. The log names some with the reason, and runcounter sweep all.", n))
+	}
 	if d := st.LastDrift; d.Drifting > 0 && s.now().Sub(d.At) < 24*time.Hour {
 		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and mended in %d. It should never happen: the log says which.",
 			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Mended))
@@ -281,7 +269,7 @@ func (s *Sweeper) Degraded() []string {
 func (s *Sweeper) Run(ctx context.Context, every time.Duration) {
 	for first := true; ; first = false {
 		rehearse := first && s.Rehearse
-		r, err := s.Sweep(ctx, SweepOptions{DryRun: rehearse})
+		r, err := s.Sweep(ctx, SweepOptions{DryRun: rehearse, Brief: true})
 		if rehearse && err == nil && r.Repairs() > 0 {
 			s.rehearsed(ctx, r, every)
 		}
@@ -310,14 +298,23 @@ func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
 		log.DebugContext(ctx, "run repaired", "run_id", one.Before.ID.String(), "reason", string(one.Reason),
 			"was", string(one.Before.Status), "becomes", string(one.After.Status), "completed_at", one.After.CompletedAt)
 	}
+	for _, one := range r.Refused[:min(len(r.Refused), 5)] {
+		log.WarnContext(ctx, "a run stays stuck, since the database refuses the repair", "run_id", one.Before.ID.String(),
+			"user_id", one.Before.User.String(), "was", string(one.Before.Status), "refused", one.Refused)
+	}
 	level := slog.LevelDebug
 	switch {
 	case err != nil:
 		level = slog.LevelError
+	case r.Incomplete():
+		level = slog.LevelWarn
 	case r.Repairs() > 0 || r.Drifting > 0:
 		level = slog.LevelInfo
 	}
 	attrs := []any{"repaired", r.Reasons, "folded", r.Folded, "audited", r.Audited, "drifting", r.Drifting, "mended", r.Mended}
+	if r.Incomplete() {
+		attrs = append(attrs, "unwritable", r.Unwritable, "postponed", r.Postponed)
+	}
 	if r.Webhooks.Watched {
 		attrs = append(attrs, "webhooks", r.Webhooks.Calls)
 	}
@@ -353,7 +350,7 @@ func (s *Sweeper) rehearsed(ctx context.Context, r SweepReport, next time.Durati
 	log := s.log()
 	log.WarnContext(ctx, "no limit was configured for silent runs, so this first sweep wrote nothing; the next one will do this. "+
 		"Say how long a run may be silent with RUNCOUNTER_STUCK_AFTER, such as pending=5m,running=30m; 0 is never",
-		"would_repair", r.Reasons, "at_least", r.More, "next_sweep_in", next.String())
+		"would_repair", r.Reasons, "next_sweep_in", next.String())
 	for _, one := range r.Repaired[:min(len(r.Repaired), 20)] {
 		log.WarnContext(ctx, "would repair", "run_id", one.Before.ID.String(), "reason", string(one.Reason),
 			"was", string(one.Before.Status), "becomes", string(one.After.Status), "completed_at", one.After.CompletedAt)

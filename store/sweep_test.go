@@ -159,8 +159,8 @@ func TestReportIsBounded(t *testing.T) {
 	m := newMirror(t)
 	const runs = store.MaxReported + 5
 	m.mustInsert(t, 1, runs, store.Running)
-	if would := mustSweep(t, m.sweeper(), store.SweepOptions{DryRun: true}); len(would.Repaired) != store.MaxReported || !would.More {
-		t.Errorf("the dry run lists %d repairs, more %t: want %d and true", len(would.Repaired), would.More, store.MaxReported)
+	if would := mustSweep(t, m.sweeper(), store.SweepOptions{DryRun: true}); len(would.Repaired) != store.MaxReported || would.Repairs() != runs {
+		t.Errorf("the dry run lists %d of %d repairs: want %d of %d", len(would.Repaired), would.Repairs(), store.MaxReported, runs)
 	}
 	did := mustSweep(t, m.sweeper(), store.SweepOptions{})
 	if len(did.Repaired) != store.MaxReported || did.Repairs() != runs {
@@ -297,6 +297,9 @@ func (k *ticking) FailStuck(context.Context, store.FailStuck) ([]store.Repaired,
 		return nil, nil
 	}
 	return nil, k.err
+}
+func (k *ticking) Suspects(context.Context, store.FailStuck) ([]store.Suspect, error) {
+	return []store.Suspect{{ID: sweepID(1)}}, nil
 }
 func (k *ticking) Fold(context.Context, time.Time, int) (int, error) { return 0, nil }
 func (k *ticking) Audit(context.Context, store.Audit) (store.Audited, error) {

@@ -50,17 +50,18 @@ type (
 		Reason      string `json:"reason"`
 	}
 	sweepShape struct {
-		DryRun   bool          `json:"dry_run"`
-		Full     bool          `json:"full"`
-		Repaired int           `json:"repaired"`
-		More     bool          `json:"more"`
-		Repairs  []repairShape `json:"repairs"`
-		Folded   int           `json:"folded"`
-		Audited  int           `json:"audited"`
-		Drifting int           `json:"drifting"`
-		Mended   int           `json:"mended"`
-		Drifts   []driftJSON   `json:"drifts"`
-		Webhooks *callsJSON    `json:"webhooks"`
+		DryRun     bool          `json:"dry_run"`
+		Full       bool          `json:"full"`
+		Repaired   int           `json:"repaired"`
+		Unwritable int           `json:"unwritable"`
+		Refused    []refusedJSON `json:"refused"`
+		Repairs    []repairShape `json:"repairs"`
+		Folded     int           `json:"folded"`
+		Audited    int           `json:"audited"`
+		Drifting   int           `json:"drifting"`
+		Mended     int           `json:"mended"`
+		Drifts     []driftJSON   `json:"drifts"`
+		Webhooks   *callsJSON    `json:"webhooks"`
 	}
 	importShape struct {
 		Lines    int       `json:"lines"`
@@ -161,6 +162,7 @@ func TestSweepOfTheCommandEndsTheSilentRun(t *testing.T) {
 	golden(t, "sweep-dry-run", must(t, dir, "", "sweep", "--dry-run"))
 	want := sweepShape{
 		Full: true, Repaired: 1, Folded: 2, Audited: 2, Drifts: []driftJSON{},
+		Refused: []refusedJSON{},
 		Repairs: []repairShape{{runID(5), "running", "failed", "2026-01-31T12:10:00.000000Z", "stuck"}},
 	}
 	if diff := cmp.Diff(want, mustJSON[sweepShape](t, dir, "", "sweep", "--full", "--stuck-after", "running=10m")); diff != "" {

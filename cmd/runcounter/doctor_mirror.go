@@ -146,7 +146,7 @@ func stuckLine(stuck []store.Repaired) line {
 	if n == maxStuck {
 		many = "at least " + many
 	}
-	return warning("runcounter serve ends them within a minute: is it running? runcounter sweep --dry-run shows them",
+	return warning("runcounter serve ends them within a minute: is it running? runcounter sweep --dry-run shows them, and runcounter sweep names those that the database refuses to write",
 		"%s silent for longer than the limit, or at odds with their completed_at, such as %s", many, stuck[0].Before.ID)
 }
 

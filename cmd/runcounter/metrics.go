@@ -42,8 +42,9 @@ func describeMetric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	lastSuccess = describeMetric("sweep_last_success_timestamp_seconds", "When a sweep last succeeded; 0 before the first.")
-	sweeps      = describeMetric("sweeps_total", "Sweeps, by how they ended.", "result")
+	lastSuccess = describeMetric("sweep_last_success_timestamp_seconds", "When a sweep last went round; 0 before the first.")
+	sweeps      = describeMetric("sweeps_total", "Sweeps, by how they ended: ok, incomplete where the database refused to write some runs, failed.", "result")
+	unwritable  = describeMetric("unwritable_runs", "Runs that the last sweep could not end, since the database refuses to write them; more than 0 deserves a look.")
 	repaired    = describeMetric("repaired_runs_total", "Runs that sweeps repaired, by reason.", "reason")
 	folded      = describeMetric("folded_ledger_rows_total", "Ledger rows that sweeps folded into the counts.")
 	drifting    = describeMetric("drifting_keys_total", "Keys that sweeps found to differ from the runs behind them; more than 0 deserves a look.")
@@ -60,7 +61,7 @@ var (
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		lastSuccess, sweeps, repaired, folded, drifting, holds, webhookCalls, webhookQueue, webhookWorker, webhookOldest, webhookFailed,
+		lastSuccess, sweeps, unwritable, repaired, folded, drifting, holds, webhookCalls, webhookQueue, webhookWorker, webhookOldest, webhookFailed,
 	} {
 		to <- d
 	}
@@ -77,8 +78,10 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		at = float64(st.LastSuccess.UnixMilli()) / 1000
 	}
 	number(lastSuccess, prometheus.GaugeValue, at)
-	number(sweeps, prometheus.CounterValue, float64(st.Sweeps-st.Failures), "ok")
+	number(sweeps, prometheus.CounterValue, float64(st.Sweeps-st.Failures-st.Incomplete), "ok")
+	number(sweeps, prometheus.CounterValue, float64(st.Incomplete), "incomplete")
 	number(sweeps, prometheus.CounterValue, float64(st.Failures), "failed")
+	number(unwritable, prometheus.GaugeValue, float64(st.Report.Unwritable))
 	for _, reason := range []store.Reason{store.Stuck, store.NoTime, store.Overwritten} {
 		number(repaired, prometheus.CounterValue, float64(st.Repaired[reason]), string(reason))
 	}

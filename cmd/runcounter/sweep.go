@@ -62,6 +62,10 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 			err = errors.Join(err, answerNo(errors.New("nobody has said how long a run of this application may be silent, so nothing was written: "+
 				"say it with --stuck-after or RUNCOUNTER_STUCK_AFTER, such as --stuck-after pending=5m,running=30m")))
 		}
+		if report.Unwritable > 0 {
+			err = errors.Join(err, answerNo(fmt.Errorf("the database refused to write %s, which stay stuck: look at the reason that stands beside each, "+
+				"mend the row or the trigger of the application, and sweep again", quantity(int64(report.Unwritable), "run", "runs"))))
+		}
 		if cmd.Bool("json") {
 			return errors.Join(err, printJSON(cmd.Root().Writer, sweepJSONOf(report)))
 		}
@@ -77,18 +81,27 @@ type repairJSON struct {
 	Reason      store.Reason `json:"reason"`
 }
 
+type refusedJSON struct {
+	ID      store.ID     `json:"run_id"`
+	User    store.ID     `json:"user_id"`
+	Was     store.Status `json:"was"`
+	Refused string       `json:"reason"`
+}
+
 type sweepJSON struct {
 	DryRun   bool         `json:"dry_run"`
 	Full     bool         `json:"full"`
 	Repaired int          `json:"repaired"`
-	More     bool         `json:"more"`
 	Repairs  []repairJSON `json:"repairs"`
-	Folded   int          `json:"folded"`
-	Audited  int          `json:"audited"`
-	Drifting int          `json:"drifting"`
-	Mended   int          `json:"mended"`
-	Drifts   []driftJSON  `json:"drifts"`
-	Webhooks *callsJSON   `json:"webhooks"` // null where nobody could look
+	// Unwritable rows stay as they are, since the database refuses the repair.
+	Unwritable int           `json:"unwritable"`
+	Refused    []refusedJSON `json:"refused"`
+	Folded     int           `json:"folded"`
+	Audited    int           `json:"audited"`
+	Drifting   int           `json:"drifting"`
+	Mended     int           `json:"mended"`
+	Drifts     []driftJSON   `json:"drifts"`
+	Webhooks   *callsJSON    `json:"webhooks"` // null where nobody could look
 }
 
 // callsJSON is what became of the webhooks of a while.
@@ -131,12 +144,16 @@ func callsJSONOf(d store.Deliveries) *callsJSON {
 
 func sweepJSONOf(r store.SweepReport) sweepJSON {
 	j := sweepJSON{
-		DryRun: r.DryRun, Full: r.Full, Repaired: r.Repairs(), More: r.More, Repairs: []repairJSON{},
+		DryRun: r.DryRun, Full: r.Full, Repaired: r.Repairs(), Repairs: []repairJSON{},
+		Unwritable: r.Unwritable, Refused: []refusedJSON{},
 		Folded: r.Folded, Audited: r.Audited, Drifting: r.Drifting, Mended: r.Mended, Drifts: driftsJSON(r.Drifts),
 		Webhooks: callsJSONOf(r.Webhooks),
 	}
 	for _, one := range r.Repaired {
 		j.Repairs = append(j.Repairs, repairJSON{one.Before.ID, one.Before.Status, one.After.Status, instant(one.After.CompletedAt), one.Reason})
+	}
+	for _, one := range r.Refused {
+		j.Refused = append(j.Refused, refusedJSON{one.Before.ID, one.Before.User, one.Before.Status, one.Refused})
 	}
 	return j
 }
@@ -167,6 +184,9 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 		}
 		b.WriteString("\n")
 	}
+	if err := printRefused(&b, r); err != nil {
+		return err
+	}
 	if r.Drifting > 0 {
 		if err := printTable(&b, driftTable(r.Drifts)); err != nil {
 			return err
@@ -176,9 +196,6 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 	repaired, keys := quantity(int64(r.Repairs()), "run", "runs"), quantity(int64(r.Audited), "key", "keys")
 	switch {
 	case r.DryRun:
-		if r.More {
-			repaired = "at least " + repaired
-		}
 		fmt.Fprintf(&b, "A sweep would repair %s. Of %s audited, %d drift. Nothing was written.\n", repaired, keys, r.Drifting)
 	default:
 		fmt.Fprintf(&b, "Repaired %s, folded %s, audited %s: %d drifted, %d mended.\n",
@@ -187,6 +204,25 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// printRefused lists the rows that stay stuck, with what the database said.
+func printRefused(b *strings.Builder, r store.SweepReport) error {
+	if r.Unwritable == 0 {
+		return nil
+	}
+	rows := [][]string{{"RUN", "USER", "STAYS", "SINCE THE DATABASE REFUSES IT"}}
+	for _, one := range r.Refused {
+		rows = append(rows, []string{one.Before.ID.String(), one.Before.User.String(), string(one.Before.Status), one.Refused})
+	}
+	if err := printTable(b, rows); err != nil {
+		return err
+	}
+	if more := r.Unwritable - len(r.Refused); more > 0 {
+		fmt.Fprintf(b, "... and %d more\n", more)
+	}
+	b.WriteString("\n")
+	return nil
 }
 
 // callsText says what became of webhooks, and what is wrong with them.

@@ -259,7 +259,7 @@ func (s *Store) fix(ctx context.Context, l look, broken []store.ID, fixed map[st
 			return err
 		})
 		for _, r := range done {
-			fixed[r.Before.ID] = err == nil
+			fixed[r.Before.ID] = err == nil && r.Refused == ""
 		}
 		return err
 	}

@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,87 +20,36 @@ type repair struct {
 	reason   store.Reason
 	found    found
 	after    store.Row
-	presumed bool // the outcome is provisional
+	presumed bool   // the outcome is provisional
+	refused  string // why the database did not take it
 }
 
-// sweepLock is the advisory lock of whoever sweeps: others have nothing to do
-// meanwhile. Correctness rests on the locks of the rows.
-const sweepLock = `select pg_try_advisory_xact_lock(7270265283512037)`
-
-// stuckSQL finds rows that are inconsistent, or silent for longer than their
-// status's limit in microseconds ($2 to $4, 0 for never) at $1, and locks
-// those that nobody holds.
-func (h schema) stuckSQL(lock string) string {
-	sign := func(column string) string {
-		return `case when ` + column + ` <= $1::timestamptz then ` + column + ` end`
-	}
-	lease := ""
-	if h.lease != "" {
-		lease = ", " + sign(h.leaseColumn())
-	}
-	return `
-select ` + h.rowColumns() + `, ` + h.presumedColumn() + `, null::timestamptz
-  from public.workflow_runs as r
- where ` + openSQL + `
-   and (
-        (r.status in ('completed', 'failed', 'cancelled', 'timeout') and r.completed_at is null and coalesce(r.updated_at, r.created_at) is not null)
-        or (` + activeSQL + ` and r.completed_at is not null)
-        or (` + activeSQL + ` and r.completed_at is null
-            and case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end > 0
-            and coalesce(greatest(` + sign("r.started_at") + `, ` + sign("r.updated_at") + lease + `), ` + sign("r.created_at") + `)
-                < $1::timestamptz - make_interval(secs =>
-                    (case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end)::double precision / 1000000))
-   )
- limit $5::integer ` + lock
-}
-
-func stuckArgs(f store.FailStuck) []any {
-	limit := func(status store.Status) int64 { return f.Limits[status].Microseconds() }
-	return []any{f.Now, limit(store.Pending), limit(store.Running), limit(store.Cancelling), f.Max}
-}
-
-// stuck lists what FailStuck would repair.
-func (s *Store) stuck(ctx context.Context, to sender, have schema, f store.FailStuck) (stuck []store.Repaired, err error) {
-	err = send(ctx, to, query{text: have.stuckSQL(""), args: stuckArgs(f), read: func(rows pgx.Rows) error {
-		found, err := scanFound(rows)
-		if err != nil {
-			return err
-		}
-		if r, needed := s.decide(found, f); needed {
-			stuck = append(stuck, store.Repaired{Reason: r.reason, Before: r.found.row, After: r.after})
-		}
-		return nil
-	}})
-	return stuck, err
+// report is the repair as it is told of.
+func (r repair) report() store.Repaired {
+	return store.Repaired{Reason: r.reason, Before: r.found.row, After: r.after, Refused: r.refused}
 }
 
 // FailStuck implements [store.Store].
 func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) (done []store.Repaired, err error) {
 	f.Now = store.Instant(f.Now)
 	err = s.attempt(ctx, func(have schema) (err error) {
-		done = nil
 		if f.DryRun {
 			done, err = s.stuck(ctx, s.pool, have, f)
 			return err
 		}
-		return s.write(ctx, func(tx pgx.Tx) error {
-			var mine bool
-			if err := tx.QueryRow(ctx, sweepLock).Scan(&mine); err != nil || !mine {
+		if f.Runs == nil { // where there are none, no lock is taken, and nothing written
+			if f.Runs, err = first(ctx, s.pool, have, f); err != nil || f.Runs == nil {
 				return err
 			}
-			var repairs []repair
-			err := send(ctx, tx, query{text: have.stuckSQL("for no key update of r skip locked"), args: stuckArgs(f), read: func(rows pgx.Rows) error {
-				found, err := scanFound(rows)
-				if err != nil {
-					return err
-				}
-				if r, needed := s.decide(found, f); needed {
-					repairs = append(repairs, r)
-				}
-				return nil
-			}})
+		}
+		done = nil
+		return s.write(ctx, func(tx pgx.Tx) error {
+			if err := lockSweep(ctx, tx, have); err != nil {
+				return err
+			}
+			repairs, err := s.wanted(ctx, tx, have, f, "for no key update of r skip locked")
 			if err != nil {
-				return fmt.Errorf("find stuck runs: %w", err)
+				return err
 			}
 			done, err = s.mendAll(ctx, tx, have, repairs, f.Now)
 			return err
@@ -107,21 +58,34 @@ func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) (done []store.
 	return done, err
 }
 
-// decide applies the rules to a row.
-func (s *Store) decide(found found, f store.FailStuck) (repair, bool) {
-	if after, reason := s.rules.repair(found.row); reason == store.NoTime || reason == store.Overwritten {
-		return repair{reason, found, after, reason == store.Overwritten}, true
+// lockSweep waits for the sweep that is at it, since two would wait for each
+// other in the application's triggers. The lock is a row that no end user can
+// lock, unlike an advisory lock. To go past it would look like a sweep that
+// found nothing to do.
+func lockSweep(ctx context.Context, tx pgx.Tx, have schema) error {
+	if _, err := tx.Exec(ctx, `select set_config('lock_timeout', '5s', true)`); err != nil || !have.installed {
+		return err
 	}
-	if after, stuck := s.rules.presume(found.row, f.Limits, f.Now); stuck {
-		return repair{store.Stuck, found, after, true}, true
+	if _, err := tx.Exec(ctx, `select from run_counter.settings where id = 1 for update`); err != nil {
+		return fmt.Errorf("wait for the sweep that holds the row of run_counter.settings: %w", err)
 	}
-	return repair{}, false
+	return nil
 }
 
 // mendAll writes repairs of rows that are locked. A row that the database
 // refuses, for a check or a trigger of the application, must not hold up the
-// others: then each is written by itself, and the refused ones are left.
+// others: then the halves are tried, and what is refused by itself is left and
+// says why. The rows of one user stand together, so that those of another are
+// rarely in a half with them.
 func (s *Store) mendAll(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) ([]store.Repaired, error) {
+	repairs = slices.Clone(repairs)
+	slices.SortStableFunc(repairs, func(a, b repair) int {
+		return bytes.Compare(a.found.row.User[:], b.found.row.User[:])
+	})
+	return s.mendHalves(ctx, tx, have, repairs, now)
+}
+
+func (s *Store) mendHalves(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) ([]store.Repaired, error) {
 	if len(repairs) == 0 {
 		return nil, nil
 	}
@@ -129,43 +93,69 @@ func (s *Store) mendAll(ctx context.Context, tx pgx.Tx, have schema, repairs []r
 	if err == nil || !refusedRow(err) {
 		return done, err
 	}
-	done = nil
-	for _, r := range repairs {
-		one, err := s.mendTogether(ctx, tx, have, []repair{r}, now)
-		if err != nil && !refusedRow(err) {
-			return done, err
-		}
-		done = append(done, one...)
+	if len(repairs) == 1 {
+		repairs[0].refused = reasonOf(err)
+		return []store.Repaired{repairs[0].report()}, nil
 	}
-	return done, nil
+	half := len(repairs) / 2
+	if done, err = s.mendHalves(ctx, tx, have, repairs[:half], now); err != nil {
+		return done, err
+	}
+	rest, err := s.mendHalves(ctx, tx, have, repairs[half:], now)
+	return append(done, rest...), err
 }
 
 // refusedRow reports an error that is about what was written and not about the
-// database.
+// database: a check, or whatever was raised in a trigger, the application's or
+// ours.
 func refusedRow(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
 		return false
 	}
-	class := e.Code[:2]
-	return class == "22" || class == "23" || class == "P0"
+	switch e.Code[:2] {
+	case "22", "23", "44", "P0":
+		return true
+	case "08", "40", "53", "57", "58", "XX": // the connection, another transaction, the machine
+		return false
+	}
+	return e.Where != "" // raised in a function, and not for the statement itself
 }
 
-// mendTogether writes repairs in a savepoint.
+// reasonOf is what the database says of a row.
+func reasonOf(err error) string {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	reason := e.Message
+	if where, _, _ := strings.Cut(e.Where, "\n"); where != "" {
+		reason += " (" + where + ")"
+	}
+	return reason
+}
+
+// mendTogether writes repairs in a savepoint. A row that stays as it was,
+// although nothing was raised, is as good as refused.
 func (s *Store) mendTogether(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) (done []store.Repaired, err error) {
 	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 		written, err := write(ctx, tx, have, repairs)
 		if err != nil {
 			return err
 		}
-		repairs = slices.DeleteFunc(slices.Clone(repairs), func(r repair) bool { return !written[r.found.row.ID] })
+		var ours []repair
 		for _, r := range repairs {
-			done = append(done, store.Repaired{Reason: r.reason, Before: r.found.row, After: r.after})
+			if !written[r.found.row.ID] {
+				r.refused = r.unchanged()
+			} else {
+				ours = append(ours, r)
+			}
+			done = append(done, r.report())
 		}
-		if !have.installed || len(repairs) == 0 {
+		if !have.installed || len(ours) == 0 {
 			return nil
 		}
-		return logRepairs(ctx, tx, repairs, now)
+		return logRepairs(ctx, tx, ours, now)
 	})
 	if err != nil {
 		return nil, err
@@ -173,9 +163,22 @@ func (s *Store) mendTogether(ctx context.Context, tx pgx.Tx, have schema, repair
 	return done, nil
 }
 
+// unchanged says why an update that raised nothing left a row as it was.
+func (r repair) unchanged() string {
+	for _, edge := range []struct {
+		at   time.Time
+		name string
+	}{{startOfTime, "-infinity"}, {endOfTime, "infinity"}} {
+		if r.found.row.CompletedAt.Equal(edge.at) {
+			return "its completed_at is " + edge.name + ", which is no moment at which it can have ended: set it to one, or to null"
+		}
+	}
+	return "a trigger of the table left the row as it was"
+}
+
 // write writes the outcome columns alone, where the row still is what was
 // decided about, and marks what is presumed as it came to stand: a trigger of
-// the application may have moved completed_at.
+// the application may have moved completed_at. It returns those that have ended by it.
 func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[store.ID]bool, error) {
 	n := len(repairs)
 	ids, was, status := make([]string, n), make([]*string, n), make([]string, n)
@@ -194,10 +197,10 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
       from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
            as n (id, was, was_completed_at, status, completed_at, duration_ms, error_details)
      where r.id = n.id and r.status is not distinct from n.was and r.completed_at is not distinct from n.was_completed_at
-    returning r.id, r.user_id, ` + have.kindColumn() + ` as kind, ` + have.refColumn() + ` as ref_id, r.status, r.completed_at`
+    returning r.id, r.user_id, ` + have.kindColumn() + ` as kind, ` + have.refColumn() + ` as ref_id, r.status, r.completed_at, ` + endedSQL + ` as ended`
 	statement := `with updated as (` + update + `
 )
-select id::text from updated`
+select id::text from updated where ended`
 	if have.installed {
 		args = append(args, presumed)
 		statement = `with updated as (` + update + `
@@ -205,11 +208,11 @@ select id::text from updated`
     insert into run_counter.presumed as p (run_id, ended_at, user_id, kind, ref_id, status)
     select u.id, u.completed_at, u.user_id, case when u.ref_id is not null then u.kind end, u.ref_id, u.status
       from updated as u
-      join unnest($1::uuid[], $8::boolean[]) as n (id, presumed) on n.id = u.id and n.presumed
+      join unnest($1::uuid[], $8::boolean[]) as n (id, presumed) on n.id = u.id and n.presumed and u.ended
         on conflict (run_id) do update
        set ended_at = excluded.ended_at, user_id = excluded.user_id, kind = excluded.kind, ref_id = excluded.ref_id, status = excluded.status
 )
-select id::text from updated`
+select id::text from updated where ended`
 	}
 	written := make(map[store.ID]bool, n)
 	err := send(ctx, tx, query{text: statement, args: args, read: func(rows pgx.Rows) error {

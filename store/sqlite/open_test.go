@@ -300,7 +300,7 @@ func TestAWriterThatWaitsForAnotherCanBeCancelled(t *testing.T) {
 // A sweep must cost what is active, and not what has ended.
 func TestALookForStuckRunsReadsTheActiveOnesAlone(t *testing.T) {
 	s := mustOpen(t)
-	rows, err := s.reader.QueryContext(t.Context(), "explain query plan "+stuckSQL, "running", 1, 1, 1, 1)
+	rows, err := s.reader.QueryContext(t.Context(), "explain query plan "+suspectsSQL, 1, 1, 1, 1, 1, "", 1)
 	var plan string
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var id, parent, unused int

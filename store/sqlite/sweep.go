@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -10,24 +11,50 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// stuckSQL finds the runs of one status that are probably stuck. It reads
-// outside the write lock, and may be out of date by the time of the decision:
-// [store.Presume] decides, on the row read again under the lock.
-const stuckSQL = `
-select` + runColumns + `
+// suspectsSQL finds the runs that are probably stuck, by the limits of their
+// statuses. It reads outside the write lock, and may be out of date by the time
+// of the decision: [store.Presume] decides, on the row read again under the lock.
+const suspectsSQL = `
+select id, user_id
   from workflow_runs as r
  where completed_at is null
-   and status = ?1
+   and status in ('pending', 'running', 'cancelling')
+   and case status when 'pending' then ?3 when 'running' then ?4 else ?5 end > 0
    and case
-           when max(iif(started_at <= ?2, started_at, ?4), iif(updated_at <= ?2, updated_at, ?4), iif(lease_at <= ?2, lease_at, ?4)) > ?4
-           then max(iif(started_at <= ?2, started_at, ?4), iif(updated_at <= ?2, updated_at, ?4), iif(lease_at <= ?2, lease_at, ?4))
-           when created_at <= ?2 then created_at
-       end + ?3 < ?2
- order by +r.id -- the plus keeps it from walking the whole table in that order
- limit ?5`
+           when max(iif(started_at <= ?1, started_at, ?2), iif(updated_at <= ?1, updated_at, ?2), iif(lease_at <= ?1, lease_at, ?2)) > ?2
+           then max(iif(started_at <= ?1, started_at, ?2), iif(updated_at <= ?1, updated_at, ?2), iif(lease_at <= ?1, lease_at, ?2))
+           when created_at <= ?1 then created_at
+       end + case status when 'pending' then ?3 when 'running' then ?4 else ?5 end < ?1
+   and +id > ?6 -- the plus keeps it from walking the whole table in that order
+ order by +id
+ limit ?7`
 
-// FailStuck implements [store.Store]. A mirror's rows are consistent by
+// Suspects implements [store.Store]. A mirror's rows are consistent by
 // construction, so there are stuck runs to look for and nothing to repair.
+func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.Suspect, err error) {
+	limit := func(status store.Status) int64 { return f.Limits[status].Microseconds() }
+	rows, err := s.reader.QueryContext(ctx, suspectsSQL, store.Instant(f.Now).UnixMicro(), int64(math.MinInt64),
+		limit(store.Pending), limit(store.Running), limit(store.Cancelling), f.After.String(), f.Max)
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var one store.Suspect
+		var id, user string
+		if err := rows.Scan(&id, &user); err != nil {
+			return err
+		}
+		var errs [2]error
+		one.ID, errs[0] = store.ParseID(id)
+		one.User, errs[1] = store.ParseID(user)
+		found = append(found, one)
+		return errors.Join(errs[:]...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for stuck runs: %w", translate(err))
+	}
+	return found, nil
+}
+
+// FailStuck implements [store.Store]. No row of a mirror is refused: nothing
+// stands between the program and the file.
 func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
 	f.Now = store.Instant(f.Now)
 	found, err := s.stuck(ctx, f)
@@ -73,25 +100,31 @@ func (s *Store) fail(ctx context.Context, f store.FailStuck, found []store.Repai
 	return done, nil
 }
 
-// stuck lists at most f.Max stuck runs.
-func (s *Store) stuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
-	var found []store.Repaired
-	for _, status := range []store.Status{store.Pending, store.Running, store.Cancelling} {
-		if f.Limits[status] <= 0 || len(found) >= f.Max {
-			continue
-		}
-		more, err := s.stuckIn(ctx, status, f, f.Max-len(found))
+// stuck lists which of the runs that f names are stuck, or else of the first
+// suspects.
+func (s *Store) stuck(ctx context.Context, f store.FailStuck) (found []store.Repaired, err error) {
+	if f.Runs == nil {
+		f.After = store.ID{}
+		suspects, err := s.Suspects(ctx, f)
 		if err != nil {
-			return nil, fmt.Errorf("look for stuck runs: %w", translate(err))
+			return nil, err
 		}
-		found = append(found, more...)
+		for _, one := range suspects {
+			f.Runs = append(f.Runs, one.ID)
+		}
 	}
-	return found, nil
-}
-
-func (s *Store) stuckIn(ctx context.Context, status store.Status, f store.FailStuck, limit int) (found []store.Repaired, err error) {
-	rows, err := s.reader.QueryContext(ctx, stuckSQL,
-		string(status), f.Now.UnixMicro(), f.Limits[status].Microseconds(), int64(math.MinInt64), limit)
+	if len(f.Runs) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(f.Runs))
+	for i, id := range f.Runs {
+		ids[i] = id.String()
+	}
+	named, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.reader.QueryContext(ctx, `select`+runColumns+` from workflow_runs as r where id in (select value from json_each(?)) order by id`, string(named))
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		state, err := scanState(rows)
 		if err != nil {
@@ -103,7 +136,10 @@ func (s *Store) stuckIn(ctx context.Context, status store.Status, f store.FailSt
 		}
 		return nil
 	})
-	return found, err
+	if err != nil {
+		return nil, fmt.Errorf("look for stuck runs: %w", translate(err))
+	}
+	return found, nil
 }
 
 func (t *tx) logRepair(before, after store.Row, f store.FailStuck) error {

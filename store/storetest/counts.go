@@ -242,6 +242,42 @@ var sweepCases = []contractCase{
 		}
 		s.wantCount(adaResize, 5)
 	}},
+	{"case T23: suspects come page by page in the order of their ids, and those that are named are ended alone", func(s *script) {
+		ids := map[store.ID]bool{}
+		for range 5 {
+			ids[s.mustBegin(adaResize)] = true
+		}
+		s.complete(s.mustBegin(adaResize), store.Completed, time.Minute)
+		f := store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 2}
+		var got []store.Suspect
+		s.quietly("a look", func() {
+			for _, n := range []int{2, 2, 1} {
+				page, err := s.Store.Suspects(s.ctx, f)
+				if err != nil || len(page) != n {
+					s.Fatalf("Suspects behind %s: got %d, %v; want %d", f.After, len(page), err, n)
+				}
+				got = append(got, page...)
+				f.After = page[n-1].ID
+			}
+		})
+		for i, one := range got {
+			if !ids[one.ID] || one.User != ada || i > 0 && one.ID.String() <= got[i-1].ID.String() {
+				s.Errorf("suspect %d is %+v: want ada's runs in order", i, one)
+			}
+			delete(ids, one.ID)
+		}
+		f.After = store.ID{}
+		f.Runs = []store.ID{got[4].ID, got[2].ID}
+		if done, err := s.Store.FailStuck(s.ctx, f); err != nil || len(done) != 2 || done[0].Before.ID == done[1].Before.ID {
+			s.Fatalf("FailStuck: got %+v, %v; want the two that were named", done, err)
+		}
+		s.wantRun(got[4].ID, store.Failed, at(5*time.Minute))
+		s.wantRun(got[2].ID, store.Failed, at(5*time.Minute))
+		s.wantRun(got[0].ID, store.Pending, time.Time{})
+		if left, err := s.Store.Suspects(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 10}); err != nil || len(left) != 3 {
+			s.Errorf("Suspects: got %d, %v; want 3 left", len(left), err)
+		}
+	}},
 	{"a limit is per status, and 0 means never", func(s *script) {
 		a, b := s.mustBegin(adaResize), s.mustBegin(adaResize)
 		if _, err := s.Store.Start(s.ctx, b, at(0)); err != nil {
