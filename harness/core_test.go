@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // counter is a table with one row, which every actor increments.
@@ -534,7 +536,7 @@ func TestPCTFindsWhatRandomMisses(t *testing.T) {
 		})
 	}
 	n := 200_000
-	if testing.Short() || raced {
+	if testing.Short() || need.Raced {
 		n = 10_000
 	}
 	if r := Explore(t, scenario, With(Random(n))); r.Failure != nil {

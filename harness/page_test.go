@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -20,9 +21,7 @@ const pagePath = "../docs/harness.md"
 // page says. -update writes it into the page.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN: the commands of the page run without the race detector; the same test without it follows them")
-	}
+	need.NoRaceDetector(t)
 	b, err := os.ReadFile(pagePath)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -343,7 +344,7 @@ func trials(n uint64) uint64 {
 	if more, err := strconv.ParseUint(os.Getenv("HARNESS_TRIALS"), 10, 32); err == nil {
 		n *= more
 	}
-	if raced {
+	if need.Raced {
 		n = max(n/5, 1)
 	}
 	return n

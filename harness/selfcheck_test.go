@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // trial is a small scenario that was drawn at random.
@@ -189,7 +191,7 @@ func TestTheReducedSearchLosesNothing(t *testing.T) {
 		plainRuns += plain.Schedules()
 		reducedRuns += reduced.Schedules()
 	}
-	if tried < 60 && !raced {
+	if tried < 60 && !need.Raced {
 		t.Fatalf("only %d trials were small enough", tried)
 	}
 	t.Logf("%d trials: %d schedules reduced to %d", tried, plainRuns, reducedRuns)

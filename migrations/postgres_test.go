@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -188,7 +189,7 @@ func TestPostgresGoesUpAndDownAndUpAgain(t *testing.T) {
 				pgtest.Exec(t, address, c.table)
 			}
 			if strings.Contains(c.table, anEarlierAttempt) && ask(t, address, `select to_regrole('anon') is null`)[0] != "t" {
-				t.Skip("this server has Supabase's roles, and down gives back to them what PUBLIC had")
+				need.Skip(t, "this server has Supabase's roles, and down gives back to them what PUBLIC had")
 			}
 			m := mustPostgres(t, address)
 			untouched := catalog(t, address)

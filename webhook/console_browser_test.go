@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +18,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // tab is a page of Chromium, and what it complained of.
@@ -35,16 +36,8 @@ type tab struct {
 // is skipped.
 func openTab(t *testing.T, r *rig) *tab {
 	t.Helper()
-	if raced {
-		t.Skip("NOT RUN with the race detector, whose time is better spent: the same test without it looks")
-	}
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("the console can't be looked at: %v; install chromium", err)
-		}
-		t.Skipf("NOT RUN: %v", err)
-	}
+	need.NoRaceDetector(t)
+	path := need.Program(t, "chromium", "chromium")
 	allocator, cancel := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("hide-scrollbars", true))...)
@@ -226,10 +219,7 @@ func axeSource(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("RUNCOUNTER_TEST_AXE")
 	if path == "" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("RUNCOUNTER_TEST_AXE names no axe.min.js: .ci/run fetches it")
-		}
-		t.Log("NOT RUN: axe; RUNCOUNTER_TEST_AXE names no axe.min.js")
+		need.InPart(t, "RUNCOUNTER_TEST_AXE names no axe.min.js of axe-core; .ci/run fetches it")
 		return ""
 	}
 	text, err := os.ReadFile(path)

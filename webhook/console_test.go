@@ -20,6 +20,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/webhook/users"
@@ -33,7 +34,7 @@ func lived(t *testing.T, r *rig) {
 	ctx := t.Context()
 	source := &storetest.Source{Rand: rand.New(rand.NewPCG(7, 7)), Runs: 150, UpdatedAt: storetest.Moves}
 	steps := 600
-	if raced {
+	if need.Raced {
 		steps = 100
 	}
 	for range steps {

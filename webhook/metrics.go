@@ -31,15 +31,25 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
-	byResult := func(name, help string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "runcounter", Name: name, Help: help}, []string{"result"})
+	// Each series is there from the start: Prometheus sees no increase in one
+	// that begins with its first event, and the first is what an alert is for.
+	byResult := func(name, help string, results ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "runcounter", Name: name, Help: help}, []string{"result"})
+		for _, result := range results {
+			v.WithLabelValues(result)
+		}
+		return v
 	}
 	m := &metrics{
-		registry:    prometheus.NewRegistry(),
-		deliveries:  byResult("deliveries_total", "Deliveries by what became of them."),
-		changes:     byResult("changes_total", "Row changes in deliveries that were committed, by what became of them."),
-		tries:       byResult("store_tries_total", "Transactions tried, by how they ended."),
-		deadLetters: byResult("dead_letters_total", "Authentic deliveries that could not be used, by whether their body could be kept."),
+		registry: prometheus.NewRegistry(),
+		deliveries: byResult("deliveries_total", "Deliveries by what became of them.",
+			"applied", "bad", "unauthenticated", "too_large", "unsupported", "cut_off", "unavailable", "error"),
+		changes: byResult("changes_total", "Row changes in deliveries that were committed, by what became of them.",
+			"changed", "unchanged", "ignored"),
+		tries: byResult("store_tries_total", "Transactions tried, by how they ended.",
+			"ok", "unavailable", "refused", "cancelled", "error"),
+		deadLetters: byResult("dead_letters_total", "Authentic deliveries that could not be used, by whether their body could be kept.",
+			"kept", "lost"),
 		streamed: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "stream_events_total", Help: "Counts told to streams.",
 		}),

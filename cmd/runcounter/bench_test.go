@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
@@ -45,7 +46,7 @@ func (p *process) peakMB(b *testing.B) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 	if err != nil {
-		b.Skip("peak memory is read from /proc, which this system doesn't have")
+		need.Missing(b, "peak memory is read from /proc, which this system doesn't have")
 	}
 	for line := range strings.Lines(string(text)) {
 		if kB, ok := strings.CutPrefix(line, "VmHWM:"); ok {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
@@ -390,9 +390,7 @@ func mustTable() webhook.Decoder {
 // The welcome's lines are pasted into a shell, so a shell runs them here.
 func TestWhatServeSaysToPasteWorks(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("the lines are for curl, and the tests have to pass with Go alone")
-	}
+	need.Program(t, "curl", "curl")
 	dir := t.TempDir()
 	p := listens(t, dir, nil)
 	s := settings{decoder: mustTable()}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
@@ -149,7 +150,7 @@ func check(t *testing.T, dir string, ids []store.ID) map[string]bool {
 func TestKilledInTheMiddleOfABurst(t *testing.T) {
 	t.Parallel()
 	rounds := 50
-	if testing.Short() || raced {
+	if testing.Short() || need.Raced {
 		rounds = 10
 	}
 	const seed = 20260131
@@ -187,7 +188,7 @@ func TestKilledInTheMiddleOfABurst(t *testing.T) {
 func TestKilledDuringTheFirstStart(t *testing.T) {
 	t.Parallel()
 	rounds := 12
-	if testing.Short() || raced {
+	if testing.Short() || need.Raced {
 		rounds = 4
 	}
 	const seed = 20260201

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
@@ -17,9 +18,7 @@ var deliveredIn = regexp.MustCompile(`Delivered in \S+, \d+ webhooks`)
 // The same seed makes the same counts, and ours are the truth.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	dir := t.TempDir()
 	r := exec1(t, command(t, dir, []string{"RUNCOUNTER_API_KEY=of the person's own", "DATABASE_URL=postgres://nowhere/", "RUNCOUNTER_COUNT_POLICY=terminal"},
 		"demo", "--once", "--seed", "7", "--runs", "400"), "")
@@ -39,9 +38,7 @@ func mustBeEmpty(t *testing.T, dir string) {
 
 func TestDemoStaysUntilItIsEnded(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	dir := t.TempDir()
 	cmd := command(t, dir, nil, "demo", "--runs", "50")
 	out, err := cmd.StdoutPipe()

@@ -14,18 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
 // asRoot skips what only root can set up; in CI root runs it.
 func asRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("only root can mount a small disk and make files immutable: run CI as root")
-		}
-		t.Skip("only root can mount a small disk and make files immutable")
-	}
+	need.Root(t, "mount a small disk and make files immutable")
 }
 
 // mustRun runs a command of the system.

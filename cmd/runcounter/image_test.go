@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // imageUser is who the program is in the image.
@@ -52,9 +54,7 @@ func mustFolder(t *testing.T) string {
 // page names, where it can write to its volume and nowhere else.
 func TestImage(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	program := filepath.Join(mustImage(t), "runcounter")
 	file, err := elf.Open(program)
 	if err != nil {

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -36,12 +35,7 @@ $$ select count(*) from public.workflow_runs where user_id = p_user_id and workf
 // compares what they print. -update writes it into the page.
 func TestInstallPage(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
-	if _, err := exec.LookPath("psql"); err != nil && os.Getenv("CI") == "" {
-		t.Skip("the page's commands need psql, which is not on the PATH")
-	}
+	need.NoRaceDetector(t)
 	address := pgtest.Supabase(t)
 	pgtest.Exec(t, address, installed)
 	pgtest.StartNet(t, address)

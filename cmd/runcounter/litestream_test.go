@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
@@ -19,10 +20,7 @@ func litestreamImage(t *testing.T) string {
 	t.Helper()
 	litestream := os.Getenv("RUNCOUNTER_TEST_LITESTREAM")
 	if litestream == "" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("RUNCOUNTER_TEST_LITESTREAM does not name the program; .ci/run builds it")
-		}
-		t.Skip("RUNCOUNTER_TEST_LITESTREAM names no program of Litestream; .ci/run builds one")
+		need.Missing(t, "RUNCOUNTER_TEST_LITESTREAM names no program of Litestream; .ci/run builds one")
 	}
 	asRoot(t)
 	dir := mustImage(t)
@@ -71,9 +69,7 @@ func (p *process) killAll(t *testing.T) {
 // backup. What was acked until the last sync is there, and nothing drifts.
 func TestALostVolumeIsRestored(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	image := litestreamImage(t)
 	data, replica := filepath.Join(image, "data"), filepath.Join(image, "replica")
 	for _, dir := range []string{data, replica} {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -28,9 +29,7 @@ const top = "../.."
 // they must name tests or benchmarks that there are.
 func TestPages(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	for _, page := range []string{
 		"README.md", "CONTRIBUTING.md",
 		"docs/benchmarks.md", "docs/console.md", "docs/deploy-on-fly.md", "docs/how-it-counts.md", "docs/live-counts.md", "docs/operations.md", "docs/security.md",
@@ -50,9 +49,7 @@ func TestPages(t *testing.T) {
 // The README's commands for a database of Supabase, on one.
 func TestReadmeOnAProject(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	address := pgtest.Supabase(t)
 	pgtest.Exec(t, address, installed)
 	pgtest.StartNet(t, address)
@@ -108,12 +105,21 @@ func newReader(t *testing.T, dir string, env ...string) *reader {
 
 var fenced = regexp.MustCompile("(?ms)^```(console|sh)\n(.*?)^```$")
 
+// readersPrograms are what the pages' commands call beside runcounter and what
+// every system has.
+var readersPrograms = regexp.MustCompile(`\b(curl|openssl|psql|sqlite3)\b`)
+
 // follow runs the commands of a page, one after the other, and compares what
-// they print. -update writes it into the page.
+// they print; without a program that they call the test is skipped. -update writes it into the page.
 func (r *reader) follow(path string) {
 	t := r.t
 	t.Helper()
 	page := mustReadFile(t, path)
+	for _, block := range fenced.FindAllString(page, -1) {
+		for _, program := range readersPrograms.FindAllString(block, -1) {
+			need.Program(t, program, program)
+		}
+	}
 	got := fenced.ReplaceAllStringFunc(page, func(block string) string {
 		parts := fenced.FindStringSubmatch(block)
 		if parts[1] == "sh" {

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // removeDatabase is the disk that is gone.
@@ -23,9 +25,7 @@ func removeDatabase(t *testing.T, dir string) {
 // there, and what came after it is there once the senders send it again.
 func TestABackupThatIsRestored(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("sqlite3"); err != nil && os.Getenv("CI") == "" {
-		t.Skip("one of the two ways to take a copy is sqlite3, which is not on the PATH")
-	}
+	need.Program(t, "sqlite3", "sqlite3") // one of the two ways to take a copy
 	for name, statement := range map[string]string{
 		"with .backup":     ".backup copy.db",
 		"with vacuum into": "vacuum into 'copy.db'",

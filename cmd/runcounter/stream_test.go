@@ -18,6 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -30,9 +31,7 @@ const streamSecret = "a legacy secret of a project, long enough for HS256"
 // cost.
 func TestFiveHundredStreamsOnTwoInstances(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	const streams, rate = 500, 200
 	const changes = 2000
 	address := pgtest.Database(t)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
@@ -130,9 +131,7 @@ create trigger plain_%s after %[1]s on workflow_runs for each row when (%s.id::t
 // never, since the worker is cancelled and PostgreSQL killed in the middle.
 func TestTenThousandRunsThroughPgNet(t *testing.T) {
 	t.Parallel()
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	server := pgtest.NewServer(t)
 	address := server.Database(t)
 	must(t, t.TempDir(), "", "migrate", "up", "--database-url", address)
@@ -423,9 +422,7 @@ func TestASecretIsRotatedUnderLoad(t *testing.T) {
 func TestTenThousandRowsOfOneStatement(t *testing.T) {
 	t.Parallel()
 	const all = 10_000
-	if raced {
-		t.Skip("NOT RUN with the race detector: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, runsTable)
 	pgtest.InstallVault(t, address)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
@@ -92,7 +93,7 @@ func deliveredTo(h sends) func(*harness.Sim) {
 			{"law 3: one full sweep leaves nothing to do", m.settled},
 			{"law 5: what is already true is not written", m.quiet},
 		})
-		if raceDetector {
+		if need.Raced {
 			return // a few schedules, in which nothing need get lost
 		}
 		s.Sometimes("everything arrived", func() bool { return len(arrived) == len(h.changes) })
@@ -124,14 +125,14 @@ func (m *mirror) has(want store.Row, gone bool) error {
 func TestDeliveriesOnSQLite(t *testing.T) {
 	t.Parallel()
 	n := 600
-	if raceDetector {
+	if need.Raced {
 		n = 40
 	}
 	for name, h := range map[string]sends{"handed over": sentAndHandedOver, "deleted": sentAndDeleted} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := harness.Test(t, deliveredTo(h), harness.With(harness.Exhaustive(2*n), harness.PCT(3, n/5), harness.Random(n/5)))
-			if !raceDetector && r.Schedules() < n {
+			if !need.Raced && r.Schedules() < n {
 				t.Errorf("%d schedules, want at least %d", r.Schedules(), n)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -14,7 +15,7 @@ func TestPlantedBugsOnPostgreSQL(t *testing.T) {
 	t.Parallel()
 	address, alike, all := pgtest.Database(t), 0, 0
 	for n, b := range bugs {
-		if raceDetector && n%4 > 0 {
+		if need.Raced && n%4 > 0 {
 			continue
 		}
 		y := ours()
@@ -47,7 +48,7 @@ func TestTheSQLOfTheSystemOnPostgreSQL(t *testing.T) {
 	t.Parallel()
 	on, shared, total := harness.OnPostgres(pgtest.Database(t)), harness.Share(t), 0
 	for n, d := range deeds {
-		if raceDetector && n%4 > 0 {
+		if need.Raced && n%4 > 0 {
 			continue
 		}
 		r := harness.Explore(t, together(ours(), deeds[2], d), on, shared, harness.With(harness.Preemptions(1, 40)))

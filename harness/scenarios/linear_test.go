@@ -10,6 +10,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
@@ -252,7 +253,7 @@ var linears = []linear{
 func TestCallsAreLinearizable(t *testing.T) {
 	t.Parallel()
 	budget := 2000
-	if raceDetector {
+	if need.Raced {
 		budget = 100
 	}
 	for _, l := range linears {
@@ -262,7 +263,7 @@ func TestCallsAreLinearizable(t *testing.T) {
 			switch f := r.Failure; {
 			case !l.wrong && f != nil:
 				t.Errorf("a false alarm:\n%s", r.Report)
-			case !l.wrong && !r.Covered[0].Complete && !raceDetector:
+			case !l.wrong && !r.Covered[0].Complete && !need.Raced:
 				t.Errorf("not all orders: %s", r)
 			case l.wrong && (f == nil || f.Kind != "linearizable"):
 				t.Errorf("not found: %s\n%v", r, r.Report)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // longer are how many scenarios of five or six deeds are drawn, and how many
@@ -18,7 +19,7 @@ type longer struct{ scenarios, schedules int }
 const faults = 2
 
 func (l longer) sampled() longer {
-	if raceDetector {
+	if need.Raced {
 		return longer{2, 15}
 	}
 	return l

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // deed is one thing that can happen at the same time as others.
@@ -226,7 +227,7 @@ func (want schedules) hold(t *testing.T, first string, got int) {
 // leftOut reports whether the n-th of many explorations is left out, since the
 // race detector makes all of them too slow: it runs a part, on SQLite with a
 // few of their schedules, and their sum is not compared.
-func leftOut(n int) bool { return raceDetector && n%racePart != 0 }
+func leftOut(n int) bool { return need.Raced && n%racePart != 0 }
 
 // racePart is how many explorations there are to each that the race detector
 // watches.
@@ -234,7 +235,7 @@ const racePart = 40
 
 // most is how many schedules of an exploration on SQLite are run; 0 is all.
 func most() int {
-	if raceDetector {
+	if need.Raced {
 		return 30
 	}
 	return 0
@@ -248,7 +249,7 @@ func (want schedules) each(t *testing.T, names []string, do func(t *testing.T, f
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := do(t, i, harness.Share(t))
-			if !raceDetector {
+			if !need.Raced {
 				want.hold(t, name, n)
 			}
 		})
@@ -272,7 +273,7 @@ func passes(t *testing.T, what string, scenario func(*harness.Sim), shared harne
 	switch {
 	case r.Failure != nil:
 		t.Fatalf("%s:\n%s", what, r.Report)
-	case !r.Covered[0].Complete && !raceDetector, r.Schedules() == 0:
+	case !r.Covered[0].Complete && !need.Raced, r.Schedules() == 0:
 		t.Fatalf("%s: %s", what, r)
 	}
 	return r.Schedules()

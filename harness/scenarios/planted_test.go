@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // A scene is a scenario with its oracles, for the system as it is and for one
@@ -261,7 +262,7 @@ func (b bug) budgets() []harness.Strategy {
 	if b.onSQLite {
 		n = 150
 	}
-	if raceDetector {
+	if need.Raced {
 		n = 20
 	}
 	return []harness.Strategy{harness.Exhaustive(10 * n), harness.Preemptions(2, 10*n), harness.Random(n), harness.PCT(3, n)}

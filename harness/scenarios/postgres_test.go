@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
@@ -105,7 +106,7 @@ func TestPairsOnPostgreSQL(t *testing.T) {
 	for i, a := range acts {
 		for j, b := range acts[i:] {
 			beside := a.name == "complete" || b.name == "complete"
-			if !beside && os.Getenv("HARNESS_ALL_PAIRS") == "" || raceDetector && j%3 > 0 {
+			if !beside && os.Getenv("HARNESS_ALL_PAIRS") == "" || need.Raced && j%3 > 0 {
 				continue
 			}
 			r := harness.Explore(t, c.atOnce(t, a, b), shared, harness.With(harness.Preemptions(2, 0)))

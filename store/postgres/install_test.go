@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -82,7 +84,7 @@ func dump(t *testing.T, address string) string {
 		}
 		return string(out)
 	}
-	t.Skipf("there is no pg_dump of PostgreSQL %d; TestDown in package migrations compares the catalogs", version)
+	need.Skip(t, fmt.Sprintf("there is no pg_dump of PostgreSQL %d; TestDown in package migrations compares the catalogs", version))
 	return ""
 }
 

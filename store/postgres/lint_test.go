@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // lints are what Supabase's linter (splinter, by its numbers) would complain
@@ -121,7 +123,7 @@ func (c *caller) strings(sql string) []string {
 func TestSplinter(t *testing.T) {
 	name := os.Getenv("RUNCOUNTER_SPLINTER")
 	if name == "" {
-		t.Skip("RUNCOUNTER_SPLINTER names no splinter.sql of supabase/splinter; TestLints holds the families that matter without it")
+		need.Skip(t, "RUNCOUNTER_SPLINTER names no splinter.sql of supabase/splinter; TestLints holds the families that matter without it")
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {

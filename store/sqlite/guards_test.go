@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
@@ -183,9 +184,7 @@ func without(mark store.Mark) func(testing.TB, *Store) {
 // The negative control: with each guard switched off in turn, the chaos test
 // goes red, or for what only our own calls can reach, the suite.
 func TestEveryGuardIsMissedWhenItIsOff(t *testing.T) {
-	if raced {
-		t.Skip("NOT RUN with the race detector, whose seeds take ten times as long: .ci/run runs it without")
-	}
+	need.NoRaceDetector(t)
 	for _, g := range guards {
 		t.Run(g.name, func(t *testing.T) {
 			t.Parallel()
@@ -200,9 +199,7 @@ func TestEveryGuardIsMissedWhenItIsOff(t *testing.T) {
 
 // The control of the control: with all guards on, the same tests are green.
 func TestNothingIsRedWithAllGuardsOn(t *testing.T) {
-	if raced {
-		t.Skip("NOT RUN with the race detector, like the test before it")
-	}
+	need.NoRaceDetector(t)
 	if where, said := firstRed(t, 20, func(testing.TB, *Store) {}); said != "" {
 		t.Errorf("red in %s: %s", where, said)
 	}

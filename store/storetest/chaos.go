@@ -293,7 +293,8 @@ func (c *chaos) wantFirstOutcomes() {
 }
 
 // Watch runs a test and returns what it complained of, without failing t: with
-// a guard switched off, a suite that stays green is the failure.
+// a guard switched off, a suite that stays green is the failure. Where the test
+// is skipped, so is t: nothing was tried.
 func Watch(t testing.TB, test func(t testing.TB)) []string {
 	w := &watcher{TB: t}
 	done := make(chan struct{})
@@ -302,6 +303,9 @@ func Watch(t testing.TB, test func(t testing.TB)) []string {
 		test(w)
 	}()
 	<-done
+	if t.Skipped() {
+		t.SkipNow() //nolint:forbidigo // the test has skipped itself, in its goroutine: this ends ours
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.said)

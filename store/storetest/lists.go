@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
@@ -251,7 +252,7 @@ func Letters(t *testing.T, open Open) {
 		s.keepLetter(store.DeadLetter{ReceivedAt: at(time.Duration(i) * time.Hour), Reason: "big", Bytes: big, Body: make([]byte, big)})
 	}
 	want(s, "big ones", len(must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)), 16)
-	if raced {
+	if need.Raced {
 		t.Log("NOT RUN with the race detector: a thousand letters, for each of which all are looked through")
 		return
 	}

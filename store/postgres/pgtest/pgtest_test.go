@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 const leakVariable = "PGTEST_LEAK"
@@ -79,6 +81,7 @@ func TestADatabaseIsEmptyAndItsOwn(t *testing.T) {
 }
 
 func TestADatabaseIsDroppedWithItsTest(t *testing.T) {
+	Database(t) // which is where this test is skipped, if there is no server
 	var address string
 	var open *pgx.Conn
 	t.Run("it is used", func(t *testing.T) {
@@ -146,7 +149,7 @@ func TestSupabaseIsNoSuperusersAndKnowsWhoAsks(t *testing.T) {
 
 func TestAPlainDatabaseKnowsNothingOfSupabase(t *testing.T) {
 	if os.Getenv(databaseVariable) != "" {
-		t.Skip("a server from outside is both")
+		need.Skip(t, "a server from outside is both")
 	}
 	Supabase(t)
 	if got := ask(t, Database(t), `select count(*) from pg_roles where rolname in ('anon', 'authenticated', 'service_role')`); got != "0" {

@@ -301,7 +301,11 @@ func freePort() (int, error) {
 
 // findBinaries returns the directory that holds postgres and initdb.
 func findBinaries() (string, error) {
-	if dir := os.Getenv(binariesVariable); dir != "" {
+	switch dir := os.Getenv(binariesVariable); dir {
+	case "":
+	case "none":
+		return "", fmt.Errorf("PostgreSQL is taken as %w: %s is none", errMissing, binariesVariable)
+	default:
 		if !holdsServer(dir) {
 			return "", fmt.Errorf("%s: there is no postgres and initdb in %s", binariesVariable, dir)
 		}

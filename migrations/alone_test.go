@@ -1,0 +1,12 @@
+package migrations
+
+import (
+	"testing"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
+)
+
+func TestCaseO7_WithGoAloneNothingIsRed(t *testing.T) {
+	t.Parallel()
+	need.Alone(t, ".")
+}
