@@ -57,6 +57,8 @@ type RecountLog struct {
 // Verdict says in a sentence why a run is, or is not, counted.
 func (r Run) Verdict(p Policy) string {
 	switch {
+	case r.User.IsZero():
+		return "Not counted: it has no user, so it counts for none."
 	case r.Key().IsZero():
 		return "Not counted: it has neither a workflow nor a draft, so there is nothing to count it for."
 	case !r.Status.Known():

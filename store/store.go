@@ -283,7 +283,7 @@ func (d DeadLetter) Whole() bool { return max(int64(len(d.Body)), d.Kept) == d.B
 // Health is what deserves a look.
 type Health struct {
 	Active        int64 // runs that have not ended
-	NoKey         int64 // runs with neither a workflow nor a draft: not counted
+	NoKey         int64 // runs without a user, or with neither a workflow nor a draft: not counted
 	UnknownStatus int64 // runs with a status of none of the seven: not counted
 	EndedTooSoon  int64 // runs that ended before they started
 	Ledger        int64 // rows to fold

@@ -19,7 +19,8 @@ func auditCommand() *cli.Command {
 		UsageText: "runcounter audit [flags]",
 		Description: `It writes nothing. The exit code is 1 where a count is wrong, which should never
 happen; runcounter recount --all-drifting mends it. It also reports what is not
-counted: runs without a workflow or draft, and runs with an unknown status.
+counted: runs without a user, or without a workflow and draft, and runs with an
+unknown status.
 
 Examples:
   runcounter audit
@@ -151,7 +152,7 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 		n    int64
 		what string
 	}{
-		{h.NoKey, "with neither a workflow nor a draft: not counted"},
+		{h.NoKey, "with neither a workflow nor a draft, or without a user: not counted"},
 		{h.UnknownStatus, "with an unknown status: not counted"},
 		{h.EndedTooSoon, "that ended before they started: counted, but their times are wrong"},
 	} {

@@ -8,16 +8,17 @@
 -- What the mirror knows of each run: the merge of the changes it received.
 create table if not exists workflow_runs (
     id           text    not null primary key check (length(id) = 36),
-    user_id      text    not null check (length(user_id) = 36),
+    user_id      text    check (length(user_id) = 36), -- null for a guest's
     workflow_id  text    check (length(workflow_id) = 36),
     draft_id     text    check (length(draft_id) = 36),
-    -- Whose count it is. A run with both ids is the draft's; with neither it is
-    -- not counted, and both columns are null.
+    -- Whose count it is. A run with both ids is the draft's; with neither, or
+    -- without a user, it is not counted, and both columns are null.
     kind         text    generated always as (case
+                             when user_id is null then null
                              when draft_id is not null then 'draft'
                              when workflow_id is not null then 'workflow'
                          end) virtual,
-    ref_id       text    generated always as (coalesce(draft_id, workflow_id)) virtual,
+    ref_id       text    generated always as (iif(user_id is null, null, coalesce(draft_id, workflow_id))) virtual,
     status       text    not null,
     created_at   integer,
     started_at   integer,

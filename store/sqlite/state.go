@@ -199,7 +199,7 @@ func (t *tx) save(s store.State, exists bool) error {
 	if err != nil {
 		return fmt.Errorf("save run %s: %w", id, err)
 	}
-	err = t.exec(stmt, id, r.User.String(), nullID(r.Workflow), nullID(r.Draft), string(r.Status),
+	err = t.exec(stmt, id, nullID(r.User), nullID(r.Workflow), nullID(r.Draft), string(r.Status),
 		nullTime(r.CreatedAt), nullTime(r.StartedAt), nullTime(r.UpdatedAt), nullTime(r.LeaseAt), nullTime(r.CompletedAt),
 		nullMillis(r.DurationMS), nullText(string(r.ErrorDetails)), int(o.Evidence),
 		nullTime(o.AmendedAt), nullTime(s.ReopenedAt), s.Last.Version, nullTime(s.Last.At), views)
