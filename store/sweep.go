@@ -31,10 +31,10 @@ type Sweeper struct {
 		Deliveries(ctx context.Context, now time.Time) (Deliveries, error)
 	}
 
-	// Rehearse makes the first sweep of Run a dry one, which logs what it would
-	// do: nobody has said how long a run may be silent, and a running
-	// application meets this for the first time.
-	Rehearse bool
+	// Rehearse makes Run say once, before it sweeps, what it would presume under
+	// these limits, and how to set them; nil for nothing. It is for a source
+	// where no limit was set, and Limits are empty.
+	Rehearse Limits
 
 	// Batch is how many rows one transaction takes, so that writers get their
 	// turn in between; 500 where 0.
@@ -121,7 +121,7 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
 	r := SweepReport{At: Instant(s.now()), DryRun: o.DryRun, Full: o.Full, Reasons: map[Reason]int{}}
-	err := s.repair(ctx, &r, o.Brief && !o.Full && !o.DryRun)
+	err := s.repair(ctx, &r, s.Limits, o.Brief && !o.Full && !o.DryRun)
 	if !o.DryRun {
 		err = errors.Join(err, s.fold(ctx, &r), s.watch(ctx, &r))
 	}
@@ -267,12 +267,11 @@ func (s *Sweeper) Degraded() []string {
 // pause differs by up to a tenth, so that instances which were started
 // together don't stay together. It logs what was done.
 func (s *Sweeper) Run(ctx context.Context, every time.Duration) {
-	for first := true; ; first = false {
-		rehearse := first && s.Rehearse
-		r, err := s.Sweep(ctx, SweepOptions{DryRun: rehearse, Brief: true})
-		if rehearse && err == nil && r.Repairs() > 0 {
-			s.rehearsed(ctx, r, every)
-		}
+	if s.Rehearse != nil {
+		s.rehearse(ctx)
+	}
+	for {
+		r, err := s.Sweep(ctx, SweepOptions{Brief: true})
 		if ctx.Err() != nil {
 			return // what failed then failed because it was told to stop
 		}
@@ -345,15 +344,21 @@ func (s *Sweeper) complain(ctx context.Context, log *slog.Logger, d Deliveries) 
 	s.told = told
 }
 
-// rehearsed says what the next sweep will do.
-func (s *Sweeper) rehearsed(ctx context.Context, r SweepReport, next time.Duration) {
+// rehearse logs what would be presumed, and writes nothing.
+func (s *Sweeper) rehearse(ctx context.Context) {
 	log := s.log()
-	log.WarnContext(ctx, "no limit was configured for silent runs, so this first sweep wrote nothing; the next one will do this. "+
-		"Say how long a run may be silent with RUNCOUNTER_STUCK_AFTER, such as pending=5m,running=30m; 0 is never",
-		"would_repair", r.Reasons, "next_sweep_in", next.String())
-	for _, one := range r.Repaired[:min(len(r.Repaired), 20)] {
-		log.WarnContext(ctx, "would repair", "run_id", one.Before.ID.String(), "reason", string(one.Reason),
-			"was", string(one.Before.Status), "becomes", string(one.After.Status), "completed_at", one.After.CompletedAt)
+	would := SweepReport{At: Instant(s.now()), DryRun: true, Reasons: map[Reason]int{}}
+	if err := s.repair(ctx, &would, s.Rehearse, false); err != nil {
+		return // the first sweep meets the same, and says so
+	}
+	log.WarnContext(ctx, "no limit is set for silent runs, so none is ever presumed failed: say how long a run may be silent with "+
+		"RUNCOUNTER_STUCK_AFTER, such as pending=5m,running=30m,cancelling=10m; 0 is never, and ends this warning",
+		"silent_for_5m_now", would.Reasons[Stuck])
+	for _, one := range would.Repaired[:min(len(would.Repaired), 20)] {
+		if one.Reason == Stuck {
+			log.WarnContext(ctx, "with a limit of 5m this run would end", "run_id", one.Before.ID.String(),
+				"was", string(one.Before.Status), "becomes", string(one.After.Status), "completed_at", one.After.CompletedAt)
+		}
 	}
 }
 

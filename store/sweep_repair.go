@@ -24,8 +24,8 @@ const (
 // repair takes all suspects in the order of their ids, which costs no user
 // more than another, batch by batch. The moment is that of the sweep's start
 // for all of them, so runs that fall silent meanwhile don't keep it going.
-func (s *Sweeper) repair(ctx context.Context, r *SweepReport, brief bool) error {
-	round := repairs{sweeper: s, report: r, limits: s.Limits, brief: brief, refused: map[ID]int{}, turns: map[ID]ID{}}
+func (s *Sweeper) repair(ctx context.Context, r *SweepReport, limits Limits, brief bool) error {
+	round := repairs{sweeper: s, report: r, limits: limits, brief: brief, refused: map[ID]int{}, turns: map[ID]ID{}}
 	if round.limits == nil {
 		round.limits = DefaultLimits()
 	}

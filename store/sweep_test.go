@@ -361,45 +361,47 @@ func TestRunGoesOnAfterAFailureAndTellsOfIt(t *testing.T) {
 	})
 }
 
-func TestTheFirstSweepIsRehearsedWhereNobodySetALimit(t *testing.T) {
+func TestCaseD21_WhereNoLimitIsSetNothingIsPresumedAndTheLogSaysOnceWhatWouldBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &rehearsed{}
 		var log strings.Builder
-		s := &store.Sweeper{Store: m, Rehearse: true, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		s := &store.Sweeper{Store: m, Limits: store.Limits{}, Rehearse: store.DefaultLimits(), Log: slog.New(slog.NewTextHandler(&log, nil))}
 		go s.Run(t.Context(), time.Minute)
+		<-time.After(3 * time.Minute)
 		synctest.Wait()
-		if dry := m.dryRuns(); len(dry) != 1 || !dry[0] {
-			t.Fatalf("the first sweep: dry runs %v, want one", dry)
+		asked := m.all()
+		if len(asked) < 3 || !asked[0].DryRun || len(asked[0].Limits) == 0 {
+			t.Fatalf("asked %+v: want a dry run under the limits that nobody set, and sweeps", asked)
 		}
-		<-time.After(2 * time.Minute)
-		synctest.Wait()
-		if dry := m.dryRuns(); len(dry) < 2 || dry[1] {
-			t.Errorf("later sweeps: dry runs %v, want the first alone", dry)
+		for _, f := range asked[1:] {
+			if f.DryRun || len(f.Limits) != 0 {
+				t.Errorf("a sweep asked for %+v: want it to write, and to presume nothing", f)
+			}
 		}
-		for _, want := range []string{"level=WARN", "RUNCOUNTER_STUCK_AFTER", "run_id=" + sweepID(1).String(), "becomes=failed"} {
-			if !strings.Contains(log.String(), want) {
-				t.Errorf("the log lacks %s:\n%s", want, log.String())
+		for _, want := range []string{"level=WARN", "RUNCOUNTER_STUCK_AFTER", "silent_for_5m_now=1", "run_id=" + sweepID(1).String(), "becomes=failed"} {
+			if n := strings.Count(log.String(), want); n == 0 || want == "RUNCOUNTER_STUCK_AFTER" && n != 1 {
+				t.Errorf("the log has %s %d times:\n%s", want, n, log.String())
 			}
 		}
 	})
 }
 
-// rehearsed remembers which calls were dry runs, and has one run to repair.
+// rehearsed remembers what it was asked for, and has one run to repair.
 type rehearsed struct {
 	ticking
-	mu  sync.Mutex
-	dry []bool
+	mu    sync.Mutex
+	asked []store.FailStuck
 }
 
-func (r *rehearsed) dryRuns() []bool {
+func (r *rehearsed) all() []store.FailStuck {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.dry)
+	return slices.Clone(r.asked)
 }
 
 func (r *rehearsed) FailStuck(_ context.Context, f store.FailStuck) ([]store.Repaired, error) {
 	r.mu.Lock()
-	r.dry = append(r.dry, f.DryRun)
+	r.asked = append(r.asked, f)
 	r.mu.Unlock()
 	if !f.DryRun {
 		return nil, nil

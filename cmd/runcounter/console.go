@@ -12,7 +12,7 @@ import (
 // console is what the pages of serve show and do beyond the store.
 func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) *webhook.Console {
 	return &webhook.Console{
-		Where: db.where, Source: db.source, Limits: s.limits, Role: cmd.String("console-role"),
+		Where: db.where, Source: db.source, Limits: sweeper.Limits, Role: cmd.String("console-role"),
 		Doctor: func(ctx context.Context) (findings []webhook.Finding) {
 			r, err := diagnose(ctx, cmd)
 			if err != nil {

@@ -64,9 +64,9 @@ func limitsLine(cmd *cli.Command, source bool) line {
 	switch {
 	case err != nil:
 		return failure("write RUNCOUNTER_STUCK_AFTER=pending=5m,running=30m,cancelling=10m", "RUNCOUNTER_STUCK_AFTER: %v", err)
-	case source && !cmd.IsSet("stuck-after"):
+	case !presumes(cmd, source):
 		return warning("say how long your runs may be silent: RUNCOUNTER_STUCK_AFTER=pending=5m,running=30m,cancelling=10m",
-			"RUNCOUNTER_STUCK_AFTER is not set here: the first sweep of serve would only log which runs it takes for stuck")
+			"RUNCOUNTER_STUCK_AFTER is not set here: without it serve ends no run that falls silent")
 	}
 	return fine("a run is stuck after pending %s, running %s, cancelling %s", limits[store.Pending], limits[store.Running], limits[store.Cancelling])
 }

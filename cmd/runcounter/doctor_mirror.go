@@ -98,7 +98,7 @@ func mirrorChecks(cmd *cli.Command, s *sqlite.Store) []checkup {
 				return failure("write RUNCOUNTER_STUCK_AFTER=pending=5m,running=30m,cancelling=10m", "can't look: %v", err), nil
 			}
 			stuck, err := s.FailStuck(ctx, store.FailStuck{Now: time.Now(), Limits: limits, Max: maxStuck, DryRun: true})
-			return stuckLine(stuck), err
+			return stuckLine(cmd, false, stuck), err
 		})},
 		{"runs", func(ctx context.Context) ([]line, error) {
 			h, err := s.Health(ctx)
@@ -137,7 +137,7 @@ func driftLine(all store.Audited) line {
 	return fine("%s compared with the runs behind them: exact", quantity(int64(all.Keys), "count", "counts"))
 }
 
-func stuckLine(stuck []store.Repaired) line {
+func stuckLine(cmd *cli.Command, source bool, stuck []store.Repaired) line {
 	n := len(stuck)
 	if n == 0 {
 		return fine("none")
@@ -146,7 +146,11 @@ func stuckLine(stuck []store.Repaired) line {
 	if n == maxStuck {
 		many = "at least " + many
 	}
-	return warning("runcounter serve ends them within a minute: is it running? runcounter sweep --dry-run shows them, and runcounter sweep names those that the database refuses to write",
+	fix := "runcounter serve ends them within a minute: is it running? runcounter sweep --dry-run shows them, and runcounter sweep names those that the database refuses to write"
+	if !presumes(cmd, source) {
+		fix = "say how long a run may be silent with RUNCOUNTER_STUCK_AFTER, since nothing ends them without it; runcounter sweep --dry-run shows them"
+	}
+	return warning(fix,
 		"%s silent for longer than the limit, or at odds with their completed_at, such as %s", many, stuck[0].Before.ID)
 }
 

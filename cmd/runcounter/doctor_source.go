@@ -131,7 +131,7 @@ func (p patient) tableChecks() []checkup {
 				limits = store.DefaultLimits() // another line says what is wrong with them
 			}
 			stuck, err := p.db.Stuck(ctx, store.FailStuck{Now: time.Now(), Limits: limits, Max: maxStuck})
-			return stuckLine(stuck), err
+			return stuckLine(p.cmd, true, stuck), err
 		})},
 		{"webhook", func(ctx context.Context) ([]line, error) {
 			all, _, err := p.db.Triggers(ctx)

@@ -84,7 +84,7 @@ func leaseFlag() cli.Flag {
 
 func stuckFlag() cli.Flag {
 	return &cli.StringFlag{
-		Name: "stuck-after", Category: flagsRules, Value: "5m",
+		Name: "stuck-after", Category: flagsRules, Value: "5m", DefaultText: "5m; with PostgreSQL none ends until it is set",
 		Usage: "how long a run may be silent before it is presumed failed: one\n" +
 			strings.Repeat(" ", 26) + "`DURATION`, or pending=5m,running=30m,cancelling=10m; 0 is never",
 		Sources: cli.EnvVars("RUNCOUNTER_STUCK_AFTER"),
@@ -161,6 +161,13 @@ func limitsOf(cmd *cli.Command) (store.Limits, error) {
 		return nil, badUsage("--stuck-after: %w", err)
 	}
 	return limits, nil
+}
+
+// presumes reports whether a sweep may end silent runs: a mirror's does by the
+// default limits, a source's where somebody has said how long a run of that
+// application may be silent.
+func presumes(cmd *cli.Command, source bool) bool {
+	return !source || cmd.IsSet("stuck-after")
 }
 
 // listenOf returns where serve listens.

@@ -107,7 +107,10 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		}
 	}
 	sweeper := db.sweeper(s.limits)
-	sweeper.Log, sweeper.Rehearse = s.log, db.source && !cmd.IsSet("stuck-after")
+	sweeper.Log = s.log
+	if !presumes(cmd, db.source) {
+		sweeper.Limits, sweeper.Rehearse = store.Limits{}, s.limits
+	}
 	config := webhook.Config{
 		Store: db, Lists: db, Secrets: s.secrets, APIKeys: s.keys, Users: s.users, Origins: s.origins, Decoder: s.decoder, Room: room,
 		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded,

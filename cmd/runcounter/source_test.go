@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
@@ -94,6 +98,58 @@ create table public.workflow_runs (
 	if body := post(t, p.url+"/webhooks/workflow-runs", hint, http.StatusOK); !strings.Contains(body, `"changed":0`) || !strings.Contains(body, `"count":2`) {
 		t.Errorf("the hint: got %s, want nothing changed and a count of 2", body)
 	}
+}
+
+func TestCaseD21_ServeOnASourceEndsNoSilentRunUntilALimitIsSet(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	must(t, t.TempDir(), "", "migrate", "up", "--database-url", address)
+	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values
+		('`+runID(1)+`', '`+sampleUser+`', '`+sampleWorkflow+`', 'running', now() - interval '1 day')`,
+		`set session_replication_role = replica; -- as an older application has left it
+		insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values
+		('`+runID(2)+`', '`+sampleUser+`', '`+sampleWorkflow+`', 'failed', now() - interval '1 day')`)
+	statuses := func() string {
+		return textOf(t, address, `select string_agg(status || ' ' || (completed_at is not null), ', ' order by id) from workflow_runs`)
+	}
+	unlimited := listens(t, t.TempDir(), []string{"DATABASE_URL=" + address}, "--sweep-every", "50ms")
+	eventually(t, "three sweeps", func() bool { return sweepsOf(t, unlimited) >= 3 })
+	if got := statuses(); got != "running false, failed true" {
+		t.Errorf("without a limit the runs are %s: want the silent one running, and the other repaired", got)
+	}
+	if said := unlimited.said(); strings.Count(said, "RUNCOUNTER_STUCK_AFTER") != 1 || !strings.Contains(said, `"silent_for_5m_now":1`) {
+		t.Errorf("the log does not say once what would be done, and how to set it:\n%s", said)
+	}
+	listens(t, t.TempDir(), []string{"DATABASE_URL=" + address, "RUNCOUNTER_STUCK_AFTER=1h"}, "--sweep-every", "50ms")
+	eventually(t, "a serve with a limit ends it", func() bool { return statuses() == "failed true, failed true" })
+}
+
+// textOf asks a database one question.
+func textOf(t *testing.T, address, question string) (answer string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(conn.QueryRow(t.Context(), question).Scan(&answer), conn.Close(t.Context())); err != nil {
+		t.Fatalf("%s: %v", question, err)
+	}
+	return answer
+}
+
+// sweepsOf is how many sweeps a server has done.
+func sweepsOf(t *testing.T, p *process) int {
+	t.Helper()
+	for line := range strings.Lines(mustText(t, p.url+"/metrics")) {
+		if n, found := strings.CutPrefix(strings.TrimSpace(line), `runcounter_sweeps_total{result="ok"} `); found {
+			sweeps, err := strconv.Atoi(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return sweeps
+		}
+	}
+	return 0
 }
 
 // post posts JSON, and fails the test unless the answer has this status.

@@ -47,13 +47,15 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 	return withStore(ctx, cmd, func(db backend) error {
 		s := db.sweeper(limits)
 		options := store.SweepOptions{DryRun: cmd.Bool("dry-run"), Full: cmd.Bool("full")}
-		rehearse := db.source && !cmd.IsSet("stuck-after") && !options.DryRun
+		rehearse := !presumes(cmd, db.source) && !options.DryRun
 		if rehearse {
 			dry, err := s.Sweep(ctx, store.SweepOptions{DryRun: true})
 			if err != nil {
 				return err
 			}
-			rehearse = dry.Repairs() > 0
+			if rehearse = dry.Repairs() > 0; !rehearse {
+				s.Limits = store.Limits{} // nor those that fall silent meanwhile
+			}
 		}
 		options.DryRun = options.DryRun || rehearse
 		// What was done is printed even where a step failed.
