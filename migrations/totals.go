@@ -147,7 +147,7 @@ func (p *postgres) keys(tx *sql.Tx) (keys []Total, err error) {
 	rows, err := tx.QueryContext(p.ctx, `
 select distinct r.user_id::text, case when `+draft+` is null then 'workflow' else 'draft' end, coalesce(`+draft+`, r.workflow_id)::text
   from public.workflow_runs as r
- where coalesce(`+draft+`, r.workflow_id) is not null
+ where r.user_id is not null and coalesce(`+draft+`, r.workflow_id) is not null
  limit `+strconv.Itoa(keysAsked+1))
 	if err != nil {
 		return nil, err

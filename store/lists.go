@@ -25,15 +25,16 @@ const (
 	ActiveRuns     RunState = "active"     // not ended, latest created first
 	PresumedRuns   RunState = "presumed"   // ended by a sweep alone, latest ended first
 	SupersededRuns RunState = "superseded" // ended by a sweep once, and really since; latest repaired first
+	OddRuns        RunState = "odd"        // [Run.Odd], latest created first
 )
 
 // ParseRunState reads the name of a state.
 func ParseRunState(name string) (RunState, error) {
 	switch s := RunState(name); s {
-	case ActiveRuns, PresumedRuns, SupersededRuns:
+	case ActiveRuns, PresumedRuns, SupersededRuns, OddRuns:
 		return s, nil
 	}
-	return "", fmt.Errorf("%w: %q is none of active, presumed, superseded", ErrInvalid, name)
+	return "", fmt.Errorf("%w: %q is none of active, presumed, superseded, odd", ErrInvalid, name)
 }
 
 // Place is where a page of a list ended, which is ordered by time, latest

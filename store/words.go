@@ -81,8 +81,8 @@ const (
 	KindDraft    Kind = "draft"
 )
 
-// Key names whose count. The zero Key is that of a run with neither a workflow
-// nor a draft: it is not counted, but reported.
+// Key names whose count. The zero Key is that of a run without a user, or with
+// neither a workflow nor a draft: it is not counted, but reported.
 type Key struct {
 	User ID
 	Kind Kind

@@ -210,7 +210,7 @@ func (c *console) runs(f *fiber.Ctx, who session) error {
 	} else if !id.IsZero() {
 		return f.Redirect("/runs/"+id.String(), fiber.StatusSeeOther)
 	}
-	d := runsData{State: f.Query("state", string(store.ActiveRuns)), States: []string{"active", "stuck", "presumed", "superseded"}}
+	d := runsData{State: f.Query("state", string(store.ActiveRuns)), States: []string{"active", "stuck", "presumed", "superseded", "odd"}}
 	if d.State == "stuck" {
 		stuck, err := ask(c, f, func(ctx context.Context) ([]store.Repaired, error) {
 			return c.Server.cfg.Store.FailStuck(ctx, store.FailStuck{Now: store.Instant(c.Server.cfg.Now()), Limits: c.cfg.Limits, Max: 2 * pageRows, DryRun: true})
@@ -223,7 +223,7 @@ func (c *console) runs(f *fiber.Ctx, who session) error {
 	}
 	state, err := store.ParseRunState(d.State)
 	if err != nil {
-		return newProblem(fiber.StatusBadRequest, "There is no such list: choose active, stuck, presumed or superseded.")
+		return newProblem(fiber.StatusBadRequest, "There is no such list: choose active, stuck, presumed, superseded or odd.")
 	}
 	q := store.RunQuery{State: state, Limit: pageRows + 1}
 	if q.After, err = placeIn(f); err != nil {

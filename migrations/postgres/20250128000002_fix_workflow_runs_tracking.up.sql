@@ -40,15 +40,15 @@ create table if not exists run_counter.ledger (
 
 -- Outcomes that a sweep gave to stuck runs, or inferred: any real outcome
 -- supersedes them. The key stands here too, so that the row says by itself
--- what it adds to the ledger.
+-- what it adds to the ledger; kind and ref_id are null for a run without a key.
 create table if not exists run_counter.presumed (
     run_id   uuid        not null primary key,
     ended_at timestamptz not null,
-    user_id  uuid        not null,
+    user_id  uuid,
     kind     text        collate "C" check (kind in ('workflow', 'draft')),
     ref_id   uuid,
     status   text        not null check (status in ('completed', 'failed', 'cancelled', 'timeout')),
-    check ((kind is null) = (ref_id is null))
+    check ((kind is null) = (ref_id is null) and (kind is null or user_id is not null))
 );
 
 -- What administrators decided. xact lets the guard know the update that
@@ -221,7 +221,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     delete from run_counter.presumed where run_id = old.id;
-    if coalesce(old.draft_id, old.workflow_id) is not null then
+    if old.user_id is not null and coalesce(old.draft_id, old.workflow_id) is not null then
         insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout)
         values (old.user_id, case when old.draft_id is null then 'workflow' else 'draft' end, coalesce(old.draft_id, old.workflow_id),
                 -(old.status = 'completed')::integer, -(old.status = 'failed')::integer,
@@ -233,14 +233,15 @@ $fn$
 $sql$);
 
 -- Both keys when a run changes hands: what it was goes from the old key, what
--- it is comes to the new one.
+-- it is comes to the new one. A run without a user has no key, as one without
+-- workflow and draft has none.
 select run_counter.define($sql$
 create or replace function run_counter.ledger_update() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 declare
-    v_old uuid := coalesce(old.draft_id, old.workflow_id);
-    v_new uuid := coalesce(new.draft_id, new.workflow_id);
+    v_old uuid := case when old.user_id is not null then coalesce(old.draft_id, old.workflow_id) end;
+    v_new uuid := case when new.user_id is not null then coalesce(new.draft_id, new.workflow_id) end;
 begin
     if old.completed_at is not null and old.status in ('completed', 'failed', 'cancelled', 'timeout') then
         if (old.id, old.status, old.completed_at) is distinct from (new.id, new.status, new.completed_at) then
@@ -248,7 +249,7 @@ begin
         else
             update run_counter.presumed
                set user_id = new.user_id, ref_id = v_new,
-                   kind = case when new.draft_id is not null then 'draft' when v_new is not null then 'workflow' end
+                   kind = case when v_new is not null then case when new.draft_id is null then 'workflow' else 'draft' end end
              where run_id = old.id;
         end if;
         if v_old is not null then
@@ -350,7 +351,7 @@ create or replace trigger zzzz_run_counter_ledger_insert
     after insert on public.workflow_runs
     for each row when (
         new.completed_at is not null and new.status in ('completed', 'failed', 'cancelled', 'timeout')
-        and coalesce(new.draft_id, new.workflow_id) is not null
+        and new.user_id is not null and coalesce(new.draft_id, new.workflow_id) is not null
     )
     execute function run_counter.ledger_insert();
 

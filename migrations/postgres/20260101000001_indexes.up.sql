@@ -16,5 +16,5 @@ $sql$);
 
 -- What is not counted, or looks wrong, and is reported.
 select run_counter.define($sql$
-create index if not exists run_counter_odd on public.workflow_runs (id) where workflow_id is null/*draft*/ and draft_id is null/*end*/ or status is null or status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout') or completed_at < started_at;
+create index if not exists run_counter_odd on public.workflow_runs (id) where user_id is null or workflow_id is null/*draft*/ and draft_id is null/*end*/ or status is null or status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout') or completed_at < started_at;
 $sql$);

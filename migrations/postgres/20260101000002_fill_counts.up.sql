@@ -26,7 +26,7 @@ with gone as (
       from public.workflow_runs as r
       left join run_counter.presumed as p on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status
      where r.completed_at is not null and r.status in ('completed', 'failed', 'cancelled', 'timeout')
-       and coalesce(r.draft_id, r.workflow_id) is not null
+       and r.user_id is not null and coalesce(r.draft_id, r.workflow_id) is not null
      group by 1, 2, 3
 )
 insert into run_counter.counts as c

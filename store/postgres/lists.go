@@ -146,10 +146,12 @@ select t.*, case t.kind when 'workflow' then ` + last(store.KindWorkflow) + ` el
 // follows their order, and looks at few rows of the table.
 type listedRuns struct{ from, at, id string }
 
-func runsIn(state store.RunState) (l listedRuns, err error) {
+func runsIn(have schema, state store.RunState) (l listedRuns, err error) {
 	switch state {
 	case store.ActiveRuns:
 		return listedRuns{`public.workflow_runs as r where ` + openSQL, shownSQL("r.created_at"), "r.id"}, nil
+	case store.OddRuns:
+		return listedRuns{`public.workflow_runs as r where (` + have.oddSQL() + `)`, shownSQL("r.created_at"), "r.id"}, nil
 	case store.PresumedRuns:
 		// Lateral, or the table is read as a whole: the planner expects few of
 		// the marks to be those of what their run is.
@@ -175,8 +177,8 @@ func shownSQL(column string) string {
 func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
 	err = s.attempt(ctx, func(have schema) error {
 		runs = nil
-		l, err := runsIn(search.State)
-		if err != nil || !have.installed && search.State != store.ActiveRuns {
+		l, err := runsIn(have, search.State)
+		if err != nil || !have.installed && search.State != store.ActiveRuns && search.State != store.OddRuns {
 			return err
 		}
 		var w conditions

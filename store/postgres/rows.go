@@ -35,11 +35,13 @@ func (h schema) kindColumn() string {
 	return "'workflow'::text"
 }
 
+// refColumn is null for a run without a key: one of no user has none, whatever
+// it ran.
 func (h schema) refColumn() string {
 	if h.draft {
-		return "coalesce(r.draft_id, r.workflow_id)"
+		return "case when r.user_id is not null then coalesce(r.draft_id, r.workflow_id) end"
 	}
-	return "r.workflow_id"
+	return "case when r.user_id is not null then r.workflow_id end"
 }
 
 func (h schema) leaseColumn() string {

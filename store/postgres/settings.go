@@ -53,7 +53,7 @@ select (select count(*) from public.workflow_runs as r where ` + openSQL + `),
 
 // oddSQL is the condition of the index run_counter_odd, word by word.
 func (h schema) oddSQL() string {
-	noKey := "r.workflow_id is null"
+	noKey := "r.user_id is null or r.workflow_id is null"
 	if h.draft {
 		noKey += " and r.draft_id is null"
 	}

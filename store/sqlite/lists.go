@@ -95,6 +95,7 @@ const undated = `coalesce(r.created_at, -62135510400000000)` // 0001-01-02
 // them.
 var runStates = map[store.RunState]struct{ from, at string }{
 	store.ActiveRuns:   {`workflow_runs as r where r.completed_at is null`, undated},
+	store.OddRuns:      {`workflow_runs as r where (` + oddSQL + `)`, undated},
 	store.PresumedRuns: {`workflow_runs as r where r.completed_at is not null and r.evidence = 1`, `r.completed_at`},
 	store.SupersededRuns: {`(select run_id, max(last_at) as last_at from repairs where kind in ('stuck', 'overwritten') group by run_id) as p
   join workflow_runs as r on r.id = p.run_id where r.completed_at is not null and r.evidence > 1`, `p.last_at`},

@@ -37,6 +37,11 @@ func scanPolicy(row *sql.Row) (store.Policy, error) {
 	return store.ParsePolicy(text)
 }
 
+// oddSQL is the condition of the index workflow_runs_odd, word by word.
+const oddSQL = `kind is null
+    or completed_at < started_at
+    or (completed_at is null and status not in ('pending', 'running', 'cancelling'))`
+
 // Health returns what deserves a look.
 func (s *Store) Health(ctx context.Context) (h store.Health, err error) {
 	err = s.reader.QueryRowContext(ctx, `
@@ -47,8 +52,6 @@ select (select count(*) from workflow_runs where completed_at is null),
        (select count(*) from ledger),
        (select count(*) from dead_letters)
   from workflow_runs
- where kind is null
-    or completed_at < started_at
-    or (completed_at is null and status not in ('pending', 'running', 'cancelling'))`).Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.Ledger, &h.DeadLetters)
+ where `+oddSQL).Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.Ledger, &h.DeadLetters)
 	return h, translate(err)
 }

@@ -90,7 +90,7 @@ with stored as (
     select user_id || ' ' || case when draft_id is not null then 'draft ' || draft_id else 'workflow ' || workflow_id end as key, status,
            evidence = 1 as presumed
       from workflow_runs
-     where completed_at is not null and coalesce(draft_id, workflow_id) is not null
+     where completed_at is not null and user_id is not null and coalesce(draft_id, workflow_id) is not null
 )
 select key, sum(completed), sum(failed), sum(cancelled), sum(timeout), sum(presumed)
   from (select * from stored

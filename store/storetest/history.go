@@ -254,7 +254,8 @@ func (s *Source) update(r store.Row) store.Row {
 	return r
 }
 
-// handOver gives the run to another user, workflow or draft, or takes its key.
+// handOver gives the run to another user, workflow or draft, or takes its key:
+// a user who is deleted may leave runs behind.
 func (s *Source) handOver(r store.Row) store.Row {
 	switch s.Rand.IntN(6) {
 	case 0, 1, 2:
@@ -264,7 +265,11 @@ func (s *Source) handOver(r store.Row) store.Row {
 	case 4: // the workflow stays: a row with both is the draft's
 		r.Draft = s.id('d', s.Rand.IntN(2))
 	case 5:
-		r.Workflow, r.Draft = store.ID{}, store.ID{}
+		if !r.Draft.IsZero() {
+			r.User = store.ID{}
+		} else {
+			r.Workflow = store.ID{}
+		}
 	}
 	return r
 }

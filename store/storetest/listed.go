@@ -146,6 +146,9 @@ func (l *listing) expect() expected {
 		add := func(state store.RunState, at time.Time) {
 			e.states[state] = append(e.states[state], store.ListedRun{Run: run, At: at})
 		}
+		if run.Odd() {
+			add(store.OddRuns, run.CreatedAt)
+		}
 		switch {
 		case !run.Ended():
 			add(store.ActiveRuns, run.CreatedAt)
@@ -226,7 +229,7 @@ func wholeInPages(l *listing) {
 				return !q.User.IsZero() && c.Key.User != q.User || !q.Ref.IsZero() && c.Key.Ref != q.Ref
 			}))
 		}
-		for _, state := range []store.RunState{store.ActiveRuns, store.PresumedRuns, store.SupersededRuns} {
+		for _, state := range []store.RunState{store.ActiveRuns, store.PresumedRuns, store.SupersededRuns, store.OddRuns} {
 			same(l, size, string(state), pages(l, size, func(last *store.ListedRun) ([]store.ListedRun, error) {
 				q := store.RunQuery{State: state, Limit: size}
 				if last != nil {
