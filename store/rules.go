@@ -151,6 +151,22 @@ func Supersede(r Row, presumed bool, o Outcome) Outcome {
 	return o
 }
 
+// EndOf returns when a run ends whose end is not dated: now, but never before it
+// was created or started, and after it was last re-opened. What ended up to the
+// re-opening is void.
+func EndOf(r Row, now, reopened time.Time) time.Time {
+	return After(reopened, latest(now, latest(r.CreatedAt, r.StartedAt)))
+}
+
+// After returns a moment, or the first one after another where it is not behind
+// that.
+func After(other, at time.Time) time.Time {
+	if at.After(other) {
+		return at
+	}
+	return other.Add(time.Microsecond)
+}
+
 // Limits say how long a run may be silent in each active status before it is
 // stuck. A status without a limit, or with one of 0, is never stuck.
 type Limits map[Status]time.Duration

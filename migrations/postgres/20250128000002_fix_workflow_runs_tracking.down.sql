@@ -12,6 +12,7 @@ drop trigger if exists zzzz_run_counter_ledger_truncate on public.workflow_runs;
 drop table if exists run_counter.counts, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.settings;
 
 drop function if exists run_counter.guard();
+drop function if exists run_counter.end_of(uuid, timestamptz, timestamptz, timestamptz);
 drop function if exists run_counter.duration_of(timestamptz, timestamptz);
 drop function if exists run_counter.harden();
 drop function if exists run_counter.ledger_insert();

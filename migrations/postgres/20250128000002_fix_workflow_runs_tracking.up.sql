@@ -102,9 +102,13 @@ begin
     if tg_op = 'UPDATE' then
         v_ended := old.completed_at is not null and coalesce(old.status in ('completed', 'failed', 'cancelled', 'timeout'), false);
     end if;
+    -- An administrator's decision: the one update that leads from what was to
+    -- what was decided last, and none that comes behind it in its transaction.
     if v_ended and exists (select from run_counter.amendments as a
-                            where a.run_id = old.id and a.xact = pg_catalog.pg_current_xact_id_if_assigned()) then
-        return new; -- an administrator's decision
+                            where a.run_id = old.id and a.xact = pg_catalog.pg_current_xact_id_if_assigned()
+                              and a.seq = (select max(l.seq) from run_counter.amendments as l where l.run_id = old.id)
+                              and a.was = old.status and a.was_completed_at = old.completed_at and a.status = new.status) then
+        return new;
     end if;
     v_presumed := v_ended and exists (select from run_counter.presumed as p
                                        where p.run_id = old.id and p.ended_at = old.completed_at);
@@ -125,12 +129,25 @@ begin
         end if;
     end if;
     if new.completed_at is null then
-        new.completed_at := pg_catalog.now();
+        new.completed_at := run_counter.end_of(new.id, new.created_at, new.started_at, pg_catalog.clock_timestamp());
     end if;
     if new.duration_ms is null then
         new.duration_ms := run_counter.duration_of(new.started_at, new.completed_at);
     end if;
     return new;
+end
+$fn$;
+
+-- When a run ends whose end is not dated (store.EndOf): at that moment, which is
+-- read under its row's lock, but never before it was created or started, and
+-- after it was last re-opened. The transaction's own time may be older than all
+-- of these.
+create or replace function run_counter.end_of(p_run_id uuid, p_created timestamptz, p_started timestamptz, p_at timestamptz) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $fn$
+begin
+    return greatest(p_at, nullif(p_created, 'infinity'), nullif(p_started, 'infinity'),
+        (select max(a.at) + interval '1 microsecond' from run_counter.amendments as a where a.run_id = p_run_id and a.was_completed_at is not null));
 end
 $fn$;
 

@@ -213,8 +213,9 @@ begin
 end
 $fn$;
 
--- Ends a run that is active or presumed. The row is locked first and looked at
--- in the next statement: in one, the look is older than the wait.
+-- Ends a run that is active or presumed. The row is locked first; whose it is
+-- and whether it has ended is looked at in the next statement: in one, the look
+-- is older than the wait. Where p_now is null, it is read after the lock.
 select run_counter.define($sql$
 create or replace function run_counter.complete_run(
     p_run_id uuid, p_status text, p_completed_at timestamptz, p_duration_ms integer, p_error_details jsonb, p_state_snapshot jsonb,
@@ -224,6 +225,8 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_run record;
+    v_now timestamptz;
+    v_end timestamptz;
 begin
     if p_status is null or p_status not in ('completed', 'failed', 'cancelled', 'timeout') then
         raise invalid_parameter_value using
@@ -234,26 +237,29 @@ begin
     if not found then
         return;
     end if;
-    select r.user_id, r.workflow_id, r.draft_id as draft_id, r.started_at, r.completed_at, r.duration_ms, r.error_details,
+    select r.user_id, r.workflow_id, r.draft_id as draft_id, r.created_at, r.started_at, r.completed_at, r.duration_ms, r.error_details,
            r.status in ('pending', 'running', 'cancelling') as active,
            exists (select from run_counter.presumed as p
                     where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status) as presumed
       into v_run
       from public.workflow_runs as r where r.id = p_run_id;
+    perform run_counter.allow_user(v_run.user_id); -- whose it is now: it may have been handed over while this waited
     won := coalesce(v_run.active, false) or v_run.presumed;
     if won then
         if v_run.presumed then -- what a sweep wrote goes with the outcome that it presumed
             v_run.duration_ms := nullif(v_run.duration_ms, run_counter.duration_of(v_run.started_at, v_run.completed_at));
             v_run.error_details := case when v_run.error_details ->> 'code' is distinct from 'stuck' then v_run.error_details end;
         end if;
+        v_now := coalesce(p_now, pg_catalog.clock_timestamp());
+        v_end := case when p_completed_at is null then run_counter.end_of(p_run_id, v_run.created_at, v_run.started_at, v_now)
+                 else run_counter.end_of(p_run_id, null, null, p_completed_at) end;
         update public.workflow_runs as r
            set status = p_status,
-               completed_at = coalesce(p_completed_at, p_now),
-               duration_ms = coalesce(p_duration_ms, v_run.duration_ms,
-                                      run_counter.duration_of(v_run.started_at, coalesce(p_completed_at, p_now))),
+               completed_at = v_end,
+               duration_ms = coalesce(p_duration_ms, v_run.duration_ms, run_counter.duration_of(v_run.started_at, v_end)),
                error_details = coalesce(p_error_details, v_run.error_details),
                state_snapshot = coalesce(p_state_snapshot, r.state_snapshot),
-               updated_at = p_now
+               updated_at = v_now
          where r.id = p_run_id;
         -- Not before: by the mark the guard knows that the outcome may change.
         -- The ledger trigger drops it where that was written, and this where
@@ -273,21 +279,13 @@ create or replace function run_counter.complete_own_run(
 ) returns table (won boolean, owner_id uuid, of_workflow_id uuid, of_draft_id uuid)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
-declare
-    v_owner uuid;
 begin
-    if not run_counter.trusted() then
-        select r.user_id into v_owner from public.workflow_runs as r where r.id = p_run_id;
-        if found then
-            perform run_counter.allow_user(v_owner);
-        end if;
-        if p_status in ('cancelled', 'timeout') and (select s.hardening from run_counter.settings as s) then
-            raise insufficient_privilege using
-                message = pg_catalog.format('end users can''t set a workflow run to %L', p_status),
-                hint = 'They may ask for it with the status cancelling; the server sets cancelled and timeout as service_role.';
-        end if;
+    if p_status in ('cancelled', 'timeout') and not run_counter.trusted() and (select s.hardening from run_counter.settings as s) then
+        raise insufficient_privilege using
+            message = pg_catalog.format('end users can''t set a workflow run to %L', p_status),
+            hint = 'They may ask for it with the status cancelling; the server sets cancelled and timeout as service_role.';
     end if;
-    return query select * from run_counter.complete_run(p_run_id, p_status, null, p_duration_ms, p_error_details, p_state_snapshot, pg_catalog.now());
+    return query select * from run_counter.complete_run(p_run_id, p_status, null, p_duration_ms, p_error_details, p_state_snapshot, null);
 end
 $fn$;
 
@@ -376,13 +374,21 @@ $sql$);
 -- An administrator's decision: the one way to change an outcome that was real.
 -- A terminal status sets the outcome, an active one re-opens the run. False
 -- where that already stands, or there is no such run.
+--
+-- It is dated after the row's lock and behind the run's last amendment, so that
+-- the one that decided last has the last word in a mirror as well. What was
+-- re-opened ended before that, even by a clock that the caller read before the
+-- wait.
 create or replace function run_counter.amend_run(
-    p_run_id uuid, p_status text, p_who text, p_why text, p_now timestamptz default now()
+    p_run_id uuid, p_status text, p_who text, p_why text, p_now timestamptz default null
 ) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 declare
-    v_run record;
+    v_opens boolean := coalesce(p_status in ('pending', 'running', 'cancelling'), false);
+    v_run   record;
+    v_at    timestamptz;
+    v_end   timestamptz;
 begin
     if p_status is null or p_status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout') then
         raise invalid_parameter_value using message = pg_catalog.format('a run can''t be amended to the unknown status %L', p_status);
@@ -393,7 +399,8 @@ begin
     if not found then
         return false;
     end if;
-    select r.status, r.completed_at,
+    select r.status, r.completed_at, r.created_at, r.started_at,
+           (select max(a.at) + interval '1 microsecond' from run_counter.amendments as a where a.run_id = r.id) as earliest,
            exists (select from run_counter.presumed as p
                     where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status) as presumed
       into v_run
@@ -401,21 +408,26 @@ begin
     if v_run.status is not distinct from p_status and not v_run.presumed then
         return false;
     end if;
-    if p_status in ('pending', 'running', 'cancelling') and v_run.completed_at > p_now then
-        raise invalid_parameter_value using
-            message = 'a run that ends in the future can''t be re-opened before then',
-            hint = 'Amend it to a terminal status instead.';
+    v_at := greatest(coalesce(p_now, pg_catalog.clock_timestamp()), v_run.earliest);
+    if v_opens and v_run.completed_at > v_at then
+        if p_now is null or v_run.completed_at > v_at + (pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) then
+            raise invalid_parameter_value using
+                message = 'a run that ends in the future can''t be re-opened before then',
+                hint = 'Amend it to a terminal status instead.';
+        end if;
+        v_at := v_run.completed_at;
     end if;
     insert into run_counter.amendments (run_id, at, who, why, was, was_completed_at, status)
-    values (p_run_id, p_now, p_who, p_why, v_run.status, v_run.completed_at, p_status);
+    values (p_run_id, v_at, p_who, p_why, v_run.status, v_run.completed_at, p_status);
     delete from run_counter.presumed where run_id = p_run_id;
     if v_run.status is distinct from p_status then
+        if not v_opens then
+            v_end := coalesce(v_run.completed_at, run_counter.end_of(p_run_id, v_run.created_at, v_run.started_at, v_at));
+        end if;
         update public.workflow_runs as r
-           set status = p_status, updated_at = p_now,
-               completed_at = case when p_status in ('completed', 'failed', 'cancelled', 'timeout') then coalesce(v_run.completed_at, p_now) end,
-               duration_ms = case when p_status in ('completed', 'failed', 'cancelled', 'timeout')
-                                  then coalesce(r.duration_ms, run_counter.duration_of(r.started_at, coalesce(v_run.completed_at, p_now))) end,
-               error_details = case when p_status in ('completed', 'failed', 'cancelled', 'timeout') then r.error_details end
+           set status = p_status, completed_at = v_end, updated_at = v_at,
+               duration_ms = case when not v_opens then coalesce(r.duration_ms, run_counter.duration_of(r.started_at, v_end)) end,
+               error_details = case when not v_opens then r.error_details end
          where r.id = p_run_id;
     end if;
     return true;

@@ -41,7 +41,14 @@ var guards = []struct {
 	{"a presumed outcome is superseded by a real one alone",
 		replace("guard()", "if v_ended and not (v_presumed and coalesce(new.status in ('completed', 'failed', 'cancelled', 'timeout'), false)) then", "if v_ended and not v_presumed then"), "chaos"},
 	{"an amendment passes the guard", replace("guard()", "if v_ended and exists (select from run_counter.amendments", "if false and exists (select from run_counter.amendments"), "an amendment overrides"},
-	{"and nothing but the amendment itself", replace("guard()", "and a.xact = pg_catalog.pg_current_xact_id_if_assigned()", ""), "a late running does not undo an amendment"},
+	{"and nothing but the amendment itself", func(f *fixture) {
+		f.replace("run_counter.guard()", "and a.xact = pg_catalog.pg_current_xact_id_if_assigned()", "")
+		f.replace("run_counter.guard()", decidedSQL, "")
+	}, "a late running does not undo an amendment"},
+	{"nor what comes behind it in its transaction", replace("guard()", decidedSQL, ""), "case T34"},
+	{"an end is never before what it ends", replace("end_of(uuid,timestamptz,timestamptz,timestamptz)", "nullif(p_created, 'infinity'), nullif(p_started, 'infinity'),", ""), "case T33: an end that is not dated"},
+	{"an end is after the re-opening", replace("end_of(uuid,timestamptz,timestamptz,timestamptz)", "interval '1 microsecond'", "interval '-1 day'"), "case T33: an end is after"},
+	{"an amendment is behind the one before it", replace("amend_run(uuid,text,text,text,timestamptz)", "v_run.earliest);", "null);"), "case T34: two amendments"},
 	{"only an active or presumed run can be completed",
 		replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "won := coalesce(v_run.active, false) or v_run.presumed;", "won := true;"), "law 2: the first outcome wins"},
 	{"a presumed run can still be completed",
@@ -71,6 +78,9 @@ var guards = []struct {
 	}, "chaos without the guard"},
 }
 
+// decidedSQL is how the guard knows the update that belongs to an amendment.
+const decidedSQL = "and a.was = old.status and a.was_completed_at = old.completed_at and a.status = new.status"
+
 const beginRun = "begin_run(uuid,uuid,uuid,uuid,bigint,text,timestamptz)"
 
 func drop(trigger string) func(f *fixture) {
@@ -96,6 +106,16 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 	},
 	"case T28: begins in REPEATABLE READ": func(t testing.TB, _ storetest.Backend, f *fixture) {
 		newSlots(t, pgtest.With(t, f.address, "default_transaction_isolation", "repeatable read")).rounds(3, 0, false)
+	},
+	"case T34: after an amendment the decided status alone passes": func(t testing.TB, _ storetest.Backend, f *fixture) {
+		f.decideAndWrite(f.session())
+	},
+	"case T34: two amendments by clocks that lag": func(t testing.TB, _ storetest.Backend, f *fixture) {
+		id := f.run(1)
+		pgtest.Exec(t, f.address, `select complete_workflow_run('`+id+`', 'completed')`,
+			`select run_counter.amend_run('`+id+`', 'failed', 'support', 'first', now() + interval '1 hour')`,
+			`select run_counter.amend_run('`+id+`', 'cancelled', 'support', 'second', now())`)
+		f.holds("the amendments", `a.why = 'second' and a.at > now() + interval '1 minute' and r.updated_at = a.at`)
 	},
 	"a presumed run that changes hands": func(t testing.TB, b storetest.Backend, f *fixture) {
 		f.stuck(t, b, 1)

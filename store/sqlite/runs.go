@@ -143,10 +143,7 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 func rewritten(s store.State, status store.Status, started, at time.Time) store.State {
 	v := s.Last.Value()
 	v.Status = status
-	asOf := at
-	if !asOf.After(s.Last.At) {
-		asOf = s.Last.At.Add(time.Microsecond)
-	}
+	asOf := store.After(s.Last.At, at)
 	return store.State{
 		ID:        s.ID,
 		StartedAt: started,
@@ -186,11 +183,9 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 func (t *tx) complete(state store.State, c store.Completion) (store.State, error) {
 	o := c.Outcome
 	if o.CompletedAt.IsZero() {
-		o.CompletedAt = c.Now
+		o.CompletedAt = store.EndOf(state.Row(), c.Now, state.ReopenedAt)
 	}
-	if !o.CompletedAt.After(state.ReopenedAt) {
-		o.CompletedAt = state.ReopenedAt.Add(time.Microsecond) // what was claimed up to then is void
-	}
+	o.CompletedAt = store.After(state.ReopenedAt, o.CompletedAt) // what was claimed up to then is void
 	o = store.Supersede(state.Row(), state.Presumed(), o)
 	snapshot := o.Snapshot
 	o.Snapshot = "" // kept apart
@@ -245,17 +240,12 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 func (t *tx) amend(state store.State, a store.Amendment) (store.State, error) {
 	delta := store.State{ID: state.ID, UpdatedAt: a.Now, Last: state.Last}
 	last := state.Outcome // an amendment outranks everything, an earlier one included
-	at := a.Now
-	for _, t := range []time.Time{last.AmendedAt, state.ReopenedAt} {
-		if !at.After(t) {
-			at = t.Add(time.Microsecond)
-		}
-	}
+	at := store.After(state.ReopenedAt, store.After(last.AmendedAt, a.Now))
 	if a.Status.Terminal() {
 		o := last.Outcome
 		o.Status = a.Status
 		if !state.Ended() {
-			o.CompletedAt = a.Now
+			o.CompletedAt = store.EndOf(state.Row(), a.Now, state.ReopenedAt)
 		}
 		delta.Outcome = store.Claim{Evidence: store.Amended, AmendedAt: at, Outcome: o}
 	} else {

@@ -226,6 +226,44 @@ var runCases = []contractCase{
 		s.wantRun(id, store.Completed, at(2*time.Minute))
 		s.wantCount(adaResize, 1)
 	}},
+	{"case T33: an end that is not dated is never before what it ends", func(s *script) {
+		b := s.begin(store.Begin{ID: MustID('9', 1), User: ada, Workflow: resize, Now: at(time.Minute)})
+		s.complete(b.Run.ID, store.Completed, time.Second) // by a clock that lags
+		s.wantRun(b.Run.ID, store.Completed, at(time.Minute))
+		id := s.mustBegin(adaResize)
+		if _, err := s.Store.Start(s.ctx, id, at(2*time.Minute)); err != nil {
+			s.Fatal(err)
+		}
+		s.complete(id, store.Completed, time.Second)
+		want(s, "duration_ms", s.wantRun(id, store.Completed, at(2*time.Minute)).DurationMS, store.MillisOf(0))
+		id = s.mustBegin(adaResize)
+		if _, err := s.Store.Start(s.ctx, id, at(3*time.Minute)); err != nil {
+			s.Fatal(err)
+		}
+		s.amend(id, store.Failed, time.Second)
+		s.wantRun(id, store.Failed, at(3*time.Minute))
+	}},
+	{"case T33: an end is after the re-opening, and what was dated up to it is not", func(s *script) {
+		for n, dated := range []time.Time{{}, at(time.Minute), at(time.Hour)} {
+			id := s.mustBegin(adaResize)
+			s.complete(id, store.Failed, time.Second)
+			s.amend(id, store.Running, time.Hour)
+			o := store.Outcome{Status: store.Completed, CompletedAt: dated}
+			if _, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: o, Now: at(time.Minute)}); err != nil {
+				s.Fatal(err)
+			}
+			s.wantRun(id, store.Completed, at(time.Hour+time.Microsecond))
+			s.wantCount(adaResize, int64(n+1))
+		}
+	}},
+	{"case T34: of two amendments the later call has the last word, whatever its clock", func(s *script) {
+		id := s.mustBegin(adaResize)
+		s.complete(id, store.Completed, time.Second)
+		s.amend(id, store.Failed, time.Hour)
+		s.amend(id, store.Cancelled, time.Minute)
+		s.wantRun(id, store.Cancelled, at(time.Second))
+		s.wantCount(adaResize, 0)
+	}},
 	{"a run that ends in the future is not re-opened, but can be amended", func(s *script) {
 		id := s.mustBegin(adaResize)
 		o := store.Outcome{Status: store.Completed, CompletedAt: at(24 * time.Hour)}
