@@ -57,6 +57,7 @@ func (s *Server) admit(c *fiber.Ctx) error {
 		if err := fromHere(c); err != nil {
 			return err
 		}
+		guestOf(c).has(trusted)
 		return c.Next()
 	}
 	switch {
@@ -65,6 +66,7 @@ func (s *Server) admit(c *fiber.Ctx) error {
 	case !s.keys.has(key):
 		return newProblem(fiber.StatusUnauthorized, "The key is none of those configured here: compare it with RUNCOUNTER_API_KEY.")
 	}
+	guestOf(c).has(trusted)
 	return c.Next()
 }
 

@@ -176,14 +176,8 @@ func (s Secrets) signed(header func(name string) string, now time.Time) (*signat
 	if timestamp == "" {
 		return nil, &Unauthenticated{"the header webhook-timestamp is missing: send the time of signing in seconds since 1970"}
 	}
-	at, err := strconv.ParseInt(timestamp, 10, 64)
-	switch {
-	case err != nil:
-		return nil, &Unauthenticated{"the header webhook-timestamp is not a whole number: send the time of signing in seconds since 1970"}
-	case at < now.Add(-oldest).Unix():
-		return nil, &Unauthenticated{"webhook-timestamp is more than an hour in the past: sign the request anew, and check the sender's clock"}
-	case at > now.Add(newest).Unix():
-		return nil, &Unauthenticated{"webhook-timestamp is more than five minutes in the future: check the sender's clock; seconds are meant, not milliseconds"}
+	if err := tooOld(timestamp, now); err != nil {
+		return nil, err
 	}
 	given := signaturesOf(header("webhook-signature"))
 	if len(given) == 0 {
@@ -194,6 +188,20 @@ func (s Secrets) signed(header func(name string) string, now time.Time) (*signat
 		sig.macs = append(sig.macs, newMAC(key, id, timestamp))
 	}
 	return sig, nil
+}
+
+// tooOld says what is wrong with the time of signing, and nil where nothing is.
+func tooOld(timestamp string, now time.Time) error {
+	at, err := strconv.ParseInt(timestamp, 10, 64)
+	switch {
+	case err != nil:
+		return &Unauthenticated{"the header webhook-timestamp is not a whole number: send the time of signing in seconds since 1970"}
+	case at < now.Add(-oldest).Unix():
+		return &Unauthenticated{"webhook-timestamp is more than an hour in the past: sign the request anew, and check the sender's clock"}
+	case at > now.Add(newest).Unix():
+		return &Unauthenticated{"webhook-timestamp is more than five minutes in the future: check the sender's clock; seconds are meant, not milliseconds"}
+	}
+	return nil
 }
 
 // signaturesOf returns the signatures of version 1 in the header. Others, such
@@ -254,15 +262,20 @@ func (s *signature) verify() error {
 // v1,<base64>, for a secret such as ParseSecrets reads. The id goes into
 // webhook-id, the time in seconds into webhook-timestamp.
 func Sign(secret, id string, at time.Time, body []byte) (string, error) {
-	secret = strings.TrimPrefix(strings.TrimSpace(secret), "v1,")
-	if !isKey(secret) {
-		return "", errors.New("only a secret that begins with whsec_ can sign: make one with: echo whsec_$(openssl rand -base64 32)")
-	}
-	key, err := parseKey(secret)
+	key, err := signingKey(secret)
 	if err != nil {
 		return "", err
 	}
 	mac := newMAC(key, id, strconv.FormatInt(at.Unix(), 10))
 	mac.Write(body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)), nil
+}
+
+// signingKey reads a secret that can sign.
+func signingKey(secret string) ([]byte, error) {
+	secret = strings.TrimPrefix(strings.TrimSpace(secret), "v1,")
+	if !isKey(secret) {
+		return nil, errors.New("only a secret that begins with whsec_ can sign: make one with: echo whsec_$(openssl rand -base64 32)")
+	}
+	return parseKey(secret)
 }

@@ -223,7 +223,7 @@ func TestAFullRoomRefusesAndLosesNothing(t *testing.T) {
 	for i := range 3 {
 		accepted = append(accepted, r.later(completed(i)))
 	}
-	eventually(t, "all places are taken", func() bool { return len(r.server.places) == 3 })
+	eventually(t, "all places are taken", func() bool { return len(r.server.known.places) == 3 })
 	got := r.deliver(completed(3))
 	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 		t.Errorf("got %d with Retry-After %q, want 503 and a time", got.status, got.header.Get("Retry-After"))
@@ -268,7 +268,7 @@ func TestALargeDeliveryNeedsALargePlace(t *testing.T) {
 	if a := r.deliver(batchOf(200, 100)).answer(t); a.Changed != 100 {
 		t.Errorf("the second again: got %+v, want 100 changes", a)
 	}
-	if got := len(r.server.large); got != 0 {
+	if got := len(r.server.known.large); got != 0 {
 		t.Errorf("%d large places are still taken", got)
 	}
 }
@@ -285,7 +285,7 @@ func TestAHugeDeliveryNeedsAHugePlace(t *testing.T) {
 	close(d.open)
 	(<-first).answer(t)
 	(<-large).answer(t)
-	if h, l := len(r.server.huge), len(r.server.large); h+l != 0 {
+	if h, l := len(r.server.known.huge), len(r.server.known.large); h+l != 0 {
 		t.Errorf("%d huge and %d large places are still taken", h, l)
 	}
 }

@@ -201,9 +201,14 @@ func (c *console) whoIs(f *fiber.Ctx) (session, error) {
 		if err := fromHere(f); err != nil {
 			return session{}, err // whose page shows nothing of the database
 		}
+		guestOf(f).has(trusted)
 		return anybodyHere, nil
 	}
-	return c.sessions.read(f), nil
+	who := c.sessions.read(f)
+	if who.in() {
+		guestOf(f).has(trusted)
+	}
+	return who, nil
 }
 
 // show renders a page.

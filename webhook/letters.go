@@ -66,10 +66,10 @@ func Replay(ctx context.Context, lists Lists, d Decoder, seq int64, apply func(c
 // replay is [Replay] on the server: its changes wait in the queue with those of
 // deliveries, take a place among them, and are tried as often as those.
 func (s *Server) replay(ctx context.Context, seq int64) (r Replayed, err error) {
-	if err := s.places.enter(s.limits.wait); err != nil {
+	if err := s.known.places.enter(s.limits.wait); err != nil {
 		return Replayed{Seq: seq}, err
 	}
-	defer s.places.leave()
+	defer s.known.places.leave()
 	err = s.try(ctx, func(ctx context.Context) (err error) {
 		r, err = Replay(ctx, s.cfg.Lists, s.cfg.Decoder, seq, func(_ context.Context, changes []store.Change) ([]store.Applied, error) {
 			return s.submit(changes)

@@ -28,6 +28,8 @@ type metrics struct {
 	batches     prometheus.Histogram
 	outOfOrder  prometheus.Counter
 	lag         prometheus.Histogram
+	connEvents  *prometheus.CounterVec
+	refused     *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -50,6 +52,14 @@ func newMetrics() *metrics {
 			"ok", "unavailable", "refused", "cancelled", "error"),
 		deadLetters: byResult("dead_letters_total", "Authentic deliveries that could not be used, by whether their body could be kept.",
 			"kept", "lost"),
+		connEvents: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "runcounter", Name: "connection_events_total",
+			Help: "Connections that were closed for another one's sake (turned_out), and tries to accept one that failed (not_accepted).",
+		}, []string{"event"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "runcounter", Name: "refused_requests_total",
+			Help: "Requests that were refused for who sent them or for want of a place, by where they went and the status of the answer.",
+		}, []string{"door", "status"}),
 		streamed: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "stream_events_total", Help: "Counts told to streams.",
 		}),
@@ -73,13 +83,20 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 13),
 		}),
 	}
-	m.registry.MustRegister(m.streamed, m.deliveries, m.changes, m.tries, m.deadLetters, m.bytes, m.duration, m.batches, m.outOfOrder, m.lag,
+	for _, event := range [...]connEvent{turnedOut, notLetIn} {
+		m.connEvents.WithLabelValues(string(event))
+	}
+	m.registry.MustRegister(m.streamed, m.deliveries, m.changes, m.tries, m.deadLetters, m.bytes, m.duration, m.batches, m.outOfOrder, m.lag, m.connEvents, m.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// watch adds the length of the queue, and the number of open streams.
-func (m *metrics) watch(waiting, streams func() int) {
+// watch adds the length of the queue, and the numbers of open streams and
+// connections.
+func (m *metrics) watch(waiting, streams, connections func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "runcounter", Name: "connections", Help: "Connections that are open.",
+	}, func() float64 { return float64(connections()) }))
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "runcounter", Name: "streams", Help: "Streams of counts that are open.",
 	}, func() float64 { return float64(streams()) }))

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -109,7 +110,8 @@ func detailOf(status int) string {
 }
 
 // refuse answers with an error, and logs it once: as an error where the fault
-// is ours, as a warning where somebody has to do something about it.
+// is ours, as a warning where an operator may have to do something about it. A
+// stranger can cause any number of these, so they are counted, and sampled.
 func (s *Server) refuse(c *fiber.Ctx, err error) error {
 	p := problemOf(err)
 	s.logRefused(c, p, err)
@@ -122,8 +124,29 @@ func (s *Server) logRefused(c *fiber.Ctx, p *problem, err error) {
 	case fiber.StatusInternalServerError:
 		s.cfg.Log.Error("a request failed", "request", requestID(c), "method", c.Method(), "route", c.Route().Path, "error", err)
 	case fiber.StatusServiceUnavailable, fiber.StatusUnauthorized:
-		s.cfg.Log.Warn("a request was refused", "request", requestID(c), "method", c.Method(), "route", c.Route().Path, "status", p.Status, "error", err)
+		door, status := doorOf(c.Path()), strconv.Itoa(p.Status)
+		s.metrics.refused.WithLabelValues(door, status).Inc()
+		s.sample.warn(door+" "+status, "a request was refused", "request", requestID(c), "method", c.Method(), "route", c.Route().Path, "status", p.Status, "error", err)
+	case fiber.StatusForbidden, fiber.StatusTooManyRequests:
+		s.metrics.refused.WithLabelValues(doorOf(c.Path()), strconv.Itoa(p.Status)).Inc()
 	}
+}
+
+// doorOf names where a path leads: one of a few, whatever a sender chooses.
+func doorOf(path string) string {
+	switch {
+	case strings.HasPrefix(path, "/webhooks/"), strings.HasPrefix(path, "/functions/"):
+		return "webhook"
+	case strings.HasPrefix(path, "/v1/counts/stream"):
+		return "stream"
+	case strings.HasPrefix(path, "/v1/dead-letters"):
+		return "dead_letters"
+	case strings.HasPrefix(path, "/v1"):
+		return "api"
+	case strings.HasPrefix(path, "/metrics"), strings.HasPrefix(path, "/readyz"):
+		return "health"
+	}
+	return "console"
 }
 
 func writeProblem(r *fasthttp.Response, p *problem) {

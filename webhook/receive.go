@@ -59,21 +59,29 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	places, largePlaces, hugePlaces := s.places, s.large, s.huge
+	ours, proven := s.known, true
 	if signed != nil {
-		places, largePlaces, hugePlaces = s.unproven, s.unprovenLarge, s.unprovenHuge
-		b.hurry(s.limits.unprovenWhole)
+		id := c.Get("webhook-id")
+		if proven = s.cfg.Secrets.proves(func(name string) string { return c.Get(name) }, now) && s.proofs.take(id); proven {
+			defer s.proofs.leave(id)
+		} else {
+			ours = s.unproven
+			b.hurry(s.limits.unprovenWhole)
+		}
 	}
-	if err := places.enter(s.cfg.Room); err != nil {
+	if proven {
+		guestOf(c).has(trusted)
+	}
+	if err := ours.places.enter(s.cfg.Room); err != nil {
 		return answer{}, err
 	}
-	defer places.leave()
+	defer ours.places.leave()
 
-	b.keepPrefix(s.remember)
+	b.keepPrefix(ours.remember)
 	defer b.forget()
 	defer func() { s.metrics.bytes.Add(float64(b.read)) }()
 
-	large, huge := &place{of: largePlaces}, &place{of: hugePlaces}
+	large, huge := &place{of: ours.large}, &place{of: ours.huge}
 	defer large.leave()
 	defer huge.leave()
 	decoder := s.cfg.Decoder
@@ -81,6 +89,9 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	decoder.Huge = func() error { return huge.enter(s.cfg.Room) }
 
 	d, err := s.read(b, decoder, signed)
+	if result := resultOf(err); result == "applied" || result == "bad" {
+		guestOf(c).has(trusted) // its signature fits
+	}
 	var applied []store.Applied
 	if err == nil && len(d.Changes) > 0 {
 		s.metrics.arrived(d.Changes, now, &s.lately)

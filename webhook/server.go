@@ -81,18 +81,20 @@ type limits struct {
 	body   int64         // bytes of a delivery
 	api    int64         // bytes of a request to the API
 	memory int64         // bytes that all requests to the API may hold at once
-	keep   int64         // bytes of long bodies that all deliveries may remember at once
+	keep   int64         // bytes of long bodies that known senders' deliveries may remember at once
 	wait   time.Duration // for that memory
 	places int           // deliveries at once
 	large  int           // large deliveries at once
 	huge   int           // huge ones
-	// Whoever can't be known before the body was read, since it is signed, has
-	// places of their own: strangers must not take those of senders that are
-	// known by a token.
+	// A sender that can't be known before the body was read, since it signs and
+	// proves nothing, has places apart: strangers must not take those of senders
+	// that are known by a token or by a proof.
 	unproven      int
 	unprovenLarge int
 	unprovenHuge  int
+	unprovenKeep  int64
 	unprovenWhole time.Duration // for a whole body
+	conns         int           // open connections
 	header        int           // bytes of a request's head
 	stall         time.Duration // without a byte of a body; also for the whole head
 	whole         time.Duration // for a whole body
@@ -102,9 +104,9 @@ type limits struct {
 
 func defaultLimits() limits {
 	return limits{
-		body: 256 << 20, api: 32 << 20, memory: 64 << 20, keep: 64 << 20, wait: 4 * time.Second,
-		places: 512, large: 32, huge: 2, header: 16 << 10,
-		unproven: 256, unprovenLarge: 32, unprovenHuge: 1, unprovenWhole: time.Minute,
+		body: 256 << 20, api: 32 << 20, memory: 64 << 20, keep: 48 << 20, wait: 4 * time.Second,
+		places: 512, large: 32, huge: 2, conns: connsFor(descriptors()), header: 16 << 10,
+		unproven: 256, unprovenLarge: 32, unprovenHuge: 1, unprovenKeep: 16 << 20, unprovenWhole: time.Minute,
 		stall: 30 * time.Second, whole: 5 * time.Minute, idle: 90 * time.Second,
 		call: time.Minute,
 	}
@@ -118,17 +120,17 @@ type Server struct {
 	metrics *metrics
 	batch   *batcher
 	submit  func([]store.Change) ([]store.Applied, error) // to the batch
-	places  room                                          // of deliveries, from before the body is read until the answer
-	large   room
-	huge    room
-	// of signed deliveries
-	unproven, unprovenLarge, unprovenHuge room
+	known   house                                         // for senders that are known before their body was read
+	// unproven is for those that are known after it: a sender that only signs,
+	// and any stranger until then.
+	unproven house
+	proofs   proofs
 
-	memory   *semaphore.Weighted
-	remember *semaphore.Weighted // for bodies that may become dead letters
-	keys     apiKeys
-	ready    readiness
-	lately   lately
+	memory *semaphore.Weighted
+	keys   apiKeys
+	ready  readiness
+	lately lately
+	sample *sampler // for what strangers can cause
 
 	hub     *hub     // nil where nothing is streamed
 	console *console // nil where there are no pages
@@ -139,7 +141,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	closing bool
-	open    []net.Listener
+	open    []*acceptor
 }
 
 // New returns a server whose workers run until [Server.Shutdown]. It refuses
@@ -172,9 +174,10 @@ func newServer(cfg Config, l limits) (*Server, error) {
 	rand.Read(process[:]) // never fails: the runtime ends the program rather
 	s := &Server{
 		cfg: cfg, limits: l, metrics: newMetrics(),
-		places: make(room, l.places), large: make(room, l.large), huge: make(room, l.huge),
-		unproven: make(room, l.unproven), unprovenLarge: make(room, l.unprovenLarge), unprovenHuge: make(room, l.unprovenHuge),
-		memory: semaphore.NewWeighted(l.memory), remember: semaphore.NewWeighted(l.keep), keys: newAPIKeys(cfg.APIKeys),
+		known:    newHouse(l.places, l.large, l.huge, l.keep),
+		unproven: newHouse(l.unproven, l.unprovenLarge, l.unprovenHuge, l.unprovenKeep),
+		memory:   semaphore.NewWeighted(l.memory), keys: newAPIKeys(cfg.APIKeys),
+		sample:  newSampler(cfg.Log, cfg.Now),
 		process: hex.EncodeToString(process[:]),
 	}
 	s.batch = newBatcher(s.apply, cfg.Workers, l.places+l.unproven, s.metrics)
@@ -182,7 +185,7 @@ func newServer(cfg Config, l limits) (*Server, error) {
 	if cfg.Lists != nil {
 		s.hub = newHub(cfg.Lists.CountsOf, cfg.Log)
 	}
-	s.metrics.watch(s.batch.waiting, s.streams.open)
+	s.metrics.watch(s.batch.waiting, s.streams.open, s.connections)
 	if cfg.Console != nil && cfg.Lists != nil {
 		var err error
 		if s.console, err = s.newConsole(*cfg.Console); err != nil {
@@ -267,25 +270,57 @@ func (s *Server) every(c *fiber.Ctx) (err error) {
 	id := s.process + "-" + strconv.FormatUint(s.request.Add(1), 36)
 	c.Set(fiber.HeaderXRequestID, id)
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	from := guestOf(c)
+	from.begin()
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
+		from.end()
 	}()
 	return c.Next()
 }
 
+// guestOf returns the connection of a request; nil where it came through no
+// acceptor of ours.
+func guestOf(c *fiber.Ctx) *guest {
+	g, _ := c.Context().Conn().(*guest)
+	return g
+}
+
 // Serve answers requests from a listener until Shutdown, and returns nil then.
-// It closes the listener.
+// It closes the listener. A lack of file descriptors is waited out, and how
+// many connections are open is bounded by how many descriptors there are.
 func (s *Server) Serve(ln net.Listener) error {
+	a := newAcceptor(ln, s.limits.conns, s.accepting)
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
 		return ln.Close()
 	}
-	s.open = append(s.open, ln)
+	s.open = append(s.open, a)
 	s.mu.Unlock()
-	return s.app.Listener(ln)
+	return s.app.Listener(a)
+}
+
+// accepting counts and logs what the acceptor had to do.
+func (s *Server) accepting(event connEvent, err error) {
+	s.metrics.connEvents.WithLabelValues(string(event)).Inc()
+	if event == notLetIn {
+		s.sample.warn(string(event), "a connection could not be accepted; trying again", "error", err)
+		return
+	}
+	s.sample.warn(string(event), "too many connections are open: one was closed for a new one, first of those that have shown no key and no secret", "most", s.limits.conns)
+}
+
+// connections returns how many are open.
+func (s *Server) connections() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.open {
+		n += a.open()
+	}
+	return n
 }
 
 // Shutdown stops accepting, finishes what was accepted, and drains the queue.
@@ -300,7 +335,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.cfg.Log.Warn("close the listener", "error", err)
 		}
 	}
-	s.open = nil
 	s.mu.Unlock()
 	if s.hub != nil {
 		s.hub.close() // which ends the streams, or they would outlast the time
@@ -310,7 +344,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if errors.Is(err, net.ErrClosed) {
 		err = nil // closed above
 	}
-	return errors.Join(err, s.batch.close(ctx))
+	err = errors.Join(err, s.batch.close(ctx))
+	s.sample.flush()
+	return err
 }
 
 func (s *Server) isClosing() bool {
@@ -321,6 +357,18 @@ func (s *Server) isClosing() bool {
 
 // Registry returns the registry behind /metrics, for collectors of others.
 func (s *Server) Registry() *prometheus.Registry { return s.metrics.registry }
+
+// house is the places of deliveries, from before the body is read until the
+// answer: for each, for a large one, for a huge one, and the memory for bodies
+// that may become dead letters.
+type house struct {
+	places, large, huge room
+	remember            *semaphore.Weighted
+}
+
+func newHouse(places, large, huge int, keep int64) house {
+	return house{make(room, places), make(room, large), make(room, huge), semaphore.NewWeighted(keep)}
+}
 
 // room is a bounded number of places.
 type room chan struct{}

@@ -109,8 +109,10 @@ func (s *Server) openStream(c *fiber.Ctx, user store.ID, keys []store.Key, write
 	if err := s.streams.enter(user); err != nil {
 		return err
 	}
-	conn, id := c.Context().Conn(), requestID(c)
+	conn, from, id := c.Context().Conn(), guestOf(c), requestID(c)
+	from.begin()
 	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		defer from.end()
 		defer s.streams.leave(user)
 		sub := s.hub.subscribe(keys)
 		defer s.hub.unsubscribe(sub)

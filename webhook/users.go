@@ -38,6 +38,7 @@ func (s *Server) admitUser(c *fiber.Ctx, token string) error {
 	if err != nil {
 		return userProblem(err)
 	}
+	guestOf(c).has(ofUser)
 	c.Locals(callerKey{}, caller{u})
 	return c.Next()
 }

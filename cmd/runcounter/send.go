@@ -226,6 +226,11 @@ func authenticate(req *http.Request, secret string, body []byte, now time.Time) 
 		if err != nil {
 			return badUsage("--secret: %w", err)
 		}
+		proof, err := webhook.Prove(secret, id, now)
+		if err != nil {
+			return badUsage("--secret: %w", err)
+		}
+		req.Header.Set("webhook-proof", proof)
 		req.Header.Set("webhook-id", id)
 		req.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
 		req.Header.Set("webhook-signature", signature)

@@ -1,0 +1,81 @@
+package webhook
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// proofHeader is a header of our own beside those of Standard Webhooks. A
+// signature can be verified at the end of a body alone, so a sender that only
+// signs is a stranger until then. The proof is a code over id and timestamp,
+// and says before the body that its sender has the secret; then the delivery
+// has a place that no stranger can take. What is in the body is vouched for by
+// the signature, as ever.
+const proofHeader = "webhook-proof"
+
+// proves reports whether the headers prove that their sender has one of the
+// keys. A proof is as old as a signature may be, at most.
+func (s Secrets) proves(header func(name string) string, now time.Time) bool {
+	id, timestamp := header("webhook-id"), header("webhook-timestamp")
+	if id == "" || tooOld(timestamp, now) != nil {
+		return false
+	}
+	found := 0
+	given := signaturesOf(header(proofHeader))
+	for _, key := range s.keys {
+		sum := proofOf(key, id, timestamp)
+		for _, g := range given {
+			found |= subtle.ConstantTimeCompare(g, sum)
+		}
+	}
+	return found == 1
+}
+
+// proofOf is the code over "proof.id.timestamp".
+func proofOf(key []byte, id, timestamp string) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("proof." + id + "." + timestamp))
+	return mac.Sum(nil)
+}
+
+// Prove returns what a sender puts into the header webhook-proof, beside the
+// signature that [Sign] makes of the same id and time.
+func Prove(secret, id string, at time.Time) (string, error) {
+	key, err := signingKey(secret)
+	if err != nil {
+		return "", err
+	}
+	return "v1," + base64.StdEncoding.EncodeToString(proofOf(key, id, strconv.FormatInt(at.Unix(), 10))), nil
+}
+
+// proofs are those whose deliveries are under way. Each gives one place at a
+// time, so that a proof that leaked gives its finder no more than that.
+type proofs struct {
+	mu   sync.Mutex
+	used map[string]bool // by webhook-id
+}
+
+// take reports whether the proof of an id gives a place. leave gives it back.
+func (p *proofs) take(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.used[id] {
+		return false
+	}
+	if p.used == nil {
+		p.used = map[string]bool{}
+	}
+	p.used[id] = true
+	return true
+}
+
+func (p *proofs) leave(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.used, id)
+}
