@@ -7,8 +7,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"strings"
 
 	"github.com/golang-migrate/migrate/v4"
 	sqlitedriver "github.com/golang-migrate/migrate/v4/database/sqlite"
@@ -23,6 +21,7 @@ var files embed.FS
 type Migrator struct {
 	migrate  *migrate.Migrate // of a PostgreSQL database: nil until something is to be changed
 	source   source.Driver
+	sqlite   *sql.DB   // nil for PostgreSQL
 	postgres *postgres // nil for SQLite
 }
 
@@ -33,7 +32,7 @@ type Migrator struct {
 // that is killed between two of its steps leaves its version table marked
 // dirty. So every SQLite migration can be run twice, and Up runs a dirty one
 // again: processes that start at the same time, or after a crash, need no
-// hand.
+// hand. Down is one transaction, which leaves nothing half done.
 func SQLite(db *sql.DB) (*Migrator, error) {
 	src, err := iofs.New(files, "sqlite")
 	if err != nil {
@@ -47,7 +46,7 @@ func SQLite(db *sql.DB) (*Migrator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start golang-migrate: %w", err)
 	}
-	return &Migrator{migrate: m, source: src}, nil
+	return &Migrator{migrate: m, source: src, sqlite: db}, nil
 }
 
 // Close closes the database that the migrator was given, or has opened.
@@ -82,16 +81,15 @@ func (m *Migrator) Up() error {
 }
 
 func (m *Migrator) up() error {
-	version, dirty, err := m.migrate.Version()
+	at, err := m.versionSQLite()
 	switch {
-	case errors.Is(err, migrate.ErrNilVersion):
 	case err != nil:
-		return fmt.Errorf("read the schema's version: %w", err)
-	case version > m.latest():
-		return m.errNewer(version)
-	case dirty:
-		if err := m.migrate.Force(m.before(version)); err != nil {
-			return fmt.Errorf("run migration %d again: %w", version, err)
+		return err
+	case at.number > int(m.latest()):
+		return m.errNewer(uint(at.number))
+	case at.dirty:
+		if err := m.migrate.Force(m.before(uint(max(at.number, 0)))); err != nil {
+			return fmt.Errorf("run migration %d again: %w", at.number, err)
 		}
 	}
 	if err := m.migrate.Up(); err != nil {
@@ -111,10 +109,7 @@ func (m *Migrator) Down() error {
 	if m.postgres != nil {
 		return m.downPostgres()
 	}
-	if err := m.migrate.Down(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
-		return fmt.Errorf("migrate down: %w", err)
-	}
-	return nil
+	return m.downSQLite()
 }
 
 // Status says where a database stands.
@@ -122,6 +117,9 @@ type Status struct {
 	Version uint // 0: nothing was applied
 	Latest  uint
 	Dirty   bool // a migration was interrupted; Up runs it again
+	// GoingDown says of a dirty one that it was the last of a Down, which may
+	// have dropped everything or nothing: Up undoes it, Down finishes it.
+	GoingDown bool
 }
 
 // Status returns where the database stands, and changes nothing.
@@ -129,11 +127,15 @@ func (m *Migrator) Status() (Status, error) {
 	if m.postgres != nil {
 		return m.statusPostgres()
 	}
-	version, dirty, err := m.migrate.Version()
-	if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
-		return Status{}, fmt.Errorf("read the schema's version: %w", err)
+	at, err := m.versionSQLite()
+	if err != nil {
+		return Status{}, err
 	}
-	return Status{Version: version, Latest: m.latest(), Dirty: dirty}, nil
+	return m.status(at), nil
+}
+
+func (m *Migrator) status(at version) Status {
+	return Status{Version: uint(max(at.number, 0)), Latest: m.latest(), Dirty: at.dirty, GoingDown: at.dirty && at.number < 0}
 }
 
 func (m *Migrator) latest() uint {
@@ -163,21 +165,4 @@ func (m *Migrator) after(version int) (uint, error) {
 		return m.source.First()
 	}
 	return m.source.Next(uint(version))
-}
-
-// PrintSQLite returns the SQL of all migrations up, in order.
-func PrintSQLite() (string, error) {
-	names, err := fs.Glob(files, "sqlite/*.up.sql")
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	for _, name := range names {
-		text, err := files.ReadFile(name)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "-- %s\n%s\n", name, text)
-	}
-	return b.String(), nil
 }

@@ -2,7 +2,9 @@ package migrations
 
 import (
 	"database/sql"
+	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -130,6 +132,65 @@ func TestSQLiteRunsAnInterruptedMigrationAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// dirtied is a file with a run in it, whose version says that something was
+// interrupted there.
+func dirtied(t *testing.T, version int) (*sql.DB, *Migrator) {
+	t.Helper()
+	db, m := mustSQLite(t, filepath.Join(t.TempDir(), "a.db"))
+	if err := m.Up(); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		`insert into idempotency_keys (user_id, idempotency_key, run_id) values ('a', 'kept', 'r')`,
+		`delete from schema_migrations`,
+		`insert into schema_migrations values (` + strconv.Itoa(version) + `, true)`,
+	} {
+		if _, err := db.ExecContext(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return db, m
+}
+
+func TestCasesD22AndD25_AnInterruptedSQLiteFileGoesUpAndDown(t *testing.T) {
+	for version := -1; version <= 4; version++ {
+		t.Run(fmt.Sprintf("case D22: version %d is named, and up heals it", version), func(t *testing.T) {
+			db, m := dirtied(t, version)
+			if s, err := m.Status(); err != nil || !s.Dirty || s.GoingDown != (version < 0) {
+				t.Errorf("Status: got %+v, %v; want it dirty, and on its way down at -1 alone", s, err)
+			}
+			if err := m.Up(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := m.Status(); err != nil || s.Version != s.Latest || s.Dirty || s.GoingDown {
+				t.Errorf("Status: got %+v, %v; want the latest, clean", s, err)
+			}
+			var kept int
+			if err := db.QueryRowContext(t.Context(), `select count(*) from idempotency_keys`).Scan(&kept); err != nil || kept != 1 {
+				t.Errorf("%d rows, %v are left of 1", kept, err)
+			}
+		})
+		t.Run(fmt.Sprintf("case D25: down goes on from version %d", version), func(t *testing.T) {
+			db, m := dirtied(t, version)
+			if err := m.Down(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := m.Status(); err != nil || s.Version != 0 || s.Dirty {
+				t.Errorf("Status: got %+v, %v; want nothing applied", s, err)
+			}
+			if left := schema(t, db); len(left) != 2 { // golang-migrate's table and its index
+				t.Errorf("down left %q", left)
+			}
+		})
+	}
+	t.Run("case D22: a newer file is not taken back", func(t *testing.T) {
+		_, m := dirtied(t, 99)
+		if err := m.Down(); err == nil || !strings.Contains(err.Error(), "run a newer runcounter") {
+			t.Errorf("Down: got %v, want a refusal that says what to do", err)
+		}
+	})
 }
 
 func TestSQLiteIsMigratedByManyAtOnce(t *testing.T) {

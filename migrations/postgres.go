@@ -207,7 +207,7 @@ func (m *Migrator) statusPostgres() (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return Status{Version: uint(max(at.number, 0)), Latest: m.latest(), Dirty: at.dirty}, nil
+	return m.status(at), nil
 }
 
 type version struct {

@@ -154,6 +154,8 @@ func printStatus(cmd *cli.Command, m *migrations.Migrator) error {
 	}
 	verdict := "up to date"
 	switch {
+	case s.GoingDown:
+		verdict = "a migrate down was interrupted: runcounter migrate up undoes it, and keeps the runs that are still there; runcounter migrate down --yes finishes it"
 	case s.Dirty:
 		verdict = "a migration was interrupted; runcounter migrate up runs it again"
 	case s.Version == 0:

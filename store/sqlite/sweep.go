@@ -37,15 +37,17 @@ func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.
 		limit(store.Pending), limit(store.Running), limit(store.Cancelling), f.After.String(), f.Max)
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var one store.Suspect
-		var id, user string
-		if err := rows.Scan(&id, &user); err != nil {
-			return err
+		var id string
+		var user sql.NullString // null for a guest's
+		err := rows.Scan(&id, &user)
+		if err == nil {
+			one.ID, err = store.ParseID(id)
 		}
-		var errs [2]error
-		one.ID, errs[0] = store.ParseID(id)
-		one.User, errs[1] = store.ParseID(user)
+		if err == nil && user.Valid {
+			one.User, err = store.ParseID(user.String)
+		}
 		found = append(found, one)
-		return errors.Join(errs[:]...)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for stuck runs: %w", translate(err))

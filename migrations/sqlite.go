@@ -1,0 +1,130 @@
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// versionSQLite reads golang-migrate's table itself: golang-migrate takes a row
+// that it can't read for none, and -1 for none whether it is dirty or not.
+func (m *Migrator) versionSQLite() (version, error) {
+	at := version{number: -1}
+	err := m.sqlite.QueryRowContext(context.Background(), `select version, dirty from schema_migrations`).Scan(&at.number, &at.dirty)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return at, fmt.Errorf("read the schema's version: %w", err)
+	}
+	return at, nil
+}
+
+// downSQLite takes back what was applied, in one transaction with the version:
+// golang-migrate's steps, of which a big table's takes seconds, leave a version
+// behind that says nothing where they are killed. What was interrupted in the
+// other direction is applied first, so that it is known what there is.
+func (m *Migrator) downSQLite() error {
+	at, err := m.versionSQLite()
+	if err != nil {
+		return err
+	}
+	if at.number > int(m.latest()) {
+		return m.errNewer(uint(at.number))
+	}
+	if at.dirty {
+		if err := m.Up(); err != nil {
+			return fmt.Errorf("finish what was interrupted, before it is taken back: %w", err)
+		}
+	}
+	if err := m.dropSQLite(); err != nil {
+		return fmt.Errorf("migrate down: %w", err)
+	}
+	return nil
+}
+
+func (m *Migrator) dropSQLite() error {
+	ctx := context.Background() // as golang-migrate, which takes none
+	tx, err := m.sqlite.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	// The first statement writes, which takes the lock: what is read behind it
+	// is not another process's half.
+	steps := func() error {
+		if _, err := tx.ExecContext(ctx, `update schema_migrations set dirty = dirty`); err != nil {
+			return err
+		}
+		var at version
+		err := tx.QueryRowContext(ctx, `select version, dirty from schema_migrations`).Scan(&at.number, &at.dirty)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return nil // nothing is applied
+		case err != nil:
+			return err
+		case at.dirty:
+			return errors.New("another process is migrating this file: try again")
+		}
+		files, err := downFiles("sqlite", at.number)
+		if err != nil {
+			return err
+		}
+		for _, text := range append(files, `delete from schema_migrations`) {
+			if _, err := tx.ExecContext(ctx, text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := steps(); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// downFiles returns the texts that take back all up to a version, the latest
+// first.
+func downFiles(folder string, version int) (texts []string, err error) {
+	names, err := fs.Glob(files, folder+"/*.down.sql")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	slices.Reverse(names)
+	for _, name := range names {
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			return nil, err
+		}
+		if n > version {
+			continue
+		}
+		text, err := files.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		texts = append(texts, string(text))
+	}
+	return texts, nil
+}
+
+// PrintSQLite returns the SQL of all migrations up, in order.
+func PrintSQLite() (string, error) {
+	names, err := fs.Glob(files, "sqlite/*.up.sql")
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, name := range names {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "-- %s\n%s\n", name, text)
+	}
+	return b.String(), nil
+}
