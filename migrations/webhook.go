@@ -170,6 +170,21 @@ func (s *WebhookSwitch) Remove() error {
 	return s.patiently(string(text))
 }
 
+// Acknowledge forgets all losses that are known, and returns how many calls and
+// statements they were: an operator says that the receiver needs none of them.
+func (s *WebhookSwitch) Acknowledge() (n int64, err error) {
+	var there bool
+	const look = `select to_regprocedure('run_counter_webhook.acknowledge(pg_snapshot, timestamptz)') is not null`
+	if err := s.on.db.QueryRowContext(s.on.ctx, look).Scan(&there); err != nil {
+		return 0, plain(err)
+	}
+	if !there {
+		return 0, fmt.Errorf("%w: this database has none of our own; runcounter webhook install makes it", ErrWebhook)
+	}
+	err = s.on.db.QueryRowContext(s.on.ctx, `select run_counter_webhook.acknowledge()`).Scan(&n)
+	return n, plain(err)
+}
+
 // ErrRotation is returned for a step of a rotation that can't be taken now.
 var ErrRotation = errors.New("the secret can't be rotated so")
 

@@ -12,17 +12,25 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
 // proofOf is what the receiver wants to see before it reads a body.
 func proofOf(t *testing.T, secret string, c sentCall) string {
+	t.Helper()
+	return signedBy(t, secret, c, "proof.", "")
+}
+
+// signedBy is a signature over id and timestamp, with something before and after.
+func signedBy(t *testing.T, secret string, c sentCall, before, after string) string {
 	t.Helper()
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	mac := hmac.New(sha256.New, key)
-	fmt.Fprintf(mac, "proof.%s.%s", c.headers["webhook-id"], c.headers["webhook-timestamp"])
+	fmt.Fprintf(mac, "%s%s.%s%s", before, c.headers["webhook-id"], c.headers["webhook-timestamp"], after)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
@@ -64,6 +72,69 @@ func TestCasesOfOurWebhooksHeaders(t *testing.T) {
 			t.Errorf("got %q, want return=minimal", got)
 		}
 	})
+}
+
+// The trigger tells a mirror what was lost, and keeps the sums of it where it
+// keeps the logs short: no sweep comes here.
+func TestCaseD6_TheTriggerKeepsWhatWasLost(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts, theWebhook())
+	insert := `insert into workflow_runs (user_id, workflow_id, status) values ('` + alice + `', '` + flow + `', 'pending')`
+	lost := func(want string) {
+		t.Helper()
+		s.exec(insert)
+		all := s.calls()
+		if len(all) != 1 {
+			t.Fatalf("got %d calls: %s", len(all), s.failures())
+		}
+		number, signature, _ := strings.Cut(all[0].headers["webhook-lost"], " ")
+		if number != want || want != "" && signature != signedBy(t, s.secret, all[0], "lost.", "."+want) {
+			t.Errorf("the call says that %q are lost, signed %q; want %q", number, signature, want)
+		}
+	}
+	lost("")
+	s.exec(`insert into run_counter_webhook.losses (kind, calls, changes, deletions, since, at) values ('lost', 4, 40, false, now(), now())`)
+	lost("4")
+	s.exec(`insert into run_counter_webhook.failures (operation, code, message, changes) select 'UPDATE', 'XX000', 'x', 2 from generate_series(1, 1100)`,
+		`insert into run_counter_webhook.failures (operation, code, message, changes) select 'DELETE', 'XX000', 'x', 3 from generate_series(1, 50)`)
+	lost("1004") // more are not counted at each call
+	sums := `select string_agg(concat_ws(' ', kind, deletions, calls, changes), ', ' order by kind, deletions) from (
+select kind, deletions, sum(calls) as calls, sum(changes) as changes from run_counter_webhook.losses group by kind, deletions) as l`
+	for range 4 {
+		s.exec(`select run_counter_webhook.prune(0, 1100)`)
+	}
+	if got := s.text(sums); got != "lost f 4 40, statements f 256 512" {
+		t.Errorf("the sums are %s", got)
+	}
+	s.exec(`insert into run_counter_webhook.calls (request_id, message_id, changes, deletions, fate) values (1, 'x', 5, 0, null), (2, 'x', 6, 2, null), (3, 'x', 7, 0, 'arrived'), (4, 'x', 8, 0, 'refused')`)
+	seen := s.text(`select pg_current_snapshot()`)
+	s.exec(`insert into run_counter_webhook.calls (request_id, message_id, changes) values (1, 'x', 9)`)
+	s.exec(`update run_counter_webhook.settings set mended = '` + seen + `', mended_at = clock_timestamp()`)
+	s.exec(`select run_counter_webhook.prune(1000000, 0)`)
+	if got := s.text(sums); got != "lost f 4 40, statements f 256 512, unseen f 1 9, unseen t 1 6" {
+		t.Errorf("the sums are %s, want the calls of which nothing is known, but for what an import has read", got)
+	}
+	if got := s.text(`select run_counter_webhook.acknowledge()`); got != "1156" {
+		t.Errorf("acknowledged are %s", got)
+	}
+	lost("")
+}
+
+// A transaction that can't see what others prune leaves it to the next one: its
+// own calls are made all the same.
+func TestCaseD6_PruningNeverCostsACall(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts, theWebhook())
+	s.exec(`insert into run_counter_webhook.calls (request_id, message_id, changes) select n, 'msg', 1 from generate_series(1, 12000) as n`)
+	s.exec(`begin isolation level repeatable read`, `select 1 from workflow_runs`)
+	pgtest.Exec(t, s.address, `delete from run_counter_webhook.calls where seq <= 2100`)
+	for range 256 {
+		s.exec(`insert into workflow_runs (user_id, workflow_id, status) values ('` + alice + `', '` + flow + `', 'pending')`)
+	}
+	s.exec(`commit`)
+	if got := len(s.calls()); got != 256 || s.failures() != "" {
+		t.Errorf("got %d of 256 calls, and %q", got, s.failures())
+	}
 }
 
 // A receiver takes no call that was signed more than an hour ago, and a long

@@ -434,7 +434,7 @@ func TestAUsersStatementNeverFails(t *testing.T) {
 		{"no settings", `delete from run_counter_webhook.settings`, "INSERT P0002 query returned no rows", tableWithDrafts},
 		{"a secret of rubbish", `select vault.update_secret(id, 'whsec_%%%') from vault.secrets`, "INSERT 22023 invalid symbol \"%\" found while decoding base64", tableWithDrafts},
 		{"no version", `drop sequence run_counter_webhook.version`, "INSERT 42P01 relation \"run_counter_webhook.version\" does not exist", tableWithDrafts},
-		{"no functions", `drop function run_counter_webhook.send`, "INSERT 42883 function run_counter_webhook.send(jsonb, integer) does not exist", tableWithDrafts},
+		{"no functions", `drop function run_counter_webhook.send`, "INSERT 42883 function run_counter_webhook.send(jsonb, integer, integer) does not exist", tableWithDrafts},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -712,8 +712,9 @@ func TestEndUsersReachNothingOfAWebhook(t *testing.T) {
 create policy own on workflow_runs using (user_id = auth.uid()); grant all on workflow_runs to authenticated`, theWebhook())
 	for _, role := range []string{"anon", "authenticated"} {
 		for _, text := range []string{
-			`select from run_counter_webhook.settings`, `select from run_counter_webhook.calls`, `select from run_counter_webhook.failures`,
-			`select nextval('run_counter_webhook.version')`, `select run_counter_webhook.send('[]', 1)`, `select run_counter_webhook.hmac('', '')`,
+			`select from run_counter_webhook.settings`, `select from run_counter_webhook.calls`, `select from run_counter_webhook.failures`, `select from run_counter_webhook.losses`,
+			`select run_counter_webhook.acknowledge()`, `select run_counter_webhook.prune(0, 0)`, `select run_counter_webhook.add_up()`,
+			`select nextval('run_counter_webhook.version')`, `select run_counter_webhook.send('[]', 1, 0)`, `select run_counter_webhook.hmac('', '')`,
 			`select run_counter_webhook.evidence(gen_random_uuid(), '', null, 'x', now())`, `select from vault.decrypted_secrets`,
 		} {
 			s.exec(`begin`, `set local role `+role)

@@ -32,14 +32,15 @@ const (
 	FateUnreadable   Fate = "unreadable"
 	FateTrouble      Fate = "trouble"
 	FateElsewhere    Fate = "elsewhere"
-	FateVanished     Fate = "lost" // nothing is known of it, and it is queued no more
+	FateVanished     Fate = "lost"   // nothing is known of it, and it is queued no more
+	FateUnseen       Fate = "unseen" // the log of calls had no more room for it
 	FateWaiting      Fate = "waiting"
 )
 
 // Fates are all of them, in the order in which they are told.
 var Fates = [...]Fate{
 	FateArrived, FateTimedOut, FateRefused, FateUnauthorised, FateRedirected, FateNoPage, FateUnreadable, FateTrouble,
-	FateElsewhere, FateVanished, FateWaiting,
+	FateElsewhere, FateVanished, FateUnseen, FateWaiting,
 }
 
 // FateOf returns what became of a call that has an answer, or has failed.
@@ -100,6 +101,8 @@ func (f Fate) words() (what, fix string) {
 	case FateVanished:
 		return "vanished from pg_net", "a crash of PostgreSQL empties pg_net's queue, and a restored database begins with an empty one: " +
 			"a source loses nothing by it, since its sweep reads the table; tell a mirror what it missed with runcounter import. Without a crash, look for pg_net in PostgreSQL's log"
+	case FateUnseen:
+		return "left the log before anything looked what became of them", "let runcounter serve, sweep or webhook status look at this database every hour"
 	case FateArrived:
 		return "arrived", ""
 	case FateWaiting:
@@ -132,16 +135,49 @@ type Deliveries struct {
 	Calls     map[Fate]int64  // by what became of them
 	Examples  map[Fate]string // what pg_net wrote of the newest of a fate; not for strangers
 
+	// Lost are the calls of our own webhook that were lost since the last import
+	// into a mirror, or since an operator acknowledged them, however long ago.
+	Lost map[Fate]Loss
+
 	Newest    Fate // of the newest call of which it is known; "" where there is none
 	NewestAgo time.Duration
 
-	Worker Worker
-	Queued int64         // calls that wait for it, whoever made them; at most [MaxQueued] + 1
-	Oldest time.Duration // how long the oldest of workflow_runs has waited; 0 where none does
+	Worker  Worker
+	Timeout time.Duration // of our own webhook: how long its receiver may take; 0 where there is none
+	Queued  int64         // calls that wait for it, whoever made them; at most [MaxQueued] + 1
+	Oldest  time.Duration // how long the oldest of workflow_runs has waited; 0 where none does
 
-	Failed    int64         // statements that were committed without their webhook
+	Failed    int64         // statements that were committed without their webhook, and nothing has mended
 	FailedWhy string        // the newest; not for strangers
 	FailedAgo time.Duration // the newest
+}
+
+// Loss is the sum of calls that did not reach their receiver.
+type Loss struct {
+	Calls     int64
+	Changes   int64         // in them
+	Deletions int64         // of the calls, those that told of deletions, which no import brings
+	Since     time.Duration // the age of the oldest
+}
+
+// Lose adds calls that were lost.
+func (d *Deliveries) Lose(fate Fate, l Loss) {
+	if d.Lost == nil {
+		d.Lost = map[Fate]Loss{}
+	}
+	sum := d.Lost[fate]
+	sum.Calls, sum.Changes, sum.Deletions = sum.Calls+l.Calls, sum.Changes+l.Changes, sum.Deletions+l.Deletions
+	sum.Since = max(sum.Since, l.Since)
+	d.Lost[fate] = sum
+}
+
+// Unmended returns how many calls and statements nothing has mended.
+func (d Deliveries) Unmended() int64 {
+	n := d.Failed
+	for _, l := range d.Lost {
+		n += l.Calls
+	}
+	return n
 }
 
 // MaxQueued is how many queued calls a look counts.
@@ -150,8 +186,11 @@ const MaxQueued = 10_000
 const (
 	// manyQueued calls are more than pg_net's worker has in hand at once.
 	manyQueued = 1000
-	// longQueued is longer than a queue of manyQueued takes.
-	longQueued = time.Minute
+	// longQueued is longer than a worker that runs lets a call wait behind no
+	// others: a batch whose receiver answers after pg_net's own timeout of 5
+	// seconds, and then some. It takes queuePace calls a second.
+	longQueued = 15 * time.Second
+	queuePace  = 200
 )
 
 // Known returns how many calls have a fate.
@@ -194,17 +233,17 @@ func (d Deliveries) Complaints() (all []Complaint) {
 			what += ", and " + d.waits("it")
 		}
 		all = append(all, Complaint{Kind: ComplaintWorker, What: what, Fix: restart, Now: true})
-	case d.Oldest > longQueued, d.Oldest == 0 && d.Queued > manyQueued:
+	case d.Oldest > longQueued+d.Timeout+time.Duration(d.Queued)*time.Second/queuePace, d.Oldest == 0 && d.Queued > manyQueued:
 		all = append(all, Complaint{Kind: ComplaintQueue, What: d.waits("pg_net's worker"), Fix: restart})
 	}
 	if d.Failed > 0 {
 		all = append(all, Complaint{
-			Kind: ComplaintStatements, What: counted(d.Failed, "statement was committed without its webhook", "statements were committed without their webhook") + d.within(), Why: d.FailedWhy,
-			Fix: "runcounter doctor says what is missing; the reasons are in run_counter_webhook.failures", Now: true,
+			Kind: ComplaintStatements, What: counted(d.Failed, "statement was committed without its webhook", "statements were committed without their webhook"), Why: d.FailedWhy,
+			Fix: "runcounter doctor says what is missing; the reasons are in run_counter_webhook.failures; " + thenMend, Now: d.FailedAgo < failedNow,
 		})
 	}
 	for _, fate := range Fates {
-		if n := d.Calls[fate]; n > 0 && fate.Lost() {
+		if n := d.Calls[fate]; fate.Lost() && (n > 0 || d.Lost[fate].Calls > 0) {
 			all = append(all, d.complaint(fate, n))
 		}
 	}
@@ -224,6 +263,16 @@ func (d Deliveries) waits(whom string) string {
 
 func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 	c := Complaint{Kind: string(fate), Why: d.Examples[fate], Fix: fate.Fix(), Now: fate == d.Newest}
+	lost := d.Lost[fate]
+	if lost.Calls > 0 {
+		c.Fix += "; " + thenMend
+	}
+	if n == 0 { // all of it is longer ago than this look goes
+		c.What = fmt.Sprintf("%s with %s %s, the first %s ago, and nothing has mended it", counted(lost.Calls, "call", "calls"),
+			counted(lost.Changes, "change", "changes"), fate.What(), roughly(lost.Since))
+		c.Now = false
+		return c
+	}
 	c.What = fmt.Sprintf("%d of the last %s%s %s", n, d.Whose(), d.within(), fate.What())
 	switch {
 	case fate == FateElsewhere && !d.Own:
@@ -233,7 +282,24 @@ func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 	case d.Newest == FateArrived:
 		c.What += ", but the newest arrived"
 	}
+	if lost.Calls > n {
+		c.What += fmt.Sprintf("; with those before, %s with %s", counted(lost.Calls, "call", "calls"), counted(lost.Changes, "change", "changes"))
+	}
 	return c
+}
+
+// thenMend is how a loss ends to be named.
+const thenMend = "then tell a mirror what it missed: runcounter import --from; or say that nothing is missing: runcounter webhook acknowledge"
+
+// failedNow is how young the newest statement without its webhook is where it is
+// still going on.
+const failedNow = 15 * time.Minute
+
+func roughly(d time.Duration) string {
+	if d >= time.Hour {
+		return d.Round(time.Minute).String()
+	}
+	return d.Round(time.Second).String()
 }
 
 // Whose says how many calls have a fate, and of what: 5 calls of workflow_runs.

@@ -88,7 +88,19 @@ func TestComplaintsOfDeliveries(t *testing.T) {
 		{"a long queue", store.Deliveries{Queued: 1001}, []string{"queue: 1001 calls wait for pg_net's worker"}},
 		{"a long queue that moves", store.Deliveries{Queued: 5000, Oldest: 25 * time.Second}, nil},
 		{"a short queue that does not", store.Deliveries{Queued: 1, Oldest: 2 * time.Minute}, []string{"queue: 1 call waits for pg_net's worker, the oldest of workflow_runs for 2m0s"}},
-		{"a statement without its webhook", store.Deliveries{Window: window, Failed: 1}, []string{"statements now: 1 statement was committed without its webhook within 15 minutes"}},
+		{"case D7: a call that waits for longer than a batch takes", store.Deliveries{Worker: store.WorkerUp, Queued: 3, Oldest: 21 * time.Second, Timeout: 5 * time.Second},
+			[]string{"queue: 3 calls wait for pg_net's worker, the oldest of workflow_runs for 21s"}},
+		{"case D7: a receiver that may take a minute", store.Deliveries{Worker: store.WorkerUp, Queued: 3, Oldest: 70 * time.Second, Timeout: time.Minute}, nil},
+		{"case D7: and takes more", store.Deliveries{Worker: store.WorkerUp, Queued: 3, Oldest: 76 * time.Second, Timeout: time.Minute},
+			[]string{"queue: 3 calls wait for pg_net's worker, the oldest of workflow_runs for 1m16s"}},
+		{"case D6: lost longer ago than the look goes", store.Deliveries{Own: true, Calls: calls(store.FateArrived, 500), Newest: store.FateArrived,
+			Lost: map[store.Fate]store.Loss{store.FateVanished: {Calls: 1, Changes: 10, Since: 26*time.Hour + 31*time.Second}}},
+			[]string{"lost: 1 call with 10 changes vanished from pg_net, the first 26h1m0s ago, and nothing has mended it"}},
+		{"case D6: lost lately, and before", store.Deliveries{Own: true, Calls: calls(store.FateArrived, 1, store.FateTimedOut, 2), Newest: store.FateArrived,
+			Lost: map[store.Fate]store.Loss{store.FateTimedOut: {Calls: 5, Changes: 7, Since: time.Hour}}},
+			[]string{"timed_out: 2 of the last 3 calls of workflow_runs timed out, but the newest arrived; with those before, 5 calls with 7 changes"}},
+		{"case D6: a statement without its webhook, an hour ago", store.Deliveries{Failed: 2, FailedAgo: time.Hour}, []string{"statements: 2 statements were committed without their webhook"}},
+		{"a statement without its webhook", store.Deliveries{Window: window, Failed: 1}, []string{"statements now: 1 statement was committed without its webhook"}},
 	} {
 		var got []string
 		for _, c := range tt.d.Complaints() {

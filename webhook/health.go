@@ -75,6 +75,7 @@ func (s *Server) degraded() []string {
 	if len(s.keys.sums) == 0 {
 		list = append(list, "No API key is set: whoever is on this machine can read and change runs. Set RUNCOUNTER_API_KEY.")
 	}
+	list = append(list, s.losses.degraded()...)
 	if s.cfg.Degraded != nil {
 		list = append(list, s.cfg.Degraded()...)
 	}

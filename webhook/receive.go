@@ -43,6 +43,9 @@ func (s *Server) receive(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if s.cfg.Mirror {
+		s.losses.hear(c, s.cfg.Secrets)
+	}
 	return writeJSON(c, fiber.StatusOK, a)
 }
 

@@ -72,6 +72,9 @@ type Config struct {
 	Now func() time.Time
 	// Log is slog.Default() where nil.
 	Log *slog.Logger
+	// Mirror says that the store knows what it is told alone, so that a call that
+	// was lost on its way is missing in it.
+	Mirror bool
 	// Degraded returns what else /readyz shall report, a sentence each; may be nil.
 	Degraded func() []string
 }
@@ -131,6 +134,7 @@ type Server struct {
 	ready  readiness
 	lately lately
 	sample *sampler // for what strangers can cause
+	losses losses   // of a mirror
 
 	hub     *hub     // nil where nothing is streamed
 	console *console // nil where there are no pages
@@ -186,6 +190,9 @@ func newServer(cfg Config, l limits) (*Server, error) {
 		s.hub = newHub(cfg.Lists.CountsOf, cfg.Log)
 	}
 	s.metrics.watch(s.batch.waiting, s.streams.open, s.connections)
+	if cfg.Mirror {
+		s.metrics.registry.MustRegister(&s.losses)
+	}
 	if cfg.Console != nil && cfg.Lists != nil {
 		var err error
 		if s.console, err = s.newConsole(*cfg.Console); err != nil {

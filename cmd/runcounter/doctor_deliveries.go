@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
@@ -33,5 +35,12 @@ func deliveryLines(d postgres.Deliveries) (lines []line) {
 	case d.Known() == 0:
 		return perhaps(lines, "none in the last hours, for which pg_net remembers them")
 	}
-	return perhaps(lines, "the last %s arrived, the newest %s ago", d.Whose(), rough(d.NewestAgo))
+	return perhaps(lines, "the last %s arrived, the newest %s ago%s", d.Whose(), rough(d.NewestAgo), waiting(d))
+}
+
+func waiting(d postgres.Deliveries) string {
+	if d.Calls[store.FateWaiting] == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s, the oldest for %s", quantity(d.Calls[store.FateWaiting], "waits", "wait"), rough(d.Oldest))
 }

@@ -85,9 +85,9 @@ func ourWebhookLines(w postgres.WebhookState) (lines []line) {
 	}
 	lines = append(lines, vaultLines(w)...)
 	if w.Failures > 0 {
-		finding := fmt.Sprintf("%s committed without their webhook in the last day, the newest %s ago: %s",
+		finding := fmt.Sprintf("%s committed without their webhook, the newest %s ago: %s",
 			quantity(w.Failures, "statement was", "statements were"), rough(w.FailedAgo), w.FailedWhy)
-		const fix = "look at the newest: select * from run_counter_webhook.failures order by seq desc limit 10; a source's sweep reads the table, so it loses nothing; a mirror is told by runcounter import"
+		const fix = "look at the newest: select * from run_counter_webhook.failures order by seq desc limit 10; a source's sweep reads the table, so it loses nothing; a mirror is told by runcounter import; where nothing is missing, runcounter webhook acknowledge"
 		if w.FailedAgo < freshFailure {
 			lines = append(lines, failure(fix, "%s", finding))
 		} else {

@@ -56,6 +56,7 @@ type importedFrom struct {
 	Changed     int64    `json:"changed"`
 	Bad         int64    `json:"bad"`
 	Reasons     []badRow `json:"bad_rows"`
+	Mended      int64    `json:"mended"`       // lost calls and statements of the webhook
 	RowSecurity bool     `json:"row_security"` // a policy decides which rows were seen
 	Seconds     float64  `json:"seconds"`
 }
@@ -133,11 +134,37 @@ func importTable(ctx context.Context, cmd *cli.Command, table *postgres.Table, d
 		from: table, to: db, marks: db.marks, decoder: decoder, now: time.Now, progress: bar.show,
 		done: importedFrom{From: table.Where(), Table: name, RowSecurity: table.Hidden(), Reasons: []badRow{}},
 	}
+	var reading postgres.Reading // an import that goes on began too long ago to say what it has read
+	if mark.After == "" {
+		if reading, err = table.Begin(ctx); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+	}
 	begun := time.Now()
 	err = i.run(ctx, mark)
+	if err == nil && !table.Hidden() && i.done.BadBefore+i.done.Bad == 0 {
+		err = i.mended(ctx, table, db, reading)
+	}
 	i.done.Seconds = time.Since(begun).Seconds()
 	bar.end(i.done.RowsBefore + i.done.Rows)
 	return i.report(cmd, err)
+}
+
+// mended tells the webhook of the table that its mirror has caught up. A mirror
+// that never heard of it is not its mirror, but a file that somebody tries out.
+func (i *tableImport) mended(ctx context.Context, table *postgres.Table, db backend, reading postgres.Reading) error {
+	mirror, ok := db.database.(interface {
+		Heard(ctx context.Context) (bool, error)
+	})
+	if !ok {
+		return nil
+	}
+	heard, err := mirror.Heard(ctx)
+	if err != nil || !heard {
+		return err
+	}
+	i.done.Mended, err = table.Mended(ctx, reading)
+	return err
 }
 
 // beginFrom returns where to begin: where an import that was stopped stood, or
@@ -284,5 +311,8 @@ func (i *tableImport) print(out, errs io.Writer) error {
 	rate := float64(i.done.Rows) / max(i.done.Seconds, 0.001)
 	_, err := fmt.Fprintf(out, "Imported %s from %s, of which %d said something new, in %.1f s (%.0f rows/s).\n",
 		quantity(i.done.Runs, "run", "runs"), i.done.From, i.done.Changed, i.done.Seconds, rate)
+	if err == nil && i.done.Mended > 0 {
+		_, err = fmt.Fprintf(out, "It mended %s of the webhook.\n", quantity(i.done.Mended, "lost call", "lost calls"))
+	}
 	return err
 }

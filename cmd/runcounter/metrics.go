@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
 )
 
 // gauges tells Prometheus what the sweeper did and what the database holds.
@@ -55,7 +56,7 @@ var (
 	webhookQueue  = describeMetric("webhook_queue_calls", "Calls in pg_net's queue, of whichever webhook; at most 10001.")
 	webhookWorker = describeMetric("webhook_worker_up", "Whether pg_net's worker runs, which sends webhooks: 1 or 0; absent where the role can't see it.")
 	webhookOldest = describeMetric("webhook_oldest_waiting_seconds", "How long the oldest call of workflow_runs's webhooks has waited to be sent; 0 where none waits.")
-	webhookFailed = describeMetric("webhook_failed_statements", "Statements of the last 15 minutes that were committed without their webhook.")
+	webhookFailed = describeMetric("webhook_failed_statements", "Statements that were committed without their webhook, and nothing has mended.")
 )
 
 // Describe implements prometheus.Collector.
@@ -64,6 +65,9 @@ func (g *gauges) Describe(to chan<- *prometheus.Desc) {
 		lastSuccess, sweeps, unwritable, repaired, folded, drifting, holds, webhookCalls, webhookQueue, webhookWorker, webhookOldest, webhookFailed,
 	} {
 		to <- d
+	}
+	if g.sweeper.Webhooks != nil { // a mirror's is the server's own
+		to <- webhook.Unmended
 	}
 }
 
@@ -111,6 +115,7 @@ func collectWebhooks(w store.Deliveries, gauge func(d *prometheus.Desc, v float6
 	gauge(webhookQueue, float64(w.Queued))
 	gauge(webhookOldest, w.Oldest.Seconds())
 	gauge(webhookFailed, float64(w.Failed))
+	gauge(webhook.Unmended, float64(w.Unmended()))
 	switch w.Worker {
 	case store.WorkerUp:
 		gauge(webhookWorker, 1)

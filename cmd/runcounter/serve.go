@@ -113,7 +113,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 	}
 	config := webhook.Config{
 		Store: db, Lists: db, Secrets: s.secrets, APIKeys: s.keys, Users: s.users, Origins: s.origins, Decoder: s.decoder, Room: room,
-		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded,
+		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded, Mirror: !db.source,
 	}
 	config.Console = s.console(cmd, db, sweeper)
 	if db.source {

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
 func webhookCommand() *cli.Command {
@@ -18,13 +19,18 @@ func webhookCommand() *cli.Command {
 		Name:      "webhook",
 		Category:  groupRun,
 		Usage:     "puts a signed webhook into the database, and says what becomes of it",
-		UsageText: "runcounter webhook install | print | status | rotate | remove [flags]",
+		UsageText: "runcounter webhook install | print | status | acknowledge | rotate | remove [flags]",
 		Description: `  install  makes triggers on workflow_runs that send what changed to --url, signed,
            and prints the secret for the receiver's RUNCOUNTER_WEBHOOK_SECRET.
            Again, it changes what is there and keeps the secret
   print    prints the SQL of install for Supabase's SQL editor; it holds no secret
-  status   says whether it is whole, and what became of the last calls; it exits
-           with 1 where something fails
+  status   says whether it is whole, what became of the last calls, and which
+           losses nothing has mended; it exits with 1 where something fails. Where
+           no serve or sweep works on the database, run it every hour
+  acknowledge
+           says that the receiver needs none of the losses that status names: a
+           mirror was told, or the runs are counted here. An import into the
+           mirror says so by itself, but for runs that were deleted
   rotate   makes a second secret and signs with both; --finish drops the first
            once the receiver knows the second, --cancel drops the second
   remove   takes all of it away, its secret too
@@ -63,12 +69,14 @@ func webhookAction(ctx context.Context, cmd *cli.Command) error {
 		return webhookPrint(cmd)
 	case "status":
 		return webhookStatus(ctx, cmd)
+	case "acknowledge":
+		return webhookAcknowledge(ctx, cmd)
 	case "rotate":
 		return webhookRotate(ctx, cmd)
 	case "remove":
 		return webhookRemove(ctx, cmd)
 	}
-	return badUsage("say what to do: runcounter webhook install, print, status, rotate or remove")
+	return badUsage("say what to do: runcounter webhook install, print, status, acknowledge, rotate or remove")
 }
 
 // webhookOf reads what the webhook shall be.
@@ -216,7 +224,31 @@ func webhookRemove(ctx context.Context, cmd *cli.Command) error {
 	})
 }
 
-// webhookStatus prints those of doctor's checks that concern webhooks.
+func webhookAcknowledge(ctx context.Context, cmd *cli.Command) error {
+	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
+		n, err := s.Acknowledge()
+		if errors.Is(err, migrations.ErrWebhook) {
+			return answerNo(err)
+		}
+		if err != nil {
+			return err
+		}
+		if cmd.Bool("json") {
+			return printJSON(cmd.Root().Writer, struct {
+				Acknowledged int64 `json:"acknowledged"`
+			}{n})
+		}
+		text := "No loss was known, so there was nothing to acknowledge.\n"
+		if n > 0 {
+			text = fmt.Sprintf("%s acknowledged: nothing names them any more.\n", quantity(n, "lost call or statement is", "lost calls and statements are"))
+		}
+		_, err = io.WriteString(cmd.Root().Writer, text)
+		return err
+	})
+}
+
+// webhookStatus prints those of doctor's checks that concern webhooks. First it
+// settles what is known of calls, since perhaps no sweep does.
 func webhookStatus(ctx context.Context, cmd *cli.Command) error {
 	if err := mustBePostgres(cmd); err != nil {
 		return err
@@ -228,6 +260,9 @@ func webhookStatus(ctx context.Context, cmd *cli.Command) error {
 	defer p.db.Close()
 	if _, err := p.db.Link(ctx); err != nil {
 		return err
+	}
+	if err := postgres.Settle(ctx, cmd.String("database-url")); err != nil {
+		fmt.Fprintf(cmd.Root().ErrWriter, "What became of calls could not be written down: %v\n", err)
 	}
 	checks := slices.DeleteFunc(append(p.tableChecks(), p.surroundingChecks()...), func(c checkup) bool {
 		return c.name != "webhook" && c.name != "deliveries" && c.name != "extensions"

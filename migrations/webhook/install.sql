@@ -41,29 +41,51 @@ create table if not exists run_counter_webhook.settings (
     watched              text        not null, -- the table
     columns              text[]      not null, -- what is sent of it
     installed_at         timestamptz not null default now(),
-    rotated_at           timestamptz
+    rotated_at           timestamptz,
+    mended               pg_snapshot, -- what an import has read: the calls of these transactions need not arrive
+    mended_at            timestamptz  -- when it began; a restored database counts its transactions anew
 );
 
--- What was sent, until it is known what became of it, and who was not reached
--- after that. The trigger keeps the newest 10,000 of them.
+-- What was sent, until it is known what became of it, and for a while after
+-- that. The trigger keeps the newest 10,000 of them.
 create table if not exists run_counter_webhook.calls (
     seq        bigint      not null generated always as identity primary key,
     request_id bigint      not null, -- pg_net's; a crash of the database numbers them from 1 again
     message_id text        not null,
     at         timestamptz not null default clock_timestamp(),
     changes    integer     not null,
+    deletions  integer     not null default 0, -- among the changes
+    xact       xid8        not null default pg_current_xact_id(),
     fate       text,                 -- null: not known yet
     detail     text,
     settled_at timestamptz
 );
 
--- Why a statement was committed without its webhook. The newest 1,000.
+-- The sums of calls and statements that a receiver was never told of, from the
+-- moment when that is known until an import has mended them or an operator says
+-- that they need none. However many there are, these are a few rows.
+create table if not exists run_counter_webhook.losses (
+    seq       bigint      not null generated always as identity primary key,
+    kind      text        not null, -- a fate, or "statements"
+    calls     bigint      not null, -- or statements
+    changes   bigint      not null, -- 0 where nothing says how many
+    deletions boolean     not null, -- which no import brings
+    since     timestamptz not null,
+    at        timestamptz not null, -- of the newest
+    detail    text,
+    xact      xid8        not null default pg_current_xact_id()
+);
+
+-- Why a statement was committed without its webhook. The newest 1,000; those
+-- before them are in the sums of the losses.
 create table if not exists run_counter_webhook.failures (
     seq       bigint      not null generated always as identity primary key,
     at        timestamptz not null default clock_timestamp(),
     operation text        not null,
     code      text        not null, -- SQLSTATE
-    message   text        not null
+    message   text        not null,
+    changes   bigint      not null default 0, -- 0 where nothing says how many
+    xact      xid8        not null default pg_current_xact_id()
 );
 
 -- Versions order the changes of a row. They begin at the microseconds since
@@ -97,14 +119,91 @@ begin
 end
 $fn$;
 
+-- Adds up the sums of losses where they have become many rows. What another
+-- session holds stays by itself.
+create or replace function run_counter_webhook.add_up() returns void
+language sql set search_path = pg_catalog, pg_temp
+as $fn$
+    with old as (
+        delete from run_counter_webhook.losses where seq in (
+            select l.seq from run_counter_webhook.losses as l
+             where (select count(*) from run_counter_webhook.losses) > 200 order by l.seq limit 150 for update skip locked)
+        returning *
+    )
+    insert into run_counter_webhook.losses (kind, calls, changes, deletions, since, at, detail)
+    select kind, sum(calls), sum(changes), deletions, min(since), max(at), (array_agg(detail order by at desc))[1] from old group by kind, deletions
+$fn$;
+
+-- Keeps the logs short, and what they say of losses as sums. A transaction that
+-- can't see what others have pruned meanwhile leaves it to the next.
+create or replace function run_counter_webhook.prune(p_calls_before bigint, p_failures_before bigint) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $fn$
+begin
+    with gone as (
+        delete from run_counter_webhook.calls where seq in (
+            select c.seq from run_counter_webhook.calls as c where c.seq <= p_calls_before order by c.seq limit 1024 for update skip locked)
+        returning *
+    )
+    insert into run_counter_webhook.losses (kind, calls, changes, deletions, since, at)
+    select 'unseen', count(*), sum(g.changes), g.deletions > 0, min(g.at), max(g.at)
+      from gone as g cross join run_counter_webhook.settings as s
+     where g.fate is null -- the others' losses are in the sums already
+       and (g.deletions > 0 or not coalesce(g.at <= s.mended_at and pg_visible_in_snapshot(g.xact, s.mended), false))
+     group by g.deletions > 0;
+    with gone as (
+        delete from run_counter_webhook.failures where seq in (
+            select f.seq from run_counter_webhook.failures as f where f.seq <= p_failures_before order by f.seq limit 64 for update skip locked)
+        returning *
+    )
+    insert into run_counter_webhook.losses (kind, calls, changes, deletions, since, at, detail)
+    select 'statements', count(*), sum(changes), operation = 'DELETE', min(at), max(at), (array_agg(code || ' ' || message order by seq desc))[1]
+      from gone group by operation = 'DELETE';
+    perform run_counter_webhook.add_up();
+exception when others then
+    null;
+end
+$fn$;
+
+-- Forgets the losses that are mended, and returns how many calls and statements
+-- they were: all of them, since an operator says that the receiver needs
+-- nothing; or, of an import, those of the transactions that it has read. It
+-- brings no deletion.
+create or replace function run_counter_webhook.acknowledge(p_read pg_snapshot default null, p_read_at timestamptz default null) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $fn$
+declare
+    v_losses   bigint;
+    v_failures bigint;
+begin
+    with gone as (
+        delete from run_counter_webhook.losses
+         where p_read is null or at <= p_read_at and not deletions and pg_visible_in_snapshot(xact, p_read)
+        returning calls
+    )
+    select coalesce(sum(calls), 0) into v_losses from gone;
+    delete from run_counter_webhook.failures
+     where p_read is null or at <= p_read_at and operation <> 'DELETE' and pg_visible_in_snapshot(xact, p_read);
+    get diagnostics v_failures = row_count;
+    delete from run_counter_webhook.calls
+     where fate <> 'arrived' and (p_read is null or at <= p_read_at and deletions = 0 and pg_visible_in_snapshot(xact, p_read));
+    if p_read is not null then
+        update run_counter_webhook.settings set mended = p_read, mended_at = p_read_at;
+    end if;
+    return v_losses + v_failures;
+end
+$fn$;
+
 -- One request, signed as https://www.standardwebhooks.com has it: over the
 -- bytes that pg_net will send, which are those of the jsonb's text. While a
 -- rotation is under way there are two secrets, and a signature by each.
 --
 -- webhook-proof is another, over id and timestamp alone: by it the receiver
 -- knows the sender before it reads the body. The answer is asked to hold no
--- counts, since every SQL role may read net._http_response.
-create or replace function run_counter_webhook.send(p_changes jsonb, p_count integer) returns void
+-- counts, since every SQL role may read net._http_response. Where calls or
+-- statements were lost, webhook-lost says how many, and is signed like the proof:
+-- a mirror can't know by itself what it was not told.
+create or replace function run_counter_webhook.send(p_changes jsonb, p_count integer, p_deletions integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $fn$
 declare
@@ -115,12 +214,17 @@ declare
     v_key        bytea;
     v_signatures text := '';
     v_proofs     text := '';
+    v_lost       text; -- how many; null where none
+    v_losses     text; -- and signed
     v_signed     bytea;
     v_request    bigint;
     v_seq        bigint;
 begin
     select s.url, s.timeout_milliseconds into strict v_settings from run_counter_webhook.settings as s;
     v_signed := convert_to(v_id || '.' || v_at || '.' || p_changes::text, 'UTF8');
+    select nullif((select coalesce(sum(l.calls), 0) from run_counter_webhook.losses as l)
+                + (select count(*) from (select from run_counter_webhook.failures limit 1000) as f), 0)::text into v_lost;
+    v_losses := v_lost;
     for v_secret in
         select d.decrypted_secret from vault.decrypted_secrets as d
          where d.name in ('run_counter_webhook', 'run_counter_webhook_next') order by d.name
@@ -128,18 +232,19 @@ begin
         v_key := decode(substr(v_secret, 7), 'base64');
         v_signatures := v_signatures || ' v1,' || encode(run_counter_webhook.hmac(v_key, v_signed), 'base64');
         v_proofs := v_proofs || ' v1,' || encode(run_counter_webhook.hmac(v_key, convert_to('proof.' || v_id || '.' || v_at, 'UTF8')), 'base64');
+        v_losses := v_losses || ' v1,' || encode(run_counter_webhook.hmac(v_key, convert_to('lost.' || v_id || '.' || v_at || '.' || v_lost, 'UTF8')), 'base64');
     end loop;
     if v_signatures = '' then
         raise no_data_found using message = 'the secret run_counter_webhook is not in Vault';
     end if;
     v_request := net.http_post(
         url := v_settings.url, body := p_changes, timeout_milliseconds := v_settings.timeout_milliseconds,
-        headers := jsonb_build_object('Content-Type', 'application/json', 'Prefer', 'return=minimal', 'webhook-id', v_id, 'webhook-timestamp', v_at,
-                                      'webhook-signature', substr(v_signatures, 2), 'webhook-proof', substr(v_proofs, 2)));
-    insert into run_counter_webhook.calls (request_id, message_id, changes) values (v_request, v_id, p_count) returning seq into v_seq;
-    if v_seq % 256 = 0 then -- nobody may ever sweep here
-        delete from run_counter_webhook.calls where seq in (
-            select c.seq from run_counter_webhook.calls as c where c.seq <= v_seq - 10000 order by c.seq limit 1024 for update skip locked);
+        headers := jsonb_strip_nulls(jsonb_build_object(
+            'Content-Type', 'application/json', 'Prefer', 'return=minimal', 'webhook-id', v_id, 'webhook-timestamp', v_at,
+            'webhook-signature', substr(v_signatures, 2), 'webhook-proof', substr(v_proofs, 2), 'webhook-lost', v_losses)));
+    insert into run_counter_webhook.calls (request_id, message_id, changes, deletions) values (v_request, v_id, p_count, p_deletions) returning seq into v_seq;
+    if v_seq % 256 = 0 then -- perhaps no sweep ever comes here
+        perform run_counter_webhook.prune(v_seq - 10000, 0);
     end if;
 end
 $fn$;
@@ -226,6 +331,9 @@ declare
     v_guarded boolean;
     v_change  json; -- text until all of a request is there: cheaper to build than jsonb
     v_changes json[] := '{}';
+    v_deletes boolean;
+    v_deletions integer := 0;
+    v_seq     bigint;
 begin
     begin
         if not (select s.enabled from run_counter_webhook.settings as s) then
@@ -236,7 +344,7 @@ begin
         if tg_op = 'INSERT' then
             open v_rows for
                 select json_build_object('type', tg_op, 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
-                                         'record', case when r.id is null then $row(n)$ else $row(r)$ end, 'old_record', null)
+                                         'record', case when r.id is null then $row(n)$ else $row(r)$ end, 'old_record', null), false
                   from new_rows as n left join $table$ as r on r.id = n.id
                  where coalesce(r.status, n.status) is not null;
         elsif tg_op = 'UPDATE' then -- whose id was changed is, for a mirror, another run
@@ -246,35 +354,35 @@ begin
                                          'record', case when r.id is not null then $row(r)$ when n.id is not null then $row(n)$ end,
                                          'old_record', case when n.id is null or o.status is not null then $was(o)$ end,
                                          'evidence', case when v_guarded and coalesce(o.completed_at, r.completed_at) is not null
-                                                          then run_counter_webhook.evidence(n.id, o.status, o.completed_at, r.status, r.completed_at) end)
+                                                          then run_counter_webhook.evidence(n.id, o.status, o.completed_at, r.status, r.completed_at) end), n.id is null
                   from new_rows as n full join old_rows as o on o.id = n.id left join $table$ as r on r.id = n.id
                  where (n.id is null or coalesce(r.status, n.status) is not null)
                    and ($counts$ or n.completed_at is not null and n.error_details::text is distinct from o.error_details::text or $life$);
         else
             open v_rows for
                 select json_build_object('type', tg_op, 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
-                                         'record', null, 'old_record', $was(o)$)
+                                         'record', null, 'old_record', $was(o)$), true
                   from old_rows as o;
         end if;
         loop
-            fetch v_rows into v_change;
+            fetch v_rows into v_change, v_deletes;
             exit when not found;
             v_changes := array_append(v_changes, v_change);
+            v_deletions := v_deletions + v_deletes::integer;
             if cardinality(v_changes) = 500 then
-                perform run_counter_webhook.send(to_json(v_changes)::jsonb, 500);
+                perform run_counter_webhook.send(to_json(v_changes)::jsonb, 500, v_deletions);
                 v_changes := '{}';
+                v_deletions := 0;
             end if;
         end loop;
         close v_rows;
         if cardinality(v_changes) > 0 then
-            perform run_counter_webhook.send(to_json(v_changes)::jsonb, cardinality(v_changes));
+            perform run_counter_webhook.send(to_json(v_changes)::jsonb, cardinality(v_changes), v_deletions);
         end if;
     exception when others then
         begin
-            insert into run_counter_webhook.failures (operation, code, message) values (tg_op, sqlstate, left(sqlerrm, 500));
-            delete from run_counter_webhook.failures where seq in (
-                select f.seq from run_counter_webhook.failures as f
-                 where f.seq <= (select max(l.seq) from run_counter_webhook.failures as l) - 1000 limit 64 for update skip locked);
+            insert into run_counter_webhook.failures (operation, code, message) values (tg_op, sqlstate, left(sqlerrm, 500)) returning seq into v_seq;
+            perform run_counter_webhook.prune(0, v_seq - 1000);
         exception when others then
             null;
         end;
@@ -323,7 +431,9 @@ begin
     if to_regrole('service_role') is not null then
         grant usage on schema run_counter_webhook to service_role;
         grant select on run_counter_webhook.settings to service_role;
-        grant select, update, delete on run_counter_webhook.calls, run_counter_webhook.failures to service_role;
+        grant select, insert, update, delete on run_counter_webhook.calls, run_counter_webhook.losses, run_counter_webhook.failures to service_role;
+        grant update (mended, mended_at) on run_counter_webhook.settings to service_role;
+        grant execute on function run_counter_webhook.add_up(), run_counter_webhook.acknowledge(pg_snapshot, timestamptz) to service_role;
     end if;
 end
 $do$;

@@ -15,11 +15,15 @@ begin
     end loop;
     drop function if exists run_counter_webhook.notify();
     drop function if exists run_counter_webhook.evidence(uuid, text, timestamptz, text, timestamptz);
-    drop function if exists run_counter_webhook.send(jsonb, integer);
+    drop function if exists run_counter_webhook.send(jsonb, integer, integer);
+    drop function if exists run_counter_webhook.acknowledge(pg_snapshot, timestamptz);
+    drop function if exists run_counter_webhook.prune(bigint, bigint);
+    drop function if exists run_counter_webhook.add_up();
     drop function if exists run_counter_webhook.hmac(bytea, bytea);
     if to_regnamespace('run_counter_webhook') is not null then
         drop table if exists run_counter_webhook.settings;
         drop table if exists run_counter_webhook.calls;
+        drop table if exists run_counter_webhook.losses;
         drop table if exists run_counter_webhook.failures;
         drop sequence if exists run_counter_webhook.version;
         drop schema run_counter_webhook;

@@ -48,6 +48,21 @@ func (s *Store) Deliveries(ctx context.Context, now time.Time) (d store.Deliveri
 	}
 }
 
+// Settle writes down what became of our own webhook's calls in the database at an
+// address, as a sweep does. Where no sweep comes, since the runs are counted in
+// a mirror elsewhere, it has to be called every hour or so, or calls leave the
+// log before anything looked at them. Nothing happens where there is none, or
+// the role may not.
+func Settle(ctx context.Context, address string) error {
+	pool, err := connect(ctx, address, nil, 1)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	_, err = (&Store{pool: pool}).Deliveries(ctx, time.Now())
+	return err
+}
+
 func (s *Store) deliveries(ctx context.Context, now time.Time) (d store.Deliveries, err error) {
 	var there senders
 	err = s.briefly(ctx, func(tx pgx.Tx) (err error) {
@@ -103,27 +118,37 @@ func (s *Store) settle(ctx context.Context, there senders, now time.Time) error 
 	return nil
 }
 
-// writeFates writes what became of calls that are locked, and drops those of
-// which nobody can know it any more.
+// writeFates writes what became of calls that are locked, and adds those that
+// were lost to the sums of losses. It drops those of which nobody can know it
+// any more, and lost ones whose rows an import has read since.
 func writeFates(ctx context.Context, tx pgx.Tx, there senders, calls []call, now time.Time) (int, error) {
 	var (
-		settled, forgotten []int64
-		fates, details     []string
-		times              []time.Time
+		settled, dropped []int64
+		fates, details   []string
+		times            []time.Time
+		lost             losses
 	)
 	for _, c := range calls {
-		switch fate, detail := c.fate(there); {
+		fate, detail := c.fate(there)
+		switch {
+		case fate == store.FateWaiting:
+			continue
 		case fate == "":
-			forgotten = append(forgotten, c.seq)
-		case fate != store.FateWaiting:
+			fate, dropped = store.FateUnseen, append(dropped, c.seq)
+		case fate.Lost() && c.mended:
+			dropped = append(dropped, c.seq)
+		default:
 			at := c.answeredAt
 			if at.IsZero() {
 				at = now
 			}
 			settled, fates, details, times = append(settled, c.seq), append(fates, string(fate)), append(details, detail), append(times, at)
 		}
+		if fate.Lost() && !c.mended {
+			lost.add(c, fate, detail, now)
+		}
 	}
-	if n := len(settled) + len(forgotten); n == 0 {
+	if n := len(settled) + len(dropped); n == 0 {
 		return 0, nil
 	}
 	err := send(ctx, tx,
@@ -132,17 +157,43 @@ update run_counter_webhook.calls as c
    set fate = n.fate, detail = n.detail, settled_at = n.at
   from unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[]) as n (seq, fate, detail, at)
  where c.seq = n.seq`, args: []any{settled, fates, details, times}},
-		query{text: `delete from run_counter_webhook.calls where seq = any ($1::bigint[])`, args: []any{forgotten}})
-	return len(settled) + len(forgotten), err
+		query{text: `delete from run_counter_webhook.calls where seq = any ($1::bigint[])`, args: []any{dropped}},
+		lost.query())
+	return len(settled) + len(dropped), err
+}
+
+// losses are calls that were lost, in columns.
+type losses struct {
+	kinds, details []string
+	changes        []int64
+	deletions      []bool
+	at             []time.Time
+}
+
+func (l *losses) add(c call, fate store.Fate, detail string, now time.Time) {
+	l.kinds, l.details = append(l.kinds, string(fate)), append(l.details, detail)
+	l.changes, l.deletions = append(l.changes, c.changes), append(l.deletions, c.deletions)
+	l.at = append(l.at, now.Add(-c.age))
+}
+
+func (l *losses) query() query {
+	return query{text: `
+insert into run_counter_webhook.losses (kind, calls, changes, deletions, since, at, detail)
+select n.kind, count(*), sum(n.changes), n.deletions, min(n.at), max(n.at), (array_agg(n.detail order by n.at desc))[1]
+  from unnest($1::text[], $2::bigint[], $3::boolean[], $4::timestamptz[], $5::text[]) as n (kind, changes, deletions, at, detail)
+ group by n.kind, n.deletions`, args: []any{l.kinds, l.changes, l.deletions, l.at, l.details}}
 }
 
 // pruneCalls keeps the log short. The newest that arrived stays, however old it
 // is: without it, a loss before it would look like the last thing that happened.
+// What was lost is in the sums of losses by then; what nobody looked at in time
+// gets there now.
 func (s *Store) pruneCalls(ctx context.Context, there senders, now time.Time) error {
 	for {
 		var pruned int64
 		err := s.briefly(ctx, func(tx pgx.Tx) error {
-			tag, err := tx.Exec(ctx, `
+			err := tx.QueryRow(ctx, `
+with gone as (
 delete from run_counter_webhook.calls
  where seq in (select c.seq
                  from run_counter_webhook.calls as c
@@ -151,9 +202,19 @@ delete from run_counter_webhook.calls
                                 and c.seq < (select max(a.seq) from run_counter_webhook.calls as a where a.fate = 'arrived')
                            else c.settled_at < $1::timestamptz - $3::bigint * interval '1 us' end
                 limit $6::integer
-                  for update skip locked)`,
-				now, keepArrived.Microseconds(), keepLost.Microseconds(), there.net, there.keeps.Microseconds(), settleBatch)
-			pruned = tag.RowsAffected()
+                  for update skip locked)
+returning *), unseen as (
+insert into run_counter_webhook.losses (kind, calls, changes, deletions, since, at)
+select $7::text, count(*), sum(g.changes), g.deletions > 0, min(g.at), max(g.at)
+  from gone as g cross join run_counter_webhook.settings as s
+ where g.fate is null and not `+mendedSQL("g")+`
+ group by g.deletions > 0)
+select count(*) from gone`,
+				now, keepArrived.Microseconds(), keepLost.Microseconds(), there.net, there.keeps.Microseconds(), settleBatch, string(store.FateUnseen)).Scan(&pruned)
+			if err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `select run_counter_webhook.add_up()`)
 			return err
 		})
 		if err != nil || pruned < settleBatch {

@@ -42,13 +42,13 @@ with named as (
            has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete') as writable
       from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
      where n.nspname || '.' || c.relname in ('net._http_response', 'net.http_request_queue', 'supabase_functions.hooks',
-           'run_counter_webhook.calls', 'run_counter_webhook.settings', 'run_counter_webhook.failures')
+           'run_counter_webhook.calls', 'run_counter_webhook.losses', 'run_counter_webhook.settings', 'run_counter_webhook.failures')
 )
 select (select count(*) = 2 from named where name like 'net.%'),
        exists (select from pg_extension where extname = 'pg_net'),
-       (select count(*) = 3 from named where name like 'run\_counter\_webhook.%'),
+       (select count(*) = 4 from named where name like 'run\_counter\_webhook.%'),
        exists (select from named where name = 'supabase_functions.hooks' and readable),
-       (select coalesce(bool_and(readable and (writable or name <> 'run_counter_webhook.calls')), true) from named where name <> 'supabase_functions.hooks'),
+       (select coalesce(bool_and(readable and (writable or name not in ('run_counter_webhook.calls', 'run_counter_webhook.losses'))), true) from named where name <> 'supabase_functions.hooks'),
        exists (select from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid join pg_namespace as fn on fn.oid = p.pronamespace
                 where t.tgrelid = to_regclass('public.workflow_runs') and not t.tgisinternal and t.tgenabled in ('O', 'A') and `+sendsSQL+`),
        exists (select from pg_stat_activity where datname = current_database() and (backend_type ilike '%pg_net%' or application_name like 'pg_net %')),
@@ -99,6 +99,9 @@ type call struct {
 	answeredAt time.Time // zero where it has no answer
 	timeout    time.Duration
 	queued     bool
+	changes    int64
+	deletions  bool // among the changes
+	mended     bool // an import has read the rows since, as its transaction left them
 	// Since it was made, pg_net's numbers have begun anew: another call has its
 	// number, or none has come so far yet.
 	renumbered, unnumbered bool
@@ -124,6 +127,12 @@ func (c call) fate(in senders) (fate store.Fate, detail string) {
 		return store.FateVanished, "neither queued nor answered"
 	}
 	return store.FateWaiting, ""
+}
+
+// mendedSQL is whether an import has read what a call tells: its transaction was
+// over when the import began. An import brings no deletion. The settings are s.
+func mendedSQL(call string) string {
+	return `(` + call + `.deletions = 0 and coalesce(` + call + `.at <= s.mended_at and pg_visible_in_snapshot(` + call + `.xact, s.mended), false))`
 }
 
 // openCalls returns the calls without a fate, the oldest first. To settle them
@@ -158,8 +167,9 @@ select (select min(at) from run_counter_webhook.calls where fate is null),
 	}
 	text := `
 select c.seq, extract(epoch from $1::timestamptz - c.at)::double precision, ` + answerSQL + `, r.created,
-       q.id is not null, l.newest > c.seq, coalesce(c.request_id > n.numbered, false)
+       q.id is not null, l.newest > c.seq, coalesce(c.request_id > n.numbered, false), c.changes::bigint, c.deletions > 0, ` + mendedSQL("c") + `
   from run_counter_webhook.calls as c
+  left join run_counter_webhook.settings as s on true
   join (select request_id, max(seq) as newest from run_counter_webhook.calls group by request_id) as l on l.request_id = c.request_id
  cross join (select ` + numbered + ` as numbered offset 0) as n
   left join net._http_response as r on r.id = c.request_id and r.created >= c.at - interval '1 minute' and r.created >= $2::timestamptz
@@ -179,7 +189,7 @@ select c.seq, extract(epoch from $1::timestamptz - c.at)::double precision, ` + 
 		var seconds float64
 		var answeredAt *time.Time
 		into := append([]any{&c.seq, &seconds}, intoAnswer(&c.answer)...)
-		if err := rows.Scan(append(into, &answeredAt, &c.queued, &c.renumbered, &c.unnumbered)...); err != nil {
+		if err := rows.Scan(append(into, &answeredAt, &c.queued, &c.renumbered, &c.unnumbered, &c.changes, &c.deletions, &c.mended)...); err != nil {
 			return err
 		}
 		c.age = secondsOf(seconds)
@@ -265,15 +275,7 @@ select c.fate, count(*), coalesce((array_agg(c.detail order by c.seq desc))[1], 
 			note(store.Fate(fate), n, example, seq, secondsOf(seconds))
 			return err
 		}},
-		query{text: `
-select count(*), coalesce((array_agg(code || ' ' || message order by seq desc))[1], ''), coalesce(extract(epoch from $1::timestamptz - max(at)), 0)::double precision
-  from run_counter_webhook.failures
- where at > $1::timestamptz - $2::bigint * interval '1 us'`, args: []any{now, to.window.Microseconds()}, read: func(rows pgx.Rows) error {
-			var seconds float64
-			err := rows.Scan(&d.Failed, &d.FailedWhy, &seconds)
-			d.FailedAgo = secondsOf(seconds)
-			return err
-		}})
+		query{text: unmendedSQL, args: []any{now}, read: func(rows pgx.Rows) error { return readLoss(rows, d) }})
 	if err != nil {
 		return err
 	}
@@ -284,8 +286,15 @@ select count(*), coalesce((array_agg(code || ' ' || message order by seq desc))[
 		}
 		for _, c := range calls {
 			fate, example := c.fate(there)
-			if fate == store.FateWaiting {
-				d.Oldest = max(d.Oldest, c.age)
+			switch {
+			case fate == store.FateWaiting:
+				d.Oldest, d.Timeout = max(d.Oldest, c.age), c.timeout
+			case fate.Lost() && c.mended:
+				continue
+			case fate.Lost():
+				d.Lose(fate, c.loss())
+			case fate == "" && !c.mended:
+				d.Lose(store.FateUnseen, c.loss())
 			}
 			if fate != "" {
 				note(fate, 1, example, c.seq, c.age)
@@ -294,6 +303,44 @@ select count(*), coalesce((array_agg(code || ' ' || message order by seq desc))[
 	}
 	d.NewestAgo = newestAge
 	return nil
+}
+
+// unmendedSQL sums up the losses that nothing has mended, by what became of the
+// calls. Those of statements begin in a log of their own.
+const unmendedSQL = `
+select l.kind, sum(l.calls)::bigint, sum(l.changes)::bigint, coalesce(sum(l.calls) filter (where l.deletions), 0)::bigint,
+       extract(epoch from $1::timestamptz - min(l.since))::double precision, extract(epoch from $1::timestamptz - max(l.at))::double precision,
+       coalesce((array_agg(l.detail order by l.at desc))[1], '')
+  from (select kind, calls, changes, deletions, since, at, detail from run_counter_webhook.losses
+         union all
+        select 'statements', 1, changes, operation = 'DELETE', at, at, code || ' ' || message from run_counter_webhook.failures) as l
+ group by l.kind`
+
+func readLoss(rows pgx.Rows, d *store.Deliveries) error {
+	var kind, detail string
+	var l store.Loss
+	var since, newest float64
+	if err := rows.Scan(&kind, &l.Calls, &l.Changes, &l.Deletions, &since, &newest, &detail); err != nil {
+		return err
+	}
+	if l.Since = secondsOf(since); kind == store.ComplaintStatements {
+		d.Failed, d.FailedWhy, d.FailedAgo = l.Calls, detail, secondsOf(newest)
+		return nil
+	}
+	d.Lose(store.Fate(kind), l)
+	if d.Examples[store.Fate(kind)] == "" && detail != "" {
+		d.Examples[store.Fate(kind)] = detail
+	}
+	return nil
+}
+
+// loss is a call that was lost.
+func (c call) loss() store.Loss {
+	l := store.Loss{Calls: 1, Changes: c.changes, Since: c.age}
+	if c.deletions {
+		l.Deletions = 1
+	}
+	return l
 }
 
 // readAnswers reads what pg_net wrote of calls of Supabase's own webhooks of

@@ -114,7 +114,11 @@ func (p *telling) inspected() Deliveries {
 
 func (p *telling) want(what string, got, want store.Deliveries) {
 	p.Helper()
-	got.Window, got.NewestAgo, got.FailedAgo, got.Watched, got.Own = 0, 0, 0, want.Watched, want.Own
+	got.Window, got.NewestAgo, got.FailedAgo, got.Timeout, got.Watched, got.Own = 0, 0, 0, 0, want.Watched, want.Own
+	for fate, lost := range got.Lost {
+		lost.Since = 0
+		got.Lost[fate] = lost
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		p.Errorf("%s (-want +got):\n%s", what, diff)
 	}
@@ -205,6 +209,7 @@ func TestCallsThatACrashTookAreNamed(t *testing.T) {
 	p.want("after the crash", d, store.Deliveries{
 		Calls:    map[store.Fate]int64{store.FateArrived: 2, store.FateVanished: 7},
 		Examples: map[store.Fate]string{store.FateVanished: "PostgreSQL came back with an empty queue"}, Newest: store.FateVanished, Worker: store.WorkerDown,
+		Lost: map[store.Fate]store.Loss{store.FateVanished: {Calls: 7, Changes: 7}},
 	})
 	n.Start()
 	p.runs(4) // numbered as the first were
@@ -212,6 +217,7 @@ func TestCallsThatACrashTookAreNamed(t *testing.T) {
 	p.want("four later", p.after(0), store.Deliveries{
 		Calls:    map[store.Fate]int64{store.FateArrived: 6, store.FateVanished: 7},
 		Examples: map[store.Fate]string{store.FateVanished: "PostgreSQL came back with an empty queue"}, Newest: store.FateArrived, Worker: store.WorkerUp,
+		Lost: map[store.Fate]store.Loss{store.FateVanished: {Calls: 7, Changes: 7}},
 	})
 }
 
@@ -330,8 +336,8 @@ func TestStatementsWithoutTheirWebhookAreCounted(t *testing.T) {
 	if d.Failed != 3 || d.FailedWhy != "P0002 the secret run_counter_webhook is not in Vault" || d.Known() != 0 {
 		t.Errorf("got %+v, want three statements and why", d)
 	}
-	if d := p.after(16 * time.Minute); d.Failed != 0 {
-		t.Errorf("a quarter of an hour later: got %d, want none", d.Failed)
+	if d := p.after(16 * time.Minute); d.Failed != 3 || d.FailedAgo < 15*time.Minute {
+		t.Errorf("a quarter of an hour later: got %d, the newest %s ago; want them as they are until they are mended", d.Failed, d.FailedAgo)
 	}
 }
 
@@ -417,7 +423,7 @@ func TestNothingIsWatchedWhereThereIsNothingToSee(t *testing.T) {
 	nothing(t, "a role without rights", stranger)
 	pgtest.Exec(t, admin, `grant usage on schema run_counter_webhook to `+name+`; grant select on all tables in schema run_counter_webhook to `+name)
 	nothing(t, "a role that may not write", stranger)
-	pgtest.Exec(t, admin, `grant select, update, delete on run_counter_webhook.calls to `+name)
+	pgtest.Exec(t, admin, `grant select, insert, update, delete on run_counter_webhook.calls, run_counter_webhook.losses to `+name+`; grant execute on function run_counter_webhook.add_up() to `+name)
 	if d, err := stranger.Deliveries(t.Context(), time.Now()); err != nil || d.Calls[store.FateWaiting] != 1 || d.Worker != store.WorkerUnseen {
 		t.Errorf("a role that may: got %+v, %v; want one that waits for a worker nobody sees", d, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
 )
 
 // WebhookTrigger is one of the three of our own webhook.
@@ -34,7 +36,7 @@ type WebhookState struct {
 	Rotating    bool // there is a second secret, and requests are signed by both
 	RotatingFor time.Duration
 	Calls       int64 // in the log
-	Failures    int64 // statements that were committed without their webhook, in the last day
+	Failures    int64 // statements that were committed without their webhook, and nothing has mended
 	FailedWhy   string
 	FailedAgo   time.Duration
 }
@@ -42,7 +44,7 @@ type WebhookState struct {
 // Webhook looks at our own webhook.
 func (i *Inspector) Webhook(ctx context.Context) (w WebhookState, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `select count(*) = 3 from pg_class where relnamespace = to_regnamespace('run_counter_webhook') and relname in ('settings', 'calls', 'failures')`).
+		err := tx.QueryRow(ctx, `select count(*) = 4 from pg_class where relnamespace = to_regnamespace('run_counter_webhook') and relname in ('settings', 'calls', 'losses', 'failures')`).
 			Scan(&w.Installed)
 		if err != nil || !w.Installed {
 			return err
@@ -115,12 +117,10 @@ select exists (select from vault.secrets where name = 'run_counter_webhook'), co
 }
 
 func (w *WebhookState) lookAtLogs(ctx context.Context, tx pgx.Tx) error {
-	var seconds float64
-	err := tx.QueryRow(ctx, `
-select (select count(*) from run_counter_webhook.calls), count(*), coalesce((array_agg(code || ' ' || message order by seq desc))[1], ''),
-       coalesce(extract(epoch from clock_timestamp() - max(at)), 0)::double precision
-  from run_counter_webhook.failures
- where at > clock_timestamp() - interval '1 day'`).Scan(&w.Calls, &w.Failures, &w.FailedWhy, &seconds)
-	w.FailedAgo = secondsOf(seconds)
+	d := store.Deliveries{Examples: map[store.Fate]string{}}
+	err := send(ctx, tx,
+		query{text: `select count(*) from run_counter_webhook.calls`, read: func(rows pgx.Rows) error { return rows.Scan(&w.Calls) }},
+		query{text: unmendedSQL, args: []any{time.Now()}, read: func(rows pgx.Rows) error { return readLoss(rows, &d) }})
+	w.Failures, w.FailedWhy, w.FailedAgo = d.Failed, d.FailedWhy, d.FailedAgo
 	return err
 }

@@ -230,3 +230,40 @@ func (t *Table) unreachable(err error) error {
 	}
 	return translate(err)
 }
+
+// Reading is a moment from which on a table is read: what was committed by then
+// is in what is read.
+type Reading struct{ snapshot, at string }
+
+// Begin returns this moment, where a webhook of our own tells of the table; the
+// zero Reading where none does.
+func (t *Table) Begin(ctx context.Context) (r Reading, err error) {
+	var there bool
+	err = t.pool.QueryRow(ctx, `select to_regprocedure('run_counter_webhook.acknowledge(pg_snapshot, timestamptz)') is not null, pg_current_snapshot()::text, clock_timestamp()::text`).
+		Scan(&there, &r.snapshot, &r.at)
+	if err != nil || !there {
+		return Reading{}, err
+	}
+	return r, nil
+}
+
+// Mended tells the webhook that a mirror has all that was there when the reading
+// began, and returns how many lost calls and statements are mended by that: none
+// where the role may not, or there is no webhook of this table.
+func (t *Table) Mended(ctx context.Context, r Reading) (n int64, err error) {
+	if r == (Reading{}) {
+		return 0, nil
+	}
+	var e *pgconn.PgError
+	err = t.pool.QueryRow(ctx, `
+select run_counter_webhook.acknowledge($1::text::pg_snapshot, $2::text::timestamptz)
+  from run_counter_webhook.settings
+ where to_regclass(watched) = to_regclass($3::text)`, r.snapshot, r.at, t.name).Scan(&n)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), missing(err), errors.As(err, &e) && (e.Code == "42501" || e.Code == "25006"):
+		return 0, nil
+	case err != nil:
+		return 0, t.unreachable(err)
+	}
+	return n, nil
+}

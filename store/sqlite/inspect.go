@@ -86,3 +86,10 @@ func (s *Store) Latest(ctx context.Context) (change time.Time, tombstones int64,
 	}
 	return change, tombstones, translate(err)
 }
+
+// Heard reports whether a webhook of our own has ever told of a run: its changes
+// alone have versions.
+func (s *Store) Heard(ctx context.Context) (heard bool, err error) {
+	err = s.reader.QueryRowContext(ctx, `select exists (select 1 from workflow_runs where version > 0)`).Scan(&heard)
+	return heard, translate(err)
+}

@@ -1,0 +1,78 @@
+package webhook
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// losses are how many calls and statements were lost on their way to a mirror,
+// as our own webhook says with each call that arrives. A mirror can't know by
+// itself what it was not told.
+type losses struct{ told atomic.Int64 } // one more than there are; 0 before anything was told
+
+// Unmended describes the metric of what was lost, which a mirror has by what it
+// is told and a source by its sweeps.
+var Unmended = prometheus.NewDesc("runcounter_webhook_unmended",
+	"Calls and statements that were lost, and nothing has mended: neither an import into the mirror nor runcounter webhook acknowledge.", nil, nil)
+
+// hear takes what a call that was taken says of those before it. It is signed
+// like a proof, since every SQL role can read a call and send it again.
+func (l *losses) hear(c *fiber.Ctx, secrets Secrets) {
+	id, at := c.Get("webhook-id"), c.Get("webhook-timestamp")
+	number, signatures, lost := strings.Cut(c.Get("webhook-lost"), " ")
+	message := "lost." + id + "." + at + "." + number
+	if !lost {
+		number, signatures, message = "0", c.Get("webhook-proof"), "proof."+id+"."+at
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || !secrets.signs(message, signatures) {
+		return
+	}
+	l.told.Store(n + 1)
+}
+
+// signs reports whether one of the signatures of a header is that of one of the
+// keys over a short message.
+func (s Secrets) signs(message, header string) bool {
+	for _, given := range signaturesOf(header) {
+		for _, key := range s.keys {
+			mac := hmac.New(sha256.New, key)
+			mac.Write([]byte(message))
+			if hmac.Equal(given, mac.Sum(nil)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// degraded says it to whoever asks how the server is.
+func (l *losses) degraded() []string {
+	n := l.told.Load() - 1
+	if n <= 0 {
+		return nil
+	}
+	what := "1 call or statement was lost"
+	if n > 1 {
+		what = fmt.Sprintf("%d calls and statements were lost", n)
+	}
+	return []string{what + " on the way here, and nothing has mended it. Fix: runcounter import --from reads what they told; runcounter webhook status says which they are."}
+}
+
+// Describe implements prometheus.Collector.
+func (l *losses) Describe(to chan<- *prometheus.Desc) { to <- Unmended }
+
+// Collect implements prometheus.Collector. There is nothing to tell before a
+// webhook of our own has told anything.
+func (l *losses) Collect(to chan<- prometheus.Metric) {
+	if told := l.told.Load(); told > 0 {
+		to <- prometheus.MustNewConstMetric(Unmended, prometheus.GaugeValue, float64(told-1))
+	}
+}

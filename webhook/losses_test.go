@@ -1,0 +1,87 @@
+package webhook
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// oursHeaders are what our own webhook sends with a body. A negative number of
+// losses is told without a proof, as by another sender.
+func oursHeaders(t *testing.T, body string, lost int) []string {
+	t.Helper()
+	pairs := signedHeaders(t, signing, body, time.Now())
+	var all []string
+	for pair := range slices.Chunk(pairs, 2) {
+		all = append(all, pair[0]+": "+pair[1])
+	}
+	sum := func(message string) string {
+		key, err := parseKey(signing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(message))
+		return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	}
+	if lost >= 0 {
+		all = append(all, "webhook-proof: "+sum("proof."+pairs[1]+"."+pairs[3]))
+	}
+	if lost > 0 {
+		all = append(all, fmt.Sprintf("webhook-lost: %d v1,%s %s", lost, strings.Repeat("A", 43)+"=", sum(fmt.Sprintf("lost.%s.%s.%d", pairs[1], pairs[3], lost))))
+	}
+	return all
+}
+
+func TestCaseD6_AMirrorSaysWhatItWasNotTold(t *testing.T) {
+	r := serve(t, func(cfg *Config, _ *limits, _ *gated) { cfg.Mirror = true })
+	number := 0
+	send := func(headers func(body string) []string) {
+		t.Helper()
+		number++
+		body := completed(number)
+		if got := r.do("POST", path, body, headers(body)...); got.status != http.StatusOK {
+			t.Fatalf("got %d %s", got.status, got.body)
+		}
+	}
+	want := func(when, sentence, metric string) {
+		t.Helper()
+		degraded := decodeJSON[struct {
+			Ready    bool
+			Degraded []string
+		}](t, r.do("GET", "/readyz", "").body).Degraded
+		if sentence == "" && len(degraded) > 0 || sentence != "" && (len(degraded) != 1 || !strings.HasPrefix(degraded[0], sentence) || !strings.Contains(degraded[0], "runcounter import --from")) {
+			t.Errorf("%s: /readyz says %q, want %q", when, degraded, sentence)
+		}
+		text := string(r.do("GET", "/metrics", "", "Authorization: Bearer "+apiKey).body)
+		if got := strings.Contains(text, "\nruncounter_webhook_unmended "+metric+"\n"); got != (metric != "") || metric == "" && strings.Contains(text, "runcounter_webhook_unmended") {
+			t.Errorf("%s: the metrics lack runcounter_webhook_unmended %s", when, metric)
+		}
+	}
+	ours := func(lost int) func(body string) []string {
+		return func(body string) []string { return oursHeaders(t, body, lost) }
+	}
+	want("nothing was told yet", "", "")
+	send(ours(-1))
+	want("another sender's call", "", "")
+	send(ours(0))
+	want("nothing is lost", "", "0")
+	send(ours(3))
+	want("three are lost", "3 calls and statements were lost on the way here", "3")
+	send(func(body string) []string {
+		return append(oursHeaders(t, body, 1), "webhook-lost: 9 v1,"+strings.Repeat("A", 43)+"=")
+	})
+	want("a number that is not signed says nothing", "3 calls and statements were lost on the way here", "3")
+	send(func(string) []string { return []string{"Authorization: Bearer " + token} })
+	want("nor does a call of another sender", "3 calls and statements were lost on the way here", "3")
+	send(ours(1))
+	want("one is left", "1 call or statement was lost on the way here", "1")
+	send(ours(0))
+	want("mended", "", "0")
+}
