@@ -131,9 +131,9 @@ func TestCaseTheWordsOfASweepDoNotStayAfterARealOutcome(t *testing.T) {
 			if got := f.failStuck(); len(got) != 1 {
 				t.Fatalf("FailStuck: got %+v, want the run", got)
 			}
-			before := f.run(1)
+			before := f.runOne(1)
 			pgtest.Exec(t, f.address, `update workflow_runs set `+tt.set)
-			got := f.run(1)
+			got := f.runOne(1)
 			if got.Presumed || got.ErrorDetails != tt.want {
 				t.Errorf("got presumed %v, error_details %s; want it real, with %q", got.Presumed, got.ErrorDetails, tt.want)
 			}

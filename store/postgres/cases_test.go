@@ -47,7 +47,7 @@ func (f *fixture) apply(changes ...store.Change) []store.Applied {
 	return applied
 }
 
-func (f *fixture) run(n int) store.Run {
+func (f *fixture) runOne(n int) store.Run {
 	f.Helper()
 	r, err := f.store.Run(f.Context(), storetest.MustID('1', n))
 	if err != nil {
@@ -98,7 +98,7 @@ func TestCaseAnOverwrittenOutcomeThatAWebhookShowsIsBroughtBack(t *testing.T) {
 					t.Errorf("%s over %s, hint %d: changed %v, want %v", active, ended, i+1, got[0].Changed, want)
 				}
 			}
-			got := f.run(n)
+			got := f.runOne(n)
 			if got.Status != ended || !got.CompletedAt.Equal(at) || got.Presumed || got.DurationMS != done.DurationMS || got.ErrorDetails != done.ErrorDetails {
 				t.Errorf("%s over %s: got %+v, want it %s as it had ended", active, ended, got, ended)
 			}
@@ -112,7 +112,7 @@ func TestCaseAnOverwrittenOutcomeThatAWebhookShowsIsBroughtBack(t *testing.T) {
 			running, done, now := f.runOf(n, store.Running, time.Time{}), f.runOf(n, store.Completed, at), f.runOf(n, status, at.Add(time.Minute))
 			f.enact(store.Change{Op: store.Insert, Record: now})
 			if got := f.apply(change(running, done)); got[0].Changed {
-				t.Errorf("%s: a hint changed it to %+v", status, f.run(n))
+				t.Errorf("%s: a hint changed it to %+v", status, f.runOne(n))
 			}
 		}
 	})
@@ -121,7 +121,7 @@ func TestCaseAnOverwrittenOutcomeThatAWebhookShowsIsBroughtBack(t *testing.T) {
 		f.enact(store.Change{Op: store.Insert, Record: running})
 		inferred := f.runOf(110, store.Running, at) // an active row with a completed_at
 		if got := f.apply(change(running, inferred)); got[0].Changed {
-			t.Errorf("a hint changed it to %+v", f.run(110))
+			t.Errorf("a hint changed it to %+v", f.runOne(110))
 		}
 	})
 }
@@ -137,24 +137,24 @@ func TestCaseAPresumedOutcomeGivesWayToWhatAWebhookShows(t *testing.T) {
 	if got := f.failStuck(); len(got) != 3 {
 		t.Fatalf("FailStuck: got %+v, want the three runs", got)
 	}
-	presumed := f.run(1)
+	presumed := f.runOne(1)
 	running := presumed.Row
 	running.Status, running.CompletedAt = store.Running, time.Time{}
-	if got := f.apply(change(running, presumed.Row)); got[0].Changed || !f.run(1).Presumed {
-		t.Errorf("the sweep's own update came back, and the run is %+v; want it presumed as before", f.run(1))
+	if got := f.apply(change(running, presumed.Row)); got[0].Changed || !f.runOne(1).Presumed {
+		t.Errorf("the sweep's own update came back, and the run is %+v; want it presumed as before", f.runOne(1))
 	}
 	for n, real := range map[int]store.Row{
 		1: {Status: store.Completed, CompletedAt: presumed.CompletedAt},               // another status
 		2: {Status: store.Failed, CompletedAt: presumed.CompletedAt.Add(time.Second)}, // another time
 		3: {Status: store.Cancelled, CompletedAt: presumed.CompletedAt.Add(-time.Second)},
 	} {
-		running, done := f.run(n).Row, f.run(n).Row
+		running, done := f.runOne(n).Row, f.runOne(n).Row
 		running.Status, running.CompletedAt = store.Running, time.Time{}
 		done.Status, done.CompletedAt, done.ErrorDetails = real.Status, real.CompletedAt, ""
 		if got := f.apply(change(running, done)); !got[0].Changed {
 			t.Errorf("run %d: the hint changed nothing", n)
 		}
-		if got := f.run(n); got.Status != real.Status || got.Presumed || got.ErrorDetails != "" {
+		if got := f.runOne(n); got.Status != real.Status || got.Presumed || got.ErrorDetails != "" {
 			t.Errorf("run %d: got %+v, want it %s, for real, with nothing of the sweep's", n, got, real.Status)
 		}
 	}
@@ -187,14 +187,14 @@ func TestCaseRowsThatAnotherSessionHoldsAreRepairedBesideOthers(t *testing.T) {
 	}()
 	until(t, func() bool { return len(done) > 0 || waits(t, holder.watcher, `application_name = 'runcounter'`) })
 	for n, status := range map[int]store.Status{1: store.Completed, 2: store.Running, 3: store.Completed} {
-		if got := f.run(n); got.Status != status {
+		if got := f.runOne(n); got.Status != status {
 			t.Errorf("while run 2 is held, run %d is %s, want %s", n, got.Status, status)
 		}
 	}
 	holder.do(`commit`)
 	applied := <-done
 	for n := 1; n <= 3; n++ {
-		if got := f.run(n); got.Status != store.Completed || len(applied) < n || !applied[n-1].Changed {
+		if got := f.runOne(n); got.Status != store.Completed || len(applied) < n || !applied[n-1].Changed {
 			t.Errorf("run %d is %s, and the answer %+v; want it completed, and changed", n, got.Status, applied)
 		}
 	}
@@ -228,7 +228,7 @@ func TestCaseAStuckRowThatAnotherSessionHoldsIsNotWaitedFor(t *testing.T) {
 		t.Errorf("FailStuck: got %+v, want the two runs that are not held", repaired)
 	}
 	for n, status := range map[int]store.Status{1: store.Failed, 2: store.Running, 3: store.Failed} {
-		if got := f.run(n); got.Status != status {
+		if got := f.runOne(n); got.Status != status {
 			t.Errorf("run %d is %s, want %s", n, got.Status, status)
 		}
 	}
@@ -256,7 +256,7 @@ create trigger refuse before update on workflow_runs for each row execute functi
 			for n := 1; n <= 6; n++ {
 				f.begun(n)
 				if n > 3 {
-					running, done := f.run(n).Row, f.run(n).Row
+					running, done := f.runOne(n).Row, f.runOne(n).Row
 					done.Status, done.CompletedAt, done.DurationMS = store.Completed, time.Now(), store.MillisOf(5)
 					changes = append(changes, change(running, done))
 				}
@@ -268,7 +268,7 @@ create trigger refuse before update on workflow_runs for each row execute functi
 				t.Logf("FailStuck: %v", err)
 			}
 			for n, status := range map[int]store.Status{1: store.Failed, 2: store.Pending, 3: store.Failed, 4: store.Completed, 5: store.Pending, 6: store.Completed} {
-				if got := f.run(n); got.Status != status || got.Presumed != (status == store.Failed) {
+				if got := f.runOne(n); got.Status != status || got.Presumed != (status == store.Failed) {
 					t.Errorf("run %d is %s, presumed %v; want %s", n, got.Status, got.Presumed, status)
 				}
 			}
@@ -316,7 +316,7 @@ create trigger wait before update on workflow_runs for each row execute function
 	if err := complete(); err != nil {
 		t.Errorf("Complete, tried again: %v", err)
 	}
-	if got := f.run(1); got.Status != store.Completed {
+	if got := f.runOne(1); got.Status != store.Completed {
 		t.Errorf("the run is %s, want completed", got.Status)
 	}
 }
