@@ -54,6 +54,7 @@ type Store struct {
 	path     string
 	readOnly bool
 	readers  int                           // connections of the reader
+	place    atomic.Pointer[place]         // which files are open; nil where that is of no interest
 	trouble  atomic.Pointer[store.Trouble] // that a write met, until Ping has seen the end of it
 	writable atomic.Bool                   // something was written, since the file was opened
 }
@@ -103,7 +104,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	s.readers = min(max(2, runtime.GOMAXPROCS(0)), 8)
 	s.reader.SetMaxOpenConns(s.readers)
 	s.reader.SetMaxIdleConns(s.readers)
-	if err := s.prepare(ctx, o); err != nil {
+	if err := errors.Join(s.prepare(ctx, o), s.remember(o)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, translate(err)), s.Close())
 	}
 	return s, nil
@@ -208,6 +209,16 @@ func (s *Store) write(ctx context.Context, do func(tx *tx) error) (err error) {
 		return err
 	}
 	defer func() { s.failed(err) }()
+	if err := s.inPlace(); err != nil {
+		return err
+	}
+	if err := s.transact(ctx, do); err != nil {
+		return err
+	}
+	return s.inPlace() // law 6: what went to a file without a name is not acked
+}
+
+func (s *Store) transact(ctx context.Context, do func(tx *tx) error) (err error) {
 	conn, err := s.writer.Conn(ctx) // the wait for other writers of this process
 	if err != nil {
 		return translate(err)
@@ -230,10 +241,13 @@ func (s *Store) write(ctx context.Context, do func(tx *tx) error) (err error) {
 	if err != nil {
 		return translate(errors.Join(err, sqlTx.Rollback()))
 	}
-	if err = translate(sqlTx.Commit()); err == nil && !s.writable.Load() {
+	if err = translate(sqlTx.Commit()); err != nil {
+		return err
+	}
+	if !s.writable.Load() {
 		s.wrote(ctx, conn)
 	}
-	return err
+	return nil
 }
 
 // read runs do in one snapshot.

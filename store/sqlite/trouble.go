@@ -60,6 +60,7 @@ func translate(err error) error {
 // closed as well. Those in use are when they meet trouble next.
 func (s *Store) release(conn *sql.Conn, err error) {
 	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
+		s.reopened()
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it returns what it is given
 		if trouble.What == fileReadOnly && !s.writable.Load() {
 			s.reader.SetMaxIdleConns(0)
@@ -96,6 +97,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	err := s.read(ctx, func(q querier) error {
 		return q.QueryRowContext(ctx, "select 1 from settings").Scan(&one)
 	})
+	if err == nil {
+		err = s.inPlace()
+	}
 	before := s.trouble.Load()
 	if err != nil || s.readOnly || before == nil {
 		return err
@@ -108,9 +112,19 @@ func (s *Store) Ping(ctx context.Context) error {
 		err = s.hasSpace()
 	}
 	if err == nil {
-		s.trouble.CompareAndSwap(before, nil)
+		s.healed(before)
 	}
 	return err
+}
+
+// healed forgets a trouble that is over. A connection is open again by now.
+func (s *Store) healed(trouble *store.Trouble) {
+	s.trouble.CompareAndSwap(trouble, nil)
+	if opened := s.place.Load(); opened != nil && opened.log == nil {
+		if log, err := os.Stat(s.path + "-wal"); err == nil {
+			s.place.Store(&place{opened.file, log})
+		}
+	}
 }
 
 // spare is how much space there must be before a full disk is said to be so no
