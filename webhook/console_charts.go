@@ -229,6 +229,8 @@ func (c *console) tell(out *eventWriter, sub *subscription, numbers bool, expire
 			} else {
 				out.text(": still here\n\n")
 			}
+		case <-out.at.over:
+			return
 		case <-c.hub.ctx.Done():
 			return
 		}

@@ -21,10 +21,6 @@ const (
 	pollAgain = time.Second
 	// pollKeys is how many keys one statement reads.
 	pollKeys = 1000
-	// maxWatched is how many keys may be watched at an instance: a thousand
-	// take 14 to 29 ms to read, so up to two thousand are told within 100 ms of
-	// their commit, and these within half a second.
-	maxWatched = 10_000
 )
 
 // hub tells whoever watches a count that it has changed. It reads the watched
@@ -72,13 +68,6 @@ func newHub(counts func(context.Context, []store.Key) ([]store.Count, error), lo
 	h := &hub{counts: counts, log: log, poke: make(chan struct{}, 1), done: make(chan struct{}), watched: map[store.Key]*watch{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
-}
-
-// full reports whether no more keys may be watched.
-func (h *hub) full() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.watched) >= maxWatched
 }
 
 // subscribe begins to watch keys. The first poll that follows tells them all.

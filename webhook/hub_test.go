@@ -109,28 +109,3 @@ func TestStreamsOutliveAnOutageOfTheDatabase(t *testing.T) {
 		t.Errorf("the outage was logged %d times", n)
 	}
 }
-
-func TestAnInstanceWatchesSoManyCountsAndNoMore(t *testing.T) {
-	t.Parallel()
-	db := &countsOf{counts: map[store.Key]int64{}}
-	h := newHub(db.read, slog.New(slog.DiscardHandler))
-	defer h.close()
-	keys := make([]store.Key, maxWatched)
-	for i := range keys {
-		keys[i] = store.Key{User: store.ID{byte(i), byte(i >> 8)}, Kind: store.KindWorkflow, Ref: store.ID{1}}
-	}
-	if h.full() {
-		t.Error("full with none")
-	}
-	s := h.subscribe(keys)
-	if !h.full() {
-		t.Error("not full with all")
-	}
-	for got := 0; got < len(keys); got += len(s.take()) {
-		<-s.changed
-	}
-	h.unsubscribe(s)
-	if h.full() {
-		t.Error("full after the last has gone")
-	}
-}

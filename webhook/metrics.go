@@ -83,6 +83,11 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 13),
 		}),
 	}
+	for _, door := range [...]string{"webhook", "stream", "dead_letters", "api", "health", "console"} { // those of doorOf
+		for _, status := range [...]string{"401", "403", "429", "503"} {
+			m.refused.WithLabelValues(door, status)
+		}
+	}
 	for _, event := range [...]connEvent{turnedOut, notLetIn} {
 		m.connEvents.WithLabelValues(string(event))
 	}
@@ -93,13 +98,16 @@ func newMetrics() *metrics {
 
 // watch adds the length of the queue, and the numbers of open streams and
 // connections.
-func (m *metrics) watch(waiting, streams, connections func() int) {
+func (m *metrics) watch(waiting func() int, open *streams, connections func() int) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: "runcounter", Name: "streams_displaced_total", Help: "Streams that were ended for those of users who had fewer.",
+	}, func() float64 { return float64(open.taken()) }))
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "runcounter", Name: "connections", Help: "Connections that are open.",
 	}, func() float64 { return float64(connections()) }))
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "runcounter", Name: "streams", Help: "Streams of counts that are open.",
-	}, func() float64 { return float64(streams()) }))
+	}, func() float64 { return float64(open.open()) }))
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "runcounter", Name: "queue_deliveries", Help: "Deliveries that wait for a transaction.",
 	}, func() float64 { return float64(waiting()) }))

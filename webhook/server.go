@@ -98,6 +98,8 @@ type limits struct {
 	unprovenKeep  int64
 	unprovenWhole time.Duration // for a whole body
 	conns         int           // open connections
+	streams       int           // open at once; half of the connections at most
+	watched       int           // counts that all streams watch
 	header        int           // bytes of a request's head
 	stall         time.Duration // without a byte of a body; also for the whole head
 	whole         time.Duration // for a whole body
@@ -106,9 +108,10 @@ type limits struct {
 }
 
 func defaultLimits() limits {
+	conns := connsFor(descriptors())
 	return limits{
 		body: 256 << 20, api: 32 << 20, memory: 64 << 20, keep: 48 << 20, wait: 4 * time.Second,
-		places: 512, large: 32, huge: 2, conns: connsFor(descriptors()), header: 16 << 10,
+		places: 512, large: 32, huge: 2, conns: conns, streams: min(maxStreams, conns/2), watched: maxWatched, header: 16 << 10,
 		unproven: 256, unprovenLarge: 32, unprovenHuge: 1, unprovenKeep: 16 << 20, unprovenWhole: time.Minute,
 		stall: 30 * time.Second, whole: 5 * time.Minute, idle: 90 * time.Second,
 		call: time.Minute,
@@ -183,13 +186,14 @@ func newServer(cfg Config, l limits) (*Server, error) {
 		memory:   semaphore.NewWeighted(l.memory), keys: newAPIKeys(cfg.APIKeys),
 		sample:  newSampler(cfg.Log, cfg.Now),
 		process: hex.EncodeToString(process[:]),
+		streams: streams{most: l.streams, mostKeys: l.watched},
 	}
 	s.batch = newBatcher(s.apply, cfg.Workers, l.places+l.unproven, s.metrics)
 	s.submit = s.batch.submit
 	if cfg.Lists != nil {
 		s.hub = newHub(cfg.Lists.CountsOf, cfg.Log)
 	}
-	s.metrics.watch(s.batch.waiting, s.streams.open, s.connections)
+	s.metrics.watch(s.batch.waiting, &s.streams, s.connections)
 	if cfg.Mirror {
 		s.metrics.registry.MustRegister(&s.losses)
 	}

@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"net"
 	"runtime/debug"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -15,59 +13,11 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// The bounds of streams.
 const (
-	maxStreams        = 2000 // of one instance
-	maxStreamsOfUser  = 20
-	maxStreamKeys     = 50
 	heartbeat         = 15 * time.Second
 	reconnect         = time.Second
 	streamWriteWithin = 20 * time.Second // or the reader is gone
 )
-
-// streams counts the streams that are open.
-type streams struct {
-	mu  sync.Mutex
-	all int
-	of  map[store.ID]int // by signed-in user
-}
-
-func (s *streams) enter(user store.ID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.all >= maxStreams:
-		return newProblem(fiber.StatusServiceUnavailable, "Too many streams are open here. Connect again after the time in Retry-After.")
-	case !user.IsZero() && s.of[user] >= maxStreamsOfUser:
-		return newProblem(fiber.StatusTooManyRequests, "This user has "+strconv.Itoa(maxStreamsOfUser)+" streams open already. Close one, or name several workflows in one stream.")
-	}
-	s.all++
-	if !user.IsZero() {
-		if s.of == nil {
-			s.of = map[store.ID]int{}
-		}
-		s.of[user]++
-	}
-	return nil
-}
-
-func (s *streams) leave(user store.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all--
-	if user.IsZero() {
-		return
-	}
-	if s.of[user]--; s.of[user] <= 0 {
-		delete(s.of, user)
-	}
-}
-
-func (s *streams) open() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.all
-}
 
 // streamCounts answers GET /v1/counts/stream: the counts as they are now, and
 // each change of them, as server-sent events. Whoever connects again is told
@@ -103,17 +53,17 @@ func (s *Server) openStream(c *fiber.Ctx, user store.ID, keys []store.Key, write
 	if c.Method() == fiber.MethodHead {
 		return nil
 	}
-	if len(keys) > 0 && s.hub.full() {
-		return newProblem(fiber.StatusServiceUnavailable, "Too many counts are watched here. Connect again after the time in Retry-After, or ask for the count with GET /v1/counts.")
-	}
-	if err := s.streams.enter(user); err != nil {
+	at, err := s.streams.enter(user, keys, c.Context().Conn())
+	if err != nil {
 		return err
 	}
-	conn, from, id := c.Context().Conn(), guestOf(c), requestID(c)
+	from, id := guestOf(c), requestID(c)
 	from.begin()
+	c.Context().SetConnectionClose() // watchReader reads what would be the next request
 	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
 		defer from.end()
-		defer s.streams.leave(user)
+		defer s.streams.leave(at)
+		defer s.streams.watchReader(at)()
 		sub := s.hub.subscribe(keys)
 		defer s.hub.unsubscribe(sub)
 		defer func() {
@@ -121,7 +71,7 @@ func (s *Server) openStream(c *fiber.Ctx, user store.ID, keys []store.Key, write
 				s.cfg.Log.Error("a stream failed", "request", id, "error", fmt.Sprintf("panic: %v\n%s", r, debug.Stack()))
 			}
 		}()
-		write(&eventWriter{w: w, conn: conn}, sub)
+		write(&eventWriter{w: w, at: at}, sub)
 	})
 	return nil
 }
@@ -147,6 +97,9 @@ func (s *Server) stream(out *eventWriter, sub *subscription, expired <-chan time
 			out.event("expired", []byte(`{"detail":"The token has expired. Connect again with a new one."}`))
 			out.flush()
 			return
+		case <-out.at.over:
+			out.farewell()
+			return
 		case <-s.hub.ctx.Done():
 			out.flush()
 			return
@@ -164,9 +117,9 @@ type liveCount struct {
 // eventWriter writes server-sent events. After the first error it writes
 // nothing.
 type eventWriter struct {
-	w    *bufio.Writer
-	conn net.Conn
-	err  error
+	w   *bufio.Writer
+	at  *seat
+	err error
 }
 
 func (e *eventWriter) text(s string) {
@@ -184,15 +137,27 @@ func (e *eventWriter) event(name string, data []byte) {
 
 // flush hands over what was written. The server's own deadline is that of a
 // whole answer, which this one has none of, so each flush moves it. A few of
-// them fit between here and the connection: a reader that takes nothing is cut
-// off when the next one doesn't, after a minute and a half where only
-// heartbeats come.
+// them fit between here and the connection: a reader that takes nothing, and
+// does not close, is cut off when the next one doesn't, after a minute and a
+// half where only heartbeats come.
 func (e *eventWriter) flush() {
-	if e.err == nil && e.conn != nil {
-		e.err = e.conn.SetWriteDeadline(time.Now().Add(streamWriteWithin))
+	select {
+	case <-e.at.over: // its deadline is set
+	default:
+		if e.err == nil {
+			e.err = e.at.conn.SetWriteDeadline(time.Now().Add(streamWriteWithin))
+		}
 	}
 	if e.err == nil {
 		e.err = e.w.Flush()
+	}
+}
+
+// farewell tells a reader that is still there why the stream ends.
+func (e *eventWriter) farewell() {
+	if e.at.lost {
+		e.event("displaced", []byte(`{"detail":"All streams are taken, and another user has fewer. Close some, or connect again later."}`))
+		e.flush()
 	}
 }
 

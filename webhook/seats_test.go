@@ -1,0 +1,170 @@
+package webhook
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/users"
+)
+
+func userNamed(n int) store.ID { return store.ID{1, byte(n >> 8), byte(n)} }
+
+func keysOfUser(user store.ID, from, count int) (keys []store.Key) {
+	for n := range count {
+		keys = append(keys, store.Key{User: user, Kind: store.KindWorkflow, Ref: store.ID{2, byte((from + n) >> 8), byte(from + n)}})
+	}
+	return keys
+}
+
+func TestCaseD9_StreamsAreFairByUser(t *testing.T) {
+	t.Parallel()
+	t.Run("case D9: ten users who watch all they can leave room for every other", func(t *testing.T) {
+		s := &streams{most: maxStreams, mostKeys: maxWatched}
+		held := map[store.ID][]*seat{}
+		for n := range 10 {
+			for i := range maxStreamsOfUser {
+				at, err := s.enter(userNamed(n), keysOfUser(userNamed(n), i*maxStreamKeys, maxStreamKeys), nil)
+				if err != nil {
+					t.Fatalf("user %d, stream %d: %v", n, i, err)
+				}
+				held[userNamed(n)] = append(held[userNamed(n)], at)
+			}
+		}
+		if s.watched != maxWatched {
+			t.Fatalf("%d counts are watched, want %d", s.watched, maxWatched)
+		}
+		for n := range 100 {
+			if _, err := s.enter(userNamed(100+n), keysOfUser(userNamed(100+n), 0, 5), nil); err != nil {
+				t.Fatalf("another user's first stream, number %d: %v", n, err)
+			}
+		}
+		if s.watched > maxWatched {
+			t.Errorf("%d counts are watched, want %d at most", s.watched, maxWatched)
+		}
+		least := maxStreamsOfUser
+		for user, seats := range held {
+			lost := 0
+			for i, at := range seats {
+				if at.lost {
+					lost++
+				} else if lost > 0 {
+					t.Errorf("user %s lost an older stream than number %d, want the newest lost first", user, i)
+				}
+			}
+			least = min(least, maxStreamsOfUser-lost)
+		}
+		if least < maxStreamsOfUser-2 {
+			t.Errorf("one of the ten has %d streams left, want the loss spread over all ten", least)
+		}
+		if _, err := s.enter(userNamed(0), keysOfUser(userNamed(0), 2000, maxStreamKeys), nil); err == nil {
+			t.Error("one who has as much as any other got more, want 503")
+		}
+	})
+	t.Run("case D9: places are given to who has fewer, and nobody with as few loses one", func(t *testing.T) {
+		s := &streams{most: 6, mostKeys: 100}
+		enter := func(n int) (*seat, error) {
+			return s.enter(userNamed(n), keysOfUser(userNamed(n), 0, 1), nil)
+		}
+		var many []*seat
+		for range 4 {
+			at, err := enter(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			many = append(many, at)
+		}
+		for _, n := range []int{2, 3, 4, 4, 5} { // the last three in the place of user 1's
+			if _, err := enter(n); err != nil {
+				t.Fatalf("user %d: %v", n, err)
+			}
+		}
+		if many[0].lost || !many[1].lost || !many[2].lost || !many[3].lost {
+			t.Errorf("user 1 has lost %v %v %v %v, want all but the oldest", many[0].lost, many[1].lost, many[2].lost, many[3].lost)
+		}
+		if _, err := enter(1); err == nil {
+			t.Error("a user with one stream took that of one with two, want 503: it would go back and forth")
+		}
+		if _, err := enter(6); err != nil {
+			t.Errorf("a user with none: %v, want a place of the one with two", err)
+		}
+		if _, err := enter(7); err == nil {
+			t.Error("among users with one each, want 503")
+		}
+		if _, err := s.enter(store.ID{}, nil, nil); err != nil {
+			t.Errorf("a program with a key: %v, want a place", err)
+		}
+		if s.all != 6 {
+			t.Errorf("%d streams are open, want 6", s.all)
+		}
+	})
+	t.Run("case D9: a count that several streams of a user watch is one", func(t *testing.T) {
+		s := &streams{most: 100, mostKeys: 60}
+		var all []*seat
+		for range 10 {
+			at, err := s.enter(userNamed(1), keysOfUser(userNamed(1), 0, maxStreamKeys), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, at)
+		}
+		if s.watched != maxStreamKeys {
+			t.Errorf("%d counts are watched, want %d", s.watched, maxStreamKeys)
+		}
+		for _, at := range all {
+			s.leave(at)
+			s.leave(at)
+		}
+		if s.watched != 0 || s.all != 0 || len(s.of) != 0 {
+			t.Errorf("afterwards %d counts, %d streams, %d users; want none", s.watched, s.all, len(s.of))
+		}
+	})
+	t.Run("case D9: a place is free when its connection is", func(t *testing.T) {
+		r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
+		ada := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil)
+		var all []*events
+		for range maxStreamsOfUser {
+			e := r.stream(ada, "workflow_id="+workflow)
+			e.next()
+			all = append(all, e)
+		}
+		for _, e := range all {
+			e.body.Close()
+		}
+		eventually(t, "all places are free", func() bool { return r.server.streams.open() == 0 && len(r.server.hub.keys()) == 0 })
+		if name, _ := r.stream(ada, "workflow_id="+workflow).next(); name != "count" {
+			t.Errorf("the next stream: got %q, want the count", name)
+		}
+	})
+	t.Run("case D9: who loses a place is told so, and its connection ends", func(t *testing.T) {
+		r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
+		r.server.streams.most = 3
+		ada := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil)
+		var last *events
+		for range 3 {
+			last = r.stream(ada, "workflow_id="+workflow)
+			last.next()
+		}
+		bob := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", map[string]any{"sub": otherUser}), nil)
+		if name, _ := r.stream(bob, "workflow_id="+workflow).next(); name != "count" {
+			t.Errorf("another user: got %q, want the count", name)
+		}
+		if name, _ := last.next(); name != "displaced" {
+			t.Errorf("the newest of three: got %q, want displaced", name)
+		}
+		if name, _ := last.next(); name != "" {
+			t.Errorf("after it: got %q, want the end", name)
+		}
+		if got := metricOf(t, r, "runcounter_streams_displaced_total"); got != 1 {
+			t.Errorf("runcounter_streams_displaced_total: got %v, want 1", got)
+		}
+		got := r.as(ada, "/v1/counts/stream?workflow_id="+workflow)
+		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "Connect again") {
+			t.Errorf("one more of a user who has most: %s, want 503", fmt.Sprint(got.status, got.body))
+		}
+	})
+}
