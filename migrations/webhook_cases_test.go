@@ -137,6 +137,87 @@ func TestCaseD6_PruningNeverCostsACall(t *testing.T) {
 	}
 }
 
+// A statement of many long rows, by a role whose statements may take as long as
+// Supabase lets those of its API take, commits: the trigger's share is bounded.
+func TestCaseD12_ALargeStatementCommits(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts+`alter table workflow_runs alter error_details set storage external`, theWebhook())
+	insert := func(rows int) string {
+		return fmt.Sprintf(`insert into workflow_runs (user_id, workflow_id, status, error_details)
+select '%s', '%s', 'running', to_jsonb(repeat('x', 8000)) from generate_series(1, %d)`, alice, flow, rows)
+	}
+	told := func(want int, details string) {
+		t.Helper()
+		changes, other := 0, 0
+		for _, c := range s.calls() {
+			changes += len(c.changes)
+			for _, change := range c.changes {
+				if got := fmt.Sprint(change.Record["error_details"]); !strings.Contains(got, details) {
+					other++
+				}
+			}
+		}
+		unsaid, err := strconv.Atoi(s.text(`select coalesce(sum(changes), 0) from run_counter_webhook.failures where message ~ 'were told in two seconds'`))
+		if err != nil || changes+unsaid != want || want > 0 && changes == 0 || other > 0 {
+			t.Errorf("got %d changes, and %d that are known not to be told in time, want %d in all; %d of them without %q: %s", changes, unsaid, want, other, details, s.failures())
+		}
+		s.exec(`delete from run_counter_webhook.failures where message ~ 'were told in two seconds'`) // the machine is busy
+	}
+	s.exec(insert(100))
+	told(100, "xxxx")
+	s.exec(`set statement_timeout = '8s'`)
+	s.exec(insert(10_000))
+	told(10_000, "not sent of a statement that changes so much")
+	s.exec(`update workflow_runs set status = 'failed', completed_at = now()`)
+	told(10_100, "not sent of a statement that changes so much")
+	s.exec(`update workflow_runs set error_details = null`)
+	told(0, "") // which of them are other details is not looked at
+	s.exec(`update workflow_runs set status = 'timeout'`)
+	told(10_100, "<nil>")
+	if got := s.failures(); got != "" {
+		t.Errorf("failures: %s", got)
+	}
+
+	s.exec(`set statement_timeout = 0`, `insert into workflow_runs (user_id, workflow_id, status) select '`+alice+`', '`+flow+`', 'running' from generate_series(1, 20001)`)
+	told(0, "")
+	if got := s.text(`select operation || ' ' || code || ' ' || message || ' ' || changes from run_counter_webhook.failures`); got != "INSERT 54000 too large: 20001 rows 20001" {
+		t.Errorf("20,001 rows: got the failure %q", got)
+	}
+	s.exec(`delete from run_counter_webhook.failures`, `update workflow_runs set state_snapshot = '1'`)
+	if got := s.failures(); got != "" {
+		t.Errorf("30,101 rows of which nothing counts: got the failure %q", got)
+	}
+	s.exec(`update workflow_runs set status = 'pending' where status = 'running'`, `delete from workflow_runs where status = 'pending'`)
+	told(0, "")
+	if got := s.text(`select string_agg(operation || ' ' || message, ', ' order by seq) from run_counter_webhook.failures`); got != "UPDATE too large: 20001 rows, DELETE too large: 20001 rows" {
+		t.Errorf("20,001 rows changed and deleted: got the failures %q", got)
+	}
+}
+
+// Where the machine is slow, the clock is the bound, and what is not told is
+// said.
+func TestCaseD12_AfterTwoSecondsTheTriggerTellsNoMore(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts, theWebhook())
+	s.exec(`alter function run_counter_webhook.hmac(bytea, bytea) rename to quick`, `create function run_counter_webhook.hmac(p_key bytea, p_message bytea) returns bytea language plpgsql as $$
+declare v_began timestamptz := clock_timestamp(); begin
+    while p_message not like 'proof%' and clock_timestamp() < v_began + interval '0.9 seconds' loop end loop;
+    return run_counter_webhook.quick(p_key, p_message);
+end $$`)
+	s.exec(`insert into workflow_runs (user_id, workflow_id, status) select '` + alice + `', '` + flow + `', 'running' from generate_series(1, 5000)`)
+	changes := 0
+	for _, c := range s.calls() {
+		changes += len(c.changes)
+	}
+	want := fmt.Sprintf("INSERT 54000 too large: of its 5000 rows %d were told in two seconds", changes)
+	if got := s.failures(); got != want || changes == 0 || changes > 2000 {
+		t.Errorf("got %q, and %d rows told; want %q", got, changes, want)
+	}
+	if got := s.text(`select sum(changes) from run_counter_webhook.failures`); got != fmt.Sprint(5000-changes) {
+		t.Errorf("got %s changes that were not told, want the rest of 5000 after %d", got, changes)
+	}
+}
+
 // A receiver takes no call that was signed more than an hour ago, and a long
 // transaction begins long before its last statement.
 func TestCaseACallBearsTheTimeAtWhichItWasSigned(t *testing.T) {

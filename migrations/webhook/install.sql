@@ -276,13 +276,15 @@ $fn$;
 
 -- The columns of an alias as one object. What would make a receiver refuse the
 -- whole request is left out or shortened as the receiver would do it: an
--- infinite time, error_details of more than 8 KB.
+-- infinite time, error_details of more than 8 KB. Of a statement that changes
+-- much at once, none are sent.
 create or replace function pg_temp.run_counter_columns(p_alias text, p_columns text[]) returns text
 language sql
 as $fn$
     select 'json_build_object(' || string_agg(format(case
                when c = 'error_details' then
-                   '%1$L, case when octet_length(%2$s.%1$I::text) > 8192 then json_build_object(''code'', ''too_large'', ''message'','
+                   '%1$L, case when v_slim and %2$s.%1$I is not null then json_build_object(''code'', ''too_large'', ''message'','
+                   ' ''error_details are not sent of a statement that changes so much at once.'') when octet_length(%2$s.%1$I::text) > 8192 then json_build_object(''code'', ''too_large'', ''message'','
                    ' format(''error_details of %%s bytes is not kept here.'', octet_length(%2$s.%1$I::text))) else to_json(%2$s.%1$I) end'
                when c in ('id', 'user_id', 'workflow_id', 'draft_id', 'status', 'duration_ms') then '%1$L, %2$s.%1$I'
                else '%1$L, case when isfinite(%2$s.%1$I) then %2$s.%1$I end'
@@ -293,6 +295,11 @@ $fn$;
 -- The trigger's function, made for the columns that the table has. $name$ is
 -- replaced below: $row(a)$ by the columns of alias a, $was(a)$ by those that
 -- are needed of a row as it was, and so on.
+--
+-- Its share of the statement is bounded, since a user's statement_timeout is all
+-- of it: above 2 MB of error_details those stay behind, above 20,000 rows nothing
+-- is told, and after two seconds no more. What is not told is a failure, which is
+-- named until it is mended.
 --
 -- It never fails: the inner block keeps the user's statement from an error, the
 -- innermost one from an error in the trace of it. lock_timeout is its own,
@@ -329,6 +336,11 @@ declare
     v_rows    refcursor;
     v_version bigint;
     v_guarded boolean;
+    v_began   timestamptz := clock_timestamp();
+    v_count   bigint;  -- of rows
+    v_slim    boolean; -- without error_details
+    v_told    bigint := 0;
+    v_unsaid  text;
     v_change  json; -- text until all of a request is there: cheaper to build than jsonb
     v_changes json[] := '{}';
     v_deletes boolean;
@@ -338,6 +350,22 @@ begin
     begin
         if not (select s.enabled from run_counter_webhook.settings as s) then
             return null;
+        end if;
+        if tg_op = 'INSERT' then
+            select count(*), $size$ into v_count, v_slim from new_rows as x;
+        else
+            select count(*), $size$ into v_count, v_slim from old_rows as x;
+            if tg_op = 'UPDATE' and not v_slim then
+                select $size$ into v_slim from new_rows as x;
+            end if;
+        end if;
+        if v_count > 20000 then
+            if tg_op = 'UPDATE' then
+                if not exists (select from new_rows as n full join old_rows as o on o.id = n.id where n.id is null or o.id is null or $counts$) then
+                    return null;
+                end if;
+            end if;
+            raise program_limit_exceeded using message = format('too large: %s rows', v_count);
         end if;
         v_version := nextval('run_counter_webhook.version');
         v_guarded := to_regclass('run_counter.presumed') is not null;
@@ -357,7 +385,7 @@ begin
                                                           then run_counter_webhook.evidence(n.id, o.status, o.completed_at, r.status, r.completed_at) end), n.id is null
                   from new_rows as n full join old_rows as o on o.id = n.id left join $table$ as r on r.id = n.id
                  where (n.id is null or coalesce(r.status, n.status) is not null)
-                   and ($counts$ or n.completed_at is not null and n.error_details::text is distinct from o.error_details::text or $life$);
+                   and ($counts$ or $details$ or $life$);
         else
             open v_rows for
                 select json_build_object('type', tg_op, 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
@@ -367,6 +395,11 @@ begin
         loop
             fetch v_rows into v_change, v_deletes;
             exit when not found;
+            if clock_timestamp() > v_began + interval '2 seconds' then
+                v_unsaid := 'too large: of its ' || v_count || ' rows ' || v_told || ' were told in two seconds';
+                exit;
+            end if;
+            v_told := v_told + 1;
             v_changes := array_append(v_changes, v_change);
             v_deletions := v_deletions + v_deletes::integer;
             if cardinality(v_changes) = 500 then
@@ -379,9 +412,12 @@ begin
         if cardinality(v_changes) > 0 then
             perform run_counter_webhook.send(to_json(v_changes)::jsonb, cardinality(v_changes), v_deletions);
         end if;
+        if v_unsaid is not null then
+            insert into run_counter_webhook.failures (operation, code, message, changes) values (tg_op, '54000', v_unsaid, v_count - v_told);
+        end if;
     exception when others then
         begin
-            insert into run_counter_webhook.failures (operation, code, message) values (tg_op, sqlstate, left(sqlerrm, 500)) returning seq into v_seq;
+            insert into run_counter_webhook.failures (operation, code, message, changes) values (tg_op, sqlstate, left(sqlerrm, 500), coalesce(v_count, 0)) returning seq into v_seq;
             perform run_counter_webhook.prune(0, v_seq - 1000);
         exception when others then
             null;
@@ -400,9 +436,10 @@ $sql$;
     -- heartbeat of every second is told once a minute.
     v_sql := replace(v_sql, '$life$', (select string_agg(format('date_trunc(''minute'', n.%1$I) is distinct from date_trunc(''minute'', o.%1$I)', c), ' or ')
                                         from unnest(v_life) as c where c = any (v_columns)));
-    if not 'error_details' = any (v_columns) then
-        v_sql := replace(v_sql, 'n.completed_at is not null and n.error_details::text is distinct from o.error_details::text or ', '');
-    end if;
+    v_sql := replace(v_sql, '$details$', case when 'error_details' = any (v_columns)
+        then 'not v_slim and n.completed_at is not null and n.error_details::text is distinct from o.error_details::text' else 'false' end);
+    -- As they are stored: nothing is fetched and unpacked to know it.
+    v_sql := replace(v_sql, '$size$', case when 'error_details' = any (v_columns) then 'coalesce(sum(pg_column_size(x.error_details)), 0) > 2097152' else 'false' end);
     execute v_sql;
 
     insert into run_counter_webhook.settings as s (url, timeout_milliseconds, watched, columns)
