@@ -70,41 +70,37 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		return h, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
 	err = s.attempt(ctx, func(have schema) error {
-		h = store.KeyHistory{}
-		var err error
-		if h.Count, err = s.Count(ctx, key); err != nil {
-			return err
-		}
-		h.Drift = store.Drift{Key: key, Stored: h.Count.Tallies, Actual: h.Count.Tallies}
+		h = store.KeyHistory{Count: store.Count{Key: key}, Drift: store.Drift{Key: key}}
 		keyed := []any{key.User.String(), key.Ref.String()}
-		queries := []query{
-			s.policyFor(have, &h.Policy),
-			{text: `select count(*) from public.workflow_runs as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and ` + openSQL,
+		queries := append(s.countQueries(have, &h.Policy, &h.Count),
+			query{text: `select count(*) from public.workflow_runs as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and ` + openSQL,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
-			{text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + ` from public.workflow_runs as r
+			query{text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + ` from public.workflow_runs as r
  where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, r.created_at desc limit $3::integer`,
 				args: append(keyed, limit), read: func(rows pgx.Rows) error {
 					var run store.Run
 					err := scanRun(rows, &run)
 					h.Runs = append(h.Runs, run)
 					return err
-				}},
-		}
+				}})
 		if have.installed {
-			if h.Drift, err = s.compare(ctx, have, key); err != nil {
-				return err
-			}
-			queries = append(queries, ledgerQueries(key, &h)...)
+			queries = append(append(queries, compareQuery(have, &h.Drift)), ledgerQueries(key, &h)...)
 		}
-		if err := send(ctx, s.pool, queries...); err != nil {
+		if err := s.snapshot(ctx, queries...); err != nil {
 			return fmt.Errorf("look up %s: %w", key, err)
+		}
+		h.Count.Count = h.Policy.Count(h.Count.Tallies)
+		if !have.installed {
+			h.Drift.Stored, h.Drift.Actual = h.Count.Tallies, h.Count.Tallies
 		}
 		for i := range h.Runs {
 			h.Runs[i].Counted = counted(h.Runs[i], h.Policy)
 		}
-		if h.Drift.Stored != h.Drift.Actual {
-			h.Cause, err = s.cause(ctx, h.Drift)
+		if h.Drift.Stored == h.Drift.Actual {
+			return nil
 		}
+		var err error
+		h.Cause, err = s.cause(ctx, h.Drift)
 		return err
 	})
 	return h, err

@@ -1,0 +1,209 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// foldableSQL are the keys of the first $1 rows of the ledger behind a key ($2
+// to $4): how many of these rows each has, and whether it has a row in counts.
+const foldableSQL = `
+select f.user_id, f.kind, f.ref_id, f.n,
+       exists (select from run_counter.counts as c where c.user_id = f.user_id and c.kind = f.kind and c.ref_id = f.ref_id)
+  from (select l.user_id, l.kind, l.ref_id, count(*) as n
+          from (select user_id, kind, ref_id from run_counter.ledger
+                 where (user_id, kind, ref_id) > ($2::uuid, $3::text, $4::uuid)
+                 order by user_id, kind, ref_id, seq limit $1::integer) as l
+         group by l.user_id, l.kind, l.ref_id) as f
+ order by 1, 2, 3`
+
+// makeSQL makes the rows of keys in counts: only a row that is there can be
+// locked.
+const makeSQL = `
+insert into run_counter.counts (user_id, kind, ref_id)
+select * from unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id) order by 1, 2, 3
+    on conflict do nothing`
+
+// lockableSQL locks those of the keys that nobody else works on. It waits for
+// none, so folds can't meet anybody in a circle.
+const lockableSQL = `
+select c.user_id, c.kind, c.ref_id
+  from unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id)
+  join run_counter.counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
+ order by 1, 2, 3
+   for update of c skip locked`
+
+// foldSQL moves what it sees of the ledger into the counts of locked keys.
+// It is a statement of its own, so that what it sees is newer than the locks:
+// nobody else can have moved the same rows.
+const foldSQL = `
+with gone as (
+    delete from run_counter.ledger as l
+     using unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id)
+     where l.user_id = k.user_id and l.kind = k.kind and l.ref_id = k.ref_id
+    returning l.*
+), sums as (
+    select k.user_id, k.kind, k.ref_id, count(*) as n,` + sumSQL + ` from gone as k group by k.user_id, k.kind, k.ref_id
+), folded as (
+    update run_counter.counts as c
+       set completed = c.completed + s.completed, failed = c.failed + s.failed,
+           cancelled = c.cancelled + s.cancelled, timeout = c.timeout + s.timeout,
+           presumed_completed = c.presumed_completed + s.presumed_completed, presumed_failed = c.presumed_failed + s.presumed_failed,
+           presumed_cancelled = c.presumed_cancelled + s.presumed_cancelled, presumed_timeout = c.presumed_timeout + s.presumed_timeout
+      from sums as s
+     where c.user_id = s.user_id and c.kind = s.kind and c.ref_id = s.ref_id
+    returning s.n
+)
+select coalesce(sum(n), 0)::bigint from folded`
+
+// pruneSQL drops the zero rows among keys that are locked: a missing row and a
+// row of zeros say the same. One with a run that has not ended is kept. Its
+// begin has written the row, which is how a transaction in REPEATABLE READ that
+// can't see that run is told so; in the place of a row that is gone it would
+// make a new one, and go on.
+func (h schema) pruneSQL() string {
+	return `
+delete from run_counter.counts as c
+ using unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id)
+ where c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
+   and (c.completed, c.failed, c.cancelled, c.timeout, c.presumed_completed, c.presumed_failed, c.presumed_cancelled, c.presumed_timeout)
+       = (0, 0, 0, 0, 0, 0, 0, 0)
+   and not exists (select from public.workflow_runs as r
+                    where r.user_id = c.user_id and ` + h.refColumn() + ` = c.ref_id and ` + h.kindColumn() + ` = c.kind and ` + openSQL + `)`
+}
+
+// keepLogs is how long what was repaired and refused stays readable.
+const keepLogs = 90 * 24 * time.Hour
+
+// Fold implements [store.Store]. Any number of instances may fold at once. A
+// key that another transaction holds is left for a later fold, and those behind
+// it are folded.
+func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		folded = 0
+		if !have.installed {
+			return nil
+		}
+		for after, more := (store.Key{}), true; more && folded < limit; {
+			var keys []store.Key
+			if keys, more, err = s.foldable(ctx, after, limit); err != nil {
+				return fmt.Errorf("find what to fold: %w", err)
+			}
+			if len(keys) == 0 {
+				break
+			}
+			n, err := s.foldKeys(ctx, have, keys)
+			if err != nil {
+				return err
+			}
+			folded += n
+			after = keys[len(keys)-1]
+		}
+		if err := s.commit(ctx, prunes(now)...); err != nil {
+			return fmt.Errorf("drop what is out of date: %w", err)
+		}
+		return nil
+	})
+	return folded, err
+}
+
+// foldable returns the keys of the first rows of the ledger behind one, and
+// whether there may be more behind them. Their rows in counts are made where
+// they are missing.
+func (s *Store) foldable(ctx context.Context, after store.Key, limit int) (keys []store.Key, more bool, err error) {
+	behind := []any{limit, nilUUID, "", nilUUID}
+	if !after.IsZero() {
+		behind = append(behind[:1], keyArgs(after)...)
+	}
+	var missing []store.Key
+	rows := 0
+	err = send(ctx, s.pool, query{text: foldableSQL, args: behind, read: func(all pgx.Rows) error {
+		var key store.Key
+		var n int
+		var there bool
+		if err := scanKey(all, &key, &n, &there); err != nil {
+			return err
+		}
+		rows += n
+		keys = append(keys, key)
+		if !there {
+			missing = append(missing, key)
+		}
+		return nil
+	}})
+	if err != nil || len(missing) == 0 {
+		return keys, rows == limit, err
+	}
+	if err = s.makeRows(ctx, missing); busy(err) && len(missing) > 1 {
+		for _, key := range missing {
+			if err = s.makeRows(ctx, []store.Key{key}); err != nil && !busy(err) {
+				break
+			}
+		}
+	}
+	if busy(err) {
+		err = nil // without its row a key is left out
+	}
+	return keys, rows == limit, err
+}
+
+// makeRows makes rows in a transaction of its own, which waits for next to
+// nothing: where a transaction that has begun the first run of a key is still
+// open, the row that it made stands in the way, and can't be skipped.
+func (s *Store) makeRows(ctx context.Context, keys []store.Key) error {
+	return s.commit(ctx, query{text: `set local lock_timeout = '10ms'`}, query{text: makeSQL, args: keyArrays(keys)})
+}
+
+// busy reports that a lock was not to be had.
+func busy(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && (e.Code == "55P03" || e.Code == "40P01")
+}
+
+// foldKeys folds those of the keys that nobody else works on.
+func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (folded int, err error) {
+	err = s.write(ctx, func(tx pgx.Tx) error {
+		folded = 0
+		keys, err := queryKeys(ctx, tx, lockableSQL, keyArrays(keys)...)
+		if err != nil {
+			return fmt.Errorf("lock what to fold: %w", err)
+		}
+		if len(keys) == 0 {
+			return nil
+		}
+		err = send(ctx, tx,
+			query{text: foldSQL, args: keyArrays(keys), read: func(rows pgx.Rows) error { return rows.Scan(&folded) }},
+			query{text: have.pruneSQL(), args: keyArrays(keys)})
+		if err != nil {
+			return fmt.Errorf("fold the ledger: %w", err)
+		}
+		return nil
+	})
+	return folded, err
+}
+
+func prunes(now time.Time) []query {
+	before := store.Instant(now.Add(-keepLogs))
+	return []query{
+		{text: `delete from run_counter.repairs where last_at < $1::timestamptz`, args: []any{before}},
+		{text: `delete from run_counter.recounts where at < $1::timestamptz`, args: []any{before}},
+		{text: `delete from run_counter.dead_letters where received_at < $1::timestamptz`, args: []any{now.Add(-store.KeepDeadLetters)}},
+	}
+}
+
+func queryKeys(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]store.Key, error) {
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (key store.Key, err error) {
+		return key, scanKey(row, &key)
+	})
+}

@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Recount implements [store.Store].
+func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (r store.Recounted, err error) {
+	if key.IsZero() {
+		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
+	}
+	err = s.attempt(ctx, func(have schema) error {
+		r = store.Recounted{Key: key}
+		if !have.installed {
+			c, err := s.Count(ctx, key)
+			r.Before, r.After = c.Tallies, c.Tallies
+			return err
+		}
+		// A count that is right in one snapshot is right (law 1), and nothing
+		// needs to be locked to see it.
+		found, err := s.compare(ctx, have, key)
+		if err != nil || found.Stored == found.Actual {
+			r.Before, r.After = found.Stored, found.Actual
+			return err
+		}
+		r, err = s.recount(ctx, have, key, store.Instant(now))
+		return err
+	})
+	return r, err
+}
+
+// compare reads both sides of law 1 for one key, in one snapshot.
+func (s *Store) compare(ctx context.Context, have schema, key store.Key) (d store.Drift, err error) {
+	d.Key = key
+	err = send(ctx, s.pool, compareQuery(have, &d))
+	return d, err
+}
+
+func compareQuery(have schema, d *store.Drift) query {
+	return query{
+		text: `
+select s.*, a.*, p.*
+  from (` + storedSQL + `) as s,
+       (` + actualOfKey(have, d.Key) + `) as a,
+       (` + presumedOfKey(have, d.Key) + `) as p`,
+		args: keyArgs(d.Key),
+		read: func(rows pgx.Rows) error { return rows.Scan(append(talliesOf(&d.Stored), talliesOf(&d.Actual)...)...) },
+	}
+}
+
+// actualOfKey counts the runs of the key $1, $2, $3, from the index alone.
+func actualOfKey(have schema, key store.Key) string {
+	return `select` + actualSQL + ` from public.workflow_runs as r where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and ` + endedSQL
+}
+
+func presumedOfKey(have schema, key store.Key) string {
+	return `select` + actualPresumedSQL + `
+          from run_counter.presumed as p join public.workflow_runs as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status
+         where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and ` + endedSQL
+}
+
+// recount locks the key, and in the next statement counts the runs and deletes
+// the ledger rows that it can see, under one snapshot.
+func (s *Store) recount(ctx context.Context, have schema, key store.Key, now time.Time) (r store.Recounted, err error) {
+	r.Key = key
+	err = s.write(ctx, func(tx pgx.Tx) error {
+		err := send(ctx, tx,
+			// A TRUNCATE that is under way is waited for before the snapshot
+			// is taken: it empties the table for older ones, too.
+			query{text: `lock table public.workflow_runs in access share mode`},
+			query{text: `set local lock_timeout = '` + recountPatience + `'`},
+			query{text: `select run_counter.lock_key($1::uuid, $2::text, $3::uuid)`, args: keyArgs(key), read: func(pgx.Rows) error { return nil }},
+			query{text: `set local lock_timeout to default`},
+		)
+		if busy(err) {
+			return fmt.Errorf("another transaction has held %s for %s, such as one that has begun a run of it and is still open; recount it when that has ended: %w", key, recountPatience, err)
+		}
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", key, err)
+		}
+		if err := dropMarks(ctx, tx, have, key); err != nil {
+			return fmt.Errorf("look through the presumed outcomes of %s: %w", key, err)
+		}
+		err = tx.QueryRow(ctx, recountSQL(have, key), keyArgs(key)...).Scan(append(talliesOf(&r.Before), talliesOf(&r.After)...)...)
+		if err != nil {
+			return fmt.Errorf("recount %s: %w", key, err)
+		}
+		if !r.Changed() { // somebody else mended it meanwhile
+			return nil
+		}
+		return logRecount(ctx, tx, r, now)
+	})
+	return r, err
+}
+
+// recountPatience is how long a recount waits for its key: a sweep has others to
+// mend.
+const recountPatience = "2s"
+
+// dropMarks deletes the marks of a locked key that no longer belong to what
+// their run is: they were left behind by hands that kept the triggers from
+// working. It judges those that it has locked, in the next statement, whose
+// snapshot is newer: a writer may have made a mark good meanwhile. What a writer
+// holds is that writer's to keep right.
+func dropMarks(ctx context.Context, tx pgx.Tx, have schema, key store.Key) error {
+	rows, err := tx.Query(ctx, `
+select p.run_id::text from run_counter.presumed as p
+ where p.user_id = $1::uuid and p.kind = $2::text and p.ref_id = $3::uuid
+   for update skip locked`, keyArgs(key)...)
+	if err != nil {
+		return err
+	}
+	runs, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(runs) == 0 {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+delete from run_counter.presumed as p
+ where p.run_id = any ($1::uuid[])
+   and not exists (select from public.workflow_runs as r
+                    where r.id = p.run_id and p.ended_at = r.completed_at and p.status = r.status and r.user_id = p.user_id
+                      and `+have.refColumn()+` = p.ref_id and `+have.kindColumn()+` = p.kind)`, runs)
+	return err
+}
+
+// recountSQL counts the runs of a locked key, deletes the ledger rows that
+// these are in, and returns what was stored and what is.
+func recountSQL(have schema, key store.Key) string {
+	return `
+with gone as (
+    delete from run_counter.ledger where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid returning *
+), stored as (
+    select` + sumSQL + `
+      from (select ` + columnsSQL + ` from gone
+             union all
+            select ` + columnsSQL + ` from run_counter.counts where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid) as k
+), actual as (
+    ` + actualOfKey(have, key) + `
+), actual_presumed as (
+    ` + presumedOfKey(have, key) + `
+), counted as (
+    update run_counter.counts as c
+       set completed = a.completed, failed = a.failed, cancelled = a.cancelled, timeout = a.timeout,
+           presumed_completed = p.presumed_completed, presumed_failed = p.presumed_failed,
+           presumed_cancelled = p.presumed_cancelled, presumed_timeout = p.presumed_timeout
+      from actual as a, actual_presumed as p
+     where c.user_id = $1::uuid and c.kind = $2::text and c.ref_id = $3::uuid
+)
+select * from stored, actual, actual_presumed`
+}
+
+func logRecount(ctx context.Context, tx pgx.Tx, r store.Recounted, now time.Time) error {
+	before, err := json.Marshal(r.Before)
+	after, errAfter := json.Marshal(r.After)
+	if err := errors.Join(err, errAfter); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+insert into run_counter.recounts (at, user_id, kind, ref_id, before, after)
+values ($4::timestamptz, $1::uuid, $2::text, $3::uuid, $5::jsonb, $6::jsonb)`, append(keyArgs(r.Key), now, string(before), string(after))...)
+	return err
+}
