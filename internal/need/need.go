@@ -23,6 +23,10 @@ var notRun = struct {
 	why map[string][]string
 }{why: map[string][]string{}}
 
+// CI reports whether nothing may be left out, and what is large is to be run in
+// its full size: the variable CI is set.
+func CI() bool { return os.Getenv("CI") != "" }
+
 // Program returns the path of a program. Where there is none, the test is
 // skipped, or fails in CI; install names what to install.
 func Program(t testing.TB, name, install string) string {
@@ -38,7 +42,7 @@ func Program(t testing.TB, name, install string) string {
 // skipping: there the test fails.
 func Missing(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv("CI") != "" {
+	if CI() {
 		t.Fatalf("not run, which in CI is a failure: %s", what)
 	}
 	Skip(t, what)
@@ -65,7 +69,7 @@ func NoRaceDetector(t testing.TB) {
 // lets the rest go on. In CI it fails.
 func InPart(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv("CI") != "" {
+	if CI() {
 		t.Fatalf("not run, which in CI is a failure: %s", what)
 	}
 	note(t, "in part: "+what)
