@@ -5,8 +5,13 @@
 #
 # What is built here is built and run in the same way by
 # go test ./cmd/runcounter -run Image
+#
+# The bases are named by the digests of their indexes, which hold for amd64 and
+# arm64: a tag is moved, a digest is not. To go on to a newer one:
+#
+#   docker buildx imagetools inspect golang:1.26.8
 
-FROM golang:1.26 AS build
+FROM golang:1.26.8@sha256:0f063af2d465d8dcae54cce04278ada488b96f77b42449c8d071e47d016cc65a AS build
 WORKDIR /src
 # The dependencies are a layer of their own: they change less often than the code.
 COPY go.mod go.sum ./
@@ -16,12 +21,12 @@ COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/runcounter ./cmd/runcounter
 RUN mkdir -p /out/data /out/tmp
 
-FROM golang:1.26 AS build-litestream
+FROM golang:1.26.8@sha256:0f063af2d465d8dcae54cce04278ada488b96f77b42449c8d071e47d016cc65a AS build-litestream
 RUN CGO_ENABLED=0 GOBIN=/out go install -trimpath -ldflags="-s -w" github.com/benbjohnson/litestream/cmd/litestream@v0.5.18
 
 # SQLite on a volume. A fresh volume belongs to root, so this image starts as
 # root, gives it to 65532, and goes on as that.
-FROM debian:13-slim AS litestream
+FROM debian:13.7-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f AS litestream
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/runcounter /usr/local/bin/
 COPY --from=build-litestream /out/litestream /usr/local/bin/

@@ -49,6 +49,21 @@ func mustFolder(t *testing.T) string {
 	return dir
 }
 
+// TestCaseBaseImagesAreNamedByDigest, since the same tag is another image
+// tomorrow.
+func TestCaseBaseImagesAreNamedByDigest(t *testing.T) {
+	t.Parallel()
+	bases := regexp.MustCompile(`(?m)^FROM (\S+)`).FindAllStringSubmatch(mustReadFile(t, top+"/Dockerfile"), -1)
+	if len(bases) < 4 {
+		t.Fatalf("got %d bases: the file is not what this test reads", len(bases))
+	}
+	for _, base := range bases {
+		if base[1] != "scratch" && !regexp.MustCompile(`^\w+:[\w.-]+@sha256:[0-9a-f]{64}$`).MatchString(base[1]) {
+			t.Errorf("FROM %s is not a tag with its digest", base[1])
+		}
+	}
+}
+
 // TestImage shows of the image what can be shown without Docker: the program is
 // static, small, and serves as nobody, with nothing but the environment that the
 // page names, where it can write to its volume and nowhere else.
