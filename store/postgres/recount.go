@@ -86,7 +86,7 @@ func (s *Store) recount(ctx context.Context, have schema, key store.Key, now tim
 		if err != nil {
 			return fmt.Errorf("lock %s: %w", key, err)
 		}
-		if err := dropMarks(ctx, tx, have, key); err != nil {
+		if err := mendMarks(ctx, tx, have, key); err != nil {
 			return fmt.Errorf("look through the presumed outcomes of %s: %w", key, err)
 		}
 		err = tx.QueryRow(ctx, recountSQL(have, key), keyArgs(key)...).Scan(append(talliesOf(&r.Before), talliesOf(&r.After)...)...)
@@ -105,15 +105,19 @@ func (s *Store) recount(ctx context.Context, have schema, key store.Key, now tim
 // mend.
 const recountPatience = "2s"
 
-// dropMarks deletes the marks of a locked key that no longer belong to what
-// their run is: they were left behind by hands that kept the triggers from
-// working. It judges those that it has locked, in the next statement, whose
-// snapshot is newer: a writer may have made a mark good meanwhile. What a writer
-// holds is that writer's to keep right.
-func dropMarks(ctx context.Context, tx pgx.Tx, have schema, key store.Key) error {
+// mendMarks looks through the marks of a locked key, and of its runs, for what
+// hands left behind that kept the triggers from working. A mark goes with the
+// outcome that it was of, and belongs to the key of its run: the ledger takes it
+// from one key and gives it to the other, whichever of them is counted first.
+//
+// It judges those that it has locked, in the next statements, whose snapshots
+// are newer: a writer may have made a mark good meanwhile. What a writer holds
+// is that writer's to keep right.
+func mendMarks(ctx context.Context, tx pgx.Tx, have schema, key store.Key) error {
 	rows, err := tx.Query(ctx, `
 select p.run_id::text from run_counter.presumed as p
  where p.user_id = $1::uuid and p.kind = $2::text and p.ref_id = $3::uuid
+    or p.run_id in (select r.id from public.workflow_runs as r where `+have.ofKey(key.Kind, "$1", "$3")+` and `+endedSQL+`)
    for update skip locked`, keyArgs(key)...)
 	if err != nil {
 		return err
@@ -122,13 +126,20 @@ select p.run_id::text from run_counter.presumed as p
 	if err != nil || len(runs) == 0 {
 		return err
 	}
-	_, err = tx.Exec(ctx, `
+	ref := `case when r.user_id is not null then ` + have.refColumn() + ` end`
+	kind := `case when ` + ref + ` is not null then ` + have.kindColumn() + ` end`
+	return send(ctx, tx,
+		query{args: []any{runs}, text: `
 delete from run_counter.presumed as p
  where p.run_id = any ($1::uuid[])
-   and not exists (select from public.workflow_runs as r
-                    where r.id = p.run_id and p.ended_at = r.completed_at and p.status = r.status and r.user_id = p.user_id
-                      and `+have.refColumn()+` = p.ref_id and `+have.kindColumn()+` = p.kind)`, runs)
-	return err
+   and not exists (select from public.workflow_runs as r where r.id = p.run_id and p.ended_at = r.completed_at and p.status = r.status)`},
+		query{args: []any{runs}, text: `
+update run_counter.presumed as p
+   set user_id = r.user_id, kind = ` + kind + `, ref_id = ` + ref + `
+  from public.workflow_runs as r
+ where p.run_id = any ($1::uuid[]) and r.id = p.run_id
+   and (p.user_id, p.kind, p.ref_id) is distinct from (r.user_id, ` + kind + `, ` + ref + `)`},
+	)
 }
 
 // recountSQL counts the runs of a locked key, deletes the ledger rows that
