@@ -351,6 +351,32 @@ create trigger raise before update on workflow_runs for each row execute functio
 	}
 }
 
+// TestCaseARecountWaitsForAnUncommittedTRUNCATE has one that goes on to begin a
+// run: a recount that waits for the table with the key's lock in hand would meet
+// it in a circle.
+func TestCaseARecountWaitsForAnUncommittedTRUNCATE(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.end(1)
+	pgtest.Exec(t, f.address, `update run_counter.counts set failed = 7`)
+	application := f.session()
+	application.do(`begin`, `truncate workflow_runs`)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := f.store.recount(t.Context(), f.have, f.key, time.Now())
+		ended <- err
+	}()
+	until(t, func() bool { return waits(t, application.watcher, `application_name = 'runcounter'`) })
+	application.do(`select begin_workflow_run('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', p_limit => 5)`, f.insert(2), `commit`)
+	if err := <-ended; err != nil {
+		t.Errorf("the recount: %v", err)
+	}
+	exact(t, f.store)
+	if c, err := f.store.Count(t.Context(), f.key); err != nil || c.Tallies != (store.Tallies{Ended: store.Tally{Completed: 1}}) {
+		t.Errorf("the count is %+v, %v; want the one run", c, err)
+	}
+}
+
 // TestCaseARecountBesideATRUNCATE has one begin before the recount, and one while
 // the recount waits for a fold: the table is empty for older snapshots, too.
 func TestCaseARecountBesideATRUNCATE(t *testing.T) {

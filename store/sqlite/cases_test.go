@@ -2,8 +2,12 @@ package sqlite
 
 import (
 	"errors"
+	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -73,6 +77,29 @@ func TestCasesOfAMirror(t *testing.T) {
 			t.Errorf("got %+v, %v; want the snapshot kept", r, err)
 		}
 	})
+	t.Run("a state is loaded as it was saved, new or not", func(t *testing.T) {
+		t.Parallel()
+		s := mustOpen(t)
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range 200 {
+			exists := i%2 == 1
+			want := randomState(random, storetest.MustID('1', i/2))
+			err := s.write(t.Context(), func(tx *tx) error {
+				if err := tx.save(want, exists); err != nil {
+					return err
+				}
+				got, found, err := tx.load(want.ID)
+				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || !found || diff != "" {
+					t.Errorf("state %d (-saved +loaded), found %v, %v:\n%s", i, found, err, diff)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		exact(t, s)
+	})
 	t.Run("an id that was buried twice keeps the first moment", func(t *testing.T) {
 		t.Parallel()
 		s := mustOpen(t)
@@ -86,6 +113,44 @@ func TestCasesOfAMirror(t *testing.T) {
 			t.Errorf("got %+v, %v; want it gone since %v", h, err, now)
 		}
 	})
+}
+
+// randomState is one that can be: an outcome has a time, and what stands in the
+// row is what its parts amount to.
+func randomState(r *rand.Rand, id store.ID) store.State {
+	at := func() time.Time {
+		if r.IntN(4) == 0 {
+			return time.Time{}
+		}
+		return time.UnixMicro(int64(1_700_000_000_000_000 + r.IntN(1_000_000_000))).UTC()
+	}
+	view := func() store.View {
+		v := store.View{User: storetest.MustID('a', r.IntN(3)), Status: []store.Status{store.Pending, store.Running, store.Completed, "archived"}[r.IntN(4)]}
+		if r.IntN(3) > 0 {
+			v.Workflow = storetest.MustID('c', r.IntN(3))
+		}
+		if r.IntN(3) == 0 {
+			v.Draft = storetest.MustID('d', r.IntN(3))
+		}
+		return v
+	}
+	s := store.State{ID: id, CreatedAt: at(), StartedAt: at(), UpdatedAt: at(), LeaseAt: at(), ReopenedAt: at(),
+		Last: store.Register{Version: int64(r.IntN(3)), At: at(), Heads: []store.View{view()}}}
+	if r.IntN(2) == 0 {
+		s.Last.Past = []store.View{view()}
+	}
+	if evidence := store.Evidence(r.IntN(7)); evidence > store.NoEvidence {
+		s.Outcome = store.Claim{Evidence: evidence, Outcome: store.Outcome{
+			Status: store.Terminals[r.IntN(4)], CompletedAt: time.UnixMicro(int64(r.IntN(1_000_000_000))).UTC(),
+			ErrorDetails: []store.JSON{"", "{}"}[r.IntN(2)]}}
+		if r.IntN(2) == 0 {
+			s.Outcome.Outcome.DurationMS = store.MillisOf(int64(r.IntN(100)))
+		}
+		if evidence == store.Amended {
+			s.Outcome.AmendedAt = at()
+		}
+	}
+	return s
 }
 
 func completion(id store.ID, status store.Status, snapshot store.JSON, at time.Time) store.Completion {

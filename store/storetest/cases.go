@@ -241,6 +241,47 @@ var slotCases = []contractCase{
 			}
 		}
 	}},
+	{"a begin counts under the policy in force", func(s *script) {
+		// Each status as often as no sum of others, for real and presumed.
+		n := 0
+		for i, status := range store.Terminals {
+			for range 1 << i {
+				s.complete(s.mustBegin(adaResize), status, time.Second)
+			}
+		}
+		for i := range 3 {
+			for range 1 << (4 + i) { // presumed failed, cancelled, completed
+				n++
+				r := row(MustID('2', n), adaResize, []store.Status{store.Running, store.Cancelling, store.Pending}[i], 0, 0)
+				if i == 2 {
+					r.CompletedAt = at(time.Second)
+				}
+				s.Tell(s, at(time.Minute), inserted(r))
+			}
+		}
+		s.failStuck(time.Hour)
+		for range 2 {
+			for name, want := range map[string]int64{
+				"outcomes": 1 + 2 + 16 + 64, "terminal": 127, "outcomes-except-presumed": 1 + 2, "terminal-except-presumed": 15,
+			} {
+				p, err := store.ParsePolicy(name)
+				if err != nil {
+					s.Fatal(err)
+				}
+				s.SetPolicy(s, p)
+				s.wantCount(adaResize, want)
+				if b := s.beginAt(adaResize, want, ""); !b.LimitReached || b.Counted != want || b.Active != 0 {
+					s.Errorf("%s: Begin at the limit %d: got %+v, want it refused", name, want, b)
+				}
+				b := s.beginAt(adaResize, want+1, "")
+				if !b.Created || b.Counted != want {
+					s.Errorf("%s: Begin at the limit %d: got %+v, want a run", name, want+1, b)
+				}
+				s.Tell(s, at(0), deleted(b.Run.Row))
+			}
+			s.fold()
+		}
+	}},
 	{"a begin that is refused keeps no idempotency key", func(s *script) {
 		if b := s.beginAt(adaResize, 0, "order-7"); !b.LimitReached || !b.Run.ID.IsZero() {
 			s.Fatalf("at the limit 0: got %+v, want it refused", b)
