@@ -117,6 +117,34 @@ func Repair(r Row) (Row, Reason) {
 	return r, Consistent
 }
 
+// InOrder reports whether a change, by itself, leaves a source whose guard keeps
+// first outcomes nothing to do: the row is consistent, and it has not lost an
+// outcome that old_record shows, nor has another in its place. What an outcome in
+// the record may have met since, the guard prevents; and the change that it did
+// not prevent shows the outcome as its own old_record.
+func InOrder(c Change) bool {
+	if c.Op == Delete {
+		return true
+	}
+	if !consistent(c.Record) || c.Op == Update && !c.HasOld {
+		return false
+	}
+	if !c.HasOld {
+		return true
+	}
+	if !c.Old.Ended() {
+		return consistent(c.Old)
+	}
+	return c.Record.Status == c.Old.Status && c.Record.CompletedAt.Equal(c.Old.CompletedAt)
+}
+
+// consistent reports whether [Repair] has nothing to do, whoever looks: a
+// terminal row without completed_at may have been given a time by now.
+func consistent(r Row) bool {
+	_, reason := Repair(r)
+	return reason != NoTime && reason != Overwritten && (!r.Status.Terminal() || !r.CompletedAt.IsZero())
+}
+
 // fillDuration fills duration_ms where it is null and the row says how long
 // the run took.
 func fillDuration(r Row) Row {

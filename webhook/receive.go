@@ -46,7 +46,7 @@ func (s *Server) receive(c *fiber.Ctx) error {
 	if s.cfg.Mirror {
 		s.losses.hear(c, s.cfg.Secrets)
 	}
-	return writeJSON(c, fiber.StatusOK, a)
+	return writeJSON(c, fiber.StatusOK, asFor(c, a))
 }
 
 // deliver takes one delivery all the way: it returns after the commit.
@@ -98,7 +98,7 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	var applied []store.Applied
 	if err == nil && len(d.Changes) > 0 {
 		s.metrics.arrived(d.Changes, now, &s.lately)
-		applied, err = s.submit(d.Changes)
+		applied, err = s.commit(d.Changes, prefersMinimal(c))
 	}
 	if err != nil {
 		s.keep(c, b, err, now)

@@ -72,6 +72,9 @@ type Config struct {
 	Now func() time.Time
 	// Log is slog.Default() where nil.
 	Log *slog.Logger
+	// Idle reports, without asking the database, whether a change leaves it
+	// nothing to do; nil where only the database can tell.
+	Idle func(store.Change) bool
 	// Mirror says that the store knows what it is told alone, so that a call that
 	// was lost on its way is missing in it.
 	Mirror bool

@@ -29,11 +29,12 @@ type database interface {
 // backend is what a command has to know of a database beyond its contract.
 type backend struct {
 	database
-	where  string      // for people: a path, or host and name; never a password
-	source bool        // its table is the watched one: changes are hints
-	direct bool        // a source without our migrations
-	marks  importMarks // a mirror's alone
-	calls  deliveries  // a source's alone
+	where  string                  // for people: a path, or host and name; never a password
+	source bool                    // its table is the watched one: changes are hints
+	direct bool                    // a source without our migrations
+	marks  importMarks             // a mirror's alone
+	calls  deliveries              // a source's alone
+	idle   func(store.Change) bool // a source's alone
 }
 
 // deliveries tells what became of a source's webhooks.
@@ -93,7 +94,7 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 	if err != nil {
 		return backend{}, errors.Join(err, s.Close())
 	}
-	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s}, nil
+	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s, idle: s.Idle}, nil
 }
 
 // withStore does a command's work on a database that exists. To create one

@@ -119,6 +119,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 	if db.source {
 		config.Room = 0 // the sweep finds what a refused delivery would have told
 		config.Workers = sourceWorkers
+		config.Idle = db.idle
 		config.Degraded = func() []string { return append(sweeper.Degraded(), directText(ctx, db.database)...) }
 	}
 	server, err := webhook.New(config)

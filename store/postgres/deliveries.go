@@ -36,6 +36,9 @@ var lately = reach{window: 15 * time.Minute, calls: 20_000, answers: 2000, scann
 // that nothing was watched.
 func (s *Store) Deliveries(ctx context.Context, now time.Time) (d store.Deliveries, err error) {
 	now = store.Instant(now)
+	if have, err := s.schema(ctx); err == nil {
+		s.lookAtGuard(ctx, have, time.Now()) // each sweep comes here
+	}
 	for again := false; ; again = true {
 		d, err = s.deliveries(ctx, now)
 		var e *pgconn.PgError

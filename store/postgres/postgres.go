@@ -48,6 +48,8 @@ type Store struct {
 	options Options
 	rules   rules
 
+	guard guard
+
 	mu     sync.Mutex
 	known  *schema // what the database has; nil until it was asked, and after it turned out to be otherwise
 	looked time.Time
@@ -74,10 +76,12 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{pool: pool, options: o, rules: rules{repair: store.Repair, presume: store.Presume}}
-	if _, err := s.schema(ctx); err != nil {
+	have, err := s.schema(ctx)
+	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	s.lookAtGuard(ctx, have, time.Now())
 	return s, nil
 }
 
@@ -139,7 +143,10 @@ func (s *Store) Close() error {
 // Ping reports whether the database answers, and looks again at what it has.
 func (s *Store) Ping(ctx context.Context) error {
 	s.forget()
-	_, err := s.schema(ctx)
+	have, err := s.schema(ctx)
+	if err == nil {
+		s.lookAtGuard(ctx, have, time.Now())
+	}
 	return err
 }
 
