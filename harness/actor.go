@@ -61,8 +61,9 @@ type actor struct {
 	pid     uint32
 	server  *PostgresDatabase
 	fault   Fault
-	out     chan bool // it stands at a gate, has its answer, or (false) has returned
-	arrived bool      // the answer for which it had to wait
+	out     chan bool   // it stands at a gate, has its answer, or (false) has returned
+	arrived bool        // the answer for which it had to wait
+	looked  atomic.Bool // for a deadlock, see [looksForDeadlock]
 }
 
 type panicked struct {

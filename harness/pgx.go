@@ -1,8 +1,10 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Postgres says which database [Sim.Postgres] works on.
@@ -102,12 +105,39 @@ func (d *PostgresDatabase) Gate(config *pgx.ConnConfig) {
 		return &wire{Conn: c}, nil
 	}
 	config.RuntimeParams["deadlock_timeout"] = "1ms"
+	config.RuntimeParams["log_lock_waits"] = "on"
+	config.RuntimeParams["client_min_messages"] = "log"
+	notice := config.OnNotice
+	config.OnNotice = func(conn *pgconn.PgConn, n *pgconn.Notice) {
+		switch {
+		case n.SeverityUnlocalized != "LOG":
+			if notice != nil {
+				notice(conn, n)
+			}
+		case n.Routine == looksForDeadlock:
+			if a := wireUnder(conn.Conn()).user.Load(); a != nil {
+				a.looked.Store(true)
+			}
+		}
+	}
 }
+
+// looksForDeadlock is the function of PostgreSQL that says, after
+// deadlock_timeout, that a statement waits for a lock. It says so when it has
+// looked for a deadlock, which it does once: a circle that is closed afterwards
+// is found by the one who closes it, so that it is always that one who is ended.
+// Without its word, on a busy machine, it is either of them.
+const looksForDeadlock = "ProcSleep"
+
+// lookPatience is how long it is waited for; a statement may have switched such
+// messages off.
+const lookPatience = time.Second
 
 // A wire is a connection to the server that can be lost.
 type wire struct {
 	net.Conn
 	lost atomic.Int32 // a Fault
+	user atomic.Pointer[actor]
 }
 
 // Write says that it has sent what it swallows: nobody can tell.
@@ -123,16 +153,38 @@ func (w *wire) Read(b []byte) (int, error) {
 	case LostBefore:
 		return 0, io.ErrUnexpectedEOF
 	case LostAfter: // its answer tells us that it took effect
-		if _, err := w.Conn.Read(b); err != nil {
-			return 0, err
+		for {
+			n, err := w.Conn.Read(b)
+			if err != nil {
+				return 0, err
+			}
+			if answers(b[:n]) {
+				return 0, io.ErrUnexpectedEOF
+			}
+			if a := w.user.Load(); a != nil {
+				a.looked.Store(true)
+			}
 		}
-		return 0, io.ErrUnexpectedEOF
 	}
 	return w.Conn.Read(b)
 }
 
-func wireOf(conn *pgx.Conn) *wire {
-	c := conn.PgConn().Conn()
+// answers reports whether messages of the server hold more than what precedes
+// an answer: that a statement was parsed (1), bound (2) and described (t, T, n),
+// and notices (N), such as that it waits.
+func answers(messages []byte) bool {
+	for len(messages) >= 5 {
+		if !bytes.ContainsRune([]byte("12tTnN"), rune(messages[0])) {
+			return true
+		}
+		messages = messages[min(len(messages), 1+int(binary.BigEndian.Uint32(messages[1:]))):]
+	}
+	return false
+}
+
+func wireOf(conn *pgx.Conn) *wire { return wireUnder(conn.PgConn().Conn()) }
+
+func wireUnder(c net.Conn) *wire {
 	if inner, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
 		c = inner.NetConn()
 	}
@@ -203,7 +255,10 @@ func (t tracer) start(ctx context.Context, conn *pgx.Conn, text, end string, arg
 	t.db.users[conn.PgConn().PID()] = a
 	t.db.mu.Unlock()
 	a.pid, a.server, a.fault, a.arrived = conn.PgConn().PID(), t.db, fault, false
-	switch w := wireOf(conn); fault {
+	a.looked.Store(false)
+	w := wireOf(conn)
+	w.user.Store(a)
+	switch fault {
 	case LostBefore:
 		t.db.observer.end(a.pid)
 		w.lost.Store(int32(LostBefore))
@@ -343,7 +398,7 @@ func (a *actor) land(out chan bool) (alive bool) {
 			continue
 		}
 		blames, stable := a.server.blockers(a)
-		if !stable || time.Since(start) < deadlockTimeout || !a.flight.CompareAndSwap(sent, blocked) {
+		if !stable || !a.looked.Load() && time.Since(start) < lookPatience || !a.flight.CompareAndSwap(sent, blocked) {
 			if time.Since(start) > postgresPatience && a.flight.Load() == sent {
 				panic(fmt.Sprintf("harness: PostgreSQL has neither answered nor blocked %s for %s: %s", a.name, postgresPatience, a.op.text))
 			}

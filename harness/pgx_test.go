@@ -2,11 +2,14 @@ package harness
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -17,6 +20,11 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // accounts is a PostgreSQL database with two rows, and a pool for each actor,
 // which all schedules share.
 func accounts(t *testing.T, faults ...Fault) func(s *Sim) []*pgxpool.Pool {
+	return accountsOf(t, func(*pgx.ConnConfig) {}, faults...)
+}
+
+// accountsOf are accounts with connections of their own configuration.
+func accountsOf(t *testing.T, configure func(*pgx.ConnConfig), faults ...Fault) func(s *Sim) []*pgxpool.Pool {
 	config := Postgres{Address: pgtest.Database(t), Faults: faults, Setup: func(address string) error {
 		pgtest.Exec(t, address, `create table accounts (id int primary key, n int not null, seen int generated always as (n * 2) stored)`,
 			`insert into accounts values (1, 0), (2, 0)`, `create sequence tickets`)
@@ -31,6 +39,7 @@ func accounts(t *testing.T, faults ...Fault) func(s *Sim) []*pgxpool.Pool {
 				t.Fatal(err)
 			}
 			db.Gate(c.ConnConfig)
+			configure(c.ConnConfig)
 			pool, err := pgxpool.NewWithConfig(context.WithoutCancel(t.Context()), c)
 			if err != nil {
 				t.Fatal(err)
@@ -122,6 +131,56 @@ func TestPgxCodeIsExploredOnPostgreSQL(t *testing.T) {
 			s.Go("down", func(ctx context.Context) error { return add(ctx, pools[1], 2, 1) })
 		}), "error", "40P01")
 	})
+}
+
+// TestCaseO7_WhoClosesACircleIsEnded, however late a busy server looks for
+// deadlocks: who waited first has looked before another statement is sent. It
+// was the other one now and then, which is another failure: "reproduced 2 of 3".
+func TestCaseO7_WhoClosesACircleIsEnded(t *testing.T) {
+	open := accountsOf(t, func(c *pgx.ConnConfig) { c.RuntimeParams["deadlock_timeout"] = "40ms" })
+	ended, closed := "", false // who was ended, and whether it was at once
+	r := Explore(t, func(s *Sim) {
+		pools := open(s)
+		for i, name := range []string{"up", "down"} {
+			s.Go(name, func(ctx context.Context) error {
+				err := add(ctx, pools[i], 1+i, 2-i)
+				var pg *pgconn.PgError
+				if errors.As(err, &pg) && pg.Code == "40P01" {
+					ended = name
+					closed = !slices.ContainsFunc(s.run.events, func(ev event) bool {
+						return ev.actor >= 0 && s.actors[ev.actor].name == name && ev.text == "… goes on"
+					})
+				}
+				return err
+			})
+		}
+	})
+	mustFail(t, r, "error", "40P01")
+	if ended == "" || !closed {
+		t.Errorf("%q was ended, who had waited first", ended)
+	}
+}
+
+func TestWhatPrecedesAnAnswerIsNone(t *testing.T) {
+	message := func(kind byte, body string) string {
+		return string(kind) + string(binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))) + body
+	}
+	waits := message('N', "SLOG\x00RProcSleep\x00\x00")
+	for _, c := range []struct {
+		name, messages string
+		want           bool
+	}{
+		{"a statement that waits", message('1', "") + message('2', "") + waits, false},
+		{"nothing but that it waits", waits, false},
+		{"a notice that is cut", waits[:9], false},
+		{"it has waited, and is answered", waits + message('C', "UPDATE 1\x00") + message('Z', "I"), true},
+		{"an error", message('E', "SERROR\x00\x00"), true},
+		{"TLS, of which nothing can be told", "\x17\x03\x03\x00\x20", true},
+	} {
+		if got := answers([]byte(c.messages)); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
 }
 
 // TestFaultsOnPostgreSQL counts what each fault leaves there: nothing was half
