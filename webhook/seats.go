@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"net"
 	"slices"
 	"strconv"
@@ -39,6 +40,7 @@ type streams struct {
 	all       int
 	watched   int // counts, those of several streams of a user once
 	of        map[store.ID]*share
+	entered   uint64
 	displaced int
 }
 
@@ -48,12 +50,15 @@ type share struct {
 	keys  map[store.Key]int
 }
 
+func (s *share) last() *seat { return s.seats[len(s.seats)-1] }
+
 // seat is the place of one stream.
 type seat struct {
 	user store.ID
 	keys []store.Key
 	conn net.Conn
 	over chan struct{} // closed when the place was given back, or taken away
+	nth  uint64 // in the order of all
 	left bool
 	lost bool // to another user
 }
@@ -84,7 +89,8 @@ func (s *streams) enter(user store.ID, keys []store.Key, conn net.Conn) (*seat, 
 		!s.room(user, func() bool { return s.watched+more <= s.mostKeys }, counts, more) {
 		return nil, newProblem(fiber.StatusServiceUnavailable, "Too many streams are open here, and no user has more than this one would have. Connect again after the time in Retry-After, or ask for the count with GET /v1/counts.")
 	}
-	at := &seat{user: user, keys: keys, conn: conn, over: make(chan struct{})}
+	s.entered++
+	at := &seat{user: user, keys: keys, conn: conn, over: make(chan struct{}), nth: s.entered}
 	s.of[user] = mine
 	mine.seats = append(mine.seats, at)
 	for _, key := range keys {
@@ -109,7 +115,7 @@ func (s *streams) room(asker store.ID, enough func() bool, size func(*share) int
 		if most == nil || size(most) <= would {
 			return false
 		}
-		last := most.seats[len(most.seats)-1]
+		last := most.last()
 		last.lost = true
 		s.displaced++
 		s.remove(last)
@@ -120,10 +126,14 @@ func (s *streams) room(asker store.ID, enough func() bool, size func(*share) int
 	return true
 }
 
-// largest returns the largest share of another user.
+// largest returns the largest share of another user; of several the one that
+// was added to last.
 func (s *streams) largest(asker store.ID, size func(*share) int) (most *share) {
 	for user, sh := range s.of {
-		if user != asker && !user.IsZero() && (most == nil || size(sh) > size(most)) {
+		if user == asker || user.IsZero() {
+			continue
+		}
+		if most == nil || cmp.Or(cmp.Compare(size(sh), size(most)), cmp.Compare(sh.last().nth, most.last().nth)) > 0 {
 			most = sh
 		}
 	}

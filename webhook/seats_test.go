@@ -78,13 +78,15 @@ func TestCaseD9_StreamsAreFairByUser(t *testing.T) {
 			}
 			many = append(many, at)
 		}
-		for _, n := range []int{2, 3, 4, 4, 5} { // the last three in the place of user 1's
+		// User 4 has two of user 1's, and loses the second, the newest, to user 5.
+		for _, n := range []int{2, 3, 4, 4, 5} {
 			if _, err := enter(n); err != nil {
 				t.Fatalf("user %d: %v", n, err)
 			}
 		}
-		if many[0].lost || !many[1].lost || !many[2].lost || !many[3].lost {
-			t.Errorf("user 1 has lost %v %v %v %v, want all but the oldest", many[0].lost, many[1].lost, many[2].lost, many[3].lost)
+		if many[0].lost || many[1].lost || !many[2].lost || !many[3].lost || len(s.of[userNamed(4)].seats) != 1 {
+			t.Errorf("user 1 has lost %v %v %v %v, want the newer two; user 4 has %d, want 1",
+				many[0].lost, many[1].lost, many[2].lost, many[3].lost, len(s.of[userNamed(4)].seats))
 		}
 		if _, err := enter(1); err == nil {
 			t.Error("a user with one stream took that of one with two, want 503: it would go back and forth")
