@@ -25,14 +25,12 @@ const (
 // whatever its length.
 type apiKeys struct {
 	sums [][sha256.Size]byte
-	weak bool
 }
 
 func newAPIKeys(keys []string) apiKeys {
 	var k apiKeys
 	for _, key := range keys {
 		k.sums = append(k.sums, sha256.Sum256([]byte(key)))
-		k.weak = k.weak || len(key) < weakToken
 	}
 	return k
 }

@@ -24,9 +24,9 @@ const (
 	newest = 5 * time.Minute // in the future
 )
 
-// weakToken is the length in bytes below which a token is called weak: 16
-// random characters are beyond guessing.
-const weakToken = 16
+// minToken is the length in bytes below which a token could be guessed: 16
+// random characters are beyond that.
+const minToken = 16
 
 // The bounds that Standard Webhooks sets to a signing key, in bytes.
 const (
@@ -40,7 +40,6 @@ const (
 type Secrets struct {
 	tokens [][sha256.Size]byte // hashed, so that all comparisons have one length
 	keys   [][]byte
-	weak   bool
 }
 
 // Unauthenticated is the error for a request that none of the secrets vouches
@@ -69,22 +68,55 @@ func ParseSecrets(list string) (Secrets, error) {
 		}
 		nth := len(s.tokens) + len(s.keys) + 1
 		switch {
-		case element == "":
-			return Secrets{}, fmt.Errorf("secret %d of the list is blank: remove the comma too many, or fill it in", nth)
 		case isKey(element):
 			key, err := parseKey(element)
 			if err != nil {
 				return Secrets{}, fmt.Errorf("secret %d of the list: %w", nth, err)
 			}
 			s.keys = append(s.keys, key)
-		case strings.ContainsFunc(element, unicode.IsControl):
-			return Secrets{}, fmt.Errorf("secret %d of the list holds a control character, which no header can bring: make another, for instance with: openssl rand -hex 32", nth)
 		default:
+			if err := checkToken(element); err != nil {
+				return Secrets{}, fmt.Errorf("secret %d of the list %w", nth, err)
+			}
 			s.tokens = append(s.tokens, sha256.Sum256([]byte(element)))
-			s.weak = s.weak || len(element) < weakToken
 		}
 	}
 	return s, nil
+}
+
+// ParseAPIKeys reads a comma-separated list of keys. The empty list is none. No
+// error repeats a key.
+func ParseAPIKeys(list string) (keys []string, err error) {
+	if strings.TrimSpace(list) == "" {
+		return nil, nil
+	}
+	for key := range strings.SplitSeq(list, ",") {
+		key = strings.TrimSpace(key)
+		if err := checkToken(key); err != nil {
+			return nil, fmt.Errorf("key %d of the list %w", len(keys)+1, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// checkToken says what is wrong with a token or a key: mostly it was copied
+// with what stands around it, and then no sender could show it, or a comma in
+// it has made two of it, of which one may be two letters long.
+func checkToken(token string) error {
+	switch {
+	case token == "":
+		return errors.New("is blank: remove the comma too many, or fill it in")
+	case strings.ContainsAny(token[:1]+token[len(token)-1:], "\"'`"):
+		return errors.New("has a quotation mark around it: leave it out, or set the variable without quotes where no shell reads them, as in a file of variables")
+	case len(token) >= 7 && strings.EqualFold(token[:7], "Bearer "), strings.EqualFold(token, "Bearer"):
+		return errors.New("begins with Bearer: that belongs into the sender's header, and the secret alone stands here")
+	case strings.ContainsFunc(token, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return errors.New("holds a blank, a line break or a control character, which no header brings as it is: make another with: openssl rand -hex 32")
+	case len(token) < minToken:
+		return fmt.Errorf("has %d characters, which could be guessed, where it needs %d: make one with: openssl rand -hex 32. A comma separates one from the next, so none may hold a comma", len(token), minToken)
+	}
+	return nil
 }
 
 func isKey(element string) bool { return strings.HasPrefix(element, "whsec_") }
@@ -106,11 +138,6 @@ func parseKey(secret string) ([]byte, error) {
 
 // IsZero reports whether there is no secret at all.
 func (s Secrets) IsZero() bool { return len(s.tokens) == 0 && len(s.keys) == 0 }
-
-// Weak reports whether a token among the secrets is so short that it could be
-// guessed: worth a warning, and not an error, since a trial has to start
-// somewhere.
-func (s Secrets) Weak() bool { return s.weak }
 
 // check authenticates a request by its headers. A nil signature without an
 // error means that a token was right. With a signature the raw body must be

@@ -300,4 +300,4 @@ var doneText = map[string]string{
 }
 
 // errNoConsole is for what is not configured.
-var errNoConsole = errors.New("the console was configured without this")
+var errNoConsole = errors.New("the server was configured without this")

@@ -240,10 +240,8 @@ func (c *console) tell(out *eventWriter, sub *subscription, numbers bool, expire
 
 // numbers are those of the overview, by the names that its elements have.
 func (c *console) numbers() map[string]any {
-	ctx, cancel := context.WithTimeout(c.hub.ctx, numbersEvery)
-	defer cancel()
 	n := map[string]any{"streams": c.streams.open()}
-	if h, err := c.Server.cfg.Lists.Health(ctx); err == nil {
+	if h, err := c.Health(); err == nil {
 		n["active"], n["ledger"], n["letters"] = h.Active, h.Ledger, h.DeadLetters
 		n["nokey"], n["unknown"], n["toosoon"] = h.NoKey, h.UnknownStatus, h.EndedTooSoon
 	}

@@ -65,7 +65,7 @@ type overviewData struct {
 
 // overview is the first page: what deserves a look, and the last hour.
 func (c *console) overview(f *fiber.Ctx, who session) error {
-	health, err := ask(c, f, c.Server.cfg.Lists.Health)
+	health, err := c.Health()
 	if err != nil {
 		return err
 	}

@@ -7,14 +7,15 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"golang.org/x/time/rate"
 
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
@@ -45,7 +46,6 @@ func (s session) in() bool { return s.Name != "" }
 type sessions struct {
 	secret []byte
 	now    func() time.Time
-	tries  *rate.Limiter
 }
 
 // newSessions derives the secret from the API keys: who signed in with one
@@ -59,7 +59,7 @@ func newSessions(keys []string, now func() time.Time) sessions {
 	if err != nil {
 		panic(err) // only for keys of an absurd length
 	}
-	return sessions{secret: secret, now: now, tries: rate.NewLimiter(rate.Every(2*time.Second), 10)}
+	return sessions{secret: secret, now: now}
 }
 
 func (s sessions) sum(what, text string) string {
@@ -154,6 +154,7 @@ func (c *console) form(f *fiber.Ctx) (form, error) {
 	if err != nil {
 		return form{}, err
 	}
+	b.hurry(c.limits.unprovenWhole)
 	text, err := io.ReadAll(b) // of maxForm at most
 	if err != nil {
 		return form{}, err
@@ -195,25 +196,39 @@ func (c *console) signIn(f *fiber.Ctx, _ session) error {
 		return err
 	case !sameSite(f):
 		return newProblem(fiber.StatusForbidden, "This was not asked by a page of this console. Open it, and sign in there.")
-	case !c.sessions.tries.AllowN(c.sessions.now(), 1):
-		return newProblem(fiber.StatusTooManyRequests, "Somebody tries to sign in again and again. Wait a moment, and try once more.")
 	}
 	name, key, token := form.line("name", maxWho), form.Get("key"), strings.TrimSpace(form.Get("token"))
 	switch {
 	case token != "" && c.tokens():
 		u, err := c.Server.cfg.Users.Verify(f.UserContext(), token)
+		if _, refused := errors.AsType[*users.Refused](err); refused {
+			if err := c.failedAttempt(f); err != nil {
+				return err
+			}
+		}
 		if err != nil {
 			return userProblem(err)
 		}
 		return c.signInUser(f, u)
+	case !c.keys.has(key):
+		if err := c.failedAttempt(f); err != nil {
+			return err
+		}
+		return c.wrong(f, "The key is none of those configured here: compare it with RUNCOUNTER_API_KEY.")
 	case name == "":
 		return c.wrong(f, "Say who you are: what you do here is logged with your name.")
-	case !c.keys.has(key):
-		return c.wrong(f, "The key is none of those configured here: compare it with RUNCOUNTER_API_KEY.")
 	}
 	c.sessions.begin(f, name+" (API key)", time.Time{})
 	c.Server.cfg.Log.Info("signed in to the console", "request", requestID(f), "who", name)
 	return f.Redirect("/", fiber.StatusSeeOther)
+}
+
+// failedAttempt charges a wrong key or token to the client.
+func (c *console) failedAttempt(f *fiber.Ctx) error {
+	if c.attempts.failed(c.clientOf(f), c.sessions.now()) {
+		return newProblem(fiber.StatusTooManyRequests, "The key or token is wrong, and there were too many wrong ones from this address. Wait a minute before the next try; the right one gets in at once.")
+	}
+	return nil
 }
 
 func (c *console) signInUser(f *fiber.Ctx, u users.User) error {
@@ -226,7 +241,8 @@ func (c *console) signInUser(f *fiber.Ctx, u users.User) error {
 }
 
 func (c *console) wrong(f *fiber.Ctx, text string) error {
-	c.Server.cfg.Log.Warn("somebody was refused at the console's sign-in", "request", requestID(f))
+	c.metrics.refused.WithLabelValues("console", strconv.Itoa(fiber.StatusUnauthorized)).Inc()
+	c.sample.warn("sign-in", "a sign-in to the console was refused", "request", requestID(f), "client", c.clientOf(f).String())
 	f.Status(fiber.StatusUnauthorized)
 	return c.showSignIn(f, text)
 }

@@ -527,7 +527,7 @@ func TestASessionIsGoodAtEveryInstance(t *testing.T) {
 	if b.get("/counts"); b.at != "/counts" {
 		t.Errorf("got to %s", b.at)
 	}
-	other := withConsole(t, func(c *Config) { c.APIKeys = []string{"another key of another installation"} })
+	other := withConsole(t, func(c *Config) { c.APIKeys = []string{"another-key-of-another-installation"} })
 	b.base = "http://" + other.addr
 	if b.get("/counts"); b.at != "/sign-in" {
 		t.Errorf("an installation with other keys let it in to %s", b.at)

@@ -3,7 +3,6 @@ package webhook
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -14,13 +13,6 @@ import (
 // readyFor is how long an answer of the database is good for: a load balancer
 // that asks often must not become load itself.
 const readyFor = time.Second
-
-// readiness remembers the last answer to a ping.
-type readiness struct {
-	mu  sync.Mutex
-	at  time.Time
-	err error
-}
 
 // home says what this is to whoever opens the address.
 func home(c *fiber.Ctx) error {
@@ -36,16 +28,14 @@ Health: /livez, /readyz, /metrics
 // livez says that the process serves.
 func livez(c *fiber.Ctx) error { return c.SendString("ok\n") }
 
-// readyz says whether deliveries can be taken, and what is not as it should be.
+// readyz says whether deliveries can be taken, and to those who may know it
+// also what is not as it should be.
 func (s *Server) readyz(c *fiber.Ctx) error {
 	answer := struct {
 		Ready    bool     `json:"ready"`
 		Degraded []string `json:"degraded"`
 	}{true, s.degraded()}
-	s.mu.Lock()
-	closing := s.closing
-	s.mu.Unlock()
-	if closing {
+	if s.isLeaving() {
 		answer.Ready = false
 		answer.Degraded = append(answer.Degraded, "The server is shutting down.")
 	}
@@ -62,11 +52,15 @@ func (s *Server) readyz(c *fiber.Ctx) error {
 		status = fiber.StatusServiceUnavailable
 	}
 	c.Set(fiber.HeaderCacheControl, "no-store")
+	if !s.mayWatch(c) {
+		return writeJSON(c, status, struct {
+			Ready bool `json:"ready"`
+		}{answer.Ready})
+	}
 	return writeJSON(c, status, answer)
 }
 
-// degraded lists what works, but not as it should: nothing that helps a
-// stranger, who may read it.
+// degraded lists what works, but not as it should.
 func (s *Server) degraded() []string {
 	list := []string{}
 	if s.cfg.Secrets.IsZero() {
@@ -84,22 +78,17 @@ func (s *Server) degraded() []string {
 
 // ping asks the database at most once a second, and for two seconds at most.
 func (s *Server) ping() error {
-	s.ready.mu.Lock()
-	defer s.ready.mu.Unlock()
-	now := s.cfg.Now()
-	if age := now.Sub(s.ready.at); !s.ready.at.IsZero() && age >= 0 && age < readyFor {
-		return s.ready.err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	before := s.ready.err
-	s.ready.err = s.cfg.Store.Ping(ctx)
-	s.ready.at = s.cfg.Now()
-	if s.ready.err != nil && before == nil {
-		s.cfg.Log.Error("the database does not answer", "error", s.ready.err)
-	}
-	if s.ready.err == nil && before != nil {
-		s.cfg.Log.Info("the database answers again")
-	}
-	return s.ready.err
+	_, err := s.ready.get(s.cfg.Now, readyFor, func() (struct{}, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		before, err := s.ready.err, s.cfg.Store.Ping(ctx)
+		if err != nil && before == nil {
+			s.cfg.Log.Error("the database does not answer", "error", err)
+		}
+		if err == nil && before != nil {
+			s.cfg.Log.Info("the database answers again")
+		}
+		return struct{}{}, err
+	})
+	return err
 }

@@ -97,7 +97,7 @@ func TestMetricsTellOfOrderAndDelay(t *testing.T) {
 	}
 	r.deliver("{")
 	r.do("POST", path, inserted(row(1, "running", map[string]any{"updated_at": "2020-01-01T00:00:00Z"})))
-	metrics := string(r.do("GET", "/metrics", "").body)
+	metrics := string(r.api("GET", "/metrics", "").body)
 	for _, line := range []string{
 		"runcounter_changes_out_of_order_total 1",
 		"runcounter_delivery_lag_seconds_count 2",

@@ -55,11 +55,11 @@ func TestCaseD6_AMirrorSaysWhatItWasNotTold(t *testing.T) {
 		degraded := decodeJSON[struct {
 			Ready    bool
 			Degraded []string
-		}](t, r.do("GET", "/readyz", "").body).Degraded
+		}](t, r.api("GET", "/readyz", "").body).Degraded
 		if sentence == "" && len(degraded) > 0 || sentence != "" && (len(degraded) != 1 || !strings.HasPrefix(degraded[0], sentence) || !strings.Contains(degraded[0], "runcounter import --from")) {
 			t.Errorf("%s: /readyz says %q, want %q", when, degraded, sentence)
 		}
-		text := string(r.do("GET", "/metrics", "", "Authorization: Bearer "+apiKey).body)
+		text := string(r.api("GET", "/metrics", "").body)
 		if got := strings.Contains(text, "\nruncounter_webhook_unmended "+metric+"\n"); got != (metric != "") || metric == "" && strings.Contains(text, "runcounter_webhook_unmended") {
 			t.Errorf("%s: the metrics lack runcounter_webhook_unmended %s", when, metric)
 		}

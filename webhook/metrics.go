@@ -180,6 +180,9 @@ func resultOf(err error) string {
 
 // serveMetrics answers GET /metrics in the text format.
 func (s *Server) serveMetrics(c *fiber.Ctx) error {
+	if !s.mayWatch(c) {
+		return newProblem(fiber.StatusUnauthorized, `The metrics need a key of the API: send the header "Authorization: Bearer <key>", or have them at an address that strangers can't reach, with RUNCOUNTER_METRICS_LISTEN.`)
+	}
 	families, err := s.metrics.registry.Gather()
 	if err != nil {
 		return err

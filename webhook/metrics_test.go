@@ -13,7 +13,7 @@ import (
 func TestCaseO8_EverySeriesOfACounterIsThereBeforeItsFirstEvent(t *testing.T) {
 	r := serve(t, nil)
 	seriesOf := func() (series []string) {
-		for _, found := range regexp.MustCompile(`(?m)^(runcounter_\w+_total\{.*\}) `).FindAllStringSubmatch(string(r.do("GET", "/metrics", "").body), -1) {
+		for _, found := range regexp.MustCompile(`(?m)^(runcounter_\w+_total\{.*\}) `).FindAllStringSubmatch(string(r.api("GET", "/metrics", "").body), -1) {
 			series = append(series, found[1])
 		}
 		return series

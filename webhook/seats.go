@@ -58,7 +58,7 @@ type seat struct {
 	keys []store.Key
 	conn net.Conn
 	over chan struct{} // closed when the place was given back, or taken away
-	nth  uint64 // in the order of all
+	nth  uint64        // in the order of all
 	left bool
 	lost bool // to another user
 }

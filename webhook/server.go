@@ -68,6 +68,11 @@ type Config struct {
 	// Loopback says that only this machine can reach the server. Secrets and
 	// APIKeys may be empty only then.
 	Loopback bool
+	// ClientHeader is the header in which the proxy before the server names the
+	// client, such as Fly-Client-IP; none where empty, and then the client is the
+	// connection's other end. It must be set only where requests come through
+	// that proxy alone. Failed attempts to sign in are charged to the client.
+	ClientHeader string
 	// Now is the clock; time.Now where nil.
 	Now func() time.Time
 	// Log is slog.Default() where nil.
@@ -78,7 +83,8 @@ type Config struct {
 	// Mirror says that the store knows what it is told alone, so that a call that
 	// was lost on its way is missing in it.
 	Mirror bool
-	// Degraded returns what else /readyz shall report, a sentence each; may be nil.
+	// Degraded returns what else /readyz shall report, a sentence each; may be
+	// nil. It is called for each request, so it must not ask the database.
 	Degraded func() []string
 }
 
@@ -126,6 +132,7 @@ type Server struct {
 	cfg     Config
 	limits  limits
 	app     *fiber.App
+	monitor *fiber.App // for a listener of its own
 	metrics *metrics
 	batch   *batcher
 	submit  func([]store.Change) ([]store.Applied, error) // to the batch
@@ -135,12 +142,14 @@ type Server struct {
 	unproven house
 	proofs   proofs
 
-	memory *semaphore.Weighted
-	keys   apiKeys
-	ready  readiness
-	lately lately
-	sample *sampler // for what strangers can cause
-	losses losses   // of a mirror
+	memory   *semaphore.Weighted
+	keys     apiKeys
+	ready    cached[struct{}]
+	health   cached[store.Health]
+	attempts attempts
+	lately   lately
+	sample   *sampler // for what strangers can cause
+	losses   losses   // of a mirror
 
 	hub     *hub     // nil where nothing is streamed
 	console *console // nil where there are no pages
@@ -151,6 +160,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	closing bool
+	leaving bool // no more than not ready yet
 	open    []*acceptor
 }
 
@@ -170,8 +180,10 @@ func newServer(cfg Config, l limits) (*Server, error) {
 		return nil, errors.New("without an API key anybody could read and change runs, so it is allowed on loopback alone: " +
 			"make a key with `openssl rand -base64 32` and set it in RUNCOUNTER_API_KEY, or listen on 127.0.0.1")
 	}
-	if slices.Contains(cfg.APIKeys, "") {
-		return nil, errors.New("one of the API keys is empty: remove it, or make a key with `openssl rand -base64 32`")
+	for i, key := range cfg.APIKeys {
+		if err := checkToken(key); err != nil {
+			return nil, fmt.Errorf("API key %d %w", i+1, err)
+		}
 	}
 	cfg.Workers = max(cfg.Workers, 1)
 	if cfg.Now == nil {
@@ -207,17 +219,11 @@ func newServer(cfg Config, l limits) (*Server, error) {
 		}
 		go s.console.watchPast(s.hub.ctx)
 	}
-	s.app = s.newApp()
-	if cfg.Secrets.Weak() {
-		cfg.Log.Warn("a webhook secret is short enough to be guessed; make a new one with: openssl rand -base64 32")
-	}
-	if s.keys.weak {
-		cfg.Log.Warn("an API key is short enough to be guessed; make a new one with: openssl rand -base64 32")
-	}
+	s.app, s.monitor = s.newApp(s.routes), s.newApp(s.routeMonitor)
 	return s, nil
 }
 
-func (s *Server) newApp() *fiber.App {
+func (s *Server) newApp(routes func(*fiber.App)) *fiber.App {
 	app := fiber.New(fiber.Config{
 		// Bodies are bounded in the stream that reads them. With streaming,
 		// BodyLimit bounds only what is read of a body before the handler is
@@ -245,7 +251,7 @@ func (s *Server) newApp() *fiber.App {
 		}
 		next(ctx)
 	}
-	s.routes(app)
+	routes(app)
 	return app
 }
 
@@ -291,6 +297,9 @@ func (s *Server) every(c *fiber.Ctx) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 		from.end()
+		if s.isLeaving() {
+			c.Context().SetConnectionClose()
+		}
 	}()
 	return c.Next()
 }
@@ -305,8 +314,10 @@ func guestOf(c *fiber.Ctx) *guest {
 // Serve answers requests from a listener until Shutdown, and returns nil then.
 // It closes the listener. A lack of file descriptors is waited out, and how
 // many connections are open is bounded by how many descriptors there are.
-func (s *Server) Serve(ln net.Listener) error {
-	a := newAcceptor(ln, s.limits.conns, s.accepting)
+func (s *Server) Serve(ln net.Listener) error { return s.serve(s.app, ln, s.limits.conns) }
+
+func (s *Server) serve(app *fiber.App, ln net.Listener, conns int) error {
+	a := newAcceptor(ln, conns, s.accepting)
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -314,7 +325,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	s.open = append(s.open, a)
 	s.mu.Unlock()
-	return s.app.Listener(a)
+	return app.Listener(a)
 }
 
 // accepting counts and logs what the acceptor had to do.
@@ -337,6 +348,15 @@ func (s *Server) connections() (n int) {
 	return n
 }
 
+// Leave makes /readyz answer 503 while requests are served still, so that a
+// proxy sends them elsewhere before Shutdown closes the listener. Connections
+// end after their next answer.
+func (s *Server) Leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = true
+}
+
 // Shutdown stops accepting, finishes what was accepted, and drains the queue.
 // When the context ends before that, it gives up what has not been committed
 // (none of which was answered) and returns the context's error.
@@ -354,9 +374,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.hub.close() // which ends the streams, or they would outlast the time
 	}
 
-	err := s.app.ShutdownWithContext(ctx)
-	if errors.Is(err, net.ErrClosed) {
-		err = nil // closed above
+	var err error
+	for _, app := range [...]*fiber.App{s.app, s.monitor} {
+		if ended := app.ShutdownWithContext(ctx); !errors.Is(ended, net.ErrClosed) { // closed above
+			err = errors.Join(err, ended)
+		}
 	}
 	err = errors.Join(err, s.batch.close(ctx))
 	s.sample.flush()
@@ -367,6 +389,12 @@ func (s *Server) isClosing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closing
+}
+
+func (s *Server) isLeaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaving || s.closing
 }
 
 // Registry returns the registry behind /metrics, for collectors of others.

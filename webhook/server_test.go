@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	token   = "a token long enough to be no warning"
-	apiKey  = "an API key of the same quality"
+	token   = "a-token-long-enough-not-to-be-guessed"
+	apiKey  = "an-API-key-of-the-same-quality"
 	signing = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 	path = "/webhooks/workflow-runs"

@@ -28,7 +28,7 @@ import (
 //	go test ./cmd/runcounter -run '^$' -bench Serve -benchtime 1x
 //
 // GOGC and the like are handed on to it.
-const benchSecret = "a secret for the benchmarks of serve"
+const benchSecret = "a-secret-for-the-benchmarks-of-serve"
 
 func serveForBench(b *testing.B) *process {
 	b.Helper()

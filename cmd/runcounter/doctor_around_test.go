@@ -279,7 +279,8 @@ func TestDoctorLooksAtTheConfiguration(t *testing.T) {
 		{"limits that are none", []string{"RUNCOUNTER_STUCK_AFTER=soon"}, exitNo, []string{"FAILURE  limits", `"soon" is not a length of time`}},
 		{"a policy that is none", []string{"RUNCOUNTER_COUNT_POLICY=all"}, exitNo, []string{"FAILURE  policy"}},
 		{"another policy", []string{"RUNCOUNTER_COUNT_POLICY=terminal"}, exitFine, []string{"outcomes is in force, and RUNCOUNTER_COUNT_POLICY says terminal"}},
-		{"a short secret", []string{"RUNCOUNTER_WEBHOOK_SECRET=abc"}, exitFine, []string{"short enough to be guessed"}},
+		{"a short secret", []string{"RUNCOUNTER_WEBHOOK_SECRET=abc"}, exitNo, []string{"FAILURE  secrets", "secret 1 of the list has 3 characters, which could be guessed"}},
+		{"a short key", []string{"RUNCOUNTER_API_KEY=abc"}, exitNo, []string{"RUNCOUNTER_API_KEY: key 1 of the list has 3 characters"}},
 	} {
 		r := exec1(t, command(t, dir, tt.env, "doctor"), "")
 		for _, want := range tt.want {

@@ -50,10 +50,11 @@ func secretLines(cmd *cli.Command) (lines []line) {
 		lines = append(lines, failure("write a token, or whsec_ and base64; several separated by commas", "RUNCOUNTER_WEBHOOK_SECRET: %v", err))
 	case secrets.IsZero():
 		missing("RUNCOUNTER_WEBHOOK_SECRET", "change the counts")
-	case secrets.Weak():
-		lines = append(lines, warning("make a longer one: openssl rand -base64 32", "RUNCOUNTER_WEBHOOK_SECRET holds a secret that is short enough to be guessed"))
 	}
-	if len(keysOf(cmd)) == 0 {
+	switch keys, err := keysOf(cmd); {
+	case err != nil:
+		lines = append(lines, failure("write a key of 16 characters or more, as openssl rand -hex 32 makes it; several separated by commas", "%v", err))
+	case len(keys) == 0:
 		missing("RUNCOUNTER_API_KEY", "read and change runs")
 	}
 	return perhaps(lines, "of the webhook and of the API are set")

@@ -45,6 +45,30 @@ func portFlag() cli.Flag {
 	return &cli.StringFlag{Name: "port", Category: flagsWhere, Usage: "listen on this `PORT` of every interface, unless --listen says where", Sources: cli.EnvVars("PORT")}
 }
 
+func metricsFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "metrics-listen", Category: flagsWhere, DefaultText: "none",
+		Usage:   "answer /metrics, /readyz and /livez at this `HOST:PORT` too, without a key",
+		Sources: cli.EnvVars("RUNCOUNTER_METRICS_LISTEN"),
+	}
+}
+
+func drainFlag() cli.Flag {
+	return &cli.DurationFlag{
+		Name: "drain", Category: flagsWhere, Value: defaultDrain, DefaultText: "5s, and 0s on loopback",
+		Usage:   "the `DURATION` between a signal and the end of the listener, while /readyz is 503",
+		Sources: cli.EnvVars("RUNCOUNTER_DRAIN"),
+	}
+}
+
+func clientFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "client-header", Category: flagsWho, DefaultText: "none",
+		Usage:   "the `HEADER` in which the only proxy before serve names the client, such as Fly-Client-IP",
+		Sources: cli.EnvVars("RUNCOUNTER_CLIENT_HEADER"),
+	}
+}
+
 func secretFlag() cli.Flag {
 	return &cli.StringFlag{Name: "webhook-secret", Category: flagsWho, Usage: "the `SECRETS` of senders, separated by commas: tokens or whsec_...", Sources: cli.EnvVars("RUNCOUNTER_WEBHOOK_SECRET")}
 }
@@ -180,13 +204,12 @@ func listenOf(cmd *cli.Command) string {
 }
 
 // keysOf returns the keys of the API.
-func keysOf(cmd *cli.Command) (keys []string) {
-	for key := range strings.SplitSeq(cmd.String("api-key"), ",") {
-		if key = strings.TrimSpace(key); key != "" {
-			keys = append(keys, key)
-		}
+func keysOf(cmd *cli.Command) ([]string, error) {
+	keys, err := webhook.ParseAPIKeys(cmd.String("api-key"))
+	if err != nil {
+		return nil, badUsage("RUNCOUNTER_API_KEY: %w", err)
 	}
-	return keys
+	return keys, nil
 }
 
 // oneOf returns the value of a flag that has only some.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -134,27 +135,37 @@ func mustServeOnFly(t *testing.T, f flyFile) {
 	if len(paths) != 3 {
 		t.Errorf("got the paths %v, want /readyz, /livez and /metrics", paths)
 	}
+	if f.Env["RUNCOUNTER_METRICS_LISTEN"] != fmt.Sprintf(":%d", f.Metrics.Port) || f.Metrics.Port == f.HTTP.Port {
+		t.Errorf("serve has its metrics at %s, Fly asks port %d, want one that the world can't reach", f.Env["RUNCOUNTER_METRICS_LISTEN"], f.Metrics.Port)
+	}
+	if f.Env["RUNCOUNTER_CLIENT_HEADER"] != "Fly-Client-IP" {
+		t.Errorf("the client is named by %q, want the header that Fly sets", f.Env["RUNCOUNTER_CLIENT_HEADER"])
+	}
 	env := []string{"RUNCOUNTER_WEBHOOK_SECRET=0123456789abcdef0123456789abcdef", "RUNCOUNTER_API_KEY=0123456789abcdef0123456789abcdef"}
 	for name, value := range f.Env {
 		if name == "RUNCOUNTER_LISTEN" {
 			if value != ":8080" || f.HTTP.Port != 8080 {
 				t.Errorf("listens on %s, Fly sends to %d", value, f.HTTP.Port)
 			}
-		} else if !strings.HasPrefix(name, "DATABASE_") {
+		} else if !strings.HasPrefix(name, "DATABASE_") && name != "RUNCOUNTER_METRICS_LISTEN" {
 			env = append(env, name+"="+value)
 		}
 	}
-	serve := command(t, t.TempDir(), append(env, "RUNCOUNTER_LISTEN=:0"))
+	serve := command(t, t.TempDir(), append(env, "RUNCOUNTER_LISTEN=:0", "RUNCOUNTER_METRICS_LISTEN=:0"))
 	serve.Args = append(serve.Args, "serve") // and nothing else: the rest is the environment's
 	p := follow(t, serve)
-	line, ok := p.await("listening")
-	if !ok {
-		t.Fatalf("serve ended before it listened\n%s", p.said())
+	ports := map[int]string{}
+	for at, message := range map[int]string{f.HTTP.Port: "listening", f.Metrics.Port: "metrics and readiness"} {
+		line, ok := p.await(message)
+		if !ok {
+			t.Fatalf("serve ended before it listened\n%s", p.said())
+		}
+		_, ports[at], _ = strings.Cut(strings.TrimPrefix(line.URL, "http://"), ":")
 	}
-	_, port, _ := strings.Cut(strings.TrimPrefix(line.URL, "http://"), ":")
 	for path, at := range paths {
-		if at != f.HTTP.Port {
-			t.Errorf("%s is asked on port %d, serve listens on %d", path, at, f.HTTP.Port)
+		port := ports[at]
+		if port == "" {
+			t.Errorf("%s is asked on port %d, where serve does not listen", path, at)
 		}
 		for _, host := range []string{"127.0.0.1", "[::1]"} {
 			if a := ask(t, http.MethodGet, "http://"+host+":"+port+path, ""); a.status != http.StatusOK {

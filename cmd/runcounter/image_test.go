@@ -125,7 +125,7 @@ func TestImage(t *testing.T) {
 			t.Errorf("a delivery: got %s", res.Status)
 		}
 	}
-	if ready := awaitReady(t, line.URL, http.StatusOK); !strings.Contains(ready.text, `"degraded":[]`) {
+	if ready := awaitReady(t, line.URL, http.StatusOK); !strings.Contains(ready.text, `"ready":true`) {
 		t.Errorf("/readyz says %s", ready.text)
 	}
 	p.Process.Signal(syscall.SIGTERM)

@@ -234,13 +234,15 @@ func mustGet[T any](t *testing.T, url string) (v T) {
 	return v
 }
 
-// mustText reads a page that has to be there.
+// mustText reads a page that has to be there, with the key that tests set
+// where they set one: a server without one does not look at it.
 func mustText(t *testing.T, url string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header.Set("Authorization", "Bearer "+doctorSecret)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -306,6 +308,13 @@ func TestWrongUsage(t *testing.T) {
 		{"a log level that is none", nil, []string{"serve", "--log-level", "loud"}, "debug, info, warn, error"},
 		{"an address that is none", nil, []string{"serve", "--listen", "8080"}, "HOST:PORT"},
 		{"a table that is none", nil, []string{"serve", "--table", "a.b.c"}, "public.workflow_runs"},
+		{"case D18: a secret in quotes", []string{`RUNCOUNTER_WEBHOOK_SECRET="0123456789abcdef-hunter2"`}, []string{"serve"}, "RUNCOUNTER_WEBHOOK_SECRET: secret 1 of the list has a quotation mark around it"},
+		{"case D18: a secret with a comma, and two letters behind it", []string{"RUNCOUNTER_WEBHOOK_SECRET=0123456789abcdef-hunter2,ab"}, []string{"serve"}, "RUNCOUNTER_WEBHOOK_SECRET: secret 2 of the list has 2 characters"},
+		{"case D18: a key with Bearer before it", []string{"RUNCOUNTER_API_KEY=Bearer 0123456789abcdef-hunter2"}, []string{"serve"}, "RUNCOUNTER_API_KEY: key 1 of the list begins with Bearer"},
+		{"case D18: a short key", []string{"RUNCOUNTER_API_KEY=hunter2"}, []string{"serve"}, "RUNCOUNTER_API_KEY: key 1 of the list has 7 characters"},
+		{"case D18: a JWT secret in quotes", []string{`SUPABASE_JWT_SECRET='0123456789abcdef0123456789abcdef-hunter2'`}, []string{"serve"}, "SUPABASE_JWT_SECRET: the JWT secret has quotation marks around it"},
+		{"case D15: a drain longer than a stop", nil, []string{"serve", "--drain", "1m"}, "between 0s and 20s"},
+		{"case D16: an address for the metrics that is none", nil, []string{"serve", "--metrics-listen", "9091"}, "such as :9091"},
 		{"strangers without secrets", nil, []string{"serve", "--listen", "0.0.0.0:0"}, "RUNCOUNTER_WEBHOOK_SECRET=$(openssl rand -base64 32)"},
 		{"strangers by PORT", []string{"PORT=0"}, []string{"serve"}, "RUNCOUNTER_API_KEY=$(openssl rand -base64 32)"},
 		{"strangers without an API key", []string{"RUNCOUNTER_WEBHOOK_SECRET=0123456789abcdef"}, []string{"serve", "--listen", ":0"}, "RUNCOUNTER_API_KEY=$(openssl rand -base64 32)"},

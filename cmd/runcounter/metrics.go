@@ -1,10 +1,6 @@
 package main
 
 import (
-	"context"
-	"sync"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -14,28 +10,7 @@ import (
 // gauges tells Prometheus what the sweeper did and what the database holds.
 type gauges struct {
 	sweeper *store.Sweeper
-	db      database
-
-	mu     sync.Mutex
-	asked  time.Time
-	health store.Health
-	err    error
-}
-
-// healthFor is how long an answer of the database is good for: anybody may
-// scrape, and must not become load.
-const healthFor = 5 * time.Second
-
-func (g *gauges) healthNow() (store.Health, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if now := time.Now(); g.asked.IsZero() || now.Sub(g.asked) >= healthFor {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		g.health, g.err = g.db.Health(ctx)
-		g.asked = now
-	}
-	return g.health, g.err
+	health  func() (store.Health, error) // shared with the console: anybody who may scrape must not become load
 }
 
 func describeMetric(name, help string, labels ...string) *prometheus.Desc {
@@ -93,7 +68,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	number(drifting, prometheus.CounterValue, float64(st.Drifting))
 	collectWebhooks(st.Report.Webhooks, func(d *prometheus.Desc, v float64, labels ...string) { number(d, prometheus.GaugeValue, v, labels...) })
 
-	h, err := g.healthNow()
+	h, err := g.health()
 	if err != nil {
 		return // the absence of the series says so, and the others stay readable
 	}

@@ -27,6 +27,12 @@ const (
 	// finishIn is how long a stop may take. A delivery that is not committed
 	// by then was not answered either.
 	finishIn = 30 * time.Second
+	// defaultDrain is how much of it goes by before the listener closes, where
+	// others than this machine are served: a proxy that asks /readyz each few
+	// seconds sends nothing more here by then. longestDrain leaves a third of it
+	// for what was accepted.
+	defaultDrain = 5 * time.Second
+	longestDrain = 20 * time.Second
 	// room is how long a delivery may wait for a place: a mirror's sender
 	// doesn't retry, and Supabase gives up after 5 s unless told otherwise.
 	room = 4 * time.Second
@@ -48,7 +54,9 @@ the access token that their browser has, and watch them at /v1/counts/stream.
 
 It is a mirror: it knows the changes that it receives. runcounter import tells
 it of the runs before them. SIGINT or SIGTERM finishes what was accepted and
-ends with exit code 0; a second one ends at once.
+ends with exit code 0; a second one ends at once. For the time of --drain it
+still serves, and /readyz says 503, so that a proxy sends requests elsewhere.
+With an API key set, /metrics and the details of /readyz need it too.
 
 Examples:
   runcounter serve
@@ -56,7 +64,7 @@ Examples:
   export RUNCOUNTER_API_KEY=$(openssl rand -base64 32)
   runcounter serve --listen :8080 --database-url sqlite:/data/runcounter.db`,
 		Flags: append(userFlags(),
-			listenFlag(), portFlag(), databaseFlag(), secretFlag(), keyFlag(), policyFlag(),
+			listenFlag(), portFlag(), metricsFlag(), drainFlag(), databaseFlag(), secretFlag(), keyFlag(), clientFlag(), policyFlag(),
 			tableFlag(), leaseFlag(), stuckFlag(),
 			&cli.DurationFlag{Name: "sweep-every", Category: flagsRules, Value: 30 * time.Second, Usage: "the `DURATION` between two sweeps", Sources: cli.EnvVars("RUNCOUNTER_SWEEP_EVERY")},
 			&cli.StringFlag{Name: "log-level", Category: flagsLog, Value: "info", Usage: "the `LEVEL` from which on to log: debug, info, warn or error", Sources: cli.EnvVars("RUNCOUNTER_LOG_LEVEL")},
@@ -70,6 +78,9 @@ Examples:
 type settings struct {
 	listen  string
 	address *net.TCPAddr
+	metrics *net.TCPAddr  // nil: none apart
+	drain   time.Duration // before the listener closes
+	client  string        // the header that names the client
 	secrets webhook.Secrets
 	secret  string // the first, to show how it is sent
 	keys    []string
@@ -112,7 +123,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		sweeper.Limits, sweeper.Rehearse = store.Limits{}, s.limits
 	}
 	config := webhook.Config{
-		Store: db, Lists: db, Secrets: s.secrets, APIKeys: s.keys, Users: s.users, Origins: s.origins, Decoder: s.decoder, Room: room,
+		Store: db, Lists: db, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, Room: room,
 		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded, Mirror: !db.source,
 	}
 	config.Console = s.console(cmd, db, sweeper)
@@ -120,16 +131,29 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		config.Room = 0 // the sweep finds what a refused delivery would have told
 		config.Workers = sourceWorkers
 		config.Idle = db.idle
-		config.Degraded = func() []string { return append(sweeper.Degraded(), directText(ctx, db.database)...) }
+		direct := everySecond(func() []string { return directText(ctx, db.database) })
+		config.Degraded = func() []string { return append(sweeper.Degraded(), direct()...) }
 	}
 	server, err := webhook.New(config)
 	if err != nil {
 		return badUsage("%w", err)
 	}
-	server.Registry().MustRegister(&gauges{sweeper: sweeper, db: db})
+	server.Registry().MustRegister(&gauges{sweeper: sweeper, health: server.Health})
 	listener, err := net.ListenTCP("tcp", s.address) // what was checked, not the name that led to it
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: choose another address with --listen or PORT", err), server.Shutdown(ctx))
+	}
+	if s.metrics != nil {
+		apart, err := net.ListenTCP("tcp", s.metrics)
+		if err != nil {
+			return errors.Join(fmt.Errorf("%w: choose another address with --metrics-listen", err), listener.Close(), server.Shutdown(ctx))
+		}
+		s.log.Info("metrics and readiness without a key", "address", apart.Addr().String(), "url", baseOf(apart.Addr()))
+		go func() {
+			if err := server.Monitor(apart); err != nil {
+				s.log.Error("the listener of the metrics has ended", "error", err)
+			}
+		}()
 	}
 	s.announce(cmd.Root().ErrWriter, listener.Addr(), db)
 	return s.work(ctx, stop, server, listener, sweeper)
@@ -167,11 +191,18 @@ func (s settings) work(ctx context.Context, stop func(), server *webhook.Server,
 	select {
 	case <-ctx.Done():
 		stop() // from here on a signal ends the process as if nobody listened
-		s.log.Info("stopping: finishing what was accepted; a second signal ends it at once")
+		s.log.Info("stopping: finishing what was accepted; a second signal ends it at once", "drain", s.drain.String())
+		server.Leave()
 	case failed = <-served:
 	}
 	finish, cancel := context.WithTimeout(context.Background(), finishIn)
 	defer cancel()
+	if failed == nil {
+		select {
+		case <-time.After(s.drain):
+		case failed = <-served:
+		}
+	}
 	err := errors.Join(failed, server.Shutdown(finish))
 	if failed == nil {
 		err = errors.Join(err, <-served)
@@ -195,7 +226,12 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 		return s, badUsage("RUNCOUNTER_WEBHOOK_SECRET: %w", err)
 	}
 	s.secret = firstSecret(list)
-	s.keys = keysOf(cmd)
+	if s.keys, err = keysOf(cmd); err != nil {
+		return s, err
+	}
+	if err := s.around(cmd); err != nil {
+		return s, err
+	}
 	if err := s.refuseStrangers(); err != nil {
 		return s, err
 	}
@@ -222,6 +258,25 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 		s.policy = &policy
 	}
 	return s, nil
+}
+
+// around reads what stands around the listener: a proxy before it, who watches
+// it, and who is told first that it ends.
+func (s *settings) around(cmd *cli.Command) (err error) {
+	if name := cmd.String("metrics-listen"); name != "" {
+		if s.metrics, err = net.ResolveTCPAddr("tcp", name); err != nil {
+			return badUsage("--metrics-listen: %w; write HOST:PORT, such as :9091", err)
+		}
+	}
+	s.drain = cmd.Duration("drain")
+	switch {
+	case s.drain < 0 || s.drain > longestDrain:
+		return badUsage("--drain must be between 0s and %s: a stop takes %s at most, and what was accepted needs the rest", longestDrain, finishIn)
+	case s.address.IP.IsLoopback() && !cmd.IsSet("drain"):
+		s.drain = 0 // a person waits for the prompt, and no proxy asks
+	}
+	s.client = strings.TrimSpace(cmd.String("client-header"))
+	return nil
 }
 
 // refuseStrangers decides before anything is opened (law 7).
@@ -269,13 +324,18 @@ func logOf(cmd *cli.Command, loopback bool) (log *slog.Logger, text bool, err er
 	return slog.New(slog.NewJSONHandler(out, options)), false, nil
 }
 
+// baseOf returns an address as a person asks for it.
+func baseOf(at net.Addr) string {
+	if addr, ok := at.(*net.TCPAddr); ok && addr.IP.IsUnspecified() {
+		return fmt.Sprintf("http://localhost:%d", addr.Port)
+	}
+	return "http://" + at.String()
+}
+
 // announce says where the server is. A person is told what to do next as well;
 // a machine gets one line of its log.
 func (s settings) announce(w io.Writer, at net.Addr, db backend) {
-	base := "http://" + at.String()
-	if addr, ok := at.(*net.TCPAddr); ok && addr.IP.IsUnspecified() {
-		base = fmt.Sprintf("http://localhost:%d", addr.Port)
-	}
+	base := baseOf(at)
 	if !s.text {
 		mode := "mirror: what it does not receive it does not know; runcounter import tells it"
 		if db.source {
@@ -299,6 +359,22 @@ func (s settings) announce(w io.Writer, at net.Addr, db backend) {
 // noMigrations is what a source without our migrations lacks.
 const noMigrations = "the database has no migrations of Run Counter, so it works by direct queries: counts are counted each time, " +
 	"and nothing keeps the first outcome but our own calls; run runcounter migrate up"
+
+// everySecond returns what asks at most once a second, however often it is
+// called, and else says what it was told last.
+func everySecond(ask func() []string) func() []string {
+	var mu sync.Mutex
+	var asked time.Time
+	var told []string
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		if asked.IsZero() || time.Since(asked) >= time.Second {
+			told, asked = ask(), time.Now()
+		}
+		return told
+	}
+}
 
 // directText says so for as long as it is true.
 func directText(ctx context.Context, db database) []string {

@@ -53,7 +53,7 @@ func newWatchedProject(t *testing.T) *watchedProject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Registry().MustRegister(&gauges{sweeper: p.sweeper, db: db})
+	server.Registry().MustRegister(&gauges{sweeper: p.sweeper, health: server.Health})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -71,15 +71,20 @@ func (u User) HasRole(role string) bool { return role != "" && slices.Contains(u
 
 // Verifier verifies tokens. It is safe for concurrent use.
 type Verifier struct {
-	parser *jwt.Parser
-	secret []byte
-	keys   *keySet // nil where only the secret is known
+	parser  *jwt.Parser
+	methods []string // the algorithms of the keys that it has
+	issuer  string   // empty: any
+	secret  []byte
+	keys    *keySet // nil where only the secret is known
 }
 
 // New returns a verifier. The error says what of the configuration is wrong.
 func New(c Config) (*Verifier, error) {
 	if c.Project == "" && c.Secret == "" {
 		return nil, errors.New("neither the address of the project nor its JWT secret is given")
+	}
+	if c.Secret != "" && (strings.ContainsAny(c.Secret[:1]+c.Secret[len(c.Secret)-1:], "\"'`") || strings.HasPrefix(strings.ToLower(c.Secret), "bearer ")) {
+		return nil, errors.New("the JWT secret has quotation marks around it, or Bearer before it: copy it from the project's settings as it is")
 	}
 	if c.Secret != "" && len(c.Secret) < 32 {
 		return nil, errors.New("the JWT secret is shorter than 32 bytes, and could be guessed: copy it from the project's settings, or use the project's address instead")
@@ -97,21 +102,21 @@ func New(c Config) (*Verifier, error) {
 		jwt.WithAudience(audience), jwt.WithStrictDecoding(),
 	}
 	v := &Verifier{}
-	var methods []string
 	if c.Secret != "" {
 		v.secret = []byte(c.Secret)
-		methods = append(methods, jwt.SigningMethodHS256.Alg())
+		v.methods = append(v.methods, jwt.SigningMethodHS256.Alg())
 	}
 	if c.Project != "" {
 		auth, err := authOf(c.Project)
 		if err != nil {
 			return nil, err
 		}
+		v.issuer = auth
 		options = append(options, jwt.WithIssuer(auth))
-		methods = append(methods, jwt.SigningMethodES256.Alg(), jwt.SigningMethodRS256.Alg())
+		v.methods = append(v.methods, jwt.SigningMethodES256.Alg(), jwt.SigningMethodRS256.Alg())
 		v.keys = newKeySet(auth+"/.well-known/jwks.json", c.Client, now)
 	}
-	v.parser = jwt.NewParser(append(options, jwt.WithValidMethods(methods))...)
+	v.parser = jwt.NewParser(append(options, jwt.WithValidMethods(v.methods))...)
 	return v, nil
 }
 
@@ -147,7 +152,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 		return User{}, &Refused{"the token is longer than 8 KiB: it is none that Supabase makes"}
 	}
 	var c claims
-	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.keyFor(ctx, t) })
+	parsed, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.keyFor(ctx, t) })
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return User{}, err
@@ -157,7 +162,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 		if known, ok := errors.AsType[*Refused](err); ok {
 			return User{}, known
 		}
-		return User{}, &Refused{"the token is none that this project has signed for a signed-in user: " + reasonOf(err)}
+		return User{}, &Refused{"the token is none that this project has signed for a signed-in user: " + v.reasonOf(err, parsed, c)}
 	}
 	// The keys anon and service_role are tokens too, and belong to nobody.
 	if c.Role != "authenticated" {
@@ -175,8 +180,18 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 }
 
 // reasonOf says in our words what the parser found: its own may repeat what is
-// in the token.
-func reasonOf(err error) string {
+// in the token. What it found is set beside what is configured here where an
+// operator can mend it: which algorithm, and which issuer. Neither is a secret;
+// the issuer was vouched for by the signature before it was looked at.
+func (v *Verifier) reasonOf(err error, t *jwt.Token, c claims) string {
+	switch {
+	case t != nil && t.Method != nil && !slices.Contains(v.methods, t.Method.Alg()):
+		return v.algorithm(t.Method.Alg())
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && t != nil && t.Method == jwt.SigningMethodHS256:
+		return "its signature doesn't fit (HS256): SUPABASE_JWT_SECRET is another project's, or an older one"
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer) && !errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return fmt.Sprintf("its issuer (iss) is %q, and SUPABASE_URL makes it %q: where both are the same project, as localhost and 127.0.0.1 are, write SUPABASE_URL as the issuer has it", clip(c.Issuer), v.issuer)
+	}
 	for _, known := range []struct {
 		err  error
 		text string
@@ -195,6 +210,27 @@ func reasonOf(err error) string {
 		}
 	}
 	return "its claims can't be read"
+}
+
+// algorithm says that there is no key for an algorithm.
+func (v *Verifier) algorithm(alg string) string {
+	expected := strings.Join(v.methods, " or ")
+	switch {
+	case alg == jwt.SigningMethodHS256.Alg():
+		return "it is signed with HS256, the project's legacy secret, which is not set here (SUPABASE_JWT_SECRET); expected is " + expected + ", by a key that the project publishes"
+	case v.keys == nil && (alg == jwt.SigningMethodES256.Alg() || alg == jwt.SigningMethodRS256.Alg()):
+		return "it is signed with " + alg + ", by a key that the project publishes, and its address is not set here (SUPABASE_URL); expected is " + expected + ", by SUPABASE_JWT_SECRET"
+	}
+	return "it is signed with another algorithm than " + expected
+}
+
+// clip bounds what is repeated of a token.
+func clip(text string) string {
+	const most = 200
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
 }
 
 // namesIn returns the strings of a claim that may be one or a list of them.

@@ -1,0 +1,59 @@
+package webhook
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+const (
+	// healthFor is how long what the database says of itself is good for, for
+	// the metrics and all pages of the console together.
+	healthFor = 5 * time.Second
+	// healthWithin is how long it may take to say it.
+	healthWithin = 5 * time.Second
+	// healthShare is the part of the time that may be spent on it: on a large
+	// source it is a scan, and is then good for longer.
+	healthShare = 10
+)
+
+// cached keeps an answer, an error too, for a time, so that those who ask often
+// are no load. Who comes while it is asked for waits for the same answer. The
+// zero value is ready.
+type cached[T any] struct {
+	mu    sync.Mutex
+	asked time.Time
+	until time.Time
+	v     T
+	err   error
+}
+
+// get returns the answer, asked for anew where the last one is older than that
+// or than healthShare times as long as it took.
+func (c *cached[T]) get(now func() time.Time, most time.Duration, ask func() (T, error)) (T, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	began := now()
+	if !c.asked.IsZero() && !began.Before(c.asked) && began.Before(c.until) {
+		return c.v, c.err
+	}
+	c.v, c.err = ask()
+	c.asked = now()
+	c.until = c.asked.Add(max(most, healthShare*c.asked.Sub(began)))
+	return c.v, c.err
+}
+
+// Health is what the database holds that deserves a look. It is asked at most
+// every five seconds, whoever wants to know.
+func (s *Server) Health() (store.Health, error) {
+	if s.cfg.Lists == nil {
+		return store.Health{}, errNoConsole
+	}
+	return s.health.get(s.cfg.Now, healthFor, func() (store.Health, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), healthWithin)
+		defer cancel()
+		return s.cfg.Lists.Health(ctx)
+	})
+}
