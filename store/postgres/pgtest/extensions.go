@@ -60,6 +60,23 @@ func installExtension(t testing.TB, address, name, version, schema, objects stri
 	}
 }
 
+// Offers reports whether the machine's PostgreSQL has the files of an extension,
+// which say what a database could have.
+func Offers(t testing.TB, address, extension string) (offered bool) {
+	t.Helper()
+	conn, err := connect(Admin(t, address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(conn)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := conn.QueryRow(ctx, `select exists (select from pg_available_extensions where name = $1)`, extension).Scan(&offered); err != nil {
+		t.Fatal(err)
+	}
+	return offered
+}
+
 // InstallHooks puts what Supabase's own database webhooks consist of into a
 // database that has pg_net: a trigger that executes
 // supabase_functions.http_request(URL, 'POST', HEADERS, '{}', MILLISECONDS)
