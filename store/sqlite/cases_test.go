@@ -77,6 +77,29 @@ func TestCasesOfAMirror(t *testing.T) {
 			t.Errorf("got %+v, %v; want the snapshot kept", r, err)
 		}
 	})
+	t.Run("of many changes those that said something are told apart", func(t *testing.T) {
+		t.Parallel()
+		s := mustOpen(t)
+		var known []store.Change
+		for n := range 4 {
+			known = append(known, store.Change{Op: store.Insert, Record: store.Row{ID: storetest.MustID('1', n), User: begin.User, Workflow: begin.Workflow, Status: store.Pending, UpdatedAt: now}})
+		}
+		for i, want := range [][]bool{{true, false, true, false}, {false, true, false, true}} {
+			batch := []store.Change{known[i], known[0], known[2+i], known[0]}
+			if i == 1 {
+				batch = []store.Change{known[0], known[1], known[2], known[3]}
+			}
+			applied, err := s.Apply(t.Context(), batch, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for j := range want {
+				if applied[j].Changed != want[j] {
+					t.Errorf("batch %d, change %d: changed %v, want %v", i, j, applied[j].Changed, want[j])
+				}
+			}
+		}
+	})
 	t.Run("a state is loaded as it was saved, new or not", func(t *testing.T) {
 		t.Parallel()
 		s := mustOpen(t)

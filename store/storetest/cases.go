@@ -161,6 +161,21 @@ var endCases = []contractCase{
 		s.amend(ahead.ID, store.Pending, time.Minute)
 		s.wantRun(ahead.ID, store.Pending, time.Time{})
 	}},
+	{"an answer counts the key that the run has now, whatever key a change names", func(s *script) {
+		id := MustID('2', 1)
+		first := row(id, adaResize, store.Running, 0, 0)
+		done := row(id, adaResize, store.Completed, time.Second, time.Second)
+		moved := row(id, bobResize, store.Completed, 2*time.Second, time.Second)
+		gone := row(MustID('2', 2), adaSketch, store.Running, 0, 0)
+		s.Tell(s, at(0), inserted(first), updated(first, done), updated(done, moved), inserted(gone), deleted(gone))
+		got := s.hint(time.Minute, updated(first, done), inserted(gone), inserted(first))
+		for i, keys := range [][]store.Key{{adaResize, bobResize}, {adaSketch}, {adaResize, bobResize}} {
+			want(s, "keys of a late change", keysOf(got[i]), keys)
+			for _, c := range got[i].Counts {
+				want(s, "count of "+c.Key.String(), c.Count, s.count(c.Key).Count)
+			}
+		}
+	}},
 	{"a start moves a pending run alone", func(s *script) {
 		for i, status := range []store.Status{store.Running, store.Cancelling, "archived", store.Timeout} {
 			r := row(MustID('2', i+1), adaResize, status, time.Second, 0)
