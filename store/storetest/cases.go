@@ -115,6 +115,35 @@ var endCases = []contractCase{
 			}
 		}
 	}},
+	{"a re-opened run keeps nothing of what it ended with", func(s *script) {
+		id := s.mustBegin(adaResize)
+		if _, err := s.Store.Start(s.ctx, id, at(0)); err != nil {
+			s.Fatal(err)
+		}
+		o := store.Outcome{Status: store.Failed, DurationMS: store.MillisOf(77), ErrorDetails: `{"code": "NODE_ERROR"}`}
+		if _, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: o, Now: at(time.Second)}); err != nil {
+			s.Fatal(err)
+		}
+		s.amend(id, store.Running, time.Minute)
+		if r := s.run(id); r.ErrorDetails != "" || r.DurationMS.Valid || !r.CompletedAt.IsZero() || !r.UpdatedAt.Equal(at(time.Minute)) {
+			s.Errorf("re-opened: got %+v, want no error_details, duration_ms nor completed_at, and updated_at moved", r)
+		}
+		if got := s.complete(id, store.Completed, 2*time.Minute).Run; got.ErrorDetails != "" || got.DurationMS != store.MillisOf(120_000) {
+			s.Errorf("ended again: got %+v, want nothing of the first outcome", got)
+		}
+	}},
+	{"a completion ends a run as of the time that it names, and moves updated_at to now", func(s *script) {
+		id := s.mustBegin(adaResize)
+		r, err := s.Store.Start(s.ctx, id, at(time.Second))
+		if err != nil || !r.UpdatedAt.Equal(at(time.Second)) {
+			s.Errorf("Start: got %+v, %v; want updated_at moved", r, err)
+		}
+		got := s.completeAt(id, store.Timeout, 4*time.Second, time.Hour).Run
+		if got.Status != store.Timeout || !got.CompletedAt.Equal(at(4*time.Second)) || !got.UpdatedAt.Equal(at(time.Hour)) || got.DurationMS != store.MillisOf(3000) {
+			s.Errorf("Complete: got %+v, want it ended as of 4 s, after 3 s", got)
+		}
+		want(s, "the run as it is read", s.run(id), got)
+	}},
 	{"amending a presumed run to the status that it has makes it real, and is logged", func(s *script) {
 		id := s.mustBegin(adaResize)
 		s.failStuck(time.Hour)

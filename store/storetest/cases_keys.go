@@ -320,4 +320,42 @@ var logCases = []contractCase{
 			}
 		}
 	}},
+	{"a history is of one run, or of one key", func(s *script) {
+		keys := alike()
+		var ids []store.ID
+		for i, key := range keys {
+			id := s.mustBegin(key)
+			ids = append(ids, id)
+			s.failStuck(time.Duration(i+1) * time.Hour)
+			s.amend(id, store.Cancelled, time.Duration(i+1)*time.Hour+time.Minute)
+		}
+		s.fold()
+		for i, key := range keys {
+			s.Spoil(s, key, int64(i+1))
+			if _, err := s.Store.Recount(s.ctx, key, at(time.Duration(i+10)*time.Hour)); err != nil {
+				s.Fatal(err)
+			}
+		}
+		s.complete(s.mustBegin(keys[0]), store.Completed, time.Second) // the only one that is not folded
+		for i, key := range keys {
+			h := s.history(ids[i])
+			if len(h.Repairs) != 1 || !h.Repairs[0].Last.Equal(at(time.Duration(i+1)*time.Hour)) ||
+				len(h.Amendments) != 1 || !h.Amendments[0].At.Equal(at(time.Duration(i+1)*time.Hour+time.Minute)) || h.Count.Key != key {
+				s.Errorf("History of the run of %s: got %+v", key, h)
+			}
+			k, err := s.Store.(historian).KeyHistory(s.ctx, key, 10)
+			if err != nil || len(k.Recounts) != 1 || k.Recounts[0].Before.Ended.Completed != int64(i+1) || !k.Recounts[0].At.Equal(at(time.Duration(i+10)*time.Hour)) ||
+				k.Recounts[0].After != (store.Tallies{Ended: store.Tally{Cancelled: 1}}) || i > 0 && k.Ledger != 0 {
+				s.Errorf("KeyHistory of %s: got %+v, %v", key, k, err)
+			}
+		}
+	}},
+	{"a repair that comes again is logged as it was last", func(s *script) {
+		id := s.mustBegin(adaResize)
+		s.failStuck(time.Hour)
+		s.amend(id, store.Cancelling, 2*time.Hour)
+		s.failStuck(3 * time.Hour)
+		want(s, "repairs", s.history(id).Repairs, []store.RepairLog{{Reason: store.Stuck, Times: 2, First: at(time.Hour), Last: at(3 * time.Hour),
+			Was: store.Cancelling, Status: store.Cancelled, CompletedAt: at(2*time.Hour + 5*time.Minute)}})
+	}},
 }
