@@ -61,6 +61,21 @@ type said struct {
 func (s *said) Error() string { return s.text }
 func (s *said) Unwrap() error { return s.err }
 
+// sessionless explains the errors of a pooler in transaction mode, which gives
+// each statement another server's session: what was prepared is not there, or
+// was prepared by a stranger.
+func sessionless(err error) error {
+	pg := serverError(err)
+	if pg == nil || pg.Code != "42P05" && pg.Code != "26000" {
+		return err
+	}
+	return fmt.Errorf("%w: this is a pooler in transaction mode, as its answer %q shows, and %s", ErrAddress, pg.Message, needSession)
+}
+
+// needSession is why such a pooler won't do, and what will.
+const needSession = "migrations need a session of their own; use the direct connection (at Supabase db.PROJECT.supabase.co, port 5432), " +
+	"or the pooler in session mode (there port 5432 of the same host)"
+
 // isBusy reports whether the same may succeed a moment later.
 func isBusy(err error) bool {
 	pg := serverError(err)

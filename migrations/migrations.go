@@ -65,7 +65,7 @@ const maxTries = 100
 // Up applies every migration that is missing, and does nothing where none is.
 func (m *Migrator) Up() error {
 	if m.postgres != nil {
-		return m.upPostgres()
+		return sessionless(m.upPostgres())
 	}
 	var dirty migrate.ErrDirty
 	for range maxTries {
@@ -107,7 +107,7 @@ func (m *Migrator) errNewer(version uint) error {
 // made comes back.
 func (m *Migrator) Down() error {
 	if m.postgres != nil {
-		return m.downPostgres()
+		return sessionless(m.downPostgres())
 	}
 	return m.downSQLite()
 }
@@ -125,7 +125,8 @@ type Status struct {
 // Status returns where the database stands, and changes nothing.
 func (m *Migrator) Status() (Status, error) {
 	if m.postgres != nil {
-		return m.statusPostgres()
+		s, err := m.statusPostgres()
+		return s, sessionless(err)
 	}
 	at, err := m.versionSQLite()
 	if err != nil {

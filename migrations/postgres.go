@@ -56,8 +56,7 @@ func Postgres(ctx context.Context, address string) (*Migrator, error) {
 		return nil, fmt.Errorf("%w: write postgres://USER:PASSWORD@HOST:5432/DATABASE, with the special characters of the password escaped", ErrAddress)
 	}
 	if pooled(config) {
-		return nil, fmt.Errorf("%w: port %d is a pooler in transaction mode, and they need a session of their own; "+
-			"use the direct connection (db.PROJECT.supabase.co, port 5432), or the pooler in session mode, which is port 5432 of the same host", ErrAddress, transactionPooler)
+		return nil, fmt.Errorf("%w: port %d is a pooler in transaction mode, and %s", ErrAddress, transactionPooler, needSession)
 	}
 	// A role's own timeouts are for its queries. The files set theirs.
 	timeouts := stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
@@ -66,7 +65,7 @@ func Postgres(ctx context.Context, address string) (*Migrator, error) {
 	})
 	db := stdlib.OpenDB(*config, timeouts)
 	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("connect: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("connect: %w", sessionless(err)), db.Close())
 	}
 	src, err := iofs.New(files, "postgres")
 	if err != nil {

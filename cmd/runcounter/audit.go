@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -45,6 +46,9 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	return withStore(ctx, cmd, func(db backend) error {
+		if err := mustStore(db); err != nil {
+			return err
+		}
 		keys, drifts, err := auditAll(ctx, db)
 		if err != nil {
 			return err
@@ -73,6 +77,16 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 		}
 		return err
 	})
+}
+
+// mustStore refuses to compare the stored counts of a source that has none:
+// that each of them is right would be true, and no answer.
+func mustStore(db backend) error {
+	if !db.direct {
+		return nil
+	}
+	return answerNo(errors.New("there are no stored counts to audit: the database has no migrations of Run Counter, " +
+		"so each count is counted when it is asked for; runcounter migrate up makes them"))
 }
 
 // For so many wrong counts an audit lists the runs behind them, and so many of

@@ -43,21 +43,38 @@ func badUsage(format string, args ...any) error {
 	return &exitError{exitUsage, fmt.Errorf(format, args...)}
 }
 
-// action gives every error of a command's work its exit code.
+// action is what all commands share: what is given and empty is refused, the
+// database is named, and every error gets its exit code.
 func action(do cli.ActionFunc) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
-		err := do(ctx, cmd)
-		if _, coded := errors.AsType[*exitError](err); err == nil || coded {
+		if err := refuseEmpty(cmd); err != nil {
 			return err
 		}
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return answerNo(fmt.Errorf("%w, or it was deleted: check the id", err))
-		case errors.Is(err, store.ErrInvalid):
-			return &exitError{exitUsage, err}
+		where, err := settleDatabase(cmd)
+		if err != nil {
+			return err
 		}
-		return &exitError{exitUnreachable, err}
+		err = coded(do(ctx, cmd))
+		if exit, ok := errors.AsType[*exitError](err); where != "" && (!ok || exit.code != exitUsage) {
+			if _, unheard := fmt.Fprintf(cmd.Root().ErrWriter, "database: %s\n", where); unheard != nil {
+				return err // the exit code still tells
+			}
+		}
+		return err
 	}
+}
+
+func coded(err error) error {
+	if _, coded := errors.AsType[*exitError](err); err == nil || coded {
+		return err
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return answerNo(fmt.Errorf("%w, or it was deleted: check the id", err))
+	case errors.Is(err, store.ErrInvalid):
+		return &exitError{exitUsage, err}
+	}
+	return &exitError{exitUnreachable, err}
 }
 
 // run is the program: its result is the exit code.

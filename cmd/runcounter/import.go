@@ -224,6 +224,9 @@ func (i *importer) print(cmd *cli.Command) error {
 			return err
 		}
 	}
+	if i.done.Lines == 0 {
+		return answerNo(errors.New("there was nothing to import: the file, or standard input, has no line with a run"))
+	}
 	if i.done.Bad > 0 {
 		return answerNo(fmt.Errorf("%s could not be read; the others were imported", quantity(int64(i.done.Bad), "line", "lines")))
 	}

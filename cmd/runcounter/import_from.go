@@ -95,6 +95,9 @@ func importFromDatabase(ctx context.Context, cmd *cli.Command) error {
 }
 
 func openAndImport(ctx context.Context, cmd *cli.Command, decoder webhook.Decoder) error {
+	if err := dropForeign(cmd, "from"); err != nil {
+		return err
+	}
 	table, err := postgres.OpenTable(ctx, cmd.String("from"),
 		postgres.TableOptions{Schema: decoder.Schema, Name: decoder.Table, LeaseColumn: decoder.LeaseColumn})
 	if errors.Is(err, postgres.ErrAddress) {

@@ -116,7 +116,11 @@ func withMigrator(ctx context.Context, cmd *cli.Command, do func(*migrations.Mig
 		if err != nil {
 			return err
 		}
-		return errors.Join(do(m), m.Close())
+		err = do(m)
+		if errors.Is(err, migrations.ErrAddress) {
+			err = badUsage("DATABASE_URL is %w", err)
+		}
+		return errors.Join(err, m.Close())
 	}
 	if err := mustExist(cmd); err != nil {
 		return err

@@ -59,6 +59,9 @@ func recount(ctx context.Context, cmd *cli.Command) error {
 		}
 	}
 	return withStore(ctx, cmd, func(db backend) error {
+		if err := mustStore(db); err != nil {
+			return err
+		}
 		keys := []store.Key{key}
 		if all {
 			_, drifts, err := auditAll(ctx, db)

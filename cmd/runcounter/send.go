@@ -67,6 +67,9 @@ func send(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return badUsage("there is nothing to send: the file, or standard input, is empty")
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, cmd.String("url"), bytes.NewReader(body))
 	if err != nil || req.URL.Host == "" {
 		return badUsage("--url is not the address of a server: write it as %s", defaultURL)
@@ -146,6 +149,9 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	o, err := ownerOf(cmd)
 	if err != nil {
 		return nil, err
+	}
+	if o.key().IsZero() {
+		return nil, badUsage("say which run: add --workflow ID or --draft ID, since a run with neither is counted nowhere")
 	}
 	id, err := idOf(cmd, "id")
 	if err != nil {

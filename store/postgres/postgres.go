@@ -130,8 +130,7 @@ func configure(address string, change func(*pgx.ConnConfig), most int32) (*pgxpo
 func (s *Store) Where() string { return where(s.pool) }
 
 func where(pool *pgxpool.Pool) string {
-	c := pool.Config().ConnConfig
-	return fmt.Sprintf("postgres://%s:%d/%s", c.Host, c.Port, c.Database)
+	return place(pool.Config().ConnConfig)
 }
 
 // Close waits for what is under way and closes all connections.
