@@ -265,8 +265,9 @@ type Recounted struct {
 // Changed reports whether the count was wrong.
 func (r Recounted) Changed() bool { return r.Before != r.After }
 
-// DeadLetter is a delivery that was authenticated but can't be read. A store
-// keeps a bounded number of them, so that nothing is lost in silence.
+// DeadLetter is a change that was authenticated but can't be read, or a delivery
+// of which nothing can. A store keeps a bounded number of them, so that nothing
+// is lost in silence.
 type DeadLetter struct {
 	Seq        int64 // its id; the store draws it
 	ReceivedAt time.Time

@@ -1,38 +1,19 @@
 package webhook
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
-	"golang.org/x/sync/semaphore"
-)
-
-const (
-	// letterBytes is how much of an unreadable body is kept: more than any
-	// sender writes that leaves the large columns out.
-	letterBytes = 1 << 20
-	// prefixBytes is how much of it is kept where too many long ones come at
-	// once to remember them all.
-	prefixBytes = 64 << 10
-)
-
-// The buffers of short and of long ones, apart: a long one would be held for
-// short ones for ever.
-var (
-	prefixes = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-	longOnes = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, letterBytes)) }}
 )
 
 // body reads the body of one request, within its limits: so many bytes, so
 // long without one, so long in all. What it reads it also writes to a
-// signature, if there is one, and its beginning to a prefix. Its errors are
+// signature and to an excerpt, if there are any. Its errors are
 // problems, and the first one stays.
 type body struct {
 	ctx    *fasthttp.RequestCtx
@@ -40,10 +21,8 @@ type body struct {
 	length int64 // as declared; negative where it was not
 	limit  int64
 	read   int64
-	also   io.Writer     // may be nil
-	prefix *bytes.Buffer // may be nil
-	most   int           // how long the prefix may become
-	room   *semaphore.Weighted
+	also   io.Writer // may be nil
+	prefix *excerpt  // may be nil
 	err    error
 
 	stall    time.Duration
@@ -73,38 +52,6 @@ func (b *body) hurry(whole time.Duration) {
 	if until := time.Now().Add(whole); until.Before(b.until) {
 		b.until = until
 	}
-}
-
-// keepPrefix makes the body remember its beginning until forget: a short one in
-// any case, and more where there is room for that.
-func (b *body) keepPrefix(room *semaphore.Weighted) {
-	b.prefix, b.most, b.room = prefixes.Get().(*bytes.Buffer), prefixBytes, room
-	b.prefix.Reset()
-}
-
-func (b *body) remember(p []byte) {
-	if b.most == prefixBytes && b.prefix.Len()+len(p) > b.most && b.room != nil {
-		if b.room.TryAcquire(letterBytes) {
-			short := b.prefix
-			b.prefix, b.most = longOnes.Get().(*bytes.Buffer), letterBytes
-			b.prefix.Reset()
-			b.prefix.Write(short.Bytes())
-			prefixes.Put(short)
-		} else {
-			b.room = nil // what is missing in between can't be had later
-		}
-	}
-	b.prefix.Write(p[:min(len(p), b.most-b.prefix.Len())])
-}
-
-func (b *body) forget() {
-	if b.most == letterBytes {
-		longOnes.Put(b.prefix)
-		b.room.Release(letterBytes)
-	} else {
-		prefixes.Put(b.prefix)
-	}
-	b.prefix = nil
 }
 
 // Read implements io.Reader.
@@ -137,7 +84,7 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 	}
 	if b.prefix != nil {
-		b.remember(p[:n])
+		b.prefix.add(p[:n])
 	}
 	return n, b.err
 }

@@ -8,7 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -33,8 +34,15 @@ const (
 	// longest error_details.
 	maxRetained = 16 << 20
 
+	// maxRefused is how much of changes that can't be read one delivery may
+	// hold, in bytes.
+	maxRefused = 8 << 20
+
 	// maxValue bounds what is kept of one column, in bytes of JSON text.
 	maxValue = 8 << 10
+	// maxLevels bounds how deep error_details may nest: SQLite's functions and
+	// PostgreSQL's parser each have a depth of their own.
+	maxLevels = 512
 	// maxStatus bounds a status, in bytes.
 	maxStatus = 256
 	// maxName bounds the text of the type, of the table's names and of a mark.
@@ -63,16 +71,30 @@ type Decoder struct {
 	Large func() error
 	// Huge is called likewise, beyond 512 changes or 512 KiB.
 	Huge func() error
+
+	room *semaphore.Weighted // for changes that are long and may be refused; may be nil
 }
 
-// Delivery is what one request brings. It retains nothing of the body.
+// Delivery is what one request brings.
 type Delivery struct {
 	Changes  []store.Change // those of the watched table, in order
 	Received int            // all changes in the request
 	Ignored  int            // those of other tables and of other types
+	Refused  []Refused      // those that can't be read, in order
 }
 
-// BadDelivery is the error for a body that can't be read.
+// Refused is a change that can't be read. It costs no other change.
+type Refused struct {
+	Index  int    // which of the request, from 0
+	Reason string // a sentence for the sender
+	// Body holds this change alone, so that it can be sent by itself, or the
+	// beginning of that where it is shorter than Bytes. Both are unset where
+	// the change is all of the request.
+	Body  []byte
+	Bytes int64
+}
+
+// BadDelivery is the error for a body of which nothing can be read.
 type BadDelivery struct {
 	Index  int    // which change in the array, from 0; -1 outside an array
 	Path   string // what is wrong, such as record.id; empty for the JSON itself
@@ -81,14 +103,18 @@ type BadDelivery struct {
 
 // Error returns one sentence for the sender.
 func (b *BadDelivery) Error() string {
-	sentence := b.Detail
-	if b.Path != "" {
-		sentence = b.Path + " " + sentence
-	}
 	if b.Index >= 0 {
-		sentence = "change " + strconv.Itoa(b.Index) + ": " + sentence
+		return "change " + strconv.Itoa(b.Index) + ": " + b.reason()
 	}
-	return sentence
+	return b.reason()
+}
+
+// reason is the sentence without which change it is about.
+func (b *BadDelivery) reason() string {
+	if b.Path != "" {
+		return b.Path + " " + b.Detail
+	}
+	return b.Detail
 }
 
 // Decode reads one change object, or an array of them, to the end of r: type,
@@ -96,24 +122,30 @@ func (b *BadDelivery) Error() string {
 // and what our own trigger adds, the version and the evidence, which becomes
 // the Mark of the change. All other keys are passed over.
 //
-// The errors are *[BadDelivery] for what can't be read, [ErrTooManyChanges], [ErrTooMuch],
-// those of d.Large and d.Huge, and those of r, wrapped.
+// A change that can't be read costs itself alone: it is among the refused.
+//
+// The errors are *[BadDelivery] for what is not JSON, and with what was refused
+// where that is all there is; [ErrTooManyChanges], [ErrTooMuch], those of
+// d.Large and d.Huge, and those of r, wrapped.
 func (d Decoder) Decode(r io.Reader) (Delivery, error) {
 	s := newScanner(r)
 	defer s.release()
-	b := batch{Decoder: d}
+	b := batch{Decoder: d, index: -1, record: excerpt{room: d.room}}
+	defer b.record.free()
 	c, err := s.start()
-	index := -1
 	if err == nil && c == '[' {
-		err = s.array(func() error { index++; return b.change(s) })
+		err = s.array(func() error { b.index++; return b.change(s) })
 	} else if err == nil {
 		err = b.change(s)
 	}
 	if err == nil {
-		index, err = -1, s.finish()
+		b.index, err = -1, s.finish()
 	}
 	if err != nil {
-		return Delivery{}, placed(err, index)
+		return Delivery{}, placed(err, b.index)
+	}
+	if b.bad != nil && len(b.delivery.Changes) == 0 && b.delivery.Ignored == 0 {
+		return b.delivery, b.bad
 	}
 	return b.delivery, nil
 }
@@ -132,7 +164,7 @@ func (d Decoder) Row(r io.Reader) (store.Row, error) {
 		err = s.finish()
 	}
 	if err == nil {
-		err = cmp.Or(t.problem, t.lacks(true), t.undated()).asError()
+		err = cmp.Or(t.lacks(), t.undated()).asError()
 	}
 	if err != nil {
 		return store.Row{}, placed(err, -1)
@@ -166,47 +198,55 @@ func (b *BadDelivery) asError() error {
 type batch struct {
 	Decoder
 	delivery Delivery
-	retained int // bytes
+	index    int          // of the change that is read; -1 outside an array
+	bad      *BadDelivery // what is wrong with the first that was refused
+	record   excerpt      // of the text of the change that is read
+	retained int          // bytes, by changes
+	refused  int          // bytes, by those that were refused
 	large    bool
 	huge     bool
 }
 
-// changeSize is what one change retains beside its strings, in bytes.
-var changeSize = int(reflect.TypeFor[store.Change]().Size())
+// What one change retains beside its strings, in bytes.
+var (
+	changeSize  = int(reflect.TypeFor[store.Change]().Size())
+	refusedSize = int(reflect.TypeFor[Refused]().Size())
+)
 
 // change takes the next change object and adds it to the delivery.
 func (b *batch) change(s *scanner) error {
 	if b.delivery.Received++; b.delivery.Received > MaxChanges {
 		return ErrTooManyChanges
 	}
-	if c, err := s.next(); err != nil {
+	c, err := s.next()
+	if err != nil {
 		return err
-	} else if c != '{' {
-		text, _, err := s.capture(maxShown)
-		if err != nil {
-			return err
-		}
-		return &BadDelivery{Path: "the change", Detail: "is " + show(text) +
-			`, not an object; send {"type", "schema", "table", "record", "old_record"}, or an array of those`}
+	}
+	if b.index >= 0 {
+		s.recordTo(&b.record)
 	}
 	e := event{record: tuple{path: "record"}, old: tuple{path: "old_record"}}
-	if err := s.object(func(key []byte) error { return e.read(s, key, b.Decoder) }); err != nil {
+	if c == '{' {
+		err = s.object(func(key []byte) error { return e.read(s, key, b.Decoder) })
+	} else {
+		err = e.none(s)
+	}
+	if err != nil {
 		return err
 	}
-	change, ours, bad := e.change()
-	if bad != nil {
-		return bad
-	}
-	if !ours {
+	switch change, ours, bad := e.change(); {
+	case bad != nil:
+		b.refuse(s, bad)
+	case !ours:
 		b.delivery.Ignored++
-		return nil
-	}
-	b.delivery.Changes = append(b.delivery.Changes, change)
-	for _, row := range [...]*store.Row{&change.Record, &change.Old} {
-		b.retained += len(row.ErrorDetails) + len(row.Status)
-	}
-	if b.retained += changeSize; b.retained > maxRetained {
-		return ErrTooMuch
+	default:
+		b.delivery.Changes = append(b.delivery.Changes, change)
+		for _, row := range [...]*store.Row{&change.Record, &change.Old} {
+			b.retained += len(row.ErrorDetails) + len(row.Status)
+		}
+		if b.retained += changeSize; b.retained > maxRetained {
+			return ErrTooMuch
+		}
 	}
 	if err := b.grown(&b.large, b.Large, manyChanges, muchMemory); err != nil {
 		return err
@@ -214,331 +254,45 @@ func (b *batch) change(s *scanner) error {
 	return b.grown(&b.huge, b.Huge, mostChanges, mostMemory)
 }
 
+// refuse notes a change that can't be read. Of one among many it keeps the text,
+// for as many as a store keeps of them.
+func (b *batch) refuse(s *scanner, bad *BadDelivery) {
+	bad.Index = b.index
+	if b.bad == nil {
+		b.bad = bad
+	}
+	r := Refused{Index: max(b.index, 0), Reason: bad.reason()}
+	if b.index >= 0 {
+		r.Body, r.Bytes = b.alone(s.recorded())
+	}
+	b.refused += len(r.Body)
+	b.retained += refusedSize + len(r.Reason)
+	b.delivery.Refused = append(b.delivery.Refused, r)
+}
+
+// alone returns the beginning of a body with one change of an array, and the
+// size of it, given the beginning of the change and its size.
+func (b *batch) alone(text []byte, size int64) (body []byte, bytes int64) {
+	open, end := "", ""
+	if text[0] == '[' {
+		open, end = "[", "]" // or it would be an array of changes
+	}
+	bytes = size + int64(len(open)+len(end))
+	if len(b.delivery.Refused) >= store.MaxDeadLetters {
+		return nil, bytes
+	}
+	text = text[:max(0, min(len(text), maxRefused-b.refused))]
+	if int64(len(text)) < size {
+		end = ""
+	}
+	return slices.Concat([]byte(open), text, []byte(end)), bytes
+}
+
 // grown asks, once, whether there is room for a delivery beyond a size.
 func (b *batch) grown(asked *bool, ask func() error, changes, bytes int) error {
-	if ask == nil || *asked || len(b.delivery.Changes) <= changes && b.retained <= bytes {
+	if ask == nil || *asked || len(b.delivery.Changes)+len(b.delivery.Refused) <= changes && b.retained+b.refused <= bytes {
 		return nil
 	}
 	*asked = true
 	return ask()
 }
-
-// event is one change object while it is read. Its keys come in any order: in
-// jsonb's, the shortest first, the record stands before the schema. What is
-// wrong with a row is therefore held back until it is known to be of the
-// watched table.
-type event struct {
-	seen        uint // bits by field
-	op          store.Op
-	other       bool // of another table, or of a type that says nothing of a row
-	record, old tuple
-	version     int64
-	mark        store.Mark
-	problem     *BadDelivery // of the version or the mark, the first that was met
-}
-
-// The keys of a change object that are read.
-const (
-	fieldType = iota
-	fieldSchema
-	fieldTable
-	fieldRecord
-	fieldOld
-	fieldVersion
-	fieldEvidence
-)
-
-var fieldNames = [...]string{"type", "schema", "table", "record", "old_record", "version", "evidence"}
-
-// read takes the value of one key.
-func (e *event) read(s *scanner, key []byte, d Decoder) error {
-	f := slices.Index(fieldNames[:], string(key))
-	if f < 0 {
-		return s.skip()
-	}
-	if e.seen&(1<<f) != 0 {
-		return &BadDelivery{Path: fieldNames[f], Detail: "stands in the change object twice; send it once"}
-	}
-	e.seen |= 1 << f
-	switch f {
-	case fieldType:
-		name, err := readName(s, "type")
-		e.op = store.Op(name)
-		e.other = e.other || e.op != store.Insert && e.op != store.Update && e.op != store.Delete
-		return err
-	case fieldSchema:
-		name, err := readName(s, "schema")
-		e.other = e.other || name != d.Schema
-		return err
-	case fieldTable:
-		name, err := readName(s, "table")
-		e.other = e.other || name != d.Table
-		return err
-	case fieldVersion:
-		return e.readVersion(s)
-	case fieldEvidence:
-		return e.readMark(s)
-	case fieldRecord:
-		return e.record.read(s, d)
-	}
-	return e.old.read(s, d)
-}
-
-// readName takes the type or one of the table's names.
-func readName(s *scanner, path string) (string, error) {
-	text, size, err := s.capture(maxName)
-	if err != nil {
-		return "", err
-	}
-	if size > maxName {
-		return "", &BadDelivery{Path: path, Detail: fmt.Sprintf("is longer than %d bytes; send a name such as PostgreSQL allows", maxName)}
-	}
-	if text[0] == '"' {
-		if name, ok := s.unquote(text); ok {
-			return string(name), nil
-		}
-	}
-	return "", &BadDelivery{Path: path, Detail: "is " + show(text) + ", not a string of valid Unicode; send it as the database's webhooks do"}
-}
-
-func (e *event) readVersion(s *scanner) error {
-	text, _, err := s.capture(maxShown)
-	if err != nil || string(text) == "null" {
-		return err
-	}
-	var malformed error
-	if e.version, malformed = strconv.ParseInt(string(text), 10, 64); malformed != nil || e.version <= 0 {
-		e.holdBack("version", "is "+show(text)+", not a whole number above 0; send what the sequence gave, or leave it out")
-	}
-	return nil
-}
-
-// readMark takes the evidence. A string that is none of the marks is passed
-// over: a newer trigger may say more than we know of.
-func (e *event) readMark(s *scanner) error {
-	text, size, err := s.capture(maxName)
-	switch {
-	case err != nil || string(text) == "null":
-		return err
-	case text[0] != '"':
-		e.holdBack("evidence", `is `+show(text)+`, not a string; send "presumed", "superseding" or "amended", or leave it out`)
-	case size <= maxName: // no mark is longer
-		name, _ := s.unquote(text)
-		for _, known := range [...]store.Mark{store.MarkPresumed, store.MarkSuperseding, store.MarkAmended} {
-			if string(name) == string(known) {
-				e.mark = known
-			}
-		}
-	}
-	return nil
-}
-
-// holdBack keeps what is wrong with a value until the change is known to be of
-// the watched table: what is wrong with another's is none of ours.
-func (e *event) holdBack(path, detail string) {
-	if e.problem == nil {
-		e.problem = &BadDelivery{Path: path, Detail: detail}
-	}
-}
-
-// change returns what was read, and whether it is of the watched table.
-func (e *event) change() (c store.Change, ours bool, bad *BadDelivery) {
-	for f, name := range fieldNames[:fieldTable+1] {
-		if e.seen&(1<<f) == 0 {
-			return c, false, &BadDelivery{Path: name, Detail: "is missing; send type, schema and table with every change"}
-		}
-	}
-	if e.other {
-		return c, false, nil
-	}
-	if bad = cmp.Or(e.problem, e.record.problem, e.old.problem, e.shape()); bad != nil {
-		return c, false, bad
-	}
-	c = store.Change{Op: e.op, Record: e.record.row, Old: e.old.row, HasOld: e.old.present, Version: e.version, Mark: e.mark}
-	if e.op == store.Delete {
-		return c, true, e.old.lacks(false)
-	}
-	bad = cmp.Or(e.record.lacks(true), e.record.undated())
-	if bad == nil && e.old.present {
-		bad = e.old.lacks(true)
-		if bad == nil && c.Old.ID != c.Record.ID {
-			bad = &BadDelivery{Path: "old_record.id", Detail: fmt.Sprintf(
-				"is %s, but record.id is %s; a run keeps its id: delete the one and insert the other", c.Old.ID, c.Record.ID)}
-		}
-	}
-	return c, bad == nil, bad
-}
-
-// shape holds that the rows are there which the type of the change needs, and
-// no other.
-func (e *event) shape() *BadDelivery {
-	switch {
-	case e.op == store.Insert && e.old.present:
-		return &BadDelivery{Path: "old_record", Detail: "is a row, but nothing stands before an INSERT; send null"}
-	case e.op == store.Delete && e.record.present:
-		return &BadDelivery{Path: "record", Detail: "is a row, but nothing is left by a DELETE; send null"}
-	case e.op == store.Delete && !e.old.present:
-		return &BadDelivery{Path: "old_record", Detail: "is missing or null; send the row that was deleted, or its id alone"}
-	case e.op != store.Delete && !e.record.present:
-		return &BadDelivery{Path: "record", Detail: "is missing or null; send the row as the change left it"}
-	}
-	return nil
-}
-
-// tuple is a row while it is read.
-type tuple struct {
-	path    string // record or old_record; empty for a bare row
-	row     store.Row
-	present bool
-	seen    uint         // bits by column
-	problem *BadDelivery // the first that was met
-}
-
-// The columns that are read.
-const (
-	colID = iota
-	colUser
-	colWorkflow
-	colDraft
-	colStatus
-	colCreated
-	colStarted
-	colCompleted
-	colUpdated
-	colDuration
-	colDetails
-	colLease
-)
-
-var columnNames = [...]string{
-	"id", "user_id", "workflow_id", "draft_id", "status", "created_at", "started_at", "completed_at", "updated_at",
-	"duration_ms", "error_details",
-}
-
-// read takes a row, or null. What is wrong with a column is held back in
-// problem; the error is for broken JSON and for r.
-func (t *tuple) read(s *scanner, d Decoder) error {
-	if c, err := s.next(); err != nil {
-		return err
-	} else if c != '{' {
-		text, _, err := s.capture(maxShown)
-		if err == nil && string(text) != "null" {
-			t.problem = &BadDelivery{Path: cmp.Or(t.path, "the row"), Detail: "is " + show(text) + ", not an object; send the row's columns as one"}
-		}
-		return err
-	}
-	t.present = true
-	return s.object(func(key []byte) error {
-		col := slices.Index(columnNames[:], string(key))
-		name := d.LeaseColumn
-		switch {
-		case col >= 0:
-			name = columnNames[col]
-		case name != "" && string(key) == name:
-			col = colLease
-		default:
-			return s.skip()
-		}
-		text, size, err := s.capture(maxValue)
-		if err != nil {
-			return err
-		}
-		detail := "stands in the row twice; send it once"
-		if t.seen&(1<<col) == 0 {
-			detail = t.column(s, col, text, size)
-		}
-		t.seen |= 1 << col
-		if detail != "" && t.problem == nil {
-			t.problem = t.bad(name, detail)
-		}
-		return nil
-	})
-}
-
-// bad returns the error for a column.
-func (t *tuple) bad(column, detail string) *BadDelivery {
-	if t.path != "" {
-		column = t.path + "." + column
-	}
-	return &BadDelivery{Path: column, Detail: detail}
-}
-
-// lacks returns what is missing: a row says which run it is, and, where all of
-// it must be there, whose run and in what state.
-func (t *tuple) lacks(all bool) *BadDelivery {
-	switch {
-	case !t.present:
-		return &BadDelivery{Path: cmp.Or(t.path, "the row"), Detail: "is null; send the row's columns as one object"}
-	case t.row.ID.IsZero():
-		return t.bad("id", "is missing, null or all zeros; send the row's id")
-	case all && t.row.User.IsZero():
-		return t.bad("user_id", "is missing, null or all zeros; send whose run it is")
-	case all && t.row.Status == "":
-		return t.bad("status", "is missing or null; send the row's status")
-	}
-	return nil
-}
-
-// undated holds that a run that has ended says when: [store.Repair] has to take
-// one of these for it.
-func (t *tuple) undated() *BadDelivery {
-	r := t.row
-	if r.Status.Terminal() && r.CompletedAt.IsZero() && r.UpdatedAt.IsZero() && r.CreatedAt.IsZero() {
-		return t.bad("completed_at", fmt.Sprintf(
-			"is missing, and so are updated_at and created_at: nothing says when this %s run ended; send one of them", r.Status))
-	}
-	return nil
-}
-
-// column reads the value of a column from its text, of which at most maxValue
-// bytes are there, and returns what is wrong with it.
-func (t *tuple) column(s *scanner, col int, text []byte, size int64) (detail string) {
-	if string(text) == "null" {
-		return ""
-	}
-	if col == colDetails {
-		t.row.ErrorDetails, detail = readDetails(text, size)
-		return detail
-	}
-	if size > maxValue {
-		return fmt.Sprintf("is longer than %d bytes; send what the column holds", maxValue)
-	}
-	if col == colDuration {
-		if t.row.DurationMS, detail = readMillis(text); detail != "" {
-			return "is " + show(text) + ", " + detail
-		}
-		return ""
-	}
-	value, isString := []byte(nil), text[0] == '"'
-	if isString {
-		if value, isString = s.unquote(text); !isString {
-			return "is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"
-		}
-	}
-	if !isString {
-		return "is " + show(text) + ", not a string; send what the database's webhooks send"
-	}
-	switch r := &t.row; col {
-	case colID, colUser, colWorkflow, colDraft:
-		to := [...]*store.ID{&r.ID, &r.User, &r.Workflow, &r.Draft}[col-colID]
-		id, err := store.ParseID(string(value))
-		if err != nil {
-			return fmt.Sprintf("is %s, %v; send the row's %s column", show(text), err, columnNames[col])
-		}
-		*to = id
-	case colStatus:
-		r.Status, detail = readStatus(value)
-	case colLease:
-		r.LeaseAt, detail = readTime(value)
-	default:
-		to := [...]*time.Time{&r.CreatedAt, &r.StartedAt, &r.CompletedAt, &r.UpdatedAt}[col-colCreated]
-		*to, detail = readTime(value)
-	}
-	if detail != "" {
-		return "is " + show(text) + ", " + detail
-	}
-	return ""
-}
-
-// maxShown bounds how much of a value an error repeats, in bytes.
-const maxShown = 64

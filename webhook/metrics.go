@@ -46,11 +46,11 @@ func newMetrics() *metrics {
 		registry: prometheus.NewRegistry(),
 		deliveries: byResult("deliveries_total", "Deliveries by what became of them.",
 			"applied", "bad", "unauthenticated", "too_large", "unsupported", "cut_off", "unavailable", "error"),
-		changes: byResult("changes_total", "Row changes in deliveries that were committed, by what became of them.",
-			"changed", "unchanged", "ignored"),
+		changes: byResult("changes_total", "Row changes by what became of them: committed, of another table, or not readable.",
+			"changed", "unchanged", "ignored", "refused"),
 		tries: byResult("store_tries_total", "Transactions tried, by how they ended.",
 			"ok", "unavailable", "refused", "cancelled", "error"),
-		deadLetters: byResult("dead_letters_total", "Authentic deliveries that could not be used, by whether their body could be kept.",
+		deadLetters: byResult("dead_letters_total", "Authentic changes, and bodies that are no JSON, that could not be read, by whether they could be kept.",
 			"kept", "lost"),
 		connEvents: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "connection_events_total",
@@ -116,11 +116,12 @@ func (m *metrics) watch(waiting func() int, open *streams, connections func() in
 func (m *metrics) delivered(result string, a answer, took time.Duration) {
 	m.deliveries.WithLabelValues(result).Inc()
 	m.duration.Observe(took.Seconds())
+	m.changes.WithLabelValues("refused").Add(float64(len(a.Refused)))
 	if result != "applied" {
 		return
 	}
 	m.changes.WithLabelValues("changed").Add(float64(a.Changed))
-	m.changes.WithLabelValues("unchanged").Add(float64(a.Received - a.Ignored - a.Changed))
+	m.changes.WithLabelValues("unchanged").Add(float64(a.Received - a.Ignored - len(a.Refused) - a.Changed))
 	m.changes.WithLabelValues("ignored").Add(float64(a.Ignored))
 }
 
@@ -147,12 +148,9 @@ func (m *metrics) tried(err error) {
 	m.tries.WithLabelValues(result).Inc()
 }
 
-func (m *metrics) kept(err error) {
-	result := "kept"
-	if err != nil {
-		result = "lost"
-	}
-	m.deadLetters.WithLabelValues(result).Inc()
+func (m *metrics) kept(kept, lost int) {
+	m.deadLetters.WithLabelValues("kept").Add(float64(kept))
+	m.deadLetters.WithLabelValues("lost").Add(float64(lost))
 }
 
 // resultOf names what became of a delivery.

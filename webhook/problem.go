@@ -32,6 +32,8 @@ type problem struct {
 	Count  *int64 `json:"count,omitempty"`
 	Active *int64 `json:"active,omitempty"`
 	Limit  *int64 `json:"limit,omitempty"`
+	// Which changes of an array can't be read, where none can.
+	Refused []refusedChange `json:"refused,omitempty"`
 
 	cause error
 }

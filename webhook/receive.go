@@ -15,10 +15,26 @@ import (
 
 // answer is what a sender is told after the commit.
 type answer struct {
-	Received int        `json:"received"`
-	Changed  int        `json:"changed"`
-	Ignored  int        `json:"ignored"`
-	Counts   []keyCount `json:"counts"`
+	Received int `json:"received"`
+	Changed  int `json:"changed"`
+	Ignored  int `json:"ignored"`
+	// Refused are the changes that can't be read; left out where there are none.
+	Refused []refusedChange `json:"refused,omitempty"`
+	Counts  []keyCount      `json:"counts"`
+}
+
+// refusedChange is a change that can't be read.
+type refusedChange struct {
+	Change int    `json:"change"` // which of the request's, from 0
+	Reason string `json:"reason"`
+}
+
+func refusedOf(d Delivery) []refusedChange {
+	all := make([]refusedChange, 0, len(d.Refused))
+	for _, r := range d.Refused {
+		all = append(all, refusedChange{r.Index, r.Reason})
+	}
+	return all
 }
 
 // keyCount is the count of a key.
@@ -38,7 +54,7 @@ func (s *Server) receive(c *fiber.Ctx) error {
 	s.metrics.delivered(result, a, took)
 	if s.cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
 		s.cfg.Log.Debug("delivery", "request", requestID(c), "result", result,
-			"received", a.Received, "changed", a.Changed, "ignored", a.Ignored, "ms", took.Milliseconds())
+			"received", a.Received, "changed", a.Changed, "ignored", a.Ignored, "refused", len(a.Refused), "ms", took.Milliseconds())
 	}
 	if err != nil {
 		return err
@@ -80,8 +96,8 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	}
 	defer ours.places.leave()
 
-	b.keepPrefix(ours.remember)
-	defer b.forget()
+	b.prefix = &excerpt{room: ours.remember}
+	defer b.prefix.free()
 	defer func() { s.metrics.bytes.Add(float64(b.read)) }()
 
 	large, huge := &place{of: ours.large}, &place{of: ours.huge}
@@ -90,6 +106,7 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	decoder := s.cfg.Decoder
 	decoder.Large = func() error { return large.enter(s.cfg.Room) }
 	decoder.Huge = func() error { return huge.enter(s.cfg.Room) }
+	decoder.room = ours.remember
 
 	d, err := s.read(b, decoder, signed)
 	if result := resultOf(err); result == "applied" || result == "bad" {
@@ -100,8 +117,13 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 		s.metrics.arrived(d.Changes, now, &s.lately)
 		applied, err = s.commit(d.Changes, prefersMinimal(c))
 	}
+	s.keep(c, unreadableIn(d, b, err), now)
+	if _, bad := errors.AsType[*BadDelivery](err); bad && len(d.Refused) > 0 {
+		p := problemOf(err).because(err)
+		p.Refused = refusedOf(d)
+		return answerTo(d, nil), p
+	}
 	if err != nil {
-		s.keep(c, b, err, now)
 		return answer{}, err
 	}
 	return answerTo(d, applied), nil
@@ -128,34 +150,52 @@ func (s *Server) read(b *body, decoder Decoder, signed *signature) (Delivery, er
 	return d, decoding
 }
 
-// keep keeps a delivery that is authentic, but can't be read: its sender will
-// not send it again. What was not authenticated, did not arrive whole, or
-// failed for the store's sake is not kept: nothing is wrong with the last, and
-// it can be sent again.
-func (s *Server) keep(c *fiber.Ctx, b *body, cause error, now time.Time) {
-	bad, ok := errors.AsType[*BadDelivery](cause)
-	if !ok {
+// unreadableIn returns what is to be kept of a delivery that is authentic, since
+// its sender will not send it again: each change that can't be read by itself,
+// or the beginning of a body of which nothing can. What was not authenticated,
+// did not arrive whole, or failed for the store's sake is not kept: nothing is
+// wrong with the last, and it can be sent again.
+func unreadableIn(d Delivery, b *body, err error) []Refused {
+	bad, unreadable := errors.AsType[*BadDelivery](err)
+	if err != nil && !unreadable {
+		return nil
+	}
+	all := d.Refused
+	if unreadable && len(all) == 0 {
+		all = []Refused{{Reason: bad.Error()}}
+	}
+	if len(all) == 1 && all[0].Bytes == 0 { // it is all of the body
+		all[0].Body, all[0].Bytes = b.prefix.bytes(), b.read
+	}
+	return all
+}
+
+// keep keeps what can't be read, as many as a store keeps: each is a letter of
+// its own, so that it can be replayed by itself.
+func (s *Server) keep(c *fiber.Ctx, unreadable []Refused, now time.Time) {
+	if len(unreadable) == 0 {
 		return
+	}
+	letters := make([]store.DeadLetter, 0, len(unreadable))
+	for _, r := range unreadable[:min(len(unreadable), store.MaxDeadLetters)] {
+		letters = append(letters, store.DeadLetter{ReceivedAt: store.Instant(now), Reason: r.Reason, Bytes: r.Bytes, Body: r.Body})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.limits.call)
 	defer cancel()
-	err := s.tries(ctx, func(ctx context.Context) error {
-		return s.cfg.Store.KeepDeadLetter(ctx, store.DeadLetter{
-			ReceivedAt: store.Instant(now), Reason: bad.Error(), Bytes: b.read, Body: b.prefix.Bytes(),
-		})
-	})
-	s.metrics.kept(err)
+	err := s.tries(ctx, func(ctx context.Context) error { return s.cfg.Store.KeepDeadLetter(ctx, letters...) })
 	if err != nil {
-		s.cfg.Log.Error("a delivery could not be read, and its body could not be kept", "request", requestID(c), "error", err)
+		s.metrics.kept(0, len(unreadable))
+		s.cfg.Log.Error("what a delivery holds could not be read, and could not be kept", "request", requestID(c), "refused", len(unreadable), "error", err)
 		return
 	}
-	s.cfg.Log.Warn("a delivery could not be read; its body was kept as a dead letter", "request", requestID(c), "bytes", b.read)
+	s.metrics.kept(len(letters), len(unreadable)-len(letters))
+	s.cfg.Log.Warn("what a delivery holds could not be read; it was kept as dead letters", "request", requestID(c), "refused", len(unreadable), "kept", len(letters))
 }
 
 // answerTo adds up what became of the changes. Where several changes name a
 // key, the last says its count.
 func answerTo(d Delivery, applied []store.Applied) answer {
-	a := answer{Received: d.Received, Ignored: d.Ignored, Counts: []keyCount{}}
+	a := answer{Received: d.Received, Ignored: d.Ignored, Refused: refusedOf(d), Counts: []keyCount{}}
 	last := make(map[store.Key]int64, 1)
 	for _, one := range applied {
 		if one.Changed {

@@ -14,9 +14,11 @@ import (
 const (
 	// bufferSize is all that a scanner holds of a body.
 	bufferSize = 8 << 10
-	// maxDepth is how deep arrays and objects may stand in one another. It
-	// bounds the memory that a hostile body can ask for.
-	maxDepth = 512
+	// maxNested is how many arrays and objects that stand in one another are
+	// held to the whole grammar: more than a database writes. What is deeper is
+	// held to less of it (see skipDeep), since the memory for more would be a
+	// matter of the sender's choice.
+	maxNested = 64 << 10
 	// maxKeyText bounds the text of a key that is looked at: 63 bytes are the
 	// longest name of a column, 6 characters the longest escape of one byte.
 	maxKeyText = 63*6 + 2
@@ -32,9 +34,10 @@ const (
 // it captures. This one does, and holds what it skips to RFC 8259 all the same,
 // so that a broken delivery isn't half read.
 //
-// It differs from encoding/json in three points: nesting ends at [maxDepth],
-// and strings that are captured must be UTF-8 without lone surrogates, where
-// encoding/json puts U+FFFD in their place and so makes different values equal.
+// It differs from encoding/json in two points: what it skips may nest to any
+// depth, and strings that are captured must be UTF-8 without lone surrogates,
+// where encoding/json puts U+FFFD in their place and so makes different values
+// equal.
 type scanner struct {
 	r     io.Reader
 	buf   [bufferSize]byte
@@ -43,14 +46,21 @@ type scanner struct {
 	base  int64 // the offset of buf in the text
 	err   error // what r said last; it is sticky
 	depth int
-	// closing holds the bracket that ends each array or object that is open.
-	closing [maxDepth]byte
+	// objects has a bit for each array or object that is open: whether it is an
+	// object.
+	objects [maxNested / 64]uint64
 
 	// While a value is captured, mark is where it goes on in buf, and kept
 	// holds what of it has left buf, up to limit bytes. Otherwise mark is -1.
 	mark  int
 	kept  []byte
 	limit int
+
+	// While a text is recorded, from is where it goes on in buf, and record
+	// remembers what of it has left buf. Otherwise from is -1.
+	from   int
+	began  int64 // its offset
+	record *excerpt
 
 	text []byte // the last string that had to be unescaped
 }
@@ -70,14 +80,14 @@ var scanners = sync.Pool{New: func() any { return new(scanner) }}
 // newScanner returns a scanner that must be released after use.
 func newScanner(r io.Reader) *scanner {
 	s := scanners.Get().(*scanner)
-	s.r, s.pos, s.end, s.base, s.err, s.depth, s.mark = r, 0, 0, 0, nil, 0, -1
+	s.r, s.pos, s.end, s.base, s.err, s.depth, s.mark, s.from = r, 0, 0, 0, nil, 0, -1, -1
 	return s
 }
 
 // release gives the buffers back. Nothing that the scanner returned may be
 // used after it.
 func (s *scanner) release() {
-	s.r, s.err = nil, nil
+	s.r, s.err, s.record = nil, nil, nil
 	scanners.Put(s)
 }
 
@@ -98,6 +108,10 @@ func (s *scanner) fill() error {
 	if s.mark >= 0 {
 		s.keep(s.buf[s.mark:s.end])
 		s.mark = 0
+	}
+	if s.from >= 0 {
+		s.record.add(s.buf[s.from:s.end])
+		s.from = 0
 	}
 	s.base += int64(s.end)
 	s.pos, s.end = 0, 0
@@ -235,10 +249,13 @@ func (s *scanner) array(element func() error) error {
 // enter takes the bracket that opens an array or object, and the closing one
 // where nothing stands between. It reports whether something does.
 func (s *scanner) enter(closing byte) (more bool, err error) {
-	if s.depth == maxDepth {
-		return false, s.fail(fmt.Sprintf("arrays and objects stand in one another deeper than %d levels", maxDepth))
+	if s.depth == maxNested {
+		return false, s.fail("arrays and objects stand in one another too deep to be read")
 	}
-	s.closing[s.depth] = closing
+	word, bit := &s.objects[s.depth/64], uint64(1)<<(s.depth%64)
+	if *word &^= bit; closing == '}' {
+		*word |= bit
+	}
 	s.depth++
 	s.pos++
 	c, err := s.next()
@@ -250,11 +267,20 @@ func (s *scanner) enter(closing byte) (more bool, err error) {
 	return false, nil
 }
 
+// inObject reports whether the innermost that is open is an object.
+func (s *scanner) inObject() bool {
+	d := s.depth - 1
+	return s.objects[d/64]>>(d%64)&1 == 1
+}
+
 // after takes what follows a value in an array or object: a comma, or its end.
 // It reports whether there is more.
 func (s *scanner) after() (more bool, err error) {
 	c, err := s.next()
-	closing := s.closing[s.depth-1]
+	closing, want := byte(']'), wantElement
+	if s.inObject() {
+		closing, want = '}', wantMember
+	}
 	switch {
 	case err != nil:
 		return false, err
@@ -265,10 +291,8 @@ func (s *scanner) after() (more bool, err error) {
 		s.pos++
 		s.depth--
 		return false, nil
-	case closing == '}':
-		return false, s.fail(wantMember)
 	}
-	return false, s.fail(wantElement)
+	return false, s.fail(want)
 }
 
 // key takes a key and its colon.
@@ -332,9 +356,9 @@ func (s *scanner) captured(limit int, walk func() error) (text []byte, size int6
 	return s.kept, size, nil
 }
 
-// skip takes the next value without keeping it. It remembers the brackets that
-// are open instead of calling itself: a goroutine's stack doesn't shrink while
-// it waits for the rest of a body.
+// skip takes the next value without keeping it, however deep it nests. It
+// remembers the brackets that are open instead of calling itself: a goroutine's
+// stack doesn't shrink while it waits for the rest of a body.
 func (s *scanner) skip() error {
 	outside := s.depth
 	for {
@@ -343,13 +367,13 @@ func (s *scanner) skip() error {
 			return err
 		}
 		more := false
-		switch c {
-		case '{':
-			more, err = s.enter('}')
-		case '[':
-			more, err = s.enter(']')
-		default:
+		switch {
+		case c != '{' && c != '[':
 			err = s.scalar(c)
+		case s.depth == maxNested:
+			err = s.skipDeep()
+		default:
+			more, err = s.enter(c + 2) // ] and } stand two behind [ and {
 		}
 		for err == nil && !more && s.depth > outside {
 			more, err = s.after()
@@ -357,12 +381,56 @@ func (s *scanner) skip() error {
 		if err != nil || !more {
 			return err
 		}
-		if s.closing[s.depth-1] == '}' {
+		if s.inObject() {
 			if err := s.skipKey(); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// skipDeep takes an array or object that is next, deeper than the kinds of
+// brackets are remembered. It holds it to less than the grammar: what it holds
+// are tokens of JSON, and as many brackets close as open.
+func (s *scanner) skipDeep() error {
+	for open := 0; ; {
+		c, err := s.next()
+		switch {
+		case err != nil:
+		case c == '{' || c == '[':
+			open++
+			s.pos++
+		case c == '}' || c == ']':
+			open--
+			s.pos++
+		case c == ',' || c == ':':
+			s.pos++
+		default:
+			err = s.scalar(c)
+		}
+		if err != nil || open == 0 {
+			return err
+		}
+	}
+}
+
+// recordTo remembers what follows, from the next byte on.
+func (s *scanner) recordTo(record *excerpt) {
+	record.clear()
+	s.record, s.from, s.began = record, s.pos, s.offset()
+}
+
+// recorded ends a record. It returns the beginning of the text, valid until the
+// scanner goes on, and its whole size. A text that never left buf, which nearly
+// all are, is not copied.
+func (s *scanner) recorded() (text []byte, size int64) {
+	text, size = s.buf[s.from:s.pos], s.offset()-s.began
+	if int64(len(text)) < size {
+		s.record.add(text)
+		text = s.record.bytes()
+	}
+	s.from = -1
+	return text, size
 }
 
 func (s *scanner) skipKey() error {

@@ -144,11 +144,8 @@ func FuzzScanAgreesWithEncodingJSON(f *testing.F) {
 		read := func() io.Reader { return &chunked{string(text), chunk} }
 		err := whole(read(), (*scanner).skip)
 		valid := json.Valid(text)
-		if valid && depthOf(text) > maxDepth {
-			if err == nil {
-				t.Fatalf("nesting of %d levels was let through", depthOf(text))
-			}
-			return
+		if !valid && depthOf(text) > 10_000 {
+			return // encoding/json reads no deeper
 		}
 		if (err == nil) != valid {
 			t.Fatalf("the scanner says %v, json.Valid %v", err, valid)
@@ -218,6 +215,7 @@ var grammar = []struct {
 	{"a duplicate key", `{"a":1,"a":2}`, -1},
 	{"an escaped key", `{"\u0069d":1,"":2}`, -1},
 	{"nesting of 512 levels", strings.Repeat("[", 512) + strings.Repeat("]", 512), -1},
+	{"nesting of 1,000 levels", strings.Repeat(`{"a":`, 1000) + "1" + strings.Repeat("}", 1000), -1},
 	{"a long string", `["` + strings.Repeat(`0123456789abcde\n`, 3000) + `",1]`, -1},
 	{"white space longer than the buffer", strings.Repeat(" ", 20_000) + "[" + strings.Repeat("\n", 20_000) + "]", -1},
 
@@ -260,7 +258,7 @@ var grammar = []struct {
 	{"a literal in capitals", `[True]`, 1},
 	{"a literal too long", `nulls`, 4},
 	{"a comment", `[1 /* one */]`, 3},
-	{"nesting of 513 levels", strings.Repeat(`{"a":`, 513) + "1" + strings.Repeat("}", 513), 512 * 5},
+	{"braces that don't match 1,000 levels deep", strings.Repeat(`{"a":`, 1000) + "1" + strings.Repeat("]", 1000), 5001},
 }
 
 func TestGrammar(t *testing.T) {
@@ -443,4 +441,41 @@ func mustQuote(tb testing.TB, s string) string {
 		tb.Fatal(err)
 	}
 	return string(b)
+}
+
+// What nobody reads has no depth, and costs neither a stack nor memory for it.
+func TestCaseD3_WhatIsSkippedHasNoDepth(t *testing.T) {
+	const million = 1_000_000
+	nested := func(open, inner, end string) string {
+		return strings.Repeat(open, million) + inner + strings.Repeat(end, million)
+	}
+	for _, c := range []struct {
+		name, text string
+		offset     int64
+	}{
+		{"arrays", nested("[", "", "]"), -1},
+		{"objects", nested(`{"a":`, "1", "}"), -1},
+		{"both, with other values between", nested(`[1.5e3,{"a\"]":[],"b":`, `"]}"`, `}, true]`), -1},
+		{"a bracket too few", nested("[", "", "]")[:2*million-1], 2*million - 1},
+		{"a bracket too many", nested("[", "", "]") + "]", 2 * million},
+		{"a string that does not end", nested("[", `"`, "]"), 2*million + 1},
+		{"a word that is no JSON", nested("[", "nil", "]"), million + 1},
+		{"a brace for a bracket, where the kinds are remembered", nested("[", "", "]")[:2*million-maxNested] + "}", 2*million - maxNested},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := int64(-1)
+			allocs := testing.AllocsPerRun(1, func() {
+				err := whole(strings.NewReader(c.text), (*scanner).skip)
+				var broken *syntaxError
+				if errors.As(err, &broken) {
+					got = broken.offset
+				} else if err != nil {
+					t.Fatal(err)
+				}
+			})
+			if got != c.offset || allocs > 20 {
+				t.Errorf("fault at %d after %v allocations, want %d after next to none", got, allocs, c.offset)
+			}
+		})
+	}
 }

@@ -33,9 +33,9 @@ type Store interface {
 	// after a key, in their order; the zero key is before them all.
 	UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error)
 
-	// KeepDeadLetter keeps a delivery that was authenticated but can't be
-	// read. The body is valid only during the call.
-	KeepDeadLetter(ctx context.Context, d store.DeadLetter) error
+	// KeepDeadLetter keeps what was authenticated but can't be read, all of it
+	// or nothing. The bodies are valid only during the call.
+	KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error
 
 	// Ping reports whether the database can be reached.
 	Ping(ctx context.Context) error

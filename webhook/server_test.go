@@ -62,15 +62,17 @@ func (g *gated) Apply(ctx context.Context, changes []store.Change, received time
 	return g.Store.Apply(ctx, changes, received)
 }
 
-func (g *gated) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
+func (g *gated) KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.refuse != nil {
 		return g.refuse
 	}
-	d.Body = bytes.Clone(d.Body)
-	g.letters = append(g.letters, d)
-	return g.Store.KeepDeadLetter(ctx, d)
+	for _, d := range letters {
+		d.Body = bytes.Clone(d.Body)
+		g.letters = append(g.letters, d)
+	}
+	return g.Store.KeepDeadLetter(ctx, letters...)
 }
 
 func (g *gated) Ping(ctx context.Context) error {

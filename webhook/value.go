@@ -25,9 +25,9 @@ func show(text []byte) string {
 	return strings.ToValidUTF8(string(text), "\uFFFD")
 }
 
-// readDetails keeps error_details as they came. Details beyond maxValue give
-// way to a note that is the same whenever they come, since copies of one
-// outcome must stay equal.
+// readDetails keeps error_details as they came. Details beyond maxValue or
+// maxLevels give way to a note that is the same whenever they come, since copies
+// of one outcome must stay equal.
 func readDetails(text []byte, size int64) (details store.JSON, detail string) {
 	switch {
 	case size > maxValue:
@@ -35,7 +35,31 @@ func readDetails(text []byte, size int64) (details store.JSON, detail string) {
 	case !utf8.Valid(text):
 		return "", "is not UTF-8; send the text in UTF-8"
 	}
+	if n := levels(text); n > maxLevels {
+		return store.JSON(fmt.Sprintf(`{"code":"too_deep","message":"error_details of %d levels is not kept here."}`, n)), ""
+	}
 	return store.JSON(text), ""
+}
+
+// levels returns how many arrays and objects stand in one another in a JSON
+// value.
+func levels(text []byte) (deepest int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return deepest
 }
 
 // readStatus lets unknown statuses through; the known ones cost no memory.

@@ -175,7 +175,7 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 		}
 	}
 	if h.DeadLetters > 0 {
-		fmt.Fprintf(&b, "%s could not be read: see runcounter dead-letters list.\n", quantity(h.DeadLetters, "delivery", "deliveries"))
+		fmt.Fprintf(&b, "%s could not be read: see runcounter dead-letters list.\n", quantity(h.DeadLetters, "change or delivery", "changes or deliveries"))
 	}
 	_, err := io.WriteString(cmd.Root().Writer, b.String())
 	return err

@@ -22,11 +22,12 @@ func deadLettersCommand() *cli.Command {
 	return &cli.Command{
 		Name:     "dead-letters",
 		Category: groupMend,
-		Usage:    "shows, replays and drops deliveries that could not be read",
+		Usage:    "shows, replays and drops what could not be read",
 		UsageText: "runcounter dead-letters list [flags]\nruncounter dead-letters show NUMBER [flags]\n" +
 			"runcounter dead-letters replay | drop (NUMBER | --reason TEXT | --until TIME | --all) [flags]",
-		Description: `A delivery that is authentic, but can't be read, is kept: the newest 1,000, up
-to 1 MiB of each and 64 MiB of all, for 30 days.
+		Description: `A change that is authentic, but can't be read, is kept by itself, and so is a
+body that is no JSON: the newest 1,000, up to 1 MiB of each and 64 MiB of all,
+for 30 days.
 
   list    prints them, latest first: when each came, and why it was refused
   show    prints one with its body

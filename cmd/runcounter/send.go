@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -265,7 +266,11 @@ func printAnswer(cmd *cli.Command, text []byte) error {
 		Received int `json:"received"`
 		Changed  int `json:"changed"`
 		Ignored  int `json:"ignored"`
-		Counts   []struct {
+		Refused  []struct {
+			Change int    `json:"change"`
+			Reason string `json:"reason"`
+		} `json:"refused"`
+		Counts []struct {
 			keyJSON
 			Count int64 `json:"count"`
 		} `json:"counts"`
@@ -273,18 +278,25 @@ func printAnswer(cmd *cli.Command, text []byte) error {
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return answerNo(fmt.Errorf("the server's answer is not one of Run Counter: is --url right? %w", err))
 	}
+	var no error
+	if n := len(answer.Refused); n > 0 {
+		no = answerNo(fmt.Errorf("%s could not be read; the others were taken", quantity(int64(n), "change", "changes")))
+	}
 	out := cmd.Root().Writer
 	if cmd.Bool("json") {
-		return printJSON(out, json.RawMessage(text))
+		return cmp.Or(printJSON(out, json.RawMessage(text)), no)
 	}
 	_, err := fmt.Fprintf(out, "Received %d, changed %d, ignored %d.\n", answer.Received, answer.Changed, answer.Ignored)
+	for _, r := range answer.Refused {
+		fmt.Fprintf(out, "Change %d was refused: %s\n", r.Change, oneLine(r.Reason))
+	}
 	if err != nil || len(answer.Counts) == 0 {
-		return err
+		return cmp.Or(err, no)
 	}
 	rows := [][]string{{"USER", "KIND", "ID", "COUNT"}}
 	for _, c := range answer.Counts {
 		key := store.KeyOf(c.User, c.Workflow, c.Draft)
 		rows = append(rows, []string{key.User.String(), string(key.Kind), key.Ref.String(), decimal(c.Count)})
 	}
-	return printTable(out, rows)
+	return cmp.Or(printTable(out, rows), no)
 }

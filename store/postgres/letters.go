@@ -8,24 +8,27 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
-// beyond the bounds. Without the migrations there is no place to keep it.
-func (s *Store) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
+// KeepDeadLetter keeps what can't be read, and drops the oldest beyond the
+// bounds. Without the migrations there is no place to keep it.
+func (s *Store) KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error {
 	return s.attempt(ctx, func(have schema) error {
 		if !have.installed {
 			return errNeedsMigrations
 		}
-		return s.commit(ctx,
-			query{text: `insert into run_counter.dead_letters (received_at, reason, bytes, body) values ($1::timestamptz, $2::text, $3::bigint, $4::bytea)`,
-				args: []any{store.Instant(d.ReceivedAt), d.Reason, d.Bytes, append([]byte{}, d.Body...)}},
-			query{text: `
+		queries := make([]query, 0, len(letters)+1)
+		for _, d := range letters {
+			queries = append(queries, query{
+				text: `insert into run_counter.dead_letters (received_at, reason, bytes, body) values ($1::timestamptz, $2::text, $3::bigint, $4::bytea)`,
+				args: []any{store.Instant(d.ReceivedAt), d.Reason, d.Bytes, append([]byte{}, d.Body...)},
+			})
+		}
+		return s.commit(ctx, append(queries, query{text: `
 delete from run_counter.dead_letters
  where seq in (select seq
                  from (select seq, row_number() over newest as n, sum(length(body)) over newest as kept
                          from run_counter.dead_letters
                        window newest as (order by seq desc)) as d
-                where n > $1::integer or kept > $2::bigint)`, args: []any{store.MaxDeadLetters, store.MaxDeadLetterBytes}},
-		)
+                where n > $1::integer or kept > $2::bigint)`, args: []any{store.MaxDeadLetters, store.MaxDeadLetterBytes}})...)
 	})
 }
 

@@ -8,16 +8,18 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// KeepDeadLetter keeps a delivery that can't be read, and drops the oldest
-// beyond the bounds.
-func (s *Store) KeepDeadLetter(ctx context.Context, d store.DeadLetter) error {
+// KeepDeadLetter keeps what can't be read, and drops the oldest beyond the
+// bounds.
+func (s *Store) KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error {
 	return s.write(ctx, func(t *tx) error {
-		_, err := t.tx.ExecContext(t.ctx, `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
-			d.ReceivedAt.UnixMicro(), d.Reason, d.Bytes, append([]byte{}, d.Body...))
-		if err != nil {
-			return fmt.Errorf("keep a dead letter: %w", err)
+		for _, d := range letters {
+			_, err := t.tx.ExecContext(t.ctx, `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
+				d.ReceivedAt.UnixMicro(), d.Reason, d.Bytes, append([]byte{}, d.Body...))
+			if err != nil {
+				return fmt.Errorf("keep a dead letter: %w", err)
+			}
 		}
-		_, err = t.tx.ExecContext(t.ctx, `
+		_, err := t.tx.ExecContext(t.ctx, `
 delete from dead_letters
  where seq in (select seq
                  from (select seq,

@@ -22,7 +22,7 @@ type Lists interface {
 	Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error)
 	Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error)
 	Recounts(ctx context.Context, before int64, limit int) ([]store.ListedRecount, error)
-	KeepDeadLetter(ctx context.Context, d store.DeadLetter) error
+	KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error
 	DeadLetters(ctx context.Context, q store.DeadLetterQuery) ([]store.DeadLetter, error)
 	DropDeadLetters(ctx context.Context, q store.DeadLetterQuery) (int, error)
 }
@@ -252,6 +252,22 @@ func Letters(t *testing.T, open Open) {
 		s.keepLetter(store.DeadLetter{ReceivedAt: at(time.Duration(i) * time.Hour), Reason: "big", Bytes: big, Body: make([]byte, big)})
 	}
 	want(s, "big ones", len(must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)), 16)
+	// Case D2: those of one request, which are kept together and stay in order.
+	many := make([]store.DeadLetter, 1_500)
+	for i := range many {
+		many[i] = store.DeadLetter{ReceivedAt: at(20 * time.Hour), Reason: "of one request", Bytes: int64(i), Body: []byte("x")}
+	}
+	s.keepLetter(many...)
+	all := must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 2_000}))(s)
+	if len(all) != 1_000 || all[0].Bytes != 1_499 || all[999].Bytes != 500 {
+		s.Errorf("1,500 at once: got %d letters, want the last 1,000 of them, the last first", len(all))
+	}
+	many = many[:20]
+	for i := range many {
+		many[i] = store.DeadLetter{ReceivedAt: at(21 * time.Hour), Reason: "big, of one request", Bytes: big, Body: make([]byte, big)}
+	}
+	s.keepLetter(many...)
+	want(s, "20 big ones at once", len(must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)), 16)
 	if need.Raced {
 		t.Log("NOT RUN with the race detector: a thousand letters, for each of which all are looked through")
 		return
@@ -313,9 +329,9 @@ func (s *script) runsIn(state store.RunState, size int) (ids []store.ID) {
 	}
 }
 
-func (s *script) keepLetter(d store.DeadLetter) {
+func (s *script) keepLetter(letters ...store.DeadLetter) {
 	s.Helper()
-	if err := s.lists().KeepDeadLetter(s.ctx, d); err != nil {
+	if err := s.lists().KeepDeadLetter(s.ctx, letters...); err != nil {
 		s.Fatal(err)
 	}
 }

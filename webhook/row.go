@@ -1,0 +1,184 @@
+package webhook
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// tuple is a row while it is read.
+type tuple struct {
+	path    string // record or old_record; empty for a bare row
+	row     store.Row
+	present bool
+	seen    uint         // bits by column
+	problem *BadDelivery // the first that was met
+}
+
+// The columns that are read.
+const (
+	colID = iota
+	colUser
+	colWorkflow
+	colDraft
+	colStatus
+	colCreated
+	colStarted
+	colCompleted
+	colUpdated
+	colDuration
+	colDetails
+	colLease
+)
+
+var columnNames = [...]string{
+	"id", "user_id", "workflow_id", "draft_id", "status", "created_at", "started_at", "completed_at", "updated_at",
+	"duration_ms", "error_details",
+}
+
+// read takes a row, or null. What is wrong with a column is held back in
+// problem; the error is for broken JSON and for r.
+func (t *tuple) read(s *scanner, d Decoder) error {
+	if c, err := s.next(); err != nil {
+		return err
+	} else if c != '{' {
+		text, _, err := s.capture(maxShown)
+		if err == nil && string(text) != "null" {
+			t.problem = &BadDelivery{Path: cmp.Or(t.path, "the row"), Detail: "is " + show(text) + ", not an object; send the row's columns as one"}
+		}
+		return err
+	}
+	t.present = true
+	return s.object(func(key []byte) error {
+		col := slices.Index(columnNames[:], string(key))
+		name := d.LeaseColumn
+		switch {
+		case col >= 0:
+			name = columnNames[col]
+		case name != "" && string(key) == name:
+			col = colLease
+		default:
+			return s.skip()
+		}
+		text, size, err := s.capture(maxValue)
+		if err != nil {
+			return err
+		}
+		detail := "stands in the row twice; send it once"
+		if t.seen&(1<<col) == 0 {
+			detail = t.column(s, col, text, size)
+		} else if col == colID {
+			t.row.ID = store.ID{} // it is neither
+		}
+		t.seen |= 1 << col
+		if detail != "" && t.problem == nil {
+			t.problem = t.bad(name, detail)
+		}
+		return nil
+	})
+}
+
+// bad returns the error for a column.
+func (t *tuple) bad(column, detail string) *BadDelivery {
+	if t.path != "" {
+		column = t.path + "." + column
+	}
+	return &BadDelivery{Path: column, Detail: detail}
+}
+
+// lacksID holds that a row says which run it is.
+func (t *tuple) lacksID() *BadDelivery {
+	switch {
+	case !t.row.ID.IsZero():
+		return nil
+	case t.problem != nil:
+		return t.problem
+	}
+	return t.bad("id", "is missing, null or all zeros; send the row's id")
+}
+
+// lacks returns what is wrong with a row that has to be whole: it can be read,
+// and says which run it is, whose, and in what state. A run
+// may be nobody's (a guest's, or its user was deleted), where the row says so.
+func (t *tuple) lacks() *BadDelivery {
+	switch {
+	case t.problem != nil:
+		return t.problem
+	case !t.present:
+		return &BadDelivery{Path: cmp.Or(t.path, "the row"), Detail: "is null; send the row's columns as one object"}
+	case t.row.ID.IsZero():
+		return t.lacksID()
+	case t.seen&(1<<colUser) == 0:
+		return t.bad("user_id", "is missing; send whose run it is, or null where it has no user")
+	case t.row.Status == "":
+		return t.bad("status", "is missing or null; send the row's status")
+	}
+	return nil
+}
+
+// undated holds that a run that has ended says when: [store.Repair] has to take
+// one of these for it.
+func (t *tuple) undated() *BadDelivery {
+	r := t.row
+	if r.Status.Terminal() && r.CompletedAt.IsZero() && r.UpdatedAt.IsZero() && r.CreatedAt.IsZero() {
+		return t.bad("completed_at", fmt.Sprintf(
+			"is missing, and so are updated_at and created_at: nothing says when this %s run ended; send one of them", r.Status))
+	}
+	return nil
+}
+
+// column reads the value of a column from its text, of which at most maxValue
+// bytes are there, and returns what is wrong with it.
+func (t *tuple) column(s *scanner, col int, text []byte, size int64) (detail string) {
+	if string(text) == "null" {
+		return ""
+	}
+	if col == colDetails {
+		t.row.ErrorDetails, detail = readDetails(text, size)
+		return detail
+	}
+	if size > maxValue {
+		return fmt.Sprintf("is longer than %d bytes; send what the column holds", maxValue)
+	}
+	if col == colDuration {
+		if t.row.DurationMS, detail = readMillis(text); detail != "" {
+			return "is " + show(text) + ", " + detail
+		}
+		return ""
+	}
+	value, isString := []byte(nil), text[0] == '"'
+	if isString {
+		if value, isString = s.unquote(text); !isString {
+			return "is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"
+		}
+	}
+	if !isString {
+		return "is " + show(text) + ", not a string; send what the database's webhooks send"
+	}
+	switch r := &t.row; col {
+	case colID, colUser, colWorkflow, colDraft:
+		to := [...]*store.ID{&r.ID, &r.User, &r.Workflow, &r.Draft}[col-colID]
+		id, err := store.ParseID(string(value))
+		if err != nil {
+			return fmt.Sprintf("is %s, %v; send the row's %s column", show(text), err, columnNames[col])
+		}
+		*to = id
+	case colStatus:
+		r.Status, detail = readStatus(value)
+	case colLease:
+		r.LeaseAt, detail = readTime(value)
+	default:
+		to := [...]*time.Time{&r.CreatedAt, &r.StartedAt, &r.CompletedAt, &r.UpdatedAt}[col-colCreated]
+		*to, detail = readTime(value)
+	}
+	if detail != "" {
+		return "is " + show(text) + ", " + detail
+	}
+	return ""
+}
+
+// maxShown bounds how much of a value an error repeats, in bytes.
+const maxShown = 64
