@@ -145,7 +145,7 @@ func (s *WebhookSwitch) Close() error { return s.on.db.Close() }
 // Install makes the webhook, or changes the one that is there, and returns the
 // secret by which its receiver knows it. Its triggers take a short lock on the
 // table, and try again where it is busy. The errors wrap [ErrWebhook] where w
-// can't be made.
+// can't be made, and [ErrSealed] where it was made and can't sign.
 func (s *WebhookSwitch) Install(w Webhook) (secret string, err error) {
 	if w, err = w.Check(); err != nil {
 		return "", err
@@ -188,13 +188,32 @@ func (s *WebhookSwitch) Acknowledge() (n int64, err error) {
 // ErrRotation is returned for a step of a rotation that can't be taken now.
 var ErrRotation = errors.New("the secret can't be rotated so")
 
+// ErrSealed is wrapped where Vault can't decrypt a secret: its key is another
+// than the one that the secret was made with, as in a database that was restored
+// into another project.
+var ErrSealed = errors.New("the secret can't be decrypted by Vault")
+
+// sealed is what the errors of a secret that can't be decrypted say. Permission
+// to decrypt is another matter.
+func sealed(name string, err error) error {
+	e := serverError(err)
+	if e == nil || e.Code == "42501" {
+		return plain(err)
+	}
+	return fmt.Errorf("%w: %s (%s %s), as after a restore into another project, so nothing can be signed and nothing is sent. "+
+		"Make another with runcounter webhook rotate, give it to the receiver, and drop this one with runcounter webhook rotate --finish",
+		ErrSealed, name, e.Code, e.Message)
+}
+
 // Rotate makes a second secret and returns it. From now on each request is
-// signed by both, until FinishRotation or CancelRotation.
+// signed by both, until FinishRotation or CancelRotation. A second one that
+// can't be decrypted signs nothing, and is replaced.
 func (s *WebhookSwitch) Rotate() (secret string, err error) {
 	err = s.inTx(func(tx *sql.Tx, main, next bool) error {
 		switch {
 		case !main:
 			return fmt.Errorf("%w: there is none yet; runcounter webhook install makes one", ErrRotation)
+		case next && s.dropSealed(tx):
 		case next:
 			return fmt.Errorf("%w: a rotation is under way already; finish it with --finish, or take it back with --cancel", ErrRotation)
 		}
@@ -207,6 +226,16 @@ select vault.create_secret('whsec_' || encode(uuid_send(gen_random_uuid()) || uu
 		return "", err
 	}
 	return s.secret(webhookNextSecret)
+}
+
+// dropSealed drops the second secret where it can't be decrypted, and reports
+// whether it did.
+func (s *WebhookSwitch) dropSealed(tx *sql.Tx) bool {
+	if _, err := s.secret(webhookNextSecret); !errors.Is(err, ErrSealed) {
+		return false
+	}
+	_, err := tx.ExecContext(s.on.ctx, `delete from vault.secrets where name = $1::text`, webhookNextSecret)
+	return err == nil
 }
 
 // FinishRotation makes the second secret the only one.
@@ -278,7 +307,10 @@ func (s *WebhookSwitch) secret(name string) (secret string, err error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("the secret %s is not in Vault, where it was a moment ago", name)
 	}
-	return secret, plain(err)
+	if err != nil {
+		return "", sealed(name, err)
+	}
+	return secret, nil
 }
 
 // patiently runs a script, transaction by transaction, and each again where it

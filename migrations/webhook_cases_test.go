@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -325,5 +326,54 @@ func TestCaseEachColumnThatCountsIsToldByItself(t *testing.T) {
 	slices.Sort(old)
 	if want := strings.Fields("completed_at draft_id duration_ms error_details id status updated_at user_id workflow_id"); !slices.Equal(old, want) {
 		t.Errorf("of a row as it was there is %v, want %v", old, want)
+	}
+}
+
+// A database that was restored into another project has the secrets, and not the
+// key that they were made with.
+func TestCaseD19_ASecretThatVaultCantDecryptIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts, theWebhook())
+	hook, err := OpenWebhook(t.Context(), s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hook.Close()
+	restored := func() { pgtest.Exec(t, pgtest.Admin(t, s.address), `update vault.secrets set nonce = '\x00'`) }
+	insert := `insert into workflow_runs (user_id, workflow_id, status) values ('` + alice + `', '` + flow + `', 'pending')`
+	if _, err := hook.Rotate(); err != nil { // in the middle of a rotation, too
+		t.Fatal(err)
+	}
+	restored()
+	_, err = hook.Install(theWebhook())
+	if !errors.Is(err, ErrSealed) {
+		t.Fatalf("install: got %v, want that Vault can't decrypt", err)
+	}
+	for _, want := range []string{"the secret can't be decrypted by Vault: run_counter_webhook (22000 ", "runcounter webhook rotate, ", "runcounter webhook rotate --finish"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("install says %q, want %q in it", err, want)
+		}
+	}
+	s.exec(insert)
+	if got := s.failures(); !strings.HasPrefix(got, "INSERT 22000 ") || len(s.calls()) != 0 {
+		t.Errorf("got the failure %q", got)
+	}
+	next, err := hook.Rotate() // the first of the two commands
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hook.Rotate(); !errors.Is(err, ErrRotation) {
+		t.Errorf("a second time: got %v, want that a rotation is under way", err)
+	}
+	if err := hook.FinishRotation(); err != nil { // the second
+		t.Fatal(err)
+	}
+	s.exec(insert)
+	all := s.calls()
+	if len(all) != 1 || !slices.Equal(all[0].signature, []string{signatureOf(t, next, all[0])}) {
+		t.Errorf("afterwards: got %+v, want one call signed by the new secret", all)
+	}
+	if again := install(t, s.address, theWebhook()); again != next {
+		t.Error("to install it again shows another secret")
 	}
 }

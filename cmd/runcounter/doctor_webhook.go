@@ -101,6 +101,9 @@ func vaultLines(w postgres.WebhookState) (lines []line) {
 	switch {
 	case w.Vault && w.Unseen:
 		return []line{warning("connect as the owner of workflow_runs, on Supabase postgres", "can't look: the role may not see whether the secret is in Vault")}
+	case w.Sealed != "":
+		lines = append(lines, failure("runcounter webhook rotate, which makes another for the receiver's RUNCOUNTER_WEBHOOK_SECRET; then runcounter webhook rotate --finish",
+			"Vault can't decrypt the secret (%s), as after a restore into another project: nothing can be signed, and nothing is sent", w.Sealed))
 	case !w.Secret && w.Rotating:
 		lines = append(lines, failure("runcounter webhook rotate --finish", "the first secret, run_counter_webhook, is gone from Vault in the middle of a rotation: requests are signed by the second alone"))
 	case !w.Secret:

@@ -110,7 +110,7 @@ func withWebhook(ctx context.Context, cmd *cli.Command, do func(*migrations.Webh
 		return err
 	}
 	err = do(s)
-	if errors.Is(err, migrations.ErrRotation) {
+	if errors.Is(err, migrations.ErrRotation) || errors.Is(err, migrations.ErrSealed) {
 		err = answerNo(err)
 	}
 	return errors.Join(err, s.Close())
@@ -130,6 +130,9 @@ func webhookInstall(ctx context.Context, cmd *cli.Command) error {
 	}
 	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
 		secret, err := s.Install(w)
+		if errors.Is(err, migrations.ErrSealed) {
+			return fmt.Errorf("the webhook is there, but %w", err)
+		}
 		if err != nil {
 			return err
 		}

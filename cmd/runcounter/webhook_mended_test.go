@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
 // A mirror elsewhere misses what a call told that nobody took: the database says
@@ -65,4 +67,24 @@ func TestCaseD6_SourceAndMirrorNameALossUntilAnImportMendsIt(t *testing.T) {
 	}
 	mirror.metric("unmended", "0")
 	p.metric("unmended", "0")
+}
+
+func TestCaseD19_StatusAndInstallNameASecretThatVaultCantDecrypt(t *testing.T) {
+	t.Parallel()
+	p := newWatchedProject(t)
+	pgtest.Exec(t, pgtest.Admin(t, p.address), `update vault.secrets set nonce = '\x00'`)
+	r := examination(t, p.address, nil)
+	named(t, "restored", r, line{"webhook", fails, "Vault can't decrypt the secret (22000 ", "runcounter webhook rotate --finish"})
+	if n := len(complaints(r)); n != 1 {
+		t.Errorf("doctor complains of %+v, want one thing", complaints(r))
+	}
+	got := exec1(t, command(t, t.TempDir(), nil, "webhook", "install", "--url", p.url, "--timeout", "1s", "--database-url", p.address), "")
+	if got.code != 1 || !strings.Contains(got.errs, "the webhook is there, but the secret can't be decrypted by Vault") || !strings.Contains(got.errs, "runcounter webhook rotate --finish") {
+		t.Errorf("install exits with %d and says %q, want 1 and the two commands", got.code, got.errs)
+	}
+	must(t, t.TempDir(), "", "webhook", "rotate", "--database-url", p.address)
+	must(t, t.TempDir(), "", "webhook", "rotate", "--finish", "--database-url", p.address)
+	if left := complaints(examination(t, p.address, nil)); len(left) > 0 {
+		t.Errorf("after the two commands doctor complains of %+v", left)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -33,6 +34,7 @@ type WebhookState struct {
 	Vault       bool // and Vault, which keeps the secret
 	Unseen      bool // the role may not see what is in it: Secret and Rotating say nothing
 	Secret      bool
+	Sealed      string // why Vault can't decrypt the secrets that are there; empty where it can, or the role may not
 	Rotating    bool // there is a second secret, and requests are signed by both
 	RotatingFor time.Duration
 	Calls       int64 // in the log
@@ -96,7 +98,8 @@ select 'run_counter_webhook_' || e.event, e.event as fires_for, coalesce(t.tgena
 	return err
 }
 
-// lookAtVault looks whether secrets are there, and never into one.
+// lookAtVault looks whether secrets are there and can be decrypted, and never
+// takes one out.
 func (w *WebhookState) lookAtVault(ctx context.Context, tx pgx.Tx) error {
 	err := tx.QueryRow(ctx, `
 select exists (select from pg_proc where proname = 'http_post' and pronamespace = to_regnamespace('net')),
@@ -113,6 +116,25 @@ select exists (select from vault.secrets where name = 'run_counter_webhook'), co
   from vault.secrets
  where name = 'run_counter_webhook_next'`).Scan(&w.Secret, &w.Rotating, &seconds)
 	w.RotatingFor = secondsOf(seconds)
+	if err != nil {
+		return err
+	}
+	return w.tryVault(ctx, tx)
+}
+
+// tryVault has Vault decrypt the secrets, in a savepoint: the transaction outlives a refusal.
+func (w *WebhookState) tryVault(ctx context.Context, tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+		var bytes int64
+		return tx.QueryRow(ctx, `select coalesce(sum(octet_length(decrypted_secret)), 0) from vault.decrypted_secrets where name in ('run_counter_webhook', 'run_counter_webhook_next')`).Scan(&bytes)
+	})
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		if e.Code != "42501" {
+			w.Sealed = e.Code + " " + e.Message
+		}
+		return nil
+	}
 	return err
 }
 
