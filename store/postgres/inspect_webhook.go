@@ -35,7 +35,7 @@ type WebhookState struct {
 	Unseen      bool // the role may not see what is in it: Secret and Rotating say nothing
 	Secret      bool
 	Sealed      string // why Vault can't decrypt the secrets that are there; empty where it can, or the role may not
-	Rotating    bool // there is a second secret, and requests are signed by both
+	Rotating    bool   // there is a second secret, and requests are signed by both
 	RotatingFor time.Duration
 	Calls       int64 // in the log
 	Failures    int64 // statements that were committed without their webhook, and nothing has mended
