@@ -294,6 +294,7 @@ var doneText = map[string]string{
 	"amended":    "The outcome is changed, and who decided it and why is kept.",
 	"replayed":   "It was taken in, and is no dead letter any more.",
 	"unreadable": "It still can't be read, and stays.",
+	"undropped":  "It was taken in, but could not be dropped and is still listed. Drop it, or replay it again, which changes nothing.",
 	"dropped":    "The dead letter is gone.",
 	"swept":      "The sweep is done.",
 	"signed-out": "You are signed out.",

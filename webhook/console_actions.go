@@ -133,6 +133,9 @@ func (c *console) replayOne(f *fiber.Ctx, who session, _ form) error {
 	if !r.Applied {
 		return done(f, "/dead-letters/"+strconv.FormatInt(seq, 10), "unreadable")
 	}
+	if r.Undropped != nil {
+		return done(f, "/dead-letters/"+strconv.FormatInt(seq, 10), "undropped")
+	}
 	return done(f, "/dead-letters", "replayed")
 }
 

@@ -47,7 +47,7 @@ func letterOf(d store.DeadLetter) letter {
 type letterResult struct {
 	Seq      int64  `json:"seq"`
 	Applied  bool   `json:"applied"`
-	Reason   string `json:"reason,omitempty"` // why not
+	Reason   string `json:"reason,omitempty"` // why it is still listed
 	Received int    `json:"received"`
 	Changed  int    `json:"changed"`
 	Ignored  int    `json:"ignored"`
@@ -105,10 +105,7 @@ func (f *fields) letters() (q store.DeadLetterQuery) {
 func (s *Server) pageOfLetters(ctx context.Context, q store.DeadLetterQuery) (page []store.DeadLetter, next *int64, err error) {
 	limit := q.Limit
 	q.Limit++ // one more than asked says whether there is a next page
-	err = s.tries(ctx, func(ctx context.Context) (err error) {
-		page, err = s.cfg.Lists.DeadLetters(ctx, q)
-		return err
-	})
+	page, err = triedLetters{s}.DeadLetters(ctx, q)
 	if len(page) > limit {
 		page = page[:limit]
 		next = &page[limit-1].Seq
@@ -263,10 +260,7 @@ func (s *Server) dropLetters(c *fiber.Ctx, f *fields) error {
 }
 
 func (s *Server) drop(c *fiber.Ctx, q store.DeadLetterQuery) (n int, err error) {
-	err = s.tries(c.UserContext(), func(ctx context.Context) (err error) {
-		n, err = s.cfg.Lists.DropDeadLetters(ctx, q)
-		return err
-	})
+	n, err = triedLetters{s}.DropDeadLetters(c.UserContext(), q)
 	if err == nil {
 		s.cfg.Log.Info("dead letters were dropped", "request", requestID(c), "dropped", n)
 	}

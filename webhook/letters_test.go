@@ -365,3 +365,92 @@ func TestALetterOfAMegabyteComesBackWhole(t *testing.T) {
 		t.Errorf("kept and whole (-want +got):\n%s", diff)
 	}
 }
+
+// slowLists is the lists of a store on which a replay can be held up.
+type slowLists struct {
+	Lists
+	read context.Context // of the last reading of a letter
+	drop error           // what dropping fails with
+}
+
+func (l *slowLists) DeadLetters(ctx context.Context, q store.DeadLetterQuery) ([]store.DeadLetter, error) {
+	l.read = ctx
+	return l.Lists.DeadLetters(ctx, q)
+}
+
+func (l *slowLists) DropDeadLetters(ctx context.Context, q store.DeadLetterQuery) (int, error) {
+	if l.drop != nil {
+		return 0, l.drop
+	}
+	return l.Lists.DropDeadLetters(ctx, q)
+}
+
+// What was applied is dropped, and said to be applied, however long the one and
+// the other take.
+func TestCasesD13_WhatAReplayAppliedIsNeverAnswered503(t *testing.T) {
+	rig := func(t *testing.T, lists *slowLists, before func()) *rig {
+		return serve(t, func(cfg *Config, l *limits, g *gated) {
+			lists.Lists, cfg.Lists, cfg.Console = cfg.Lists, lists, &Console{}
+			l.call = 300 * time.Millisecond
+			g.before = func(context.Context, []store.Change) error { before(); return nil }
+		})
+	}
+	t.Run("the commit ends when the time of the reading is over", func(t *testing.T) {
+		lists := &slowLists{}
+		r := rig(t, lists, func() { <-lists.read.Done() })
+		seq := r.keep(completed(1))
+		got := r.api("POST", letterAt(seq)+"/replay", "")
+		if got.status != 200 || !decodeJSON[letterResult](t, got.body).Applied || r.counted() != 1 {
+			t.Fatalf("got %d %s and the count %d; want it applied", got.status, got.body, r.counted())
+		}
+		if left := r.letters("").Letters; len(left) != 0 {
+			t.Errorf("got the letters %+v, want it dropped", left)
+		}
+	})
+	t.Run("the caller leaves after the commit", func(t *testing.T) {
+		r := serve(t, nil)
+		seq := r.keep(completed(1))
+		ctx, leave := context.WithCancel(t.Context())
+		got, err := Replay(ctx, r.server.cfg.Lists, r.server.cfg.Decoder, seq, func(ctx context.Context, changes []store.Change) ([]store.Applied, error) {
+			defer leave()
+			return r.store.Apply(ctx, changes, noon)
+		})
+		if err != nil || !got.Applied || got.Reason != "" || len(r.letters("").Letters) != 0 {
+			t.Errorf("got %+v, %v and %d letters; want it applied and dropped", got, err, len(r.letters("").Letters))
+		}
+	})
+	t.Run("it can't be dropped", func(t *testing.T) {
+		lists := &slowLists{drop: fmt.Errorf("%w: a constraint is locked", store.ErrUnavailable)}
+		r := rig(t, lists, func() {})
+		seq := r.keep(completed(1))
+		for _, target := range []string{letterAt(seq) + "/replay", "/v1/dead-letters/replay"} {
+			got := r.api("POST", target, "")
+			if got.status != 200 || !strings.Contains(string(got.body), `"applied":true,"reason":"it was applied, but`) || strings.Contains(string(got.body), "constraint") {
+				t.Errorf("%s: got %d %s; want it applied, and why it is still listed", target, got.status, got.body)
+			}
+		}
+		if log := r.log.String(); !strings.Contains(log, "a constraint is locked") {
+			t.Errorf("the log does not say why:\n%s", log)
+		}
+		b := newBrowser(t, r)
+		b.signIn()
+		b.get(letterAt(seq)[len("/v1"):] + "/replay").send(letterAt(seq)[len("/v1"):] + "/replay")
+		if b.has("still listed"); b.status != 200 {
+			t.Errorf("the console: got %d", b.status)
+		}
+	})
+}
+
+// A letter of several changes, as an older version kept it, is applied as far
+// as it can be read, and stays.
+func TestCaseD2_AReplayTakesWhatCanBeRead(t *testing.T) {
+	r := serve(t, nil)
+	bad, _ := unreadable()
+	seq := r.keep("[" + completed(1) + "," + bad[1] + "]")
+	for range 2 {
+		got := decodeJSON[letterResult](t, r.api("POST", letterAt(seq)+"/replay", "").body)
+		if got.Applied || !strings.Contains(got.Reason, "1 of its 2 changes can't be read, change 1: record.status is") || r.counted() != 1 || len(r.letters("").Letters) != 1 {
+			t.Errorf("got %+v and the count %d; want one change applied, and the letter to stay", got, r.counted())
+		}
+	}
+}

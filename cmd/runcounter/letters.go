@@ -267,6 +267,11 @@ func printReplayed(cmd *cli.Command, results []letterResultJSON) error {
 	var text strings.Builder
 	replayed, left := 0, 0
 	for _, r := range results {
+		if r.Applied && r.Reason != "" {
+			replayed++
+			fmt.Fprintf(&text, "%d  %s\n", r.Seq, r.Reason)
+			continue
+		}
 		if r.Applied {
 			replayed++
 			fmt.Fprintf(&text, "%d  applied and dropped: %s, %d changed, %d ignored\n", r.Seq, quantity(int64(r.Received), "change", "changes"), r.Changed, r.Ignored)
