@@ -87,6 +87,14 @@ revoke all on all tables in schema run_counter from public;
 -- rewrites an outcome, or leaves out when it was; every other write pays for a
 -- WHEN clause alone. All columns but status and completed_at pass.
 --
+-- What it fills in an INSERT shows through "excluded" in ON CONFLICT DO UPDATE,
+-- where the application may write it into another run: the duration between the
+-- INSERT's own times, 0, in place of the run's. So an INSERT of an id that is
+-- there is left alone; it fails or becomes an UPDATE, which is filled from its
+-- own row. No duration is filled in any INSERT, since the conflict may be over
+-- another column, or with a row that comes meanwhile: the end that shows then
+-- is the moment of the statement, as the UPDATE would have dated it.
+--
 -- SECURITY DEFINER, since whoever writes the table may not read ours. Trigger
 -- functions can't be called, and it takes nothing from its caller.
 create or replace function run_counter.guard() returns trigger
@@ -99,9 +107,13 @@ begin
     if not (select s.guard from run_counter.settings as s) then
         return new;
     end if;
-    if tg_op = 'UPDATE' then
-        v_ended := old.completed_at is not null and coalesce(old.status in ('completed', 'failed', 'cancelled', 'timeout'), false);
+    if tg_op = 'INSERT' then
+        if not exists (select from public.workflow_runs as r where r.id = new.id) then
+            new.completed_at := run_counter.end_of(new.id, new.created_at, new.started_at, pg_catalog.clock_timestamp());
+        end if;
+        return new;
     end if;
+    v_ended := old.completed_at is not null and coalesce(old.status in ('completed', 'failed', 'cancelled', 'timeout'), false);
     -- An administrator's decision: the one update that leads from what was to
     -- what was decided last, and none that comes behind it in its transaction.
     if v_ended and exists (select from run_counter.amendments as a
@@ -162,12 +174,38 @@ $fn$;
 -- Hardening: what end users may not do through the table's own policies, or
 -- they would erase runs from their bill. The trigger's WHEN names the roles: a
 -- function or a cascade that acts as the owner is not stopped.
-select run_counter.define($sql$
+--
+-- Times: none more than five minutes into the future; none back to more than
+-- five minutes ago; none more than a day ago in a new row, or where none stood.
+-- Five minutes since clocks differ, a second since JavaScript keeps no
+-- microseconds, a day since browsers may be offline. An end that the guard
+-- keeps needs no bounds.
+--
+-- Within these bounds a run could still be made to look silent: cancelling, and
+-- four minutes old, it would be cancelled a minute later, before its worker
+-- writes the real outcome. So what an end user inserts, or gives another status,
+-- shows a sign of life of that moment, and no other write of theirs takes one
+-- back: else updated_at is set. By that, no sweep takes for stuck what the
+-- database saw an end user begin or ask for within the limit. It costs no write,
+-- since the row is being written. A trigger on all writers would cost each of
+-- the server's updates a call, and the server has no bill to lower.
+--
+-- $leases$ are the columns of a lease or heartbeat, known by their names;
+-- $last(a)$ is the last sign of life of a row, as store.LastSign has it.
+--
+-- An INSERT of an id that is there can only fail or become an UPDATE (ON
+-- CONFLICT), and that is looked at: clients send the old times along.
+select run_counter.define(replace(replace(replace($sql$
 create or replace function run_counter.harden() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
 declare
-    v_latest timestamptz := pg_catalog.now() + interval '5 minutes'; -- clocks differ
+    v_now  timestamptz := pg_catalog.clock_timestamp();
+    v_past timestamptz := v_now - interval '5 minutes';
+    v_old  timestamptz := v_now - interval '1 day';
+    v_kept boolean := false; -- the guard keeps the end that stands
+    v_was  timestamptz := v_now - interval '1 second'; -- the last sign of life
+    v_hint text := 'Do it as service_role, or turn this off: update run_counter.settings set hardening = false.';
 begin
     if not (select s.hardening from run_counter.settings as s) then
         if tg_op = 'DELETE' then
@@ -177,43 +215,61 @@ begin
     end if;
     if tg_op in ('DELETE', 'TRUNCATE') then
         raise insufficient_privilege using
-            message = 'end users can''t delete workflow runs: their counts depend on them',
-            hint = 'Delete as service_role, or turn this off: update run_counter.settings set hardening = false.';
+            message = 'end users can''t delete workflow runs: their counts depend on them', hint = v_hint;
     end if;
-    if tg_op = 'UPDATE' then
+    if tg_op = 'INSERT' then
+        if exists (select from public.workflow_runs as r where r.id = new.id) then
+            return new;
+        end if;
+        if new.status is null or new.status not in ('pending', 'running', 'cancelling', 'completed', 'failed') then
+            raise insufficient_privilege using
+                message = pg_catalog.format('end users can''t insert a workflow run as %L', new.status),
+                hint = 'Use pending, running, cancelling, completed or failed; the server sets cancelled and timeout as service_role.';
+        end if;
+    else
         if (old.id, old.user_id, old.workflow_id, old.draft_id) is distinct from (new.id, new.user_id, new.workflow_id, new.draft_id) then
             raise insufficient_privilege using
-                message = 'end users can''t hand a workflow run to another user, workflow or draft, nor change its id',
-                hint = 'Do it as service_role, or turn this off: update run_counter.settings set hardening = false.';
+                message = 'end users can''t hand a workflow run to another user, workflow or draft, nor change its id', hint = v_hint;
         end if;
-        if new.status is not distinct from old.status then
-            null;
-        elsif new.status in ('pending', 'running', 'cancelling', 'completed', 'failed') then
-            null;
-        else
+        if new.status is distinct from old.status
+           and coalesce(new.status not in ('pending', 'running', 'cancelling', 'completed', 'failed'), true) then
             raise insufficient_privilege using
                 message = pg_catalog.format('end users can''t set a workflow run to %L', new.status),
                 hint = 'They may ask for it with cancelling; the server sets cancelled and timeout as service_role.';
         end if;
-        if coalesce(new.completed_at > v_latest and new.completed_at is distinct from old.completed_at, false)
-           or coalesce(new.started_at > v_latest and new.started_at is distinct from old.started_at, false)
-           or coalesce(new.updated_at > v_latest and new.updated_at is distinct from old.updated_at, false) then
-            raise insufficient_privilege using message = 'end users can''t set a workflow run''s times into the future';
+        v_kept := coalesce(old.completed_at is not null and old.status in ('completed', 'failed', 'cancelled', 'timeout'), false)
+            and (select s.guard from run_counter.settings as s)
+            and not exists (select from run_counter.presumed as p where p.run_id = old.id and p.ended_at = old.completed_at);
+        if new.status is not distinct from old.status then
+            v_was := $last(old)$;
         end if;
-        return new;
     end if;
-    if new.status is null or new.status not in ('pending', 'running', 'cancelling', 'completed', 'failed') then
-        raise insufficient_privilege using
-            message = pg_catalog.format('end users can''t insert a workflow run as %L', new.status),
-            hint = 'Use pending, running, cancelling, completed or failed; the server sets cancelled and timeout as service_role.';
+    if exists (select from (values (old.created_at, new.created_at), (old.started_at, new.started_at), (old.updated_at, new.updated_at),
+                                    (old.completed_at, new.completed_at)) as t (was, is_now)
+                where t.is_now is distinct from t.was and t.is_now > v_now + interval '5 minutes') then
+        raise insufficient_privilege using message = 'end users can''t set a workflow run''s times into the future', hint = v_hint;
     end if;
-    if coalesce(new.completed_at > v_latest, false) or coalesce(new.started_at > v_latest, false) or coalesce(new.updated_at > v_latest, false) then
-        raise insufficient_privilege using message = 'end users can''t set a workflow run''s times into the future';
+    if exists (select from (values (old.created_at, new.created_at), (old.started_at, new.started_at), (old.updated_at, new.updated_at)$leases$) as t (was, is_now)
+                where t.is_now < t.was - interval '1 second' and t.is_now < v_past
+                   or t.was is null and t.is_now < v_old)
+       or new.completed_at < v_old and not v_kept and (tg_op = 'INSERT' or new.completed_at is distinct from old.completed_at) then
+        raise insufficient_privilege using message = 'end users can''t move a workflow run''s times into the past', hint = v_hint;
+    end if;
+    if new.status in ('pending', 'running', 'cancelling')
+       and coalesce($last(new)$ < v_was, v_was is not null) then
+        new.updated_at := v_now;
     end if;
     return new;
 end
 $fn$
-$sql$);
+$sql$, '$leases$', l.leases),
+    '$last(old)$', format('coalesce(greatest(%s), old.created_at)', replace(l.signs, '$', 'old'))),
+    '$last(new)$', format('coalesce(greatest(%s), new.created_at)', replace(l.signs, '$', 'new'))))
+  from (select coalesce(string_agg(format(', (old.%1$I, new.%1$I)', a.attname), '' order by a.attnum) filter (where a.attname ~ 'lease|heartbeat'), '') as leases,
+               string_agg(format('case when $.%1$I <= v_now then $.%1$I end', a.attname), ', ' order by a.attnum) as signs
+          from pg_attribute as a
+         where a.attrelid = 'public.workflow_runs'::regclass and not a.attisdropped and a.atttypid = 'timestamptz'::regtype
+           and a.attname ~ '^(started_at|updated_at)$|lease|heartbeat') as l;
 
 -- The ledger triggers: what changed, in the transaction that changed it. Row
 -- by row, since statement-level ones with transition tables miss what is

@@ -49,6 +49,15 @@ var guards = []struct {
 	{"an end is never before what it ends", replace("end_of(uuid,timestamptz,timestamptz,timestamptz)", "nullif(p_created, 'infinity'), nullif(p_started, 'infinity'),", ""), "case T33: an end that is not dated"},
 	{"an end is after the re-opening", replace("end_of(uuid,timestamptz,timestamptz,timestamptz)", "interval '1 microsecond'", "interval '-1 day'"), "case T33: an end is after"},
 	{"an amendment is behind the one before it", replace("amend_run(uuid,text,text,text,timestamptz)", "v_run.earliest);", "null);"), "case T34: two amendments"},
+	{"case T1: who has no user has no key", replace("ledger_update()", "case when new.user_id is not null then coalesce(new.draft_id, new.workflow_id) end", "coalesce(new.draft_id, new.workflow_id)"), "case T1: a run without a user is ended"},
+	{"case T1: nor had one", replace("ledger_update()", "case when old.user_id is not null then coalesce(old.draft_id, old.workflow_id) end", "coalesce(old.draft_id, old.workflow_id)"), "case T1: a run without a user is nobody's"},
+	{"case T12: an INSERT that becomes an UPDATE is left alone", replace("guard()", "if not exists (select from public.workflow_runs as r where r.id = new.id) then", "if true then"), "case T12"},
+	{"case T20: a null argument leaves the duration", replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "coalesce(p_duration_ms, v_run.duration_ms,", "coalesce(p_duration_ms,"), "case T20: a completion leaves"},
+	{"case T20: and the details", replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "coalesce(p_error_details, v_run.error_details)", "p_error_details"), "case T20: a completion leaves"},
+	{"case T20: but not a sweep's duration", func(f *fixture) { // with the guard off the function stands alone
+		f.replace("run_counter.guard()", "nullif(old.duration_ms, run_counter.duration_of(old.started_at, old.completed_at))", "old.duration_ms")
+		f.replace("run_counter.complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "nullif(v_run.duration_ms, run_counter.duration_of(v_run.started_at, v_run.completed_at))", "v_run.duration_ms")
+	}, "case T20: what a sweep wrote"},
 	{"only an active or presumed run can be completed",
 		replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "won := coalesce(v_run.active, false) or v_run.presumed;", "won := true;"), "law 2: the first outcome wins"},
 	{"a presumed run can still be completed",
@@ -141,6 +150,12 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 		got, err := b.Store.Complete(t.Context(), store.Completion{ID: presumed.ID, Outcome: presumed.Outcome(), Now: time.Now()})
 		if err != nil || !got.Won || got.Run.Presumed || got.Run.Status != presumed.Status || !got.Run.CompletedAt.Equal(presumed.CompletedAt) {
 			t.Errorf("got %+v, %v; want it won, for real, as it was presumed", got, err)
+		}
+	},
+	"case T12: an upsert ends with the duration of its own run": func(t testing.TB, b storetest.Backend, f *fixture) {
+		pgtest.Exec(t, f.address, minuteOld+upsert+`on conflict (id) do update set status = excluded.status, completed_at = excluded.completed_at, duration_ms = excluded.duration_ms`)
+		if r, err := b.Store.Run(t.Context(), mustParse(t, oneRun)); err != nil || r.DurationMS.MS < 60_000 {
+			t.Errorf("the run took %+v, %v; want a minute", r.DurationMS, err)
 		}
 	},
 	"a limit is to the microsecond": func(t testing.TB, b storetest.Backend, f *fixture) {

@@ -254,3 +254,36 @@ $$ select count(*)::integer from workflow_runs where user_id = p_user_id and wor
 	})
 	wantKeyless(t, mustOpen(t, address, Options{}), 1, 1)
 }
+
+// upsert is a run that began a minute ago, and how clients write its end.
+const (
+	minuteOld = `delete from workflow_runs; insert into workflow_runs (id, user_id, workflow_id, status, started_at, created_at)
+values ('` + oneRun + `', ` + oneKey + `, 'running', now() - interval '1 minute', now() - interval '1 minute');`
+	upsert = `insert into workflow_runs (id, user_id, workflow_id, status, started_at) values ('` + oneRun + `', ` + oneKey + `, 'completed', now()) `
+)
+
+func TestCaseT12_WhatIsFilledInAnInsertDoesNotShowInAnUpsert(t *testing.T) {
+	t.Parallel()
+	address := mustInstall(t)
+	pgtest.Exec(t, address, `alter table workflow_runs add column order_id uuid unique`)
+	for _, tt := range []struct{ name, sql, want string }{
+		{"the end and the duration of an upsert", upsert + `on conflict (id) do update set status = excluded.status, completed_at = excluded.completed_at, duration_ms = excluded.duration_ms`,
+			"completed, dated, 60"},
+		{"an upsert that takes the time alone", upsert + `on conflict (id) do update set completed_at = excluded.completed_at`, "running, null, null"},
+		{"an upsert of a run that is dated", upsert + `on conflict (id) do update set status = excluded.status, completed_at = now(), duration_ms = 777000`, "completed, dated, 777"},
+		{"an upsert over another column", `update workflow_runs set order_id = id; insert into workflow_runs (id, user_id, workflow_id, status, started_at, order_id)
+			values (gen_random_uuid(), ` + oneKey + `, 'completed', now(), '` + oneRun + `')
+			on conflict (order_id) do update set status = excluded.status, completed_at = excluded.completed_at, duration_ms = excluded.duration_ms`, "completed, dated, null"},
+		{"an INSERT of a new run", `delete from workflow_runs; ` + upsert, "completed, dated, null"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pgtest.Exec(t, address, minuteOld+tt.sql)
+			var got string
+			mustScan(t, address, `select concat_ws(', ', status, case when completed_at between now() - interval '30 seconds' and clock_timestamp() then 'dated' else coalesce(completed_at::text, 'null') end,
+  coalesce((duration_ms / 1000)::text, 'null')) from workflow_runs where id = '`+oneRun+`' or status = 'completed'`, &got)
+			if got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
