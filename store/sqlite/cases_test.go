@@ -100,6 +100,23 @@ func TestCasesOfAMirror(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a tombstone is of one run alone", func(t *testing.T) {
+		t.Parallel()
+		s := mustOpen(t)
+		for _, n := range []int{1, 9} {
+			gone := store.Change{Op: store.Delete, Old: store.Row{ID: storetest.MustID('1', n)}, HasOld: true}
+			if _, err := s.Apply(t.Context(), []store.Change{gone}, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		between := begin
+		between.ID = storetest.MustID('1', 5)
+		for _, created := range []bool{true, false} {
+			if got, err := s.Begin(t.Context(), between); err != nil || got.Created != created {
+				t.Errorf("Begin: got %+v, %v; want created %v", got, err, created)
+			}
+		}
+	})
 	t.Run("a state is loaded as it was saved, new or not", func(t *testing.T) {
 		t.Parallel()
 		s := mustOpen(t)

@@ -67,6 +67,42 @@ var keyCases = []contractCase{
 			}
 		}
 	}},
+	{"a run with a workflow and a draft is the draft's, by every way of counting", func(s *script) {
+		both := func(n int, status store.Status, completed time.Duration) store.Row {
+			r := row(MustID('2', n), adaSketch, status, completed, completed)
+			r.Workflow = resize
+			return r
+		}
+		s.complete(s.mustBegin(adaResize), store.Completed, time.Second)
+		s.Tell(s, at(time.Minute), inserted(both(1, store.Completed, 2*time.Second)), inserted(both(2, store.Failed, 3*time.Second)),
+			inserted(both(3, store.Running, 0)), inserted(both(4, store.Pending, 0)), inserted(both(5, store.Cancelling, 0)))
+		for range 2 {
+			for key, n := range map[store.Key]int64{adaResize: 1, adaSketch: 2} {
+				active := 3 * (n - 1)
+				last := at(time.Duration(2*n-1) * time.Second)
+				if got := s.count(key); got.Count != n || !got.LastRunAt.Equal(last) {
+					s.Errorf("count of %s: got %+v, want %d, the last at %v", key, got, n, last)
+				}
+				if got := s.beginAt(key, 0, ""); got.Counted != n || got.Active != active {
+					s.Errorf("Begin a run of %s: got %+v, want %d counted, %d active", key, got, n, active)
+				}
+				h, err := s.Store.(historian).KeyHistory(s.ctx, key, 100)
+				if err != nil || h.Count.Count != n || h.Active != active || int64(len(h.Runs)) != n+active || h.Drift.Actual != h.Drift.Stored {
+					s.Errorf("KeyHistory of %s: got %+v, %v; want %d runs that ended, %d that did not", key, h, err, n, active)
+				}
+				list := must(s.lists().SearchCounts(s.ctx, store.CountQuery{Ref: key.Ref, Limit: 10}))(s)
+				want(s, "listed", list, []store.Count{s.count(key)})
+				s.Spoil(s, key, 4)
+				if r, err := s.Store.Recount(s.ctx, key, at(time.Hour)); err != nil || r.After.Ended.Completed+r.After.Ended.Failed != n {
+					s.Errorf("Recount %s: got %+v, %v; want %d", key, r, err, n)
+				}
+			}
+			if drifts, n := s.audit(10); len(drifts) != 0 || n != 2 {
+				s.Errorf("Audit: got %d keys, %+v; want 2, and no drift", n, drifts)
+			}
+			s.fold()
+		}
+	}},
 	{"a count by status is that status's, folded or not", func(s *script) {
 		var tallies store.Tallies
 		for i, status := range store.Terminals {
