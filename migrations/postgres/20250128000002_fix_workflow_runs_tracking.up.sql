@@ -123,7 +123,7 @@ begin
         return new;
     end if;
     v_presumed := v_ended and exists (select from run_counter.presumed as p
-                                       where p.run_id = old.id and p.ended_at = old.completed_at);
+                                       where p.run_id = old.id and p.ended_at = old.completed_at and p.status = old.status);
     if v_ended and not (v_presumed and coalesce(new.status in ('completed', 'failed', 'cancelled', 'timeout'), false)) then
         new.status := old.status; -- the first outcome wins
         new.completed_at := old.completed_at;

@@ -187,3 +187,63 @@ func TestCaseTwoBeginsWithOneIdempotencyKeyAtOnceWithoutALimit(t *testing.T) {
 		})
 	}
 }
+
+// TestCaseAnAmendmentPassesTheGuardInItsOwnTransactionAlone has a run end again
+// just as it had ended before it was re-opened: a late UPDATE then looks like the
+// re-opening.
+func TestCaseAnAmendmentPassesTheGuardInItsOwnTransactionAlone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.begun(1)
+	at := store.Instant(time.Now().Add(-time.Hour))
+	id := storetest.MustID('1', 1)
+	complete := func() {
+		t.Helper()
+		c := store.Completion{ID: id, Outcome: store.Outcome{Status: store.Completed, CompletedAt: at}, Now: time.Now()}
+		if got, err := f.store.Complete(t.Context(), c); err != nil || !got.Won {
+			t.Fatalf("Complete: got %+v, %v; want it won", got, err)
+		}
+	}
+	complete()
+	if _, err := f.store.Amend(t.Context(), store.Amendment{ID: id, Status: store.Running, Who: "support", Why: "again", Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	complete()
+	ended := f.runOne(1)
+	pgtest.Exec(t, f.address, `update workflow_runs set status = 'running', completed_at = null`)
+	if got := f.runOne(1); got.Status != store.Completed || !got.CompletedAt.Equal(ended.CompletedAt) {
+		t.Errorf("after a late running: got %+v, want it as it ended", got)
+	}
+	exact(t, f.store)
+}
+
+// TestCaseAMarkOfAnotherOutcomeMakesNoneProvisional has hands move when a run
+// ended, so that its mark is of an outcome that was.
+func TestCaseAMarkOfAnotherOutcomeMakesNoneProvisional(t *testing.T) {
+	t.Parallel()
+	for name, hand := range map[string]string{
+		"at another time":     `completed_at = completed_at - interval '1 second'`,
+		"with another status": `status = 'cancelled'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.begun(1)
+			if got := f.failStuck(); len(got) != 1 {
+				t.Fatalf("FailStuck: got %+v, want the run", got)
+			}
+			pgtest.Exec(t, f.address, `begin; set local session_replication_role = replica; update workflow_runs set `+hand+`; commit`)
+			ended := f.runOne(1)
+			if ended.Presumed {
+				t.Errorf("the run is %+v, want it real: no sweep ended it so", ended)
+			}
+			pgtest.Exec(t, f.address, `update workflow_runs set status = 'completed', completed_at = now()`)
+			if r, err := f.store.Complete(t.Context(), store.Completion{ID: ended.ID, Outcome: store.Outcome{Status: store.Completed}, Now: time.Now()}); err != nil || r.Won {
+				t.Errorf("Complete: got %+v, %v; want it lost", r, err)
+			}
+			if got := f.runOne(1); got.Status != ended.Status || !got.CompletedAt.Equal(ended.CompletedAt) {
+				t.Errorf("the run is %+v, want it as it had ended", got)
+			}
+		})
+	}
+}

@@ -100,6 +100,27 @@ func TestCasesOfAMirror(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a sweep leaves a run that was re-opened at a moment still to come", func(t *testing.T) {
+		t.Parallel()
+		s := mustOpen(t)
+		if _, err := s.Begin(t.Context(), begin); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Complete(t.Context(), completion(id, store.Failed, "", now)); err != nil {
+			t.Fatal(err)
+		}
+		a := store.Amendment{ID: id, Status: store.Running, Who: "support", Why: "by a clock that is ahead", Now: now.Add(24 * time.Hour)}
+		if _, err := s.Amend(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		f := store.FailStuck{Now: now.Add(time.Hour), Limits: store.DefaultLimits(), Max: 10}
+		if done, err := s.FailStuck(t.Context(), f); err != nil || len(done) != 0 {
+			t.Errorf("FailStuck: got %+v, %v; want nothing done", done, err)
+		}
+		if h, err := s.History(t.Context(), id); err != nil || h.Run.Status != store.Running || len(h.Repairs) != 0 {
+			t.Errorf("got %+v, %v; want it running, and no repair logged", h, err)
+		}
+	})
 	t.Run("a tombstone is of one run alone", func(t *testing.T) {
 		t.Parallel()
 		s := mustOpen(t)

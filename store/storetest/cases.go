@@ -162,8 +162,12 @@ var endCases = []contractCase{
 		s.complete(id, store.Completed, time.Second)
 		for _, next := range []store.Status{store.Cancelled, store.Failed, store.Completed, store.Running, store.Timeout, store.Running,
 			store.Cancelled, store.Completed, store.Cancelled} {
-			if r := s.amend(id, next, time.Minute); r.Status != next || r.CompletedAt.IsZero() != next.Active() {
+			r := s.amend(id, next, time.Minute)
+			if r.Status != next || r.CompletedAt.IsZero() != next.Active() {
 				s.Errorf("Amend to %s: got %s at %v", next, r.Status, r.CompletedAt)
+			}
+			if moved := r.UpdatedAt.Sub(at(time.Minute)); moved < 0 || moved > time.Second {
+				s.Errorf("Amend to %s: updated_at is %v, want the decision's moment", next, r.UpdatedAt)
 			}
 			if r := s.run(id); r.Status != next {
 				s.Errorf("after an amendment to %s: got %s", next, r.Status)
@@ -177,11 +181,16 @@ var endCases = []contractCase{
 		ahead := row(MustID('2', 1), adaResize, store.Pending, time.Hour, 0)
 		ahead.StartedAt = time.Time{}
 		s.Tell(s, at(0), inserted(ahead))
-		r, err := s.Store.Start(s.ctx, ahead.ID, at(time.Minute))
-		if err != nil || r.Status != store.Running || !r.StartedAt.Equal(at(time.Minute)) {
-			s.Errorf("Start: got %+v, %v; want it running", r, err)
+		numbered := ahead
+		numbered.ID = MustID('2', 2)
+		s.Tell(s, at(0), store.Change{Op: store.Insert, Record: numbered, Version: 7})
+		for _, id := range []store.ID{ahead.ID, numbered.ID} {
+			r, err := s.Store.Start(s.ctx, id, at(time.Minute))
+			if err != nil || r.Status != store.Running || !r.StartedAt.Equal(at(time.Minute)) {
+				s.Errorf("Start: got %+v, %v; want it running", r, err)
+			}
+			s.wantRun(id, store.Running, time.Time{})
 		}
-		s.wantRun(ahead.ID, store.Running, time.Time{})
 	}},
 	{"a run is re-opened where its updated_at is ahead of the clock", func(s *script) {
 		ahead := row(MustID('2', 1), adaResize, store.Running, time.Hour, 0)

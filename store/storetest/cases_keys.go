@@ -142,6 +142,31 @@ var keyCases = []contractCase{
 		tallies.Ended.Timeout++
 		s.wantTallies("amended", adaResize, tallies)
 	}},
+	{"a run that has ended, and says not when, counts under each status, inserted or updated", func(s *script) {
+		for n, status := range store.Terminals {
+			key := store.KeyOf(ada, MustID('c', 20+n), store.ID{}) // one status alone, so that a fold that forgets it leaves nothing
+			for m := range 2 {
+				ended := row(MustID('2', 10*n+m+1), key, status, time.Second, 0)
+				if m == 0 {
+					s.Tell(s, at(time.Minute), inserted(ended))
+				} else {
+					running := row(ended.ID, key, store.Running, 0, 0)
+					s.Tell(s, at(time.Minute), inserted(running), updated(running, ended))
+				}
+				if r := s.run(ended.ID); r.Status != status || r.CompletedAt.IsZero() || r.Presumed {
+					s.Errorf("%s: got %+v, want it ended, for real", status, r)
+				}
+			}
+			for range 2 {
+				c := s.count(key)
+				if e := c.Tallies.Ended; e.Completed+e.Failed+e.Cancelled+e.Timeout != 2 {
+					s.Errorf("%s: got %+v, want 2", status, c)
+				}
+				s.fold()
+				s.Exact(s)
+			}
+		}
+	}},
 	{"a count keeps what was folded before when more is folded", func(s *script) {
 		for round := range 3 {
 			for i, status := range store.Terminals {
@@ -305,6 +330,42 @@ var leaseCases = []contractCase{
 			got, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 2})
 			if err != nil || len(got) != 1 || got[0].Before.ID != silent.ID {
 				s.Errorf("a silent run that is %s: got %+v, %v; want it alone", status, got, err)
+			}
+		}
+	}},
+	{"runs whose status has no limit do not fill the batch of the stuck", func(s *script) {
+		all := []store.Status{store.Pending, store.Running, store.Cancelling}
+		for n, status := range all {
+			for m := range 3 {
+				s.Tell(s, at(0), inserted(row(MustID('2', 10*n+m+1), adaResize, status, 0, 0)))
+			}
+			s.Tell(s, at(0), inserted(row(MustID('4', n+1), adaResize, status, 0, 0)))
+		}
+		for n, status := range all {
+			silent := MustID('4', n+1)
+			for m := range 3 { // leave but one that is silent
+				id := MustID('2', 10*n+m+1)
+				s.complete(id, store.Completed, time.Second)
+			}
+			f := store.FailStuck{Now: at(time.Hour), Limits: store.Limits{status: time.Minute}, Max: 2}
+			if got, err := s.Store.FailStuck(s.ctx, f); err != nil || len(got) != 1 || got[0].Before.ID != silent {
+				s.Errorf("a limit for %s alone: got %+v, %v; want that run", status, got, err)
+			}
+			s.wantRun(silent, []store.Status{store.Failed, store.Failed, store.Cancelled}[n], at(time.Minute))
+		}
+	}},
+	{"a run is stuck by the limit of its own status", func(s *script) {
+		limits := store.Limits{store.Pending: 30 * time.Minute, store.Running: time.Hour, store.Cancelling: time.Minute}
+		for n, status := range []store.Status{store.Running, store.Pending, store.Cancelling} {
+			s.Tell(s, at(0), inserted(row(MustID('2', n+1), adaResize, status, 0, 0)))
+		}
+		for _, tt := range []struct {
+			after time.Duration
+			run   int
+		}{{2 * time.Minute, 3}, {31 * time.Minute, 2}, {61 * time.Minute, 1}} {
+			got, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(tt.after), Limits: limits, Max: 10})
+			if err != nil || len(got) != 1 || got[0].Before.ID != MustID('2', tt.run) {
+				s.Errorf("after %s: got %+v, %v; want run %d", tt.after, got, err, tt.run)
 			}
 		}
 	}},
