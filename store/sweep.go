@@ -156,10 +156,39 @@ func (s *Sweeper) watch(ctx context.Context, r *SweepReport) (err error) {
 	return nil
 }
 
-// audit compares a slice of the keys with the runs behind them, or all of
-// them, and recounts those that drift. A key that can't be recounted doesn't
-// hold up the others: the audit comes round to it again.
+// overdue is a Store that knows when something has happened which only a full
+// audit finds, such as a TRUNCATE whose snapshot was older than what it emptied.
+type overdue interface {
+	// AuditDue returns the number of the last such event, or 0.
+	AuditDue(ctx context.Context) (int64, error)
+	// AuditDone settles the events up to one.
+	AuditDone(ctx context.Context, event int64) error
+}
+
+// audit compares a slice of the keys with the runs behind them, or all of them
+// where that is asked for or due, and recounts those that drift. A key that
+// can't be recounted doesn't hold up the others: the audit comes round to it
+// again.
 func (s *Sweeper) audit(ctx context.Context, r *SweepReport) error {
+	var event int64
+	due, knows := s.Store.(overdue)
+	if knows {
+		var err error
+		if event, err = due.AuditDue(ctx); err != nil {
+			return fmt.Errorf("ask whether a full audit is due: %w", err)
+		}
+		r.Full = r.Full || event > 0
+	}
+	err := s.compare(ctx, r)
+	if err == nil && event > 0 && !r.DryRun {
+		if err = due.AuditDone(ctx, event); err != nil {
+			err = fmt.Errorf("note that the full audit is done: %w", err)
+		}
+	}
+	return err
+}
+
+func (s *Sweeper) compare(ctx context.Context, r *SweepReport) error {
 	after := s.cursor
 	if r.Full {
 		after = Key{}

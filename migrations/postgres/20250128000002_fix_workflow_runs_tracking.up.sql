@@ -81,6 +81,13 @@ update run_counter.settings
    set draft_id = exists (select from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id' and not attisdropped)
  where draft_id <> exists (select from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id' and not attisdropped);
 
+-- What the counts could not be told, and a full audit finds: the next sweep
+-- makes one. Writers only insert, so that none waits for another.
+create table if not exists run_counter.audits_due (
+    seq bigint      not null generated always as identity primary key,
+    at  timestamptz not null default clock_timestamp()
+);
+
 revoke all on all tables in schema run_counter from public;
 
 -- The guard: law 2 at the source. It fires only where somebody takes back or
@@ -364,7 +371,8 @@ end
 $fn$;
 
 -- A TRUNCATE holds off all writers, so what is counted in its snapshot is what
--- it took away.
+-- it took away. In REPEATABLE READ the snapshot may be older, and what was
+-- committed meanwhile is gone all the same.
 create or replace function run_counter.ledger_truncate() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $fn$
@@ -382,6 +390,9 @@ begin
                    presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout
               from run_counter.ledger) as k
      group by user_id, kind, ref_id;
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+        insert into run_counter.audits_due default values;
+    end if;
     return null;
 end
 $fn$;

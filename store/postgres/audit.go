@@ -88,6 +88,30 @@ func (s *Store) Audit(ctx context.Context, a store.Audit) (out store.Audited, er
 	return out, err
 }
 
+// AuditDue returns the number of the last TRUNCATE that could not see all that
+// it took away, or 0. Only a full audit finds what that left behind.
+func (s *Store) AuditDue(ctx context.Context) (event int64, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		event = 0
+		if !have.installed {
+			return nil
+		}
+		return send(ctx, s.pool, query{
+			text: `select coalesce(max(seq), 0) from run_counter.audits_due`,
+			read: func(rows pgx.Rows) error { return rows.Scan(&event) },
+		})
+	})
+	return event, err
+}
+
+// AuditDone settles what was due up to an event. A TRUNCATE holds its table
+// until it ends, so none with a smaller number is still to come.
+func (s *Store) AuditDone(ctx context.Context, event int64) error {
+	return s.attempt(ctx, func(schema) error {
+		return s.commit(ctx, query{text: `delete from run_counter.audits_due where seq <= $1::bigint`, args: []any{event}})
+	})
+}
+
 // audit passes over the keys behind until, unless that is the zero key.
 func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.Audited, err error) {
 	after := []any{nilUUID, "", nilUUID}

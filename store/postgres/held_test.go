@@ -149,3 +149,37 @@ func TestCasesT36_WhatIsReadTogetherIsOfOneMoment(t *testing.T) {
 		})
 	}
 }
+
+// TestCaseT30_ATruncateInRepeatableReadIsMendedByTheNextSweep has a run end
+// between a transaction's snapshot and its TRUNCATE. The sweep audits a key at a
+// time, and this is the second.
+func TestCaseT30_ATruncateInRepeatableReadIsMendedByTheNextSweep(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	sweeper := &store.Sweeper{Store: f.store, Slice: 1}
+	first := `insert into workflow_runs (id, user_id, workflow_id, status) values ('` + storetest.MustID('3', 1).String() + `', '` +
+		storetest.MustID('0', 1).String() + `', '` + f.key.Ref.String() + `', 'completed')`
+	old := f.session()
+	old.do(`begin isolation level repeatable read`, `select count(*) from workflow_runs`)
+	f.end(1)
+	old.do(`truncate workflow_runs`, `commit`)
+	pgtest.Exec(t, f.address, first)
+	if got := f.drifts(); got != 1 {
+		t.Fatalf("%d keys drift, want the one that the TRUNCATE could not see", got)
+	}
+	if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{DryRun: true}); err != nil || !r.Full || r.Drifting != 1 {
+		t.Errorf("a dry sweep: %+v, %v; want it to find the one", r, err)
+	}
+	for _, want := range []struct{ full, mended bool }{{true, true}, {false, false}} {
+		r, err := sweeper.Sweep(t.Context(), store.SweepOptions{})
+		if err != nil || r.Full != want.full || (r.Mended == 1) != want.mended {
+			t.Errorf("a sweep: %+v, %v; want full %v, and mended %v", r, err, want.full, want.mended)
+		}
+	}
+	exact(t, f.store)
+	pgtest.Exec(t, f.address, `truncate workflow_runs`)
+	if event, err := f.store.AuditDue(t.Context()); err != nil || event != 0 {
+		t.Errorf("after a TRUNCATE in READ COMMITTED: got %d, %v; want no audit due", event, err)
+	}
+	exact(t, f.store)
+}
