@@ -245,6 +245,17 @@ func LastSign(r Row, now time.Time) time.Time {
 	return last
 }
 
+// Seen returns the row of a run all of whose times are still to come, since a
+// clock was ahead, with the moment at which these were first seen: it stands for
+// a lease, and they are no sign of life beyond it. The zero moment, and a row
+// with a time that has passed, change nothing.
+func (r Row) Seen(at, now time.Time) Row {
+	if !at.IsZero() && LastSign(r, now).IsZero() {
+		r.LeaseAt = at
+	}
+	return r
+}
+
 // Presume returns the outcome of a run that has been silent for longer than
 // its limit, and whether it has. The outcome is dated last sign of life +
 // limit, so that two sweepers agree on it.

@@ -118,6 +118,12 @@ type Store interface {
 	// Refused, and keeps no other from being written.
 	FailStuck(ctx context.Context, f FailStuck) ([]Repaired, error)
 
+	// NoteAhead notes when the active runs all of whose times are still to come
+	// were first seen so, and forgets what it noted of all others. From then on
+	// they are silent, as [Row.Seen] has it, until one of their times moves. A
+	// sweep calls it first.
+	NoteAhead(ctx context.Context, now time.Time) error
+
 	// Fold moves ledger rows into the counts, key by key until it has moved limit
 	// of them or more, and drops what is out of date at that time: zero counts,
 	// logs older than 90 days. No count changes by it. It returns the number of

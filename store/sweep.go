@@ -121,7 +121,13 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
 	r := SweepReport{At: Instant(s.now()), DryRun: o.DryRun, Full: o.Full, Reasons: map[Reason]int{}}
-	err := s.repair(ctx, &r, s.Limits, o.Brief && !o.Full && !o.DryRun)
+	var err error
+	if !o.DryRun {
+		if err = s.Store.NoteAhead(ctx, r.At); err != nil {
+			err = fmt.Errorf("note whose clock is ahead: %w", err)
+		}
+	}
+	err = errors.Join(err, s.repair(ctx, &r, s.Limits, o.Brief && !o.Full && !o.DryRun))
 	if !o.DryRun {
 		err = errors.Join(err, s.fold(ctx, &r), s.watch(ctx, &r))
 	}

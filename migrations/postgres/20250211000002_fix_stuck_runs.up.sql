@@ -37,6 +37,14 @@ create table if not exists run_counter.dead_letters (
     body        bytea       not null
 );
 
+-- Active runs all of whose times are still to come, since a clock was ahead:
+-- these, and when they were first seen.
+create table if not exists run_counter.ahead (
+    run_id  uuid        not null primary key,
+    times   text        not null,
+    seen_at timestamptz not null
+);
+
 -- The scope of an idempotency key is the user.
 create table if not exists run_counter.idempotency_keys (
     user_id         uuid not null,

@@ -583,7 +583,7 @@ begin
         grant execute on function public.begin_workflow_run(uuid, uuid, uuid, integer, text, uuid) to service_role;
         grant select, insert, update, delete on
             run_counter.counts, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.settings,
-            run_counter.repairs, run_counter.recounts, run_counter.dead_letters, run_counter.idempotency_keys, run_counter.audits_due to service_role;
+            run_counter.repairs, run_counter.recounts, run_counter.dead_letters, run_counter.idempotency_keys, run_counter.audits_due, run_counter.ahead to service_role;
         revoke execute on function run_counter.define(text), run_counter.fit(text) from service_role;
     end if;
     if to_regrole('authenticated') is not null then

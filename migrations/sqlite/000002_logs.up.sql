@@ -14,6 +14,14 @@ create table if not exists repairs (
     primary key (run_id, kind)
 ) strict, without rowid;
 
+-- Active runs all of whose times are still to come, since a clock was ahead:
+-- these, and when they were first seen.
+create table if not exists ahead (
+    run_id  text    not null primary key,
+    times   text    not null,
+    seen_at integer not null
+) strict, without rowid;
+
 create index if not exists repairs_last_at on repairs (last_at);
 
 create table if not exists amendments (

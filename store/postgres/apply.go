@@ -77,6 +77,7 @@ type found struct {
 	row      store.Row
 	presumed bool
 	reopened time.Time // when an administrator last re-opened it
+	seen     time.Time // when its times, all still to come, were first seen
 }
 
 // look is what a batch of changes made us look at.

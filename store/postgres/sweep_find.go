@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,7 +34,7 @@ select id, user_id
             or (` + activeSQL + ` and r.completed_at is not null)
             or (` + activeSQL + ` and r.completed_at is null
                 and case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end > 0
-                and coalesce(greatest(` + sign("r.started_at") + `, ` + sign("r.updated_at") + lease + `), ` + sign("r.created_at") + `)
+                and coalesce(greatest(` + sign("r.started_at") + `, ` + sign("r.updated_at") + lease + `), ` + sign("r.created_at") + `, ` + h.seenColumn() + `)
                     < $1::timestamptz - make_interval(secs =>
                         (case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end)::double precision / 1000000))
        )
@@ -41,6 +43,40 @@ select id, user_id
  where $5::uuid is null or id > $5::uuid
  order by id
  limit $6::integer`
+}
+
+// seenColumn is when the times of a run r that are still to come were first seen.
+func (h schema) seenColumn() string {
+	if !h.installed {
+		return `null::timestamptz`
+	}
+	return `(select a.seen_at from run_counter.ahead as a where a.run_id = r.id)`
+}
+
+// NoteAhead implements [store.Store].
+func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
+	return s.attempt(ctx, func(have schema) error {
+		if !have.installed {
+			return nil // there is no place to keep it
+		}
+		times := []string{"r.created_at", "r.started_at", "r.updated_at", have.leaseColumn()}
+		var epochs []string // as text they don't depend on the session's time zone
+		for _, column := range times {
+			epochs = append(epochs, "extract(epoch from "+column+")")
+		}
+		at := []any{store.Instant(now)}
+		ahead := openSQL + ` and ` + activeSQL + ` and r.completed_at is null and least(` + strings.Join(times, ", ") + `) > $1::timestamptz`
+		return s.commit(ctx,
+			query{text: `
+delete from run_counter.ahead as a
+ where not exists (select from public.workflow_runs as r where r.id = a.run_id and ` + ahead + `)`, args: at},
+			query{text: `
+insert into run_counter.ahead as a (run_id, times, seen_at)
+select r.id, concat_ws(' ', r.status, ` + strings.Join(epochs, ", ") + `), $1::timestamptz from public.workflow_runs as r where ` + ahead + `
+    on conflict (run_id) do update
+   set times = excluded.times, seen_at = excluded.seen_at
+ where a.times <> excluded.times`, args: at})
+	})
 }
 
 func suspectsArgs(f store.FailStuck) []any {
@@ -89,12 +125,12 @@ func (s *Store) wanted(ctx context.Context, to sender, have schema, f store.Fail
 		ids[i] = id.String()
 	}
 	err = send(ctx, to, query{text: `
-select ` + have.rowColumns() + `, ` + have.presumedColumn() + `, null::timestamptz
+select ` + have.rowColumns() + `, ` + have.presumedColumn() + `, ` + have.seenColumn() + `
   from public.workflow_runs as r
  where r.id = any($1::uuid[]) and ` + openSQL + `
  order by r.id ` + lock, args: []any{ids}, read: func(rows pgx.Rows) error {
-		found, err := scanFound(rows)
-		if err != nil {
+		var found found
+		if err := scanRow(rows, &found.row, &found.presumed, (*instant)(&found.seen)); err != nil {
 			return err
 		}
 		if r, needed := s.decide(found, f); needed {
@@ -127,7 +163,8 @@ func (s *Store) decide(found found, f store.FailStuck) (repair, bool) {
 	if after, reason := s.rules.repair(found.row); reason == store.NoTime || reason == store.Overwritten {
 		return repair{reason: reason, found: found, after: after, presumed: reason == store.Overwritten}, true
 	}
-	if after, stuck := s.rules.presume(found.row, f.Limits, f.Now); stuck {
+	if after, stuck := s.rules.presume(found.row.Seen(found.seen, f.Now), f.Limits, f.Now); stuck {
+		after.LeaseAt = found.row.LeaseAt
 		return repair{reason: store.Stuck, found: found, after: after, presumed: true}, true
 	}
 	return repair{}, false

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -24,6 +25,7 @@ select id, user_id
            when max(iif(started_at <= ?1, started_at, ?2), iif(updated_at <= ?1, updated_at, ?2), iif(lease_at <= ?1, lease_at, ?2)) > ?2
            then max(iif(started_at <= ?1, started_at, ?2), iif(updated_at <= ?1, updated_at, ?2), iif(lease_at <= ?1, lease_at, ?2))
            when created_at <= ?1 then created_at
+           else (select seen_at from ahead where run_id = r.id)
        end + case status when 'pending' then ?3 when 'running' then ?4 else ?5 end < ?1
    and +id > ?6 -- the plus keeps it from walking the whole table in that order
  order by +id
@@ -55,6 +57,54 @@ func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.
 	return found, nil
 }
 
+// aheadSQL holds for active runs all of whose times are still to come.
+const aheadSQL = `
+       completed_at is null and status in ('pending', 'running', 'cancelling')
+   and coalesce(created_at, started_at, updated_at, lease_at) is not null
+   and coalesce(created_at > ?1, true) and coalesce(started_at > ?1, true) and coalesce(updated_at > ?1, true) and coalesce(lease_at > ?1, true)`
+
+// forgetSQL drops what was noted of other runs, and noteSQL notes those. A
+// register's place stands among the times: a call of ours moves it, whatever
+// clock wrote the run before.
+const (
+	forgetSQL = `delete from ahead where run_id not in (select id from workflow_runs where` + aheadSQL + `)`
+	noteSQL   = `
+insert into ahead (run_id, times, seen_at)
+select id, json_array(status, created_at, started_at, updated_at, lease_at, as_of), ?1 from workflow_runs where` + aheadSQL + `
+    on conflict (run_id) do update
+   set times = excluded.times, seen_at = excluded.seen_at
+ where times <> excluded.times`
+)
+
+// NoteAhead implements [store.Store].
+func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
+	at := store.Instant(now).UnixMicro()
+	var needed bool
+	err := s.reader.QueryRowContext(ctx, `select exists (select 1 from ahead) or exists (select 1 from workflow_runs where`+aheadSQL+`)`, at).Scan(&needed)
+	if err != nil || !needed {
+		return translate(err)
+	}
+	return s.write(ctx, func(t *tx) error {
+		if _, err := t.tx.ExecContext(t.ctx, forgetSQL, at); err != nil {
+			return fmt.Errorf("forget whose clock was ahead: %w", err)
+		}
+		if _, err := t.tx.ExecContext(t.ctx, noteSQL, at); err != nil {
+			return fmt.Errorf("note whose clock is ahead: %w", err)
+		}
+		return nil
+	})
+}
+
+// seenAt returns when a run was noted, or the zero time.
+func seenAt(ctx context.Context, q querier, id store.ID) (time.Time, error) {
+	var at sql.NullInt64
+	err := q.QueryRowContext(ctx, `select seen_at from ahead where run_id = ?`, id.String()).Scan(&at)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return time.Time{}, fmt.Errorf("look up when run %s was first seen: %w", id, err)
+	}
+	return timeOf(at), nil
+}
+
 // FailStuck implements [store.Store]. No row of a mirror is refused: nothing
 // stands between the program and the file.
 func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
@@ -77,7 +127,13 @@ func (s *Store) fail(ctx context.Context, f store.FailStuck, found []store.Repai
 				return err
 			}
 			before := state.Row()
-			after, stuck := t.rules.presume(before, f.Limits, f.Now)
+			var seen time.Time
+			if store.LastSign(before, f.Now).IsZero() {
+				if seen, err = seenAt(t.ctx, t.tx, before.ID); err != nil {
+					return err
+				}
+			}
+			after, stuck := t.rules.presume(before.Seen(seen, f.Now), f.Limits, f.Now)
 			if !exists || !stuck {
 				continue // it ended, or showed a sign of life
 			}
@@ -126,14 +182,17 @@ func (s *Store) stuck(ctx context.Context, f store.FailStuck) (found []store.Rep
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.reader.QueryContext(ctx, `select`+runColumns+` from workflow_runs as r where id in (select value from json_each(?)) order by id`, string(named))
+	rows, err := s.reader.QueryContext(ctx, `
+select (select seen_at from ahead where run_id = r.id),`+runColumns+` from workflow_runs as r where id in (select value from json_each(?)) order by id`, string(named))
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
-		state, err := scanState(rows)
+		var seen sql.NullInt64
+		state, err := scanState(rows, &seen)
 		if err != nil {
 			return err
 		}
 		before := state.Row()
-		if after, stuck := store.Presume(before, f.Limits, f.Now); stuck {
+		if after, stuck := store.Presume(before.Seen(timeOf(seen), f.Now), f.Limits, f.Now); stuck {
+			after.LeaseAt = before.LeaseAt
 			found = append(found, store.Repaired{Reason: store.Stuck, Before: before, After: after})
 		}
 		return nil

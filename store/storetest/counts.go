@@ -216,6 +216,28 @@ var sweepCases = []contractCase{
 		want(s, "tally", s.count(adaResize).Tallies, store.Tallies{Ended: store.Tally{Failed: 1}, Presumed: store.Tally{Failed: 1}})
 		s.quietly("a second sweep", func() { s.failStuck(2 * time.Hour) })
 	}},
+	{"case D26: a run begun while the clock was ahead is silent from when it was first seen", func(s *script) {
+		b := s.begin(store.Begin{ID: MustID('9', 1), User: ada, Workflow: resize, Now: at(10 * time.Hour)})
+		sweep := func(d time.Duration, want int) {
+			s.Helper()
+			r, err := (&store.Sweeper{Store: s.Store, Now: func() time.Time { return at(d) }}).Sweep(s.ctx, store.SweepOptions{})
+			if err != nil || r.Repairs() != want {
+				s.Errorf("at %s: %d repairs, %v; want %d", d, r.Repairs(), err, want)
+			}
+		}
+		sweep(time.Minute, 0) // it is noted
+		s.quietly("a second sweep", func() { sweep(2*time.Minute, 0) })
+		if _, err := s.Store.Start(s.ctx, b.Run.ID, at(9*time.Hour)); err != nil {
+			s.Fatal(err)
+		}
+		sweep(5*time.Minute, 0) // it has moved
+		sweep(10*time.Minute, 0)
+		sweep(11*time.Minute, 1)
+		if r := s.wantRun(b.Run.ID, store.Failed, at(10*time.Minute)); !r.Presumed {
+			s.Errorf("the run is %+v, want it presumed", r)
+		}
+		sweep(11*time.Hour, 0)
+	}},
 	{"a real outcome supersedes a presumed one, once", func(s *script) {
 		id := s.mustBegin(adaResize)
 		s.failStuck(time.Hour)
