@@ -218,6 +218,44 @@ func TestSlicesOfTheAuditComeRound(t *testing.T) {
 	}
 }
 
+// audits remembers where each audit began.
+type audits struct {
+	store.Store
+	after []store.Key
+}
+
+func (a *audits) Audit(ctx context.Context, o store.Audit) (store.Audited, error) {
+	a.after = append(a.after, o.After)
+	return a.Store.Audit(ctx, o)
+}
+
+// A dry sweep looks where the next one would, however often, and leaves it there.
+func TestCaseADrySweepDoesNotMoveTheAuditsPlace(t *testing.T) {
+	m := newMirror(t)
+	m.mustInsert(t, 1, 5, store.Completed)
+	looked := &audits{Store: m}
+	s := &store.Sweeper{Store: looked, Slice: 2, Now: func() time.Time { return sweepStart }}
+	begins := func(o store.SweepOptions) store.Key {
+		t.Helper()
+		looked.after = nil
+		mustSweep(t, s, o)
+		return looked.after[0]
+	}
+	key := func(n int) store.Key {
+		return store.Key{User: sweepID(1 << 20), Kind: store.KindWorkflow, Ref: sweepID(n)}
+	}
+	for _, want := range []store.Key{{}, key(2), key(4), {}} {
+		for _, full := range []bool{false, true, false} {
+			if got := begins(store.SweepOptions{DryRun: true, Full: full}); !full && got != want {
+				t.Errorf("a dry sweep began after %v, want %v", got, want)
+			}
+		}
+		if got := begins(store.SweepOptions{}); got != want {
+			t.Errorf("after dry sweeps the next began after %v, want %v", got, want)
+		}
+	}
+}
+
 // broken fails at some steps of a sweep.
 type broken struct {
 	store.Store

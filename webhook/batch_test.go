@@ -53,7 +53,7 @@ func TestWhatPilesUpIsCommittedTogether(t *testing.T) {
 	d := newDoor()
 	r := serve(t, func(_ *Config, _ *limits, g *gated) { g.before = d.pass })
 	replies := []<-chan reply{r.later(completed(0))}
-	<-d.arrived // the first stands before the door alone
+	await(t, "a batch stands before the door", d.arrived) // the first stands before the door alone
 	const others = 40
 	for i := range others {
 		replies = append(replies, r.later(completed(1+i)))
@@ -61,7 +61,7 @@ func TestWhatPilesUpIsCommittedTogether(t *testing.T) {
 	eventually(t, "all others wait in the queue", func() bool { return r.server.batch.waiting() == others })
 	close(d.open)
 	for _, reply := range replies {
-		if a := (<-reply).answer(t); a.Changed != 1 {
+		if a := await(t, "the answer", reply).answer(t); a.Changed != 1 {
 			t.Errorf("got %+v, want one change", a)
 		}
 	}
@@ -77,14 +77,14 @@ func TestABatchHoldsAtMost256ChangesOrOneLargeDelivery(t *testing.T) {
 	d := newDoor()
 	r := serve(t, func(_ *Config, _ *limits, g *gated) { g.before = d.pass })
 	replies := []<-chan reply{r.later(completed(0))}
-	<-d.arrived
+	await(t, "a batch stands before the door", d.arrived)
 	for i, count := range []int{60, 60, 60, 60, 60, 1000, 60} {
 		replies = append(replies, r.later(batchOf(10_000*(i+1), count)))
 		eventually(t, "the delivery waits in the queue", func() bool { return r.server.batch.waiting() == i+1 })
 	}
 	close(d.open)
 	for _, reply := range replies {
-		(<-reply).answer(t)
+		await(t, "the answer", reply).answer(t)
 	}
 	if diff := cmp.Diff([]int{1, 240, 60, 1000, 60}, r.store.batches); diff != "" {
 		t.Errorf("the batches (-want +got):\n%s", diff)
@@ -99,7 +99,7 @@ func TestAnAnswerComesAfterTheCommitOnly(t *testing.T) {
 	if _, err := io.WriteString(c, request{body: completed(1)}.String()); err != nil {
 		t.Fatal(err)
 	}
-	<-d.arrived
+	await(t, "a batch stands before the door", d.arrived)
 	// What was written before the door would be here by then.
 	if err := c.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -188,14 +188,14 @@ func TestAPoisonousDeliveryFailsAlone(t *testing.T) {
 				}
 			})
 			replies := []<-chan reply{r.later(completed(0))}
-			<-d.arrived
+			await(t, "a batch stands before the door", d.arrived)
 			for i := 1; i <= 5; i++ {
 				replies = append(replies, r.later(completed(i)))
 			}
 			eventually(t, "five wait in the queue", func() bool { return r.server.batch.waiting() == 5 })
 			close(d.open)
 			for i, reply := range replies {
-				got, want := <-reply, http.StatusOK
+				got, want := await(t, "the answer", reply), http.StatusOK
 				if i == 3 {
 					want = http.StatusInternalServerError
 				}
@@ -231,7 +231,7 @@ func TestAFullRoomRefusesAndLosesNothing(t *testing.T) {
 	got.problem(t)
 	close(d.open)
 	for _, reply := range accepted {
-		(<-reply).answer(t)
+		await(t, "the answer", reply).answer(t)
 	}
 	if a := r.deliver(completed(3)).answer(t); a.Changed != 1 || r.counted() != 4 {
 		t.Errorf("sent again: got %+v and the count %d, want one change and 4", a, r.counted())
@@ -242,12 +242,12 @@ func TestAMirrorPausesBeforeItRefuses(t *testing.T) {
 	d := newDoor()
 	r := serve(t, func(cfg *Config, l *limits, g *gated) { cfg.Room, l.places, g.before = 10*time.Second, 1, d.pass })
 	first := r.later(completed(1))
-	<-d.arrived
+	await(t, "a batch stands before the door", d.arrived)
 	second := r.later(completed(2))
 	eventually(t, "both have arrived", func() bool { return r.server.app.Server().GetCurrentConcurrency() == 2 })
 	close(d.open)
-	(<-first).answer(t)
-	(<-second).answer(t)
+	await(t, "the answer", first).answer(t)
+	await(t, "the answer", second).answer(t)
 	if got := r.counted(); got != 2 {
 		t.Errorf("the count: got %d, want 2", got)
 	}
@@ -257,14 +257,14 @@ func TestALargeDeliveryNeedsALargePlace(t *testing.T) {
 	d := newDoor()
 	r := serve(t, func(cfg *Config, l *limits, g *gated) { cfg.Room, l.large, g.before = 0, 1, d.pass })
 	first := r.later(batchOf(0, 100))
-	<-d.arrived
+	await(t, "a batch stands before the door", d.arrived)
 	if got := r.deliver(batchOf(200, 100)); got.status != http.StatusServiceUnavailable {
 		t.Errorf("the second large one: got %d %s, want 503", got.status, got.body)
 	}
 	small := r.later(completed(500))
 	close(d.open)
-	(<-first).answer(t)
-	(<-small).answer(t)
+	await(t, "the answer", first).answer(t)
+	await(t, "the answer", small).answer(t)
 	if a := r.deliver(batchOf(200, 100)).answer(t); a.Changed != 100 {
 		t.Errorf("the second again: got %+v, want 100 changes", a)
 	}
@@ -277,14 +277,14 @@ func TestAHugeDeliveryNeedsAHugePlace(t *testing.T) {
 	d := newDoor()
 	r := serve(t, func(cfg *Config, l *limits, g *gated) { cfg.Room, l.huge, g.before = 0, 1, d.pass })
 	first := r.later(batchOf(0, 600))
-	<-d.arrived
+	await(t, "a batch stands before the door", d.arrived)
 	if got := r.deliver(batchOf(1000, 600)); got.status != http.StatusServiceUnavailable {
 		t.Errorf("the second huge one: got %d %s, want 503", got.status, got.body)
 	}
 	large := r.later(batchOf(2000, 500))
 	close(d.open)
-	(<-first).answer(t)
-	(<-large).answer(t)
+	await(t, "the answer", first).answer(t)
+	await(t, "the answer", large).answer(t)
 	if h, l := len(r.server.known.huge), len(r.server.known.large); h+l != 0 {
 		t.Errorf("%d huge and %d large places are still taken", h, l)
 	}
@@ -297,7 +297,7 @@ func TestASenderThatLeavesCancelsNothing(t *testing.T) {
 	if _, err := io.WriteString(c, request{body: completed(1)}.String()); err != nil {
 		t.Fatal(err)
 	}
-	<-d.arrived
+	await(t, "a batch stands before the door", d.arrived)
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +309,7 @@ func TestShutdownFinishesWhatWasAccepted(t *testing.T) {
 	d := newDoor()
 	r := serve(t, func(_ *Config, _ *limits, g *gated) { g.before = d.pass })
 	replies := []<-chan reply{r.later(completed(0))}
-	<-d.arrived
+	await(t, "a batch stands before the door", d.arrived)
 	for i := 1; i < 5; i++ {
 		replies = append(replies, r.later(completed(i)))
 	}
@@ -330,9 +330,9 @@ func TestShutdownFinishesWhatWasAccepted(t *testing.T) {
 	}
 	close(d.open)
 	for _, reply := range replies {
-		(<-reply).answer(t)
+		await(t, "the answer", reply).answer(t)
 	}
-	if err := <-stopped; err != nil {
+	if err := await(t, "the end of Shutdown", stopped); err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
 	if got := r.counted(); got != 5 {
@@ -344,13 +344,13 @@ func TestShutdownGivesUpWhenItsTimeIsOver(t *testing.T) {
 	d := newDoor()
 	r := serve(t, func(_ *Config, _ *limits, g *gated) { g.before = d.pass })
 	waiting := r.later(completed(1))
-	<-d.arrived
+	await(t, "a batch stands before the door", d.arrived)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := r.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Shutdown: got %v, want %v", err, context.DeadlineExceeded)
 	}
-	if got := <-waiting; got.status != http.StatusServiceUnavailable {
+	if got := await(t, "the answer", waiting); got.status != http.StatusServiceUnavailable {
 		t.Errorf("the delivery that was given up: got %d %s, want 503", got.status, got.body)
 	}
 	if got := r.counted(); got != 0 {

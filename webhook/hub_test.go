@@ -54,7 +54,7 @@ func TestASlowReaderGetsTheLastValueOnly(t *testing.T) {
 	for n := range int64(20) {
 		db.set(hubKey(1), n, nil)
 		for seen := false; !seen; {
-			<-fast.changed
+			await(t, "the fast reader hears", fast.changed)
 			for _, c := range fast.take() {
 				seen = c.Count == n
 			}
@@ -73,7 +73,7 @@ func TestNobodyWatchesNothingIsRead(t *testing.T) {
 	h.close() // before anybody came
 	h = newHub(db.read, slog.New(slog.DiscardHandler))
 	s := h.subscribe([]store.Key{hubKey(1)})
-	<-s.changed
+	await(t, "a reader hears", s.changed)
 	h.unsubscribe(s)
 	if keys := h.keys(); len(keys) != 0 {
 		t.Errorf("%d keys are watched by nobody", len(keys))
@@ -100,12 +100,40 @@ func TestStreamsOutliveAnOutageOfTheDatabase(t *testing.T) {
 	s := h.subscribe([]store.Key{hubKey(1)})
 	eventually(t, "it is logged", func() bool { return strings.Contains(log.String(), "no route") })
 	db.set(hubKey(1), 7, nil)
-	<-s.changed
+	await(t, "a reader hears", s.changed)
 	if got := s.take(); len(got) != 1 || got[0].Count != 7 {
 		t.Errorf("got %+v, want 7", got)
 	}
 	eventually(t, "its end is logged", func() bool { return strings.Contains(log.String(), "are read again") })
 	if n := strings.Count(log.String(), "can't be read"); n != 1 {
 		t.Errorf("the outage was logged %d times", n)
+	}
+}
+
+// Whatever of a count is told is news where it alone has changed: the tallies
+// under a policy that leaves them out, the count under another policy, a
+// presumed run that turns real.
+func TestCaseEachPartOfACountIsNews(t *testing.T) {
+	t.Parallel()
+	key := hubKey(1)
+	first := store.Count{Key: key, Count: 1, Tallies: store.Tallies{Ended: store.Tally{Completed: 1}}}
+	for name, next := range map[string]store.Count{
+		"a cancelled run": {Key: key, Count: 1, Tallies: store.Tallies{Ended: store.Tally{Completed: 1, Cancelled: 1}}},
+		"another policy":  {Key: key, Count: 0, Tallies: first.Tallies},
+		"a presumed run":  {Key: key, Count: 1, Tallies: store.Tallies{Ended: first.Tallies.Ended, Presumed: store.Tally{Completed: 1}}},
+	} {
+		h := newHub(nil, slog.New(slog.DiscardHandler))
+		s := &subscription{keys: []store.Key{key}, changed: make(chan struct{}, 1), pending: map[store.Key]store.Count{}}
+		h.watched[key] = &watch{by: map[*subscription]bool{s: false}}
+		h.tell([]store.Count{first})
+		s.take()
+		h.tell([]store.Count{first})
+		if got := s.take(); len(got) > 0 {
+			t.Errorf("%s: the same once more is told", name)
+		}
+		h.tell([]store.Count{next})
+		if got := s.take(); len(got) != 1 || got[0] != next {
+			t.Errorf("%s: told %+v, want it", name, got)
+		}
 	}
 }

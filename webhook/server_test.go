@@ -362,6 +362,18 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// await waits for what a channel brings, which ends a test that waits in vain.
+func await[T any](t *testing.T, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(15 * time.Second):
+		t.Fatalf("waited 15 s for this: %s", what)
+		panic("unreachable")
+	}
+}
+
 // goroutines waits for the number of goroutines to come back to a number.
 func goroutines(t *testing.T, before int) {
 	t.Helper()

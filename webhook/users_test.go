@@ -25,6 +25,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
@@ -543,7 +544,7 @@ func TestAKnownKeyDoesNotWaitForAnUnknownOne(t *testing.T) {
 	if got.status != http.StatusOK {
 		t.Errorf("meanwhile: got %d %s, want 200", got.status, got.body)
 	}
-	if got := <-refused; got.status != http.StatusUnauthorized {
+	if got := await(t, "the answer", refused); got.status != http.StatusUnauthorized {
 		t.Errorf("the unknown key: got %d %s, want 401", got.status, got.body)
 	}
 }
@@ -577,20 +578,54 @@ func (r *rig) stream(token, query string) *events {
 // next returns the next event's name and count; "" at the end.
 func (e *events) next() (name string, count int64) {
 	e.t.Helper()
+	name, c := e.nextWhole()
+	return name, c.Count
+}
+
+// nextWhole returns the next event's name and all that it says. It ends a test
+// that waits for an event in vain.
+func (e *events) nextWhole() (name string, c liveCount) {
+	e.t.Helper()
+	late := time.AfterFunc(15*time.Second, func() {
+		e.t.Error("waited 15 s for the next event of a stream")
+		e.body.Close()
+	})
+	defer late.Stop()
 	for e.in.Scan() {
 		line := e.in.Text()
 		switch {
 		case strings.HasPrefix(line, "event: "):
 			name = line[len("event: "):]
 		case strings.HasPrefix(line, "data: "):
-			var c keyCount
 			if err := json.Unmarshal([]byte(line[len("data: "):]), &c); err != nil {
 				e.t.Errorf("%q: %v", line, err)
 			}
-			return name, c.Count
+			return name, c
 		}
 	}
-	return "", 0
+	return "", liveCount{}
+}
+
+// A stream tells how many runs ended in which way, so it tells of a run that
+// ends as one that does not count, too.
+func TestCaseAStreamUnderOutcomesHearsOfACancelledRun(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
+	r.deliver(completed(1))
+	e := r.stream(signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil), "workflow_id="+workflow)
+	want := func(count int64, ended store.Tally) {
+		t.Helper()
+		if name, got := e.nextWhole(); name != "count" || got.Count != count || got.Tally != ended {
+			t.Fatalf("got %s %+v, want the count %d of %+v", name, got, count, ended)
+		}
+	}
+	want(1, store.Tally{Completed: 1})
+	r.deliver(inserted(row(2, "cancelled", nil)))
+	want(1, store.Tally{Completed: 1, Cancelled: 1})
+	r.deliver(inserted(row(3, "timeout", nil)))
+	want(1, store.Tally{Completed: 1, Cancelled: 1, Timeout: 1})
+	r.deliver(inserted(row(4, "failed", nil)))
+	want(2, store.Tally{Completed: 1, Failed: 1, Cancelled: 1, Timeout: 1})
 }
 
 func TestAStreamTellsTheCountNowAndEachChange(t *testing.T) {
