@@ -116,6 +116,14 @@ func TestCaseAnOverwrittenOutcomeThatAWebhookShowsIsBroughtBack(t *testing.T) {
 			}
 		}
 	})
+	t.Run("also beside a DELETE of a row that is there again", func(t *testing.T) {
+		running, done := f.runOf(105, store.Running, time.Time{}), f.runOf(105, store.Completed, at)
+		f.enact(store.Change{Op: store.Insert, Record: running})
+		got := f.apply(change(running, done), store.Change{Op: store.Delete, Old: running, HasOld: true})
+		if now := f.runOne(105); !got[0].Changed || got[1].Changed || now.Status != store.Completed {
+			t.Errorf("got %+v, and the run %s; want it completed by the first change", got, now.Status)
+		}
+	})
 	t.Run("and what a webhook infers brings nothing back", func(t *testing.T) {
 		running := f.runOf(110, store.Running, time.Time{})
 		f.enact(store.Change{Op: store.Insert, Record: running})
@@ -359,8 +367,16 @@ func TestCaseARecountWaitsForAnUncommittedTRUNCATE(t *testing.T) {
 	f := newFixture(t)
 	f.end(1)
 	pgtest.Exec(t, f.address, `update run_counter.counts set failed = 7`)
+	f.begun(3)
+	if got := f.failStuck(); len(got) != 1 {
+		t.Fatalf("FailStuck: got %+v, want the run", got)
+	}
 	application := f.session()
 	application.do(`begin`, `truncate workflow_runs`)
+	var marks int
+	if err := application.conn.QueryRow(t.Context(), `select count(*) from run_counter.presumed`).Scan(&marks); err != nil || marks != 0 {
+		t.Errorf("%d marks are left of runs that are gone, %v", marks, err)
+	}
 	ended := make(chan error, 1)
 	go func() {
 		_, err := f.store.recount(t.Context(), f.have, f.key, time.Now())

@@ -121,6 +121,43 @@ func TestCasesOfAMirror(t *testing.T) {
 			t.Errorf("got %+v, %v; want it running, and no repair logged", h, err)
 		}
 	})
+	t.Run("presumed outcomes of each status add up, fold by fold, and are recounted", func(t *testing.T) {
+		t.Parallel()
+		s := mustOpen(t)
+		key := begin.Key()
+		for round := range 3 {
+			var changes []store.Change
+			for i, status := range store.Terminals {
+				changes = append(changes, store.Change{Op: store.Insert, Mark: store.MarkPresumed, Record: store.Row{
+					ID: storetest.MustID('1', 10*round+i), User: begin.User, Workflow: begin.Workflow, Status: status, UpdatedAt: now, CompletedAt: now}})
+			}
+			if _, err := s.Apply(t.Context(), changes, now); err != nil {
+				t.Fatal(err)
+			}
+			n := int64(round + 1)
+			all := store.Tally{Completed: n, Failed: n, Cancelled: n, Timeout: n}
+			for range 2 {
+				c, err := s.Count(t.Context(), key)
+				if err != nil || c.Tallies != (store.Tallies{Ended: all, Presumed: all}) {
+					t.Errorf("round %d: got %+v, %v; want %d of each, presumed", round, c, err, n)
+				}
+				if r, err := s.Recount(t.Context(), key, now); err != nil || r.Changed() {
+					t.Errorf("round %d: a recount of a right count: got %+v, %v", round, r, err)
+				}
+				if a, err := s.Audit(t.Context(), store.Audit{Max: 10}); err != nil || len(a.Drifts) > 0 {
+					t.Errorf("round %d: an audit: got %+v, %v", round, a, err)
+				}
+				if _, err := s.Fold(t.Context(), now, 10); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := s.Apply(t.Context(), []store.Change{{Op: store.Delete, Old: store.Row{ID: storetest.MustID('1', 3)}, HasOld: true},
+			{Op: store.Delete, Old: store.Row{ID: storetest.MustID('1', 2)}, HasOld: true}}, now); err != nil {
+			t.Fatal(err)
+		}
+		exact(t, s)
+	})
 	t.Run("a tombstone is of one run alone", func(t *testing.T) {
 		t.Parallel()
 		s := mustOpen(t)

@@ -322,6 +322,7 @@ var slotCases = []contractCase{
 					s.Fatal(err)
 				}
 				s.SetPolicy(s, p)
+				s.quietly("the policy that is in force", func() { s.SetPolicy(s, p) })
 				s.wantCount(adaResize, want)
 				if b := s.beginAt(adaResize, want, ""); !b.LimitReached || b.Counted != want || b.Active != 0 {
 					s.Errorf("%s: Begin at the limit %d: got %+v, want it refused", name, want, b)
