@@ -42,7 +42,22 @@ func grantLines(g postgres.Grants) (lines []line) {
 			lines = append(lines, failure(revoke(to.what[0], to.role), "%s, which is %s, has %s", to.role, to.means, few(to.what)))
 		}
 	}
+	if len(g.OnTable) > 0 {
+		lines = append(lines, warning("revoke trigger, truncate on "+watched+" from "+strings.Join(granted(g.OnTable), ", "),
+			"end users hold privileges on %s that the Data API has no use for: %s; by TRIGGER, who has SQL changes an outcome after the guard, and TRUNCATE asks no policy",
+			watched, few(g.OnTable)))
+	}
 	return perhaps(lines, "nothing for %s, and for the signed-in their own runs alone", g.Anon)
+}
+
+// granted returns the roles of "trigger to anon" and the like, each once.
+func granted(privileges []string) (roles []string) {
+	for _, text := range privileges {
+		if _, role, _ := strings.Cut(text, " to "); !slices.Contains(roles, role) {
+			roles = append(roles, role)
+		}
+	}
+	return roles
 }
 
 func revoke(what, role string) string {

@@ -66,6 +66,7 @@ alter table public.workflow_runs enable row level security;
 insert into public.workflow_runs (id, user_id, workflow_id, status, completed_at)
 values ('`+runID(1)+`', '`+sampleUser+`', '`+sampleWorkflow+`', 'completed', now()), ('`+runID(2)+`', '`+sampleUser+`', '`+sampleWorkflow+`', 'running', null)`)
 	must(t, t.TempDir(), "", "migrate", "up", "--database-url", address)
+	pgtest.Exec(t, address, `revoke trigger, truncate on public.workflow_runs from anon, authenticated`) // as doctor says
 	pgtest.Exec(t, pgtest.Admin(t, address), withWebhooks, called("1", received))
 	return address
 }
@@ -207,6 +208,12 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 			"grants", fails, "anon, which is whoever has not signed in, has a privilege on workflow_run_counts", "revoke all on workflow_run_counts", ""},
 		{"users may name their limit", `grant execute on function public.begin_workflow_run to authenticated`,
 			"grants", fails, "authenticated, which is every signed-in user, has execute on begin_workflow_run", "revoke", ""},
+		{"case T24: end users may make triggers", `grant trigger on workflow_runs to authenticated`,
+			"grants", warns, "trigger to authenticated", "revoke trigger, truncate on public.workflow_runs from authenticated", ""},
+		{"case T24: strangers may empty the table", `grant truncate on workflow_runs to anon`,
+			"grants", warns, "truncate to anon", "revoke trigger, truncate on public.workflow_runs from anon", ""},
+		{"case T24: everybody may do both", `grant trigger, truncate on workflow_runs to public`,
+			"grants", warns, "trigger to public", "revoke trigger, truncate on public.workflow_runs from public", ""},
 		{"a function has no search_path", `alter function public.complete_workflow_run reset search_path`,
 			"functions", fails, "without a search_path of their own, so that a caller's objects can take the place of ours: complete_workflow_run(", "set search_path = pg_catalog, pg_temp", ""},
 		{"a function is gone", `drop function run_counter.lock_key`,

@@ -107,12 +107,25 @@ type Grants struct {
 	Anon   string   // the role of who has not signed in; public where there is no anon
 	ToAnon []string // what it can use of ours
 	ToUser []string // what authenticated can, beyond asking for and completing its own
+	// OnTable are TRIGGER and TRUNCATE on the watched table that end users have,
+	// such as "trigger to anon". Supabase's default privileges give both.
+	OnTable []string
 }
 
 // Grants looks for privileges that are too wide.
 func (i *Inspector) Grants(ctx context.Context) (g Grants, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `select coalesce(to_regrole('anon')::text, 'public')`).Scan(&g.Anon)
+		if err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `
+select array(select w.privilege || ' to ' || r.role
+               from unnest(array['public', 'anon', 'authenticated']) with ordinality as r (role, n),
+                    unnest(array['trigger', 'truncate']) as w (privilege)
+              where case when r.role = 'public' or to_regrole(r.role) is not null
+                         then has_table_privilege(r.role, to_regclass('public.workflow_runs'), w.privilege) end
+              order by r.n, w.privilege)`).Scan(&g.OnTable)
 		if err != nil {
 			return err
 		}
