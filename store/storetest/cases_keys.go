@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -446,6 +447,38 @@ var logCases = []contractCase{
 				s.Errorf("KeyHistory of %s: got %+v, %v", key, k, err)
 			}
 		}
+	}},
+	{"health counts what is active, odd, or ended too soon", func(s *script) {
+		told, ok := s.Store.(interface {
+			Health(ctx context.Context) (store.Health, error)
+		})
+		if !ok {
+			s.Fatalf("%T tells nothing of its health", s.Store)
+		}
+		n := 0
+		tell := func(key store.Key, status store.Status, completed time.Duration, times int) {
+			for range times {
+				n++
+				r := row(MustID('2', n), key, status, 0, completed)
+				if completed < 0 {
+					r.CompletedAt = at(completed)
+				}
+				if completed == time.Nanosecond {
+					r.CompletedAt = epoch // as it started
+				}
+				s.Tell(s, at(time.Minute), inserted(r))
+			}
+		}
+		tell(adaResize, store.Pending, 0, 1)
+		tell(adaResize, store.Running, 0, 2)
+		tell(adaResize, store.Cancelling, 0, 4)
+		tell(adaResize, "archived", 0, 8)
+		tell(adaResize, store.Completed, -time.Second, 3)
+		tell(adaResize, store.Completed, time.Nanosecond, 5)
+		tell(store.Key{User: ada}, store.Completed, time.Second, 6)
+		got := must(told.Health(s.ctx))(s)
+		got.Ledger = 0
+		want(s, "health", got, store.Health{Active: 15, NoKey: 6, UnknownStatus: 8, EndedTooSoon: 3})
 	}},
 	{"a repair that comes again is logged as it was last", func(s *script) {
 		id := s.mustBegin(adaResize)
