@@ -121,6 +121,34 @@ select kind, deletions, sum(calls) as calls, sum(changes) as changes from run_co
 	lost("")
 }
 
+// What was committed only after an import had begun is not mended by it, however
+// long before it was written.
+func TestCaseD6_AnImportMendsNothingThatWasOpenWhenItBegan(t *testing.T) {
+	t.Parallel()
+	s := newSending(t, tableWithDrafts, theWebhook())
+	other, err := pgx.Connect(t.Context(), s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	s.exec(`begin`, `insert into run_counter_webhook.losses (kind, calls, changes, deletions, since, at) values ('lost', 4, 40, false, now(), now())`,
+		`insert into run_counter_webhook.failures (operation, code, message) values ('UPDATE', 'XX000', 'x')`,
+		`insert into run_counter_webhook.calls (request_id, message_id, changes, fate) values (1, 'x', 1, 'refused')`)
+	var seen, at string
+	if err := other.QueryRow(t.Context(), `select pg_current_snapshot()::text, clock_timestamp()::text`).Scan(&seen, &at); err != nil {
+		t.Fatal(err)
+	}
+	s.exec(`commit`)
+	left := `select concat_ws(' ', (select count(*) from run_counter_webhook.losses), (select count(*) from run_counter_webhook.failures), (select count(*) from run_counter_webhook.calls))`
+	if got := s.text(`select run_counter_webhook.acknowledge('` + seen + `', '` + at + `')`); got != "0" || s.text(left) != "1 1 1" {
+		t.Errorf("the import mended %s, and left %s; want all of it left", got, s.text(left))
+	}
+	seen = s.text(`select pg_current_snapshot()`)
+	if got := s.text(`select run_counter_webhook.acknowledge('` + seen + `', clock_timestamp())`); got != "5" || s.text(left) != "0 0 0" {
+		t.Errorf("the next one mended %s, and left %s; want nothing left", got, s.text(left))
+	}
+}
+
 // A transaction that can't see what others prune leaves it to the next one: its
 // own calls are made all the same.
 func TestCaseD6_PruningNeverCostsACall(t *testing.T) {
