@@ -30,7 +30,7 @@ func connsFor(descriptors uint64) int {
 	if descriptors <= kept {
 		return 1
 	}
-	return int(min(mostConns, descriptors-kept)) //nolint:gosec // at most mostConns
+	return int(min(mostConns, descriptors-kept))
 }
 
 // standing orders connections by what they have shown: the lowest is closed

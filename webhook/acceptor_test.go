@@ -117,7 +117,7 @@ func TestCasesOfConnections(t *testing.T) {
 		}()
 		eventually(t, "strangers were closed", func() bool { return metricOf(t, r, "runcounter_connection_events_total") >= 40 })
 		reused := false
-		req, _ := http.NewRequestWithContext(traced(t, &reused), "POST", "http://"+r.addr+path, strings.NewReader(completed(2)))
+		req, _ := http.NewRequestWithContext(traced(t, &reused), http.MethodPost, "http://"+r.addr+path, strings.NewReader(completed(2)))
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.Header.Set("Content-Type", "application/json")
 		res, err := r.client.Do(req)
@@ -334,7 +334,7 @@ func ownRequest(addr, body, id string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequest("POST", "http://"+addr+path, strings.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, "http://"+addr+path, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -104,9 +104,8 @@ func TestCaseD5_AProofGivesAPlaceThatNoStrangerCanTake(t *testing.T) {
 			req.Header.Set("webhook-signature", "v1,"+strings.Repeat("A", 43)+"=")
 		}, 401},
 		{"an hour and a minute old", func(req *http.Request) {
-			old, at := time.Now().Add(-61*time.Minute), ""
-			at = fmt.Sprint(old.Unix())
-			req.Header.Set("webhook-timestamp", at)
+			old := time.Now().Add(-61 * time.Minute)
+			req.Header.Set("webhook-timestamp", fmt.Sprint(old.Unix()))
 			proof(signing, "msg_own", 61*time.Minute)(req)
 		}, 401},
 	} {
@@ -137,7 +136,13 @@ func TestCaseD5_AProofGivesAPlaceThatNoStrangerCanTake(t *testing.T) {
 		}
 		refused := make(chan error)
 		for _, c := range found {
-			go func() { _, err := http.ReadResponse(bufio.NewReader(c), nil); refused <- err }()
+			go func() {
+				answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+				if err == nil {
+					err = answer.Body.Close()
+				}
+				refused <- err
+			}()
 		}
 		for range 4 { // there is no place left for the unproven
 			<-refused

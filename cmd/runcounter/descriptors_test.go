@@ -95,7 +95,7 @@ func stayIdle(ctx context.Context, addr string, came *atomic.Int64) {
 // deliverOnce sends the nth run's completion and returns the status; 0 where
 // there was no answer.
 func deliverOnce(client *http.Client, url string, n int) int {
-	req, err := http.NewRequest("POST", url+"/webhooks/workflow-runs", strings.NewReader(completion(n)))
+	req, err := http.NewRequest(http.MethodPost, url+"/webhooks/workflow-runs", strings.NewReader(completion(n)))
 	if err != nil {
 		return 0
 	}

@@ -151,19 +151,19 @@ func TestCaseAPresumedOutcomeGivesWayToWhatAWebhookShows(t *testing.T) {
 	if got := f.apply(change(running, presumed.Row)); got[0].Changed || !f.runOne(1).Presumed {
 		t.Errorf("the sweep's own update came back, and the run is %+v; want it presumed as before", f.runOne(1))
 	}
-	for n, real := range map[int]store.Row{
+	for n, other := range map[int]store.Row{
 		1: {Status: store.Completed, CompletedAt: presumed.CompletedAt},               // another status
 		2: {Status: store.Failed, CompletedAt: presumed.CompletedAt.Add(time.Second)}, // another time
 		3: {Status: store.Cancelled, CompletedAt: presumed.CompletedAt.Add(-time.Second)},
 	} {
 		running, done := f.runOne(n).Row, f.runOne(n).Row
 		running.Status, running.CompletedAt = store.Running, time.Time{}
-		done.Status, done.CompletedAt, done.ErrorDetails = real.Status, real.CompletedAt, ""
+		done.Status, done.CompletedAt, done.ErrorDetails = other.Status, other.CompletedAt, ""
 		if got := f.apply(change(running, done)); !got[0].Changed {
 			t.Errorf("run %d: the hint changed nothing", n)
 		}
-		if got := f.runOne(n); got.Status != real.Status || got.Presumed || got.ErrorDetails != "" {
-			t.Errorf("run %d: got %+v, want it %s, for real, with nothing of the sweep's", n, got, real.Status)
+		if got := f.runOne(n); got.Status != other.Status || got.Presumed || got.ErrorDetails != "" {
+			t.Errorf("run %d: got %+v, want it %s, for real, with nothing of the sweep's", n, got, other.Status)
 		}
 	}
 	exact(t, f.store)
@@ -351,8 +351,8 @@ create trigger raise before update on workflow_runs for each row execute functio
 				t.Errorf("%s: got %v, want what the database said", c, err)
 			}
 			for _, word := range []error{store.ErrUnavailable, store.ErrInvalid, store.ErrConflict, store.ErrNotFound} {
-				if errors.Is(err, word) != (word == want) {
-					t.Errorf("%s: is it %q? got %v, want %v", c, word, errors.Is(err, word), word == want)
+				if is := errors.Is(word, want); errors.Is(err, word) != is {
+					t.Errorf("%s: is it %q? got %v, want %v", c, word, !is, is)
 				}
 			}
 		}

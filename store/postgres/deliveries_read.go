@@ -313,7 +313,7 @@ select l.kind, sum(l.calls)::bigint, sum(l.changes)::bigint, coalesce(sum(l.call
        coalesce((array_agg(l.detail order by l.at desc))[1], '')
   from (select kind, calls, changes, deletions, since, at, detail from run_counter_webhook.losses
          union all
-        select 'statements', 1, changes, operation = 'DELETE', at, at, code || ' ' || message from run_counter_webhook.failures) as l
+        select 'statements', 1, changes, operation = 'DELETE', at as since, at, code || ' ' || message from run_counter_webhook.failures) as l
  group by l.kind`
 
 func readLoss(rows pgx.Rows, d *store.Deliveries) error {

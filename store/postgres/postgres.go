@@ -281,7 +281,7 @@ func (s *Store) commit(ctx context.Context, queries ...query) error {
 // snapshot sends statements that read the database as of one moment, in one
 // round trip.
 func (s *Store) snapshot(ctx context.Context, queries ...query) error {
-	return s.transact(ctx, `begin isolation level repeatable read read only`, queries)
+	return s.transact(ctx, `begin isolation level repeatable read, read only`, queries)
 }
 
 func (s *Store) transact(ctx context.Context, begin string, queries []query) error {

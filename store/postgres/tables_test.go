@@ -60,7 +60,7 @@ func TestCaseT20_ArgumentsThatAreNullLeaveWhatIsThere(t *testing.T) {
 		name, address string
 		complete      func(address string)
 	}{
-		{"complete_workflow_run_and_get_count", installed, exec(`do $$ begin perform public.complete_workflow_run_and_get_count('` + oneRun + `', 'completed', null, null, null); end $$`)},
+		{"complete_workflow_run_and_get_count", installed, exec(`do $$ begin perform public.complete_workflow_run_and_get_count('` + oneRun + `', 'completed', null,null,null); end $$`)},
 		{"complete_workflow_run", installed, exec(`do $$ begin perform public.complete_workflow_run('` + oneRun + `', 'completed'); end $$`)},
 		{"Complete", installed, complete},
 		{"Complete without migrations", bare, complete},

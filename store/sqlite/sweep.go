@@ -27,7 +27,7 @@ select id, user_id
            when created_at <= ?1 then created_at
            else (select seen_at from ahead where run_id = r.id)
        end + case status when 'pending' then ?3 when 'running' then ?4 else ?5 end < ?1
-   and +id > ?6 -- the plus keeps it from walking the whole table in that order
+   and +id > ?6 -- the plus keeps it from walking the whole table by it
  order by +id
  limit ?7`
 
