@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
@@ -89,7 +90,7 @@ var endCases = []contractCase{
 	}},
 	{"an inferred outcome of a sweep is marked presumed", func(s *script) {
 		if s.Enact == nil {
-			s.Skip("a mirror infers as it hears")
+			need.Skip(s, "a mirror infers as it hears")
 		}
 		overwritten := row(MustID('2', 1), adaResize, store.Pending, 3*time.Second, 2*time.Second)
 		s.Enact(s, inserted(overwritten))
