@@ -12,6 +12,7 @@ import (
 	pgxdriver "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -23,6 +24,7 @@ type postgres struct {
 	db       *sql.DB
 	patience time.Duration // how long Up and Down try in all to get their locks
 	totals   *Totals
+	said     []string // by the migrations themselves
 }
 
 const (
@@ -63,7 +65,10 @@ func Postgres(ctx context.Context, address string) (*Migrator, error) {
 		_, err := conn.Exec(ctx, `set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0`)
 		return err
 	})
+	p := &postgres{ctx: ctx, patience: patience}
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { p.hear(n) }
 	db := stdlib.OpenDB(*config, timeouts)
+	p.db = db
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect: %w", sessionless(err)), db.Close())
 	}
@@ -71,7 +76,7 @@ func Postgres(ctx context.Context, address string) (*Migrator, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read the embedded migrations: %w", err), db.Close())
 	}
-	return &Migrator{source: src, postgres: &postgres{ctx: ctx, db: db, patience: patience}}, nil
+	return &Migrator{source: src, postgres: p}, nil
 }
 
 func pooled(config *pgx.ConnConfig) bool {
@@ -114,8 +119,18 @@ func (m *Migrator) tryUp(conn *sql.Conn) error {
 	if err != nil {
 		return err
 	}
-	if at.number == int(m.latest()) && !changed {
-		return nil
+	if at.number >= beforeFunctions && !changed {
+		displaced, err := m.postgres.displaced(conn)
+		if err != nil {
+			return err
+		}
+		if displaced {
+			if err := m.migrate.Force(beforeFunctions); err != nil {
+				return fmt.Errorf("make the functions again: %w", err)
+			}
+		} else if at.number == int(m.latest()) {
+			return nil
+		}
 	}
 	if err := m.postgres.buildIndexes(conn, changed); err != nil {
 		return err

@@ -56,6 +56,10 @@ type earlier struct {
 func (p *postgres) earlierTotals(conn *sql.Conn) (e *earlier, err error) {
 	var name string
 	var types, names []byte
+	ours, err := p.ours(conn)
+	if err != nil {
+		return nil, err
+	}
 	err = conn.QueryRowContext(p.ctx, `
 select p.oid::regprocedure::text,
        (select json_agg(format_type(t.oid, null) order by t.n) from unnest(p.proargtypes) with ordinality as t (oid, n)),
@@ -63,7 +67,7 @@ select p.oid::regprocedure::text,
   from pg_proc as p
  where p.pronamespace = 'public'::regnamespace and p.proname = 'get_user_workflow_run_count' and p.prokind = 'f'
    and p.pronargs between 2 and 3 and to_regclass('public.workflow_runs') is not null
-   and coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'Run Counter:%'
+   and not `+ours+`
  order by p.pronargs desc, p.oid
  limit 1`).Scan(&name, &types, &names)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -153,8 +153,9 @@ func printStatus(cmd *cli.Command, m *migrations.Migrator) error {
 			Version uint        `json:"version"`
 			Latest  uint        `json:"latest"`
 			Dirty   bool        `json:"dirty"`
+			Said    []string    `json:"notes,omitempty"`
 			Earlier *totalsJSON `json:"earlier_function,omitempty"`
-		}{s.Version, s.Latest, s.Dirty, totalsJSONOf(totals)})
+		}{s.Version, s.Latest, s.Dirty, m.Said(), totalsJSONOf(totals)})
 	}
 	verdict := "up to date"
 	switch {
@@ -169,8 +170,16 @@ func printStatus(cmd *cli.Command, m *migrations.Migrator) error {
 	case s.Version > s.Latest:
 		verdict = "made by a newer runcounter: run that one"
 	}
-	if _, err := fmt.Fprintf(out, "The schema has version %d of %d: %s.\n", s.Version, s.Latest, verdict); err != nil || totals == nil {
+	if _, err := fmt.Fprintf(out, "The schema has version %d of %d: %s.\n", s.Version, s.Latest, verdict); err != nil {
 		return err
+	}
+	for _, one := range m.Said() {
+		if _, err := fmt.Fprintf(out, "It %s.\n", one); err != nil {
+			return err
+		}
+	}
+	if totals == nil {
+		return nil
 	}
 	return printTotals(out, totals)
 }

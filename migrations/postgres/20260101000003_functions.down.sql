@@ -1,13 +1,32 @@
 -- Ours go, and what they had replaced comes back: definition, comment, owner
--- and grants, but not anon's EXECUTE.
+-- and grants, but not anon's EXECUTE. What the application has put in their
+-- place since stays, and is named.
 set local lock_timeout = '2s';
 set local check_function_bodies = off;
 
-drop view if exists public.workflow_run_counts;
-drop function if exists public.get_user_workflow_run_count(uuid, uuid, uuid);
-drop function if exists public.complete_workflow_run(uuid, text, integer, jsonb, jsonb);
-drop function if exists public.complete_workflow_run_and_get_count(uuid, text, integer, jsonb, jsonb);
-drop function if exists public.begin_workflow_run(uuid, uuid, uuid, integer, text, uuid);
+do $do$
+declare
+    o record;
+begin
+    if to_regclass('run_counter.made') is null then
+        return;
+    end if;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true); -- names are printed with their schema
+    for o in
+        select m.kind, m.name, (run_counter.fingerprint(m.kind, there.object)).ours
+          from run_counter.made as m,
+               lateral (select case m.kind when 'view' then to_regclass(m.name)::oid else to_regprocedure(m.name)::oid end as object) as there
+         where there.object is not null
+         order by m.kind desc, m.name -- the view first
+    loop
+        if o.ours then
+            execute format('drop %s %s', o.kind, o.name);
+        else
+            raise notice 'Run Counter: leaves the % %, which is not its own', o.kind, o.name;
+        end if;
+    end loop;
+end
+$do$;
 
 do $do$
 declare
@@ -20,6 +39,10 @@ begin
         return;
     end if;
     for o in select * from run_counter.replaced order by kind, name loop -- functions before views
+        if coalesce(to_regclass(case when o.kind = 'view' then o.name end)::oid, to_regprocedure(case when o.kind = 'function' then o.name end)::oid) is not null then
+            raise notice 'Run Counter: does not put back the % % of before, since a newer one is in its place', o.kind, o.name;
+            continue;
+        end if;
         execute o.definition;
         v_what := case o.kind when 'view' then '' else 'routine ' end || o.name;
         execute format('comment on %s %s is %L', case o.kind when 'view' then 'view' else 'routine' end, o.name, o.comment);
@@ -37,6 +60,7 @@ begin
             if o.kind = 'function' and v_grant.grantee = 'public' and to_regrole('anon') is not null then
                 -- anon had it through PUBLIC: the signed-in keep it
                 execute format('grant execute on %s to authenticated, service_role', v_what);
+                raise notice 'Run Counter: gives EXECUTE on %, which PUBLIC had and anon with it, back to authenticated and service_role alone; grant it to others who need it', o.name;
             elsif o.kind = 'view' or v_grant.grantee <> 'anon' then
                 execute format('grant %s on %s to %s%s', v_grant.privilege_type, v_what,
                                case v_grant.grantee when 'public' then 'public' else quote_ident(v_grant.grantee) end,
@@ -50,7 +74,8 @@ begin
 end
 $do$;
 
-drop table if exists run_counter.replaced;
+drop table if exists run_counter.replaced, run_counter.made;
+drop function if exists run_counter.fingerprint(text, oid);
 
 -- The policies on the tables that stay for a moment need it.
 drop policy if exists "users see their own counts" on run_counter.counts;

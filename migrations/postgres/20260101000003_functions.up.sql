@@ -13,20 +13,56 @@ create table if not exists run_counter.replaced (
 );
 revoke all on run_counter.replaced from public;
 
--- An earlier attempt's objects of the same names go, and are put back by the
--- migration down. A dependent object of the application stops this with its
--- name: nothing is dropped by CASCADE.
+-- What this file has made under names that an application may use as well. A
+-- comment says nothing: create or replace leaves ours on the application's own.
+create table if not exists run_counter.made (
+    kind        text    not null check (kind in ('view', 'function')),
+    name        text    not null,
+    fingerprint text    not null,
+    server      integer not null, -- its major version: another one prints a view differently
+    primary key (kind, name)
+);
+revoke all on run_counter.made from public;
+
+-- The name and the contents of a function or view, printed under one
+-- search_path, and whether it is what this file has made.
+create or replace function run_counter.fingerprint(p_kind text, p_object oid, out name text, out fingerprint text, out ours boolean)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $fn$
+declare
+    v_comment text;
+begin
+    if p_kind = 'function' then
+        select p.oid::regprocedure::text, md5(concat_ws('|', p.prosrc, p.prosecdef, p.proconfig)), obj_description(p.oid, 'pg_proc')
+          into name, fingerprint, v_comment from pg_proc as p where p.oid = p_object;
+    else
+        select c.oid::regclass::text, md5(pg_get_viewdef(c.oid)), obj_description(c.oid, 'pg_class')
+          into name, fingerprint, v_comment from pg_class as c where c.oid = p_object and c.relkind = 'v';
+    end if;
+    ours := exists (select from run_counter.made as m
+                     where m.kind = p_kind and m.name = fingerprint.name
+                       and (m.fingerprint = fingerprint.fingerprint
+                            or m.server <> current_setting('server_version_num')::integer / 10000 and v_comment like 'Run Counter:%'));
+end
+$fn$;
+revoke all on function run_counter.fingerprint(text, oid) from public;
+
+-- The application's objects of the same names go, an earlier attempt's or later
+-- ones, and are put back by the migration down. A dependent object stops this
+-- with its name: nothing is dropped by CASCADE. Who could call them, and can't
+-- call ours, is named.
 do $do$
 declare
-    o record;
+    o       record;
+    v_grant text;
 begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true); -- names are printed with their schema
     for o in
-        select c.oid, c.relkind, c.oid::regclass::text as name, pg_get_viewdef(c.oid) as body, c.reloptions,
+        select c.oid, c.relkind, c.oid::regclass::text as name, case when c.relkind = 'v' then pg_get_viewdef(c.oid) end as body, c.reloptions,
                obj_description(c.oid, 'pg_class') as comment, pg_get_userbyid(c.relowner) as owner, c.relacl
           from pg_class as c
          where c.relnamespace = 'public'::regnamespace and c.relname = 'workflow_run_counts'
-           and coalesce(obj_description(c.oid, 'pg_class'), '') not like 'Run Counter:%'
+           and not (run_counter.fingerprint('view', c.oid)).ours
     loop
         if o.relkind <> 'v' then
             raise exception 'public.workflow_run_counts is not a view, and its name is needed for one'
@@ -36,24 +72,35 @@ begin
         values ('view', o.name,
                 format('create view %s%s as %s', o.name,
                        case when o.reloptions is not null then format(' with (%s)', array_to_string(o.reloptions, ', ')) else '' end, o.body),
-                o.comment, o.owner, o.relacl)
+                case when o.comment not like 'Run Counter:%' then o.comment end, o.owner, o.relacl)
             on conflict (kind, name) do update
            set definition = excluded.definition, comment = excluded.comment, owner = excluded.owner, acl = excluded.acl;
         execute format('drop view %s', o.name);
+        raise notice 'Run Counter: replaces the view % by its own; migrate down puts it back', o.name;
     end loop;
     for o in
-        select p.oid::regprocedure::text as name, pg_get_functiondef(p.oid) as definition,
-               obj_description(p.oid, 'pg_proc') as comment, pg_get_userbyid(p.proowner) as owner, p.proacl
+        select p.oid::regprocedure::text as name, p.proname, pg_get_functiondef(p.oid) as definition,
+               obj_description(p.oid, 'pg_proc') as comment, pg_get_userbyid(p.proowner) as owner, p.proacl, p.proowner
           from pg_proc as p
          where p.pronamespace = 'public'::regnamespace
            and p.proname in ('get_user_workflow_run_count', 'complete_workflow_run', 'complete_workflow_run_and_get_count', 'begin_workflow_run')
-           and coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'Run Counter:%'
+           and not (run_counter.fingerprint('function', p.oid)).ours
     loop
         insert into run_counter.replaced (kind, name, definition, comment, owner, acl)
-        values ('function', o.name, o.definition, o.comment, o.owner, o.proacl)
+        values ('function', o.name, o.definition, case when o.comment not like 'Run Counter:%' then o.comment end, o.owner, o.proacl)
             on conflict (kind, name) do update
            set definition = excluded.definition, comment = excluded.comment, owner = excluded.owner, acl = excluded.acl;
         execute format('drop routine %s', o.name);
+        raise notice 'Run Counter: replaces the function % by its own; migrate down puts it back', o.name;
+        for v_grant in
+            select distinct case when a.grantee = 0 then 'PUBLIC' else quote_ident(pg_get_userbyid(a.grantee)) end
+              from aclexplode(coalesce(o.proacl, acldefault('f', o.proowner))) as a
+             where a.grantee <> o.proowner
+               and (a.grantee = 0 or pg_get_userbyid(a.grantee) not in ('anon', 'authenticated', 'service_role'))
+             order by 1
+        loop
+            raise notice 'Run Counter: takes EXECUTE on % from %; who has to call what replaces it needs grant execute on function public.%', o.name, v_grant, o.proname;
+        end loop;
     end loop;
 end
 $do$;
@@ -584,7 +631,7 @@ begin
         grant select, insert, update, delete on
             run_counter.counts, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.settings,
             run_counter.repairs, run_counter.recounts, run_counter.dead_letters, run_counter.idempotency_keys, run_counter.audits_due, run_counter.ahead to service_role;
-        revoke execute on function run_counter.define(text), run_counter.fit(text) from service_role;
+        revoke execute on function run_counter.define(text), run_counter.fit(text), run_counter.fingerprint(text, oid) from service_role;
     end if;
     if to_regrole('authenticated') is not null then
         alter table run_counter.counts enable row level security;
@@ -598,3 +645,13 @@ begin
     end if;
 end
 $do$;
+
+delete from run_counter.made;
+insert into run_counter.made (kind, name, fingerprint, server)
+select o.kind, f.name, f.fingerprint, pg_catalog.current_setting('server_version_num')::integer / 10000
+  from (values ('view', 'public.workflow_run_counts'::regclass::oid),
+               ('function', 'public.get_user_workflow_run_count(uuid, uuid, uuid)'::regprocedure::oid),
+               ('function', 'public.complete_workflow_run(uuid, text, integer, jsonb, jsonb)'::regprocedure::oid),
+               ('function', 'public.complete_workflow_run_and_get_count(uuid, text, integer, jsonb, jsonb)'::regprocedure::oid),
+               ('function', 'public.begin_workflow_run(uuid, uuid, uuid, integer, text, uuid)'::regprocedure::oid)) as o (kind, object),
+       run_counter.fingerprint(o.kind, o.object) as f;
