@@ -107,7 +107,7 @@ func TestCaseD11_ACallOfRowsInOrderCostsTheDatabaseNothing(t *testing.T) {
 	}
 	t.Cleanup(func() { db.Close() })
 	r := serve(t, func(cfg *Config, _ *limits, _ *gated) { cfg.Store, cfg.Lists, cfg.Idle = db, db, db.Idle })
-	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, created_at, started_at, updated_at, completed_at) select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, '`+user+`', '`+workflow+`', 'completed', now(), now(), now(), now() from generate_series(1, 3) as n`)
+	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, created_at, started_at, updated_at, completed_at) select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, '`+user+`', '`+workflow+`', 'completed', now(),now(),now(),now() from generate_series(1, 3) as n`)
 	post := func(body string) (reply, int64) {
 		t.Helper()
 		before := sent.n.Load()

@@ -96,16 +96,16 @@ alter table workflow_runs alter updated_at drop not null, alter created_at drop 
 	update := func(what string) string { return asBob(`update workflow_runs set ` + what) }
 	for _, tt := range []struct{ name, server, bob string }{
 		{"asks for a cancellation", insert(strings.Repeat(silent+", ", 3) + "null"), update(`status = 'cancelling'`)},
-		{"asks for one, and sets the times back", insert(`now(), now(), now(), null`), update(`status = 'cancelling', started_at = ` + silent + `, updated_at = ` + silent)},
-		{"sets updated_at back", insert(silent + `, now(), now(), null`), update(`updated_at = ` + silent)},
-		{"clears updated_at", insert(silent + `, now(), now(), null`), update(`updated_at = null`)},
-		{"sets updated_at into the future", insert(silent + `, now(), now(), null`), update(`updated_at = now() + interval '299 seconds'`)},
+		{"asks for one, and sets the times back", insert(`now(),now(),now(),null`), update(`status = 'cancelling', started_at = ` + silent + `, updated_at = ` + silent)},
+		{"sets updated_at back", insert(silent + `,now(),now(),null`), update(`updated_at = ` + silent)},
+		{"clears updated_at", insert(silent + `,now(),now(),null`), update(`updated_at = null`)},
+		{"sets updated_at into the future", insert(silent + `,now(),now(),null`), update(`updated_at = now() + interval '299 seconds'`)},
 		{"clears started_at", insert(`now(), ` + silent + `, now(), null`), update(`started_at = null`)},
 		{"sets the heartbeat back", insert(silent + `, ` + silent + `, now(), now()`), update(`heartbeat_at = ` + silent)},
 		{"clears the heartbeat", insert(silent + `, ` + silent + `, now(), now()`), update(`heartbeat_at = null`)},
 		{"sets the heartbeat into the future", insert(silent + `, ` + silent + `, now(), now()`), update(`heartbeat_at = now() + interval '1 day'`)},
 		{"inserts a run that looks silent", "select 1", asBob(insert(strings.Repeat(silent+", ", 3) + "null"))},
-		{"inserts a run without times", "select 1", asBob(insert(`null, null, ` + silent + `, null`))},
+		{"inserts a run without times", "select 1", asBob(insert(`null,null,` + silent + `, null`))},
 		{"inserts a run of the future", "select 1", asBob(insert(`now() + interval '299 seconds', now() + interval '299 seconds', ` + silent + `, null`))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
