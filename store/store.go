@@ -6,7 +6,7 @@
 // store/postgres a source, which is the watched database itself. Both are held
 // to the contract by store/storetest.
 //
-// Everything is held to seven laws:
+// Everything is held to eight laws:
 //
 //  1. Exact in every snapshot: in any committed snapshot, counts + ledger of a
 //     key equals the number of its ended runs, per status.
@@ -21,6 +21,9 @@
 //  6. Acked is durable: success is reported after the commit, never before.
 //  7. No stranger: what is not authenticated never reaches the store, and a
 //     user sees their own counts alone.
+//  8. Harmless: a statement of the application that works without us works
+//     with us, and leaves the same rows except for what the guard keeps. No
+//     row, user or sender keeps another's from being counted, ended or heard.
 package store
 
 import (

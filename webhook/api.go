@@ -188,8 +188,8 @@ func (s *Server) beginRun(c *fiber.Ctx, f *fields) error {
 }
 
 func limitReached(b store.Begun, limit int64) error {
-	p := newProblem(fiber.StatusConflict, fmt.Sprintf("The limit of %d runs is reached: %d have counted and %d are under way. "+
-		"Nothing was created; try again when a run has ended without counting, or with a higher limit.", limit, b.Counted, b.Active))
+	p := newProblem(fiber.StatusConflict, fmt.Sprintf("Limit reached (%d): %d counted, %d active. "+
+		"Nothing was created; try again when an active run has ended without counting, or with a higher limit.", limit, b.Counted, b.Active))
 	p.Code, p.Count, p.Active, p.Limit = "limit_reached", &b.Counted, &b.Active, &limit
 	return p
 }

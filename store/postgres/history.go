@@ -155,7 +155,7 @@ var ledgerTriggers = []string{
 
 // cause returns the likely cause of a drift. By construction there are only
 // three ways to get one: the ledger triggers didn't run, a snapshot was older
-// than a TRUNCATE, or somebody wrote our tables.
+// than a TRUNCATE, or our tables were written by hand.
 func (s *Store) cause(ctx context.Context, d store.Drift) (string, error) {
 	var working, disabled []string
 	err := send(ctx, s.pool, query{
@@ -186,9 +186,9 @@ func (s *Store) cause(ctx context.Context, d store.Drift) (string, error) {
 	case actual == 0 && stored > 0:
 		return "Its runs are gone, and no trigger saw them go: a TRUNCATE or DELETE with session_replication_role = replica, or a table that was swapped or restored without its counts.", nil
 	case stored > actual:
-		return "More was counted than is there: runs were deleted or changed where triggers didn't run (session_replication_role = replica, as in a restore), or somebody wrote run_counter.counts or run_counter.ledger.", nil
+		return "More was counted than is there: runs were deleted or changed where triggers didn't run (session_replication_role = replica, as in a restore), or run_counter.counts or run_counter.ledger was written by hand.", nil
 	case stored < actual:
-		return "Runs are there that were never counted: they were written where triggers didn't run (session_replication_role = replica, as in a restore or logical replication), or somebody wrote run_counter.counts or run_counter.ledger.", nil
+		return "Runs are there that were never counted: they were written where triggers didn't run (session_replication_role = replica, as in a restore or logical replication), or run_counter.counts or run_counter.ledger was written by hand.", nil
 	}
-	return "The number of runs is right but not how they ended: statuses were changed where triggers didn't run, or somebody wrote run_counter.counts, run_counter.ledger or run_counter.presumed.", nil
+	return "The number of runs is right but not how they ended: statuses were changed where triggers didn't run, or run_counter.counts, run_counter.ledger or run_counter.presumed was written by hand.", nil
 }
