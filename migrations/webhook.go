@@ -48,7 +48,7 @@ func (w Webhook) Check() (Webhook, error) {
 	case u.Fragment != "":
 		return w, fmt.Errorf("%w: the URL has a part behind #, which is never sent: leave it out", ErrWebhook)
 	case u.Scheme == "http" && !private(u.Hostname()):
-		return w, fmt.Errorf("%w: over http everybody on the way can read who runs what: write https://%s", ErrWebhook, u.Host)
+		return w, fmt.Errorf("%w: over http every machine in between can read who runs what: write https://%s", ErrWebhook, u.Host)
 	case w.Timeout < time.Second || w.Timeout > time.Minute:
 		return w, fmt.Errorf("%w: the timeout must be from 1s to 1m, and not %v", ErrWebhook, w.Timeout)
 	case w.Schema == "" || w.Table == "":
@@ -160,7 +160,7 @@ func (s *WebhookSwitch) Install(w Webhook) (secret string, err error) {
 	return s.secret(webhookSecret)
 }
 
-// Remove takes the webhook away, and its secret. Whoever listens hears no more
+// Remove takes the webhook away, and its secret. The receiver hears no more
 // of it; there is nothing to do where it isn't.
 func (s *WebhookSwitch) Remove() error {
 	text, err := files.ReadFile("webhook/remove.sql")
@@ -267,7 +267,7 @@ func (s *WebhookSwitch) CancelRotation() error {
 	})
 }
 
-// inTx does a step of a rotation alone: whoever else takes one waits.
+// inTx does a step of a rotation alone: a second one waits.
 func (s *WebhookSwitch) inTx(do func(tx *sql.Tx, main, next bool) error) (err error) {
 	tx, err := s.on.db.BeginTx(s.on.ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {

@@ -641,7 +641,7 @@ func TestWhatIsWrongWithAWebhookIsSaid(t *testing.T) {
 		"such as https://counter.example.com/webhooks": with(func(w *Webhook) { w.URL = "counter.example.com" }),
 		"holds a user and password":                    with(func(w *Webhook) { w.URL = "https://me:hunter2@counter.example.com" }),
 		"has a part behind #":                          with(func(w *Webhook) { w.URL += "#top" }),
-		"everybody on the way can read":                with(func(w *Webhook) { w.URL = "http://counter.example.com" }),
+		"every machine in between can read":            with(func(w *Webhook) { w.URL = "http://counter.example.com" }),
 		"the timeout must be from 1s to 1m":            with(func(w *Webhook) { w.Timeout = 0 }),
 		"the table has no name":                        with(func(w *Webhook) { w.Table = "" }),
 	} {

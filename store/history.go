@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// History is what is known of one run, for whoever asks why it is, or is not,
+// History is what is known of one run, to explain why it is, or is not,
 // counted.
 type History struct {
 	Run        Run       // unset where the run is not there
@@ -74,7 +74,7 @@ func (r Run) Verdict(p Policy) string {
 	case r.Status.Active():
 		return fmt.Sprintf("Not counted yet: it is %s. It holds a slot of a limit.", r.Status)
 	case !r.Ended():
-		return fmt.Sprintf("Not counted yet: it is %s, but nobody wrote when. The next sweep dates it.", r.Status)
+		return fmt.Sprintf("Not counted yet: it is %s, but has no completed_at. The next sweep sets it.", r.Status)
 	case r.Presumed && p.ExceptPresumed:
 		return fmt.Sprintf("Not counted: its outcome is only presumed, and the policy %s leaves such runs out. A real outcome supersedes it.", p)
 	case !p.Counts(r.Status, r.Presumed):

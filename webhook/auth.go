@@ -157,7 +157,7 @@ func (s Secrets) check(header func(name string) string, now time.Time) (*signatu
 	}
 	switch {
 	case s.IsZero():
-		return nil, &Unauthenticated{"no secret is configured here, so nobody can be let in: set RUNCOUNTER_WEBHOOK_SECRET"}
+		return nil, &Unauthenticated{"no secret is configured here, so no sender can be let in: set RUNCOUNTER_WEBHOOK_SECRET"}
 	case header("webhook-id") != "" || header("webhook-timestamp") != "":
 		return nil, &Unauthenticated{"the header webhook-signature is missing beside webhook-id and webhook-timestamp: send v1,<base64> in it"}
 	case bearer != "" || own != "":

@@ -233,7 +233,7 @@ func TestWhoIsNot(t *testing.T) {
 		headers []string
 		want    string
 	}{
-		{"anybody, where nothing is configured", Secrets{}, []string{"x-webhook-secret", ""}, "no secret is configured here, so nobody can be let in: set RUNCOUNTER_WEBHOOK_SECRET"},
+		{"anybody, where nothing is configured", Secrets{}, []string{"x-webhook-secret", ""}, "no secret is configured here, so no sender can be let in: set RUNCOUNTER_WEBHOOK_SECRET"},
 		{"no header", both, nil, noSecret},
 		{"empty headers", both, []string{"Authorization", "Bearer ", "x-webhook-secret", " "}, noSecret},
 		{"a wrong bearer", both, []string{"Authorization", "Bearer " + aToken + "x"}, wrong},

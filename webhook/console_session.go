@@ -21,15 +21,15 @@ import (
 )
 
 const (
-	// sessionFor is how long somebody stays signed in.
+	// sessionFor is how long an operator stays signed in.
 	sessionFor = 12 * time.Hour
 	// maxForm is the length of a form in bytes: a token is the longest.
 	maxForm = 64 << 10
-	// maxWho is the length of the name that somebody gives.
+	// maxWho is the length of the name that an operator gives.
 	maxWho = 100
 )
 
-// session is somebody who is signed in. It stands in a signed cookie, so that
+// session is an operator who is signed in. It stands in a signed cookie, so that
 // every instance with the same API keys knows it, and none keeps it.
 type session struct {
 	Name    string    `json:"name"` // for the log, and for what is kept of decisions
@@ -37,8 +37,8 @@ type session struct {
 	Nonce   string    `json:"nonce"`
 }
 
-// anybodyHere is whoever is on this machine, where no key is configured.
-var anybodyHere = session{Name: "somebody on this machine"}
+// anybodyHere is the session of all on this machine, where no key is configured.
+var anybodyHere = session{Name: "a person on this machine"}
 
 func (s session) in() bool { return s.Name != "" }
 
@@ -133,7 +133,7 @@ func sameSite(f *fiber.Ctx) bool {
 	return err == nil && u.Host == string(f.Request().Header.Host())
 }
 
-// form is what somebody filled in.
+// form is a form as it was filled in.
 type form struct{ url.Values }
 
 // line returns a field without line breaks around or in it.
@@ -188,7 +188,7 @@ func (c *console) showSignIn(f *fiber.Ctx, wrong string) error {
 // tokens reports whether Supabase users may sign in.
 func (c *console) tokens() bool { return c.Server.cfg.Users != nil && c.cfg.Role != "" }
 
-// signIn lets in whoever has an API key, or the token of a user with the role.
+// signIn accepts an API key, or the token of a user with the role.
 func (c *console) signIn(f *fiber.Ctx, _ session) error {
 	form, err := c.form(f)
 	switch {

@@ -14,7 +14,7 @@ import (
 // that asks often must not become load itself.
 const readyFor = time.Second
 
-// home says what this is to whoever opens the address.
+// home says what this is to a person who opens the address.
 func home(c *fiber.Ctx) error {
 	return c.SendString(`Run Counter counts workflow runs.
 
@@ -64,10 +64,10 @@ func (s *Server) readyz(c *fiber.Ctx) error {
 func (s *Server) degraded() []string {
 	list := []string{}
 	if s.cfg.Secrets.IsZero() {
-		list = append(list, "No webhook secret is set: whoever is on this machine can change the counts. Set RUNCOUNTER_WEBHOOK_SECRET.")
+		list = append(list, "No webhook secret is set: any process on this machine can change the counts. Set RUNCOUNTER_WEBHOOK_SECRET.")
 	}
 	if len(s.keys.sums) == 0 {
-		list = append(list, "No API key is set: whoever is on this machine can read and change runs. Set RUNCOUNTER_API_KEY.")
+		list = append(list, "No API key is set: any process on this machine can read and change runs. Set RUNCOUNTER_API_KEY.")
 	}
 	list = append(list, s.losses.degraded()...)
 	if s.cfg.Degraded != nil {

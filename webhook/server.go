@@ -52,7 +52,7 @@ type Config struct {
 	// Decoder reads the bodies of deliveries. Its Large is set by the server.
 	Decoder Decoder
 	// Users verifies signed-in users, who may read their own counts; nil where
-	// only API keys let anybody in.
+	// only API keys are accepted.
 	Users *users.Verifier
 	// Origins are the web origins, such as https://app.example.com, whose pages
 	// may ask for a signed-in user's counts; "*" is all of them.
@@ -173,11 +173,11 @@ func newServer(cfg Config, l limits) (*Server, error) {
 		return nil, errors.New("webhook: Config.Store is missing")
 	}
 	if cfg.Secrets.IsZero() && !cfg.Loopback {
-		return nil, errors.New("without a webhook secret anybody could change the counts, so it is allowed on loopback alone: " +
+		return nil, errors.New("without a webhook secret every caller could change the counts, so it is allowed on loopback alone: " +
 			"make a secret with `openssl rand -base64 32` and set it in RUNCOUNTER_WEBHOOK_SECRET and in the webhook's Authorization header, or listen on 127.0.0.1")
 	}
 	if len(cfg.APIKeys) == 0 && !cfg.Loopback {
-		return nil, errors.New("without an API key anybody could read and change runs, so it is allowed on loopback alone: " +
+		return nil, errors.New("without an API key every caller could read and change runs, so it is allowed on loopback alone: " +
 			"make a key with `openssl rand -base64 32` and set it in RUNCOUNTER_API_KEY, or listen on 127.0.0.1")
 	}
 	for i, key := range cfg.APIKeys {

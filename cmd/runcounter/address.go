@@ -11,7 +11,7 @@ import (
 
 // refuseEmpty refuses a flag or an argument that is given and empty: it is a
 // variable that is not set ("$UNSET"), and to go on as if it had been left out
-// would do something else than was meant. An empty variable of the environment
+// would do something that was not meant. An empty variable of the environment
 // is none.
 func refuseEmpty(cmd *cli.Command) error {
 	for _, text := range cmd.Args().Slice() {

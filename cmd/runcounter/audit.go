@@ -104,7 +104,7 @@ func causesOf(ctx context.Context, db backend, drifts []store.Drift) ([]store.Ke
 		if err != nil {
 			return nil, err
 		}
-		if h.Drift.Stored != h.Drift.Actual { // else somebody mended it meanwhile
+		if h.Drift.Stored != h.Drift.Actual { // else a second process mended it meanwhile
 			causes = append(causes, h)
 		}
 	}

@@ -43,8 +43,8 @@ func badUsage(format string, args ...any) error {
 	return &exitError{exitUsage, fmt.Errorf(format, args...)}
 }
 
-// action is what all commands share: what is given and empty is refused, the
-// database is named, and every error gets its exit code.
+// action wraps every command: it refuses flags and arguments that are given and
+// empty, names the database, and gives every error its exit code.
 func action(do cli.ActionFunc) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
 		if err := refuseEmpty(cmd); err != nil {

@@ -30,12 +30,12 @@ func demoCommand() *cli.Command {
 		Category:  groupRun,
 		Usage:     "shows what hostile webhooks do to counters, on a temporary file",
 		UsageText: "runcounter demo [flags]",
-		Description: `It makes up an application with thousands of runs, and delivers their webhooks as
+		Description: `It simulates an application with thousands of runs, and delivers their webhooks as
 networks do: some twice, many out of order, some never, outcomes overwritten by a
-late "running", recounts that race. Two counters as people write them first get
-these, and so does runcounter serve, over HTTP. All are printed beside the truth.
-Then the server stays, to look around, until Ctrl-C removes it all. Exit code 1
-means that ours was wrong.
+late "running", recounts that race. Two common ways to count receive them, and so
+does runcounter serve, over HTTP; all are printed beside the truth. Then the
+server stays, to look around, until Ctrl-C removes it all. Exit code 1 means that
+ours was wrong.
 
 Examples:
   runcounter demo

@@ -19,11 +19,11 @@ func doctorCommand() *cli.Command {
 		Category:  groupMend,
 		Usage:     "looks at an installation, and says what is wrong and how to mend it",
 		UsageText: "runcounter doctor [--strict] [flags]",
-		Description: `It changes nothing, and needs no server that runs. Each line is ok, a WARNING or a
-FAILURE with its fix: the way to the database, the role, migrations, functions,
-triggers and the order in which they fire, the guard, webhooks and what became
-of them, counts, stuck runs, the ledger, who holds an old snapshot, the clocks,
-and the configuration that serve would have with the same environment.
+		Description: `It changes nothing, and works without a running server. Each line is ok, a WARNING
+or a FAILURE with its fix: connection, role, migrations, functions, triggers and
+the order in which they fire, the guard, webhooks and lost calls, counts, stuck
+runs, the ledger, old snapshots, clocks, and the configuration that serve would
+have with the same environment.
 
 The exit code is 1 where something fails; warnings alone leave it at 0, or make
 it 1 with --strict. What the role of DATABASE_URL may not look at is a warning.

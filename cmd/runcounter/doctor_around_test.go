@@ -152,7 +152,7 @@ func TestDoctorKnowsHowTheConnectionIsProtected(t *testing.T) {
 		{postgres.Link{TLS: postgres.Plain}, fails, "read and change everything"},
 		{postgres.Link{TLS: postgres.Plain, Private: true}, warns, "on the private network can read"},
 		{postgres.Link{TLS: postgres.Plain, Local: true, Private: true}, isFine, "stays on this machine"},
-		{postgres.Link{TLS: postgres.Encrypted}, warns, "nobody checked that the server is yours"},
+		{postgres.Link{TLS: postgres.Encrypted}, warns, "the certificate is not checked, so the server may not be yours"},
 		{postgres.Link{TLS: postgres.Encrypted, Private: true}, isFine, "require"},
 		{postgres.Link{TLS: postgres.KnownIssuer}, warns, "not whose it is"},
 		{postgres.Link{TLS: postgres.FullyVerified}, isFine, "verify-full"},
@@ -280,7 +280,7 @@ func TestDoctorLooksAtTheConfiguration(t *testing.T) {
 		code int
 		want []string
 	}{
-		{"nothing is set", nil, exitFine, []string{"WARNING  secrets      RUNCOUNTER_WEBHOOK_SECRET is not set here: whoever is on this machine", "RUNCOUNTER_API_KEY is not set here"}},
+		{"nothing is set", nil, exitFine, []string{"WARNING  secrets      RUNCOUNTER_WEBHOOK_SECRET is not set here: any process on this machine", "RUNCOUNTER_API_KEY is not set here"}},
 		{"for other machines", []string{"PORT=8080"}, exitNo, []string{"FAILURE  secrets", "serve refuses to listen for other machines", "listen on :8080, for other machines"}},
 		{"an address that is none", []string{"RUNCOUNTER_LISTEN=nowhere:none"}, exitNo, []string{"FAILURE  listen"}},
 		{"limits that are none", []string{"RUNCOUNTER_STUCK_AFTER=soon"}, exitNo, []string{"FAILURE  limits", `"soon" is not a length of time`}},

@@ -39,7 +39,7 @@ func secretLines(cmd *cli.Command) (lines []line) {
 	missing := func(variable, consequence string) {
 		fix := "export " + variable + "=$(openssl rand -base64 32), and give it to those who may come in"
 		if loopback {
-			lines = append(lines, warning(fix, "%s is not set here: whoever is on this machine can %s", variable, consequence))
+			lines = append(lines, warning(fix, "%s is not set here: any process on this machine can %s", variable, consequence))
 			return
 		}
 		lines = append(lines, failure(fix, "%s is not set here, and without it serve refuses to listen for other machines", variable))

@@ -62,7 +62,7 @@ func walLine(file sqlite.File) line {
 	case file.JournalMode != "wal":
 		return failure("start serve, which sets it; on a network share it can't be had", "journal_mode is %s instead of wal", file.JournalMode)
 	case file.WAL > largeWAL:
-		return warning("somebody keeps a read transaction open: look who else has the file open, or restart serve",
+		return warning("another program keeps a read transaction open: find out which has the file open, or restart serve",
 			"the write-ahead log has %d MiB", file.WAL>>20)
 	}
 	return fine("write-ahead log of %d KiB; serve writes with synchronous=full", file.WAL>>10)

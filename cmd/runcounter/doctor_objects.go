@@ -9,7 +9,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
-// makeAgain brings back what somebody has dropped or changed. The migrations
+// makeAgain brings back what was dropped or changed. The migrations
 // take each other's leavings as they are.
 const makeAgain = "runcounter migrate print --database-url postgres: writes a script that makes it again; it can be run as often as you like"
 
@@ -35,7 +35,7 @@ func grantLines(g postgres.Grants) (lines []line) {
 		what  []string
 		means string
 	}{
-		{g.Anon, g.ToAnon, "whoever has not signed in"},
+		{g.Anon, g.ToAnon, "every visitor who has not signed in"},
 		{"authenticated", g.ToUser, "every signed-in user"},
 	} {
 		if len(to.what) > 0 {
@@ -113,7 +113,7 @@ func withoutIt(name string) string {
 
 func switchLines(s postgres.Switches) (lines []line) {
 	if !s.Guard {
-		lines = append(lines, warning("update run_counter.settings set guard = true", "the guard is off: whoever writes last overwrites an outcome"))
+		lines = append(lines, warning("update run_counter.settings set guard = true", "the guard is off: a later write overwrites an outcome"))
 	}
 	if !s.Hardening && s.EndUsers {
 		lines = append(lines, warning("update run_counter.settings set hardening = true",

@@ -226,15 +226,15 @@ func tlsLine(l postgres.Link) line {
 	case l.Local:
 		return fine("sslmode %s, and the connection stays on this machine", l.TLS)
 	case l.TLS == postgres.Plain && l.Private:
-		return warning(fix, "none: whoever is on the private network can read along")
+		return warning(fix, "none: others on the private network can read along")
 	case l.TLS == postgres.Plain:
-		return failure(fix, "none: whoever stands in between can read and change everything")
+		return failure(fix, "none: a machine in between can read and change everything")
 	case l.TLS == postgres.FullyVerified || l.Private:
 		return fine("sslmode %s", l.TLS)
 	case l.TLS == postgres.KnownIssuer:
 		return warning(fix, "sslmode %s: the certificate was checked, and not whose it is", l.TLS)
 	}
-	return warning(fix, "sslmode %s: nobody checked that the server is yours", l.TLS)
+	return warning(fix, "sslmode %s: the certificate is not checked, so the server may not be yours", l.TLS)
 }
 
 func (p patient) clockLine(l postgres.Link) line {
@@ -312,7 +312,7 @@ func (p patient) ledgerLine(l postgres.Ledger) line {
 	case l.Rows > p.longLedger:
 		return warning(fix, "%s to fold, the oldest of %s ago: counts are exact, and reading them gets slower", rows, rough(l.Oldest))
 	case l.Oldest > p.oldLedger:
-		return warning(fix, "%s to fold, the oldest of %s ago: nobody folds", rows, rough(l.Oldest))
+		return warning(fix, "%s to fold, the oldest of %s ago: no sweep folds", rows, rough(l.Oldest))
 	}
 	return fine("%s to fold, the oldest of %s ago", rows, rough(l.Oldest))
 }
@@ -334,5 +334,5 @@ func (p patient) holderLines(all []postgres.Holder, blind bool) (lines []line) {
 	if blind {
 		lines = append(lines, warning("grant pg_read_all_stats to the role of DATABASE_URL; Supabase's postgres has it", "can't look: the role may not see what other roles' sessions do"))
 	}
-	return perhaps(lines, "nobody holds one for longer than %s", rough(p.oldSnapshot))
+	return perhaps(lines, "none is older than %s", rough(p.oldSnapshot))
 }

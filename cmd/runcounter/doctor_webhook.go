@@ -13,7 +13,7 @@ const (
 	// freshFailure is how young the newest statement without its webhook is
 	// where it is still going on.
 	freshFailure = time.Hour
-	// longRotation is how long two secrets may be in force before somebody has
+	// longRotation is how long two secrets may be in force before an operator has
 	// forgotten the second step.
 	longRotation = 24 * time.Hour
 

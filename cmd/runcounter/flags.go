@@ -48,7 +48,7 @@ func portFlag() cli.Flag {
 func metricsFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "metrics-listen", Category: flagsWhere, DefaultText: "none",
-		Usage:   "answer /metrics, /readyz and /livez at this `HOST:PORT` too, without a key",
+		Usage:   "also answer /metrics, /readyz and /livez at this `HOST:PORT`, without a key",
 		Sources: cli.EnvVars("RUNCOUNTER_METRICS_LISTEN"),
 	}
 }
@@ -56,7 +56,7 @@ func metricsFlag() cli.Flag {
 func drainFlag() cli.Flag {
 	return &cli.DurationFlag{
 		Name: "drain", Category: flagsWhere, Value: defaultDrain, DefaultText: "5s, and 0s on loopback",
-		Usage:   "the `DURATION` between a signal and the end of the listener, while /readyz is 503",
+		Usage:   "how long /readyz answers 503 before the listener closes, a `DURATION` of 20s at most",
 		Sources: cli.EnvVars("RUNCOUNTER_DRAIN"),
 	}
 }
@@ -108,7 +108,7 @@ func leaseFlag() cli.Flag {
 
 func stuckFlag() cli.Flag {
 	return &cli.StringFlag{
-		Name: "stuck-after", Category: flagsRules, Value: "5m", DefaultText: "5m; with PostgreSQL none ends until it is set",
+		Name: "stuck-after", Category: flagsRules, Value: "5m", DefaultText: "5m; on PostgreSQL none is ended until it is set",
 		Usage: "how long a run may be silent before it is presumed failed: one\n" +
 			strings.Repeat(" ", 26) + "`DURATION`, or pending=5m,running=30m,cancelling=10m; 0 is never",
 		Sources: cli.EnvVars("RUNCOUNTER_STUCK_AFTER"),
@@ -188,8 +188,7 @@ func limitsOf(cmd *cli.Command) (store.Limits, error) {
 }
 
 // presumes reports whether a sweep may end silent runs: a mirror's does by the
-// default limits, a source's where somebody has said how long a run of that
-// application may be silent.
+// default limits, a source's only where an operator has set --stuck-after.
 func presumes(cmd *cli.Command, source bool) bool {
 	return !source || cmd.IsSet("stuck-after")
 }

@@ -26,12 +26,13 @@ func importCommand() *cli.Command {
 be read are reported and the rest goes on; the exit code is 1 then.
 
 With --from it reads the table of a live PostgreSQL database, as any role that
-may select, and changes nothing there. Let the webhooks arrive first: what
-changes while it reads comes by them, in either order, and in the end the mirror
-has what the table has. It keeps where it stands in the mirror, so after Ctrl-C,
-a lost connection or a crash the same command goes on from there; webhooks that
-got lost meanwhile are made up for by --restart. A run that the mirror knows and
-whose deletion it was not told of stays. The password can be left to PGPASSWORD
+may select. Turn the webhook on first: it brings what changes during the import,
+in either order, and in the end the mirror has what the table has. After Ctrl-C,
+a lost connection or a crash, run the same command again; it resumes. --restart
+begins anew, which also brings what lost webhooks would have told meanwhile. It
+brings no deletions: a run that was deleted without a webhook stays. In the table
+it changes nothing; where the role may write to run_counter_webhook, it marks the
+lost calls of our own webhook as mended. The password can be left to PGPASSWORD
 or ~/.pgpass.
 
 Without --from each line is a run: a whole row of workflow_runs as a JSON object.

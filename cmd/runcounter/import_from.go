@@ -86,7 +86,7 @@ func importFromDatabase(ctx context.Context, cmd *cli.Command) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it as if nobody listened
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	err = openAndImport(ctx, cmd, decoder)
 	if _, reported := errors.AsType[*exitError](err); !reported && errors.Is(err, context.Canceled) {
 		return answerNo(errors.New("stopped before anything was read"))
@@ -154,7 +154,7 @@ func importTable(ctx context.Context, cmd *cli.Command, table *postgres.Table, d
 }
 
 // mended tells the webhook of the table that its mirror has caught up. A mirror
-// that never heard of it is not its mirror, but a file that somebody tries out.
+// that never heard of it is not its mirror, but a file for a trial.
 func (i *tableImport) mended(ctx context.Context, table *postgres.Table, db backend, reading postgres.Reading) error {
 	mirror, ok := db.database.(interface {
 		Heard(ctx context.Context) (bool, error)

@@ -25,14 +25,14 @@ func deadLettersCommand() *cli.Command {
 		Usage:    "shows, replays and drops what could not be read",
 		UsageText: "runcounter dead-letters list [flags]\nruncounter dead-letters show NUMBER [flags]\n" +
 			"runcounter dead-letters replay | drop (NUMBER | --reason TEXT | --until TIME | --all) [flags]",
-		Description: `A change that is authentic, but can't be read, is kept by itself, and so is a
-body that is no JSON: the newest 1,000, up to 1 MiB of each and 64 MiB of all,
+		Description: `A change that was authenticated but can't be read is kept by itself, and so is a
+body that is not JSON: the newest 1,000, up to 1 MiB of each and 64 MiB of all,
 for 30 days.
 
   list    prints them, latest first: when each came, and why it was refused
   show    prints one with its body
-  replay  reads them with this program and applies them; what was applied is
-          dropped, and what still can't be read stays. Repeating it is safe
+  replay  reads them with this program and applies them; those that are applied
+          are dropped, those that still can't be read stay. Repeating it is safe
   drop    drops them for good
 
 Examples:
@@ -243,7 +243,7 @@ func replayAll(ctx context.Context, db backend, decoder webhook.Decoder, q store
 			case cut:
 				r.Reason = part.Error()
 			case errors.Is(err, webhook.ErrNoLetter) && q.Seq == 0:
-				continue // somebody else was faster
+				continue // a second process was faster
 			case err != nil:
 				return results, err
 			}

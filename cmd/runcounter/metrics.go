@@ -10,7 +10,7 @@ import (
 // gauges tells Prometheus what the sweeper did and what the database holds.
 type gauges struct {
 	sweeper *store.Sweeper
-	health  func() (store.Health, error) // shared with the console: anybody who may scrape must not become load
+	health  func() (store.Health, error) // shared with the console: scrapes must not become load
 }
 
 func describeMetric(name, help string, labels ...string) *prometheus.Desc {

@@ -48,15 +48,19 @@ func serveCommand() *cli.Command {
 		UsageText: "runcounter serve [flags]",
 		Description: `Point the database webhook of workflow_runs at POST /webhooks/workflow-runs, or at
 POST /functions/v1/run-counter in place of an Edge Function. The counts are at
-GET /v1/counts, the state of affairs at /livez, /readyz and /metrics. With
-SUPABASE_URL a signed-in user of that project may read their own counts, with
-the access token that their browser has, and watch them at /v1/counts/stream.
+GET /v1/counts, the console at /, health at /livez and /readyz, and metrics at
+/metrics. With SUPABASE_URL a signed-in user of that project may read their own
+counts, with the access token that their browser has, and watch them at
+/v1/counts/stream.
 
-It is a mirror: it knows the changes that it receives. runcounter import tells
-it of the runs before them. SIGINT or SIGTERM finishes what was accepted and
-ends with exit code 0; a second one ends at once. For the time of --drain it
-still serves, and /readyz says 503, so that a proxy sends requests elsewhere.
-With an API key set, /metrics and the details of /readyz need it too.
+On SQLite it is a mirror: it knows only the changes that it receives, and
+runcounter import brings the earlier runs. On PostgreSQL the table is the truth,
+webhooks are hints to look, and no silent run is ended until --stuck-after is set.
+
+SIGINT or SIGTERM finishes accepted requests and ends with exit code 0; a second
+one ends at once. For the time of --drain, /readyz answers 503 while requests are
+still served, so that a proxy sends new ones elsewhere. With an API key set,
+/metrics and the sentences of /readyz need it too.
 
 Examples:
   runcounter serve
@@ -84,7 +88,7 @@ type settings struct {
 	secrets webhook.Secrets
 	secret  string // the first, to show how it is sent
 	keys    []string
-	users   *users.Verifier // nil: only keys let anybody in
+	users   *users.Verifier // nil: only keys are accepted
 	origins []string
 	decoder webhook.Decoder
 	limits  store.Limits
@@ -190,7 +194,7 @@ func (s settings) work(ctx context.Context, stop func(), server *webhook.Server,
 	var failed error
 	select {
 	case <-ctx.Done():
-		stop() // from here on a signal ends the process as if nobody listened
+		stop() // from here on a signal ends the process at once
 		s.log.Info("stopping: finishing what was accepted; a second signal ends it at once", "drain", s.drain.String())
 		server.Leave()
 	case failed = <-served:
@@ -260,8 +264,8 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 	return s, nil
 }
 
-// around reads what stands around the listener: a proxy before it, who watches
-// it, and who is told first that it ends.
+// around reads the flags of what surrounds the listener: the proxy before it,
+// the second listener for monitoring, and the drain before a stop.
 func (s *settings) around(cmd *cli.Command) (err error) {
 	if name := cmd.String("metrics-listen"); name != "" {
 		if s.metrics, err = net.ResolveTCPAddr("tcp", name); err != nil {
@@ -294,12 +298,12 @@ func (s settings) refuseStrangers() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return badUsage("%s can be reached from other machines, and without a secret anybody there could change or read the counts. "+
-		"Make what is missing, and give it to those who may come in:\n%s\n"+
+	return badUsage("%s can be reached from other machines, and without a secret any of them could change or read the counts. "+
+		"Create what is missing, and give it to your senders and programs:\n%s\n"+
 		"or listen on this machine alone, with --listen %s", s.listen, strings.Join(missing, "\n"), defaultListen)
 }
 
-// logOf returns the log. Whoever listens on loopback is a person trying it
+// logOf returns the log. A server on loopback belongs to a person trying it
 // out, even where the output goes through go run or into a file.
 func logOf(cmd *cli.Command, loopback bool) (log *slog.Logger, text bool, err error) {
 	out := cmd.Root().ErrWriter
@@ -343,16 +347,16 @@ func (s settings) announce(w io.Writer, at net.Addr, db backend) {
 		}
 		s.log.Info("listening", "address", at.String(), "url", base, "database", db.where, "mode", mode)
 	} else if _, err := io.WriteString(w, s.welcome(base, db)); err != nil {
-		return // the log goes to the same place, so nobody would read it either
+		return // the log goes to the same place, which has no reader either
 	}
 	if db.direct {
 		s.log.Warn(noMigrations)
 	}
 	if s.secrets.IsZero() {
-		s.log.Warn("no webhook secret is set: whoever is on this machine can change the counts; set RUNCOUNTER_WEBHOOK_SECRET")
+		s.log.Warn("no webhook secret is set: any process on this machine can change the counts; set RUNCOUNTER_WEBHOOK_SECRET")
 	}
 	if len(s.keys) == 0 {
-		s.log.Warn("no API key is set: whoever is on this machine can read and change runs; set RUNCOUNTER_API_KEY")
+		s.log.Warn("no API key is set: any process on this machine can read and change runs; set RUNCOUNTER_API_KEY")
 	}
 }
 
@@ -360,8 +364,8 @@ func (s settings) announce(w io.Writer, at net.Addr, db backend) {
 const noMigrations = "the database has no migrations of Run Counter, so it works by direct queries: counts are counted each time, " +
 	"and nothing keeps the first outcome but our own calls; run runcounter migrate up"
 
-// everySecond returns what asks at most once a second, however often it is
-// called, and else says what it was told last.
+// everySecond returns a function that asks at most once a second, and answers
+// with the last answer in between.
 func everySecond(ask func() []string) func() []string {
 	var mu sync.Mutex
 	var asked time.Time

@@ -21,8 +21,10 @@ func sweepCommand() *cli.Command {
 		Description: `A run that was silent for longer than its limit is presumed failed, or cancelled
 where it was cancelling; a real outcome that comes later supersedes that. The
 ledger is folded into the counts, and counts are compared with the runs behind
-them and mended: 1,000 keys of them, or all with --full. With PostgreSQL it looks
-what became of the webhooks of the last 15 minutes, too.
+them and mended: 1,000 keys of them, or all with --full. On PostgreSQL it also
+reports the webhooks of the last 15 minutes, and ends no silent run until
+--stuck-after is set: where there are any before that, it prints them, writes
+nothing, and exits with 1. It exits with 1, too, where the database refuses to end one.
 
 Examples:
   runcounter sweep --dry-run
@@ -61,8 +63,8 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 		// What was done is printed even where a step failed.
 		report, err := s.Sweep(ctx, options)
 		if rehearse {
-			err = errors.Join(err, answerNo(errors.New("nobody has said how long a run of this application may be silent, so nothing was written: "+
-				"say it with --stuck-after or RUNCOUNTER_STUCK_AFTER, such as --stuck-after pending=5m,running=30m")))
+			err = errors.Join(err, answerNo(errors.New("no limit for silent runs is set, so nothing was written: "+
+				"set it with --stuck-after or RUNCOUNTER_STUCK_AFTER, such as --stuck-after pending=5m,running=30m")))
 		}
 		if report.Unwritable > 0 {
 			err = errors.Join(err, answerNo(fmt.Errorf("the database refused to write %s, which stay stuck: look at the reason that stands beside each, "+
@@ -103,7 +105,7 @@ type sweepJSON struct {
 	Drifting   int           `json:"drifting"`
 	Mended     int           `json:"mended"`
 	Drifts     []driftJSON   `json:"drifts"`
-	Webhooks   *callsJSON    `json:"webhooks"` // null where nobody could look
+	Webhooks   *callsJSON    `json:"webhooks"` // null where it could not be read
 }
 
 // callsJSON is what became of the webhooks of a while.
@@ -162,7 +164,7 @@ func sweepJSONOf(r store.SweepReport) sweepJSON {
 
 // reasons are the words for a person.
 var reasons = map[store.Reason]string{
-	store.NoTime:      "it had ended, but nobody wrote when",
+	store.NoTime:      "it had ended without a completed_at",
 	store.Overwritten: "it had ended and was overwritten",
 	store.Stuck:       "silent for longer than its limit",
 	store.Lost:        "its outcome was overwritten, and a webhook still had it",

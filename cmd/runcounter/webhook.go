@@ -18,26 +18,26 @@ func webhookCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "webhook",
 		Category:  groupRun,
-		Usage:     "puts a signed webhook into the database, and says what becomes of it",
+		Usage:     "installs a signed webhook in the database, and reports lost calls",
 		UsageText: "runcounter webhook install | print | status | acknowledge | rotate | remove [flags]",
-		Description: `  install  makes triggers on workflow_runs that send what changed to --url, signed,
+		Description: `  install  makes triggers on workflow_runs that send its changes to --url, signed,
            and prints the secret for the receiver's RUNCOUNTER_WEBHOOK_SECRET.
-           Again, it changes what is there and keeps the secret
+           A second install updates the triggers and keeps the secret
   print    prints the SQL of install for Supabase's SQL editor; it holds no secret
-  status   says whether it is whole, what became of the last calls, and which
-           losses nothing has mended; it exits with 1 where something fails. Where
-           no serve or sweep works on the database, run it every hour
+  status   checks it, and reports the last calls and all losses that are not
+           mended; it exits with 1 if a check fails. If neither serve nor sweep
+           runs on the database, run it every hour
   acknowledge
-           says that the receiver needs none of the losses that status names: a
-           mirror was told, or the runs are counted here. An import into the
-           mirror says so by itself, but for runs that were deleted
+           forgets the losses that status reports, since the receiver needs none
+           of them: the mirror has the changes, or the runs are counted here. An
+           import into the mirror does so by itself, except for deleted runs
   rotate   makes a second secret and signs with both; --finish drops the first
            once the receiver knows the second, --cancel drops the second
   remove   takes all of it away, its secret too
 
 It needs Supabase's pg_net and Vault, and none of Run Counter's migrations: the
-receiver may be a mirror elsewhere. --database-url names the database whose runs
-are told. A webhook of Supabase's own beside it does no harm, and the user's
+receiver may be a mirror elsewhere. --database-url names the database of the
+table. A webhook of Supabase's own beside it does no harm, and the application's
 statements never fail because of it.
 
 Examples:

@@ -83,7 +83,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 			}
 		}
 		if h.Drift.Stored != h.Drift.Actual {
-			h.Cause = "Somebody wrote the tables counts, ledger or workflow_runs by hand, or with their triggers dropped: nothing in this program can do that."
+			h.Cause = "The tables counts, ledger or workflow_runs were written by hand, or while their triggers were dropped: nothing in this program can do that."
 		}
 		if h.Runs, err = latestRuns(ctx, q, key, h.Policy, limit); err != nil {
 			return fmt.Errorf("list the runs of %s: %w", key, err)
