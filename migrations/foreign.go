@@ -25,8 +25,8 @@ func (p *postgres) ours(conn *sql.Conn) (condition string, err error) {
 // call.
 const beforeFunctions = 20260101000002
 
-// displaced reports whether what applications call is not what the migrations
-// have made: the application has put its own in place of one, or has dropped it.
+// displaced reports whether a function or view of ours is missing, or the
+// application has replaced it by its own.
 func (p *postgres) displaced(conn *sql.Conn) (displaced bool, err error) {
 	ours, err := p.ours(conn)
 	if err != nil || ours == "false" {
@@ -51,8 +51,8 @@ select coalesce(bool_or(not ours), false) or count(*) filter (where ours) < (sel
 	return displaced, nil
 }
 
-// hear keeps what a migration says: whom it takes something from, and what it
-// leaves.
+// hear keeps the notices of a migration: which roles lose a right, and which
+// objects it leaves.
 func (p *postgres) hear(n *pgconn.Notice) {
 	said, ours := strings.CutPrefix(n.Message, "Run Counter: ")
 	if ours && !slices.Contains(p.said, said) {

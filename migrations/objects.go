@@ -27,8 +27,8 @@ var (
 	triggerMade  = regexp.MustCompile(`(?m)^create or replace trigger (\w+)\s+(?:before|after) [a-z ]+ on (\w+\.\w+)`)
 )
 
-// PostgresObjects reads the names from the migrations, so that whoever looks
-// for them in a database looks for what this program would make. draft is for
+// PostgresObjects reads the names from the migrations, so that a look
+// for them in a database is for what this program would make. draft is for
 // a workflow_runs that has draft_id.
 func PostgresObjects(draft bool) (o Objects, err error) {
 	names, err := fs.Glob(files, "postgres/*.up.sql")

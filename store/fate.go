@@ -128,7 +128,7 @@ type Deliveries struct {
 	Watched bool
 	// Own: a webhook of our own is installed, whose calls are known one by one.
 	Own bool
-	// Everybody: nobody says which calls are of workflow_runs, so these are
+	// Everybody: it can't be told which calls are of workflow_runs, so these are
 	// those of all webhooks of the database.
 	Everybody bool
 	Window    time.Duration   // how far back was looked; 0 for the last so many
@@ -144,7 +144,7 @@ type Deliveries struct {
 
 	Worker  Worker
 	Timeout time.Duration // of our own webhook: how long its receiver may take; 0 where there is none
-	Queued  int64         // calls that wait for it, whoever made them; at most [MaxQueued] + 1
+	Queued  int64         // calls of all tables that wait for it; at most [MaxQueued] + 1
 	Oldest  time.Duration // how long the oldest of workflow_runs has waited; 0 where none does
 
 	Failed    int64         // statements that were committed without their webhook, and nothing has mended
@@ -206,8 +206,8 @@ func (d Deliveries) Known() (n int64) {
 // Complaint is one thing that is wrong with webhooks.
 type Complaint struct {
 	Kind string // does not change while the thing lasts: a [Fate], worker, queue or statements
-	What string // a sentence without its end, which names nobody
-	Why  string // an example in the words of whoever noticed; not for strangers
+	What string // a sentence without its end, which names no user
+	Why  string // an example in the words of pg_net or PostgreSQL; not for strangers
 	Fix  string
 	// Now: it is so at this moment, or was with the newest call.
 	Now bool
@@ -276,7 +276,7 @@ func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 	c.What = fmt.Sprintf("%d of the last %s%s %s", n, d.Whose(), d.within(), fate.What())
 	switch {
 	case fate == FateElsewhere && !d.Own:
-		c.Now = false // a webhook of Supabase's may well be meant for somebody else
+		c.Now = false // a webhook of Supabase's may well be meant for another receiver
 	case c.Now:
 		c.What += ", the newest among them"
 	case d.Newest == FateArrived:

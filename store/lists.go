@@ -54,7 +54,7 @@ type RunQuery struct {
 // ListedRun is a run, without its snapshot, in a list.
 type ListedRun struct {
 	Run
-	At time.Time // by which the list is ordered; in the year 1 where nobody wrote it
+	At time.Time // by which the list is ordered; in the year 1 where it is not set
 }
 
 // Place returns where a page that ends with it ended.

@@ -107,7 +107,7 @@ const (
 	// Witnessed means that the record has ended and old_record had not, or that
 	// it is an INSERT.
 	Witnessed Evidence = 4
-	// Told means that somebody vouches that this outcome stands: our own
+	// Told means that this outcome is known to stand: our own
 	// Complete, which answered its caller so, or a source, whose guard let it
 	// supersede a presumed one and holds it from then on. What a webhook merely
 	// shows doesn't take it back; of two that are vouched for, the earlier stands.

@@ -75,13 +75,13 @@ type Reason string
 // The rows of the consistency table.
 const (
 	Consistent   Reason = ""
-	NoTime       Reason = "no_completed_at" // terminal, but nobody wrote when
+	NoTime       Reason = "no_completed_at" // terminal, without completed_at
 	Overwritten  Reason = "overwritten"     // active, but it had ended
 	Stuck        Reason = "stuck"           // active, and silent for longer than its limit
 	EndedTooSoon Reason = "ended_too_soon"  // ended before it started: reported, left alone
 
 	// Lost is a source's alone: the run had ended for real, as a change shows,
-	// and somebody overwrote it.
+	// and was overwritten.
 	Lost Reason = "outcome_lost"
 )
 
@@ -138,7 +138,7 @@ func InOrder(c Change) bool {
 	return c.Record.Status == c.Old.Status && c.Record.CompletedAt.Equal(c.Old.CompletedAt)
 }
 
-// consistent reports whether [Repair] has nothing to do, whoever looks: a
+// consistent reports whether [Repair] has nothing to do, at any moment: a
 // terminal row without completed_at may have been given a time by now.
 func consistent(r Row) bool {
 	_, reason := Repair(r)
@@ -280,7 +280,7 @@ func Presume(r Row, limits Limits, now time.Time) (Row, bool) {
 	return fillDuration(r), true
 }
 
-// stuckDetails is for display only, since anybody can write error_details.
+// stuckDetails is for display only, since every writer can set error_details.
 func stuckDetails(was Status, limit time.Duration) JSON {
 	b, err := json.Marshal(struct {
 		Code    string `json:"code"`

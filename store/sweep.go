@@ -110,7 +110,7 @@ type SweepStatus struct {
 	Incomplete  int // sweeps without one that left rows they could not write
 	Repaired    map[Reason]int
 	Folded      int
-	Drifting    int         // keys found wrong; more than 0 is a fault of the product or somebody's hand in our tables
+	Drifting    int         // keys found wrong; more than 0 is a fault of the product, or our tables were written by hand
 	LastDrift   SweepReport // of the last sweep that found any
 }
 

@@ -2,7 +2,7 @@ package store
 
 import "fmt"
 
-// Trouble is an [ErrUnavailable] that goes on until somebody does something:
+// Trouble is an [ErrUnavailable] that goes on until an operator does something:
 // a full disk, a file that can't be written.
 type Trouble struct {
 	// What says in a sentence what is wrong and what to do. It names no path

@@ -128,8 +128,8 @@ func (k Key) String() string {
 	return fmt.Sprintf("user %s, %s %s", k.User, k.Kind, k.Ref)
 }
 
-// Compare orders keys as the databases do: by user, kind and ref. Whoever
-// locks several keys locks them in this order.
+// Compare orders keys as the databases do: by user, kind and ref. A
+// transaction that locks several keys locks them in this order.
 func (k Key) Compare(o Key) int {
 	return cmp.Or(
 		bytes.Compare(k.User[:], o.User[:]),

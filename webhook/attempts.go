@@ -21,7 +21,7 @@ const (
 
 // attempts charges failures to the address that they come from. They are only
 // for failures: a key of 16 characters and more can't be guessed at any speed,
-// so who has it gets in whatever others do, from the same address too.
+// so its holder always gets in, from the same address too.
 type attempts struct {
 	mu   sync.Mutex
 	from map[netip.Prefix]*rate.Limiter
@@ -59,7 +59,7 @@ func (a *attempts) forget(now time.Time) {
 	}
 }
 
-// clientOf returns whom a request comes from: its connection's other end, or,
+// clientOf returns the address of a request's client: its connection's other end, or,
 // where a header of the proxy before us is configured, the address in that. Of
 // several the last counts, which the nearest proxy has added; what stands
 // before it was sent by the client, who may write anything. Of an IPv6 address

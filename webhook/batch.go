@@ -25,7 +25,7 @@ type applyFunc func(context.Context, []store.Change) ([]store.Applied, error)
 
 // batcher commits the changes of many deliveries in few transactions. It does
 // not wait for a batch to fill: while one commits, the next piles up, so a
-// batch is as large as the load makes it and a lone delivery waits for nobody.
+// batch is as large as the load makes it and a lone delivery waits for no other.
 type batcher struct {
 	apply   applyFunc
 	metrics *metrics
@@ -196,7 +196,7 @@ func (s *Server) apply(ctx context.Context, changes []store.Change) ([]store.App
 		return err
 	})
 	if err == nil && s.hub != nil {
-		s.hub.soon() // whoever watches hears of it at once
+		s.hub.soon() // watchers hear of it at once
 	}
 	return applied, err
 }

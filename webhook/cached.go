@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// healthFor is how long what the database says of itself is good for, for
-	// the metrics and all pages of the console together.
+	// healthFor is how long a reading of the database's state is used, by the
+	// metrics and all pages of the console together.
 	healthFor = 5 * time.Second
 	// healthWithin is how long it may take to say it.
 	healthWithin = 5 * time.Second
@@ -20,7 +20,7 @@ const (
 )
 
 // cached keeps an answer, an error too, for a time, so that those who ask often
-// are no load. Who comes while it is asked for waits for the same answer. The
+// are no load. Calls that come meanwhile wait for the same answer. The
 // zero value is ready.
 type cached[T any] struct {
 	mu    sync.Mutex
@@ -46,7 +46,7 @@ func (c *cached[T]) get(now func() time.Time, most time.Duration, ask func() (T,
 }
 
 // Health is what the database holds that deserves a look. It is asked at most
-// every five seconds, whoever wants to know.
+// every five seconds, for all callers together.
 func (s *Server) Health() (store.Health, error) {
 	if s.cfg.Lists == nil {
 		return store.Health{}, errNoConsole

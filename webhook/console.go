@@ -64,7 +64,7 @@ type page struct {
 	Title    string
 	Path     string // of the page, to mark it in the navigation
 	Who      string // empty: nobody is signed in
-	Open     bool   // no key is configured: whoever is on this machine may do everything
+	Open     bool   // no key is configured: everyone on this machine may do everything
 	CSRF     string
 	Where    string
 	Source   bool
@@ -146,10 +146,10 @@ func asset(kind, name string) fiber.Handler {
 	}
 }
 
-// handler shows a page to somebody.
+// handler shows a page.
 type handler func(f *fiber.Ctx, who session) error
 
-// anybody lets everybody in, and makes pages of errors.
+// anybody needs no session, and makes pages of errors.
 func (c *console) anybody(do handler) fiber.Handler {
 	return func(f *fiber.Ctx) error {
 		f.Set(fiber.HeaderContentSecurityPolicy, consoleCSP)
@@ -167,7 +167,7 @@ func (c *console) anybody(do handler) fiber.Handler {
 	}
 }
 
-// page shows a page to whoever is signed in, and asks others to.
+// page shows a page to operators who are signed in, and asks others to sign in.
 func (c *console) page(do handler) fiber.Handler {
 	return c.anybody(func(f *fiber.Ctx, who session) error {
 		if !who.in() {
@@ -177,7 +177,7 @@ func (c *console) page(do handler) fiber.Handler {
 	})
 }
 
-// action does something for whoever is signed in, and was asked by a page of
+// action does something for an operator who is signed in, and was asked by a page of
 // this server.
 func (c *console) action(do func(f *fiber.Ctx, who session, form form) error) fiber.Handler {
 	return c.anybody(func(f *fiber.Ctx, who session) error {

@@ -10,7 +10,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// did logs what somebody did.
+// did logs an operator's action.
 func (c *console) did(f *fiber.Ctx, who session, what string, about ...any) {
 	c.Server.cfg.Log.Info("console: "+what, append([]any{"request", requestID(f), "who", who.Name}, about...)...)
 }

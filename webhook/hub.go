@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// pollEvery is how often the counts that somebody watches are read. With
+	// pollEvery is how often the watched counts are read. With
 	// what reading them takes it stays below the 100 ms within which a commit
 	// on any instance shall be seen.
 	pollEvery = 50 * time.Millisecond
@@ -23,10 +23,10 @@ const (
 	pollKeys = 1000
 )
 
-// hub tells whoever watches a count that it has changed. It reads the watched
+// hub tells the watchers of a count that it has changed. It reads the watched
 // counts again and again, each time all of them, and compares.
 //
-// A count that is read is exact in its snapshot, whoever has written it: this
+// A count that is read is exact in its snapshot, for every writer: this
 // instance, another one, or the application itself by way of a trigger. It
 // works through a pooler in transaction mode, and writers pay nothing for it;
 // a NOTIFY takes a lock of the whole database at each commit, needs a session,
@@ -35,7 +35,7 @@ const (
 type hub struct {
 	counts func(ctx context.Context, keys []store.Key) ([]store.Count, error)
 	log    *slog.Logger
-	poke   chan struct{} // somebody has written, or begun to watch
+	poke   chan struct{} // the program has written, or a watch has begun
 	ctx    context.Context
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -46,14 +46,14 @@ type hub struct {
 	polls   uint64
 }
 
-// watch is a key that somebody watches.
+// watch is a key that is watched.
 type watch struct {
 	last  store.Count
 	known bool
 	by    map[*subscription]bool // whether it was told the last one
 }
 
-// subscription is somebody who watches some keys. What has changed of each is
+// subscription is one watcher of some keys. What has changed of each is
 // kept until it is taken, the last value alone: a slow reader costs no more
 // memory than a fast one, and misses only what was overtaken.
 type subscription struct {
@@ -123,7 +123,7 @@ func (h *hub) close() {
 	}
 }
 
-// run polls until close, and rests while nobody watches.
+// run polls until close, and rests while no key is watched.
 func (h *hub) run() {
 	defer close(h.done)
 	failing := false
@@ -210,7 +210,7 @@ func (h *hub) tell(counts []store.Count) {
 	for _, c := range counts {
 		w := h.watched[c.Key]
 		if w == nil {
-			continue // nobody watches any more
+			continue // it is not watched any more
 		}
 		news := !w.known || w.last != c
 		w.last, w.known = c, true

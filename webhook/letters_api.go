@@ -200,7 +200,7 @@ func (s *Server) replayLetters(c *fiber.Ctx, f *fields) error {
 		r, err := s.replay(c.UserContext(), d.Seq)
 		switch part, cut := errors.AsType[*NotWhole](err); {
 		case errors.Is(err, ErrNoLetter):
-			continue // somebody else was faster
+			continue // a second process was faster
 		case cut:
 			r.Reason = part.Error()
 		case err != nil:

@@ -53,7 +53,7 @@ func (s Secrets) signs(message, header string) bool {
 	return false
 }
 
-// degraded says it to whoever asks how the server is.
+// degraded reports losses as a sentence for /readyz.
 func (l *losses) degraded() []string {
 	n := l.told.Load() - 1
 	if n <= 0 {

@@ -15,7 +15,7 @@ import (
 )
 
 // metrics are what /metrics shows. No label holds anything that a sender
-// chooses, so that nobody can make them grow.
+// chooses, so that no sender can make them grow.
 type metrics struct {
 	registry    *prometheus.Registry
 	deliveries  *prometheus.CounterVec

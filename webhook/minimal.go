@@ -50,7 +50,7 @@ func (s *Server) commit(changes []store.Change, countless bool) ([]store.Applied
 		return s.submit(changes)
 	}
 	if s.hub != nil {
-		s.hub.soon() // the application has written: whoever watches hears of it at once
+		s.hub.soon() // the application has written: its watchers hear of it at once
 	}
 	return nil, nil
 }

@@ -130,7 +130,7 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 }
 
 // read decodes the body and reads it to its end, which is where a signature
-// can be verified. Whoever can't sign learns nothing about the body.
+// can be verified. An unsigned sender learns nothing about the body.
 func (s *Server) read(b *body, decoder Decoder, signed *signature) (Delivery, error) {
 	if signed != nil {
 		b.also = signed

@@ -102,7 +102,7 @@ func (t *tuple) lacksID() *BadDelivery {
 
 // lacks returns what is wrong with a row that has to be whole: it can be read,
 // and says which run it is, whose, and in what state. A run
-// may be nobody's (a guest's, or its user was deleted), where the row says so.
+// may have no user (a guest's, or its user was deleted), where the row says so.
 func (t *tuple) lacks() *BadDelivery {
 	switch {
 	case t.problem != nil:

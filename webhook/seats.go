@@ -27,7 +27,7 @@ const (
 	farewell = time.Second
 )
 
-// streams are the streams that are open, by who opened them. Places are shared
+// streams holds the open streams by user. Places are shared
 // fairly: while all are taken, a user who asks for one more gets that of the
 // user who has most, if that is more than the asker has then. So users can
 // crowd out themselves, and no other. A program with an API key has no share:
@@ -44,7 +44,7 @@ type streams struct {
 	displaced int
 }
 
-// share is what a user has.
+// share holds the streams of one user.
 type share struct {
 	seats []*seat // in the order in which they were taken
 	keys  map[store.Key]int

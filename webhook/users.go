@@ -10,7 +10,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
-// caller is who has been let in: whoever brings an API key may do everything,
+// caller is an authenticated program or user: an API key may do everything,
 // a signed-in user may read their own counts (law 7).
 type caller struct {
 	user users.User // zero for a key

@@ -90,7 +90,7 @@ create table if not exists run_counter.audits_due (
 
 revoke all on all tables in schema run_counter from public;
 
--- The guard: law 2 at the source. It fires only where somebody takes back or
+-- The guard: law 2 at the source. It fires only where a writer takes back or
 -- rewrites an outcome, or leaves out when it was; every other write pays for a
 -- WHEN clause alone. All columns but status and completed_at pass.
 --
@@ -102,7 +102,7 @@ revoke all on all tables in schema run_counter from public;
 -- another column, or with a row that comes meanwhile: the end that shows then
 -- is the moment of the statement, as the UPDATE would have dated it.
 --
--- SECURITY DEFINER, since whoever writes the table may not read ours. Trigger
+-- SECURITY DEFINER, since writers of the table may not read ours. Trigger
 -- functions can't be called, and it takes nothing from its caller.
 create or replace function run_counter.guard() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -1,4 +1,4 @@
--- What was repaired and refused, for whoever asks why. All but the
+-- What was repaired and refused, to explain a run. All but the
 -- administrators' decisions are pruned after 90 days.
 set local lock_timeout = '2s';
 

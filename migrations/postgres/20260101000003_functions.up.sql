@@ -241,7 +241,7 @@ $fn$
 $sql$);
 
 -- The one order of locks: the key's row in counts first. A statement's
--- snapshot is older than the lock it waits for, so whoever counts does so in
+-- snapshot is older than the lock it waits for, so counting is done in
 -- the next statement. The lock is an UPDATE: in REPEATABLE READ a snapshot that
 -- is older than another's lock gets 40001, where `for update` of a row that was
 -- only locked would go on and count what is out of date.

@@ -1,4 +1,4 @@
--- What was repaired, decided and refused, for whoever asks why. All but the
+-- What was repaired, decided and refused, to explain a run. All but the
 -- administrators' decisions are pruned after 90 days.
 
 -- One row per run and kind of repair, with a counter.

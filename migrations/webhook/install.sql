@@ -89,7 +89,7 @@ create table if not exists run_counter_webhook.failures (
 );
 
 -- Versions order the changes of a row. They begin at the microseconds since
--- 1970, so that whoever removes this and installs it again does not begin
+-- 1970, so that a removal and a new install do not begin
 -- below what a mirror has seen. No cache: sessions would draw out of order.
 do $do$
 begin
@@ -450,7 +450,7 @@ $sql$;
 end
 $do$;
 
--- Made here, so that it stands in no statement and in nobody's log.
+-- Made here, so that it stands in no statement and in no log.
 do $do$
 begin
     if not exists (select from vault.secrets where name = 'run_counter_webhook') then

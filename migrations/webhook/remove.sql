@@ -1,4 +1,4 @@
--- Everything that install made, by name: what somebody else has put beside it
+-- Everything that install made, by name: what others have put beside it
 -- stops this with an error.
 begin;
 set local lock_timeout = '2s';

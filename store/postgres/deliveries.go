@@ -122,7 +122,7 @@ func (s *Store) settle(ctx context.Context, there senders, now time.Time) error 
 }
 
 // writeFates writes what became of calls that are locked, and adds those that
-// were lost to the sums of losses. It drops those of which nobody can know it
+// were lost to the sums of losses. It drops those whose fate can't be known
 // any more, and lost ones whose rows an import has read since.
 func writeFates(ctx context.Context, tx pgx.Tx, there senders, calls []call, now time.Time) (int, error) {
 	var (
@@ -189,7 +189,7 @@ select n.kind, count(*), sum(n.changes), n.deletions, min(n.at), max(n.at), (arr
 
 // pruneCalls keeps the log short. The newest that arrived stays, however old it
 // is: without it, a loss before it would look like the last thing that happened.
-// What was lost is in the sums of losses by then; what nobody looked at in time
+// What was lost is in the sums of losses by then; what was not looked at in time
 // gets there now.
 func (s *Store) pruneCalls(ctx context.Context, there senders, now time.Time) error {
 	for {

@@ -31,8 +31,8 @@ insert into run_counter.counts (user_id, kind, ref_id)
 select * from unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id) order by 1, 2, 3
     on conflict do nothing`
 
-// lockableSQL locks those of the keys that nobody else works on. It waits for
-// none, so folds can't meet anybody in a circle.
+// lockableSQL locks those of the keys that no other session holds. It waits for
+// none, so a fold can't be part of a deadlock.
 const lockableSQL = `
 select c.user_id, c.kind, c.ref_id
   from unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id)
@@ -42,7 +42,7 @@ select c.user_id, c.kind, c.ref_id
 
 // foldSQL moves what it sees of the ledger into the counts of locked keys.
 // It is a statement of its own, so that what it sees is newer than the locks:
-// nobody else can have moved the same rows.
+// no other fold can have moved the same rows.
 const foldSQL = `
 with gone as (
     delete from run_counter.ledger as l
@@ -167,7 +167,7 @@ func busy(err error) bool {
 	return errors.As(err, &e) && (e.Code == "55P03" || e.Code == "40P01")
 }
 
-// foldKeys folds those of the keys that nobody else works on.
+// foldKeys folds those of the keys that no other session holds.
 func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (folded int, err error) {
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		folded = 0

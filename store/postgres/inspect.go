@@ -18,7 +18,7 @@ import (
 
 // Inspector looks at a database, and at what stands around it, without
 // changing anything: each look is a read-only transaction of a few seconds at
-// most. What it finds are facts; whoever asks judges them.
+// most. What it finds are facts; doctor judges them.
 //
 // It needs neither our migrations nor the table, and works through a pooler in
 // transaction mode.
@@ -77,7 +77,7 @@ func (i *Inspector) Target() Target {
 }
 
 // look runs do in a read-only transaction. Its settings are the transaction's,
-// since behind a pooler the session is somebody else's next.
+// since behind a pooler the session is another client's next.
 func (i *Inspector) look(ctx context.Context, do func(tx pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*lookFor)
 	defer cancel()
@@ -112,7 +112,7 @@ type TLS string
 // From none to the whole: the server's certificate and name were checked.
 const (
 	Plain         TLS = "none"
-	Encrypted     TLS = "require"   // by whomever: nobody checked the certificate
+	Encrypted     TLS = "require"   // the certificate is not checked
 	KnownIssuer   TLS = "verify-ca" // the certificate was checked, the name not
 	FullyVerified TLS = "verify-full"
 )

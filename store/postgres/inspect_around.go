@@ -35,7 +35,7 @@ func secondsOf(seconds float64) time.Duration {
 	return time.Duration(max(seconds, 0) * float64(time.Second))
 }
 
-// Holder is somebody because of whom no dead row goes away, and indexes built
+// Holder is a session or slot that keeps dead rows from going away, and indexes built
 // concurrently wait.
 type Holder struct {
 	Kind string // session, prepared transaction, replication slot

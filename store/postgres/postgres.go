@@ -1,7 +1,7 @@
 // Package postgres keeps the counts of a PostgreSQL database's own
 // workflow_runs, such as a Supabase project's.
 //
-// It is a source: the rows of the table are the truth, whoever wrote them, and
+// It is a source: the rows of the table are the truth, from every writer, and
 // a change that is received is a hint to look. The triggers of
 // migrations/postgres do what must happen in the writer's transaction; what is
 // here reads, folds, sweeps and repairs. Without the migrations it works by
@@ -102,7 +102,7 @@ func connect(ctx context.Context, address string, change func(*pgx.ConnConfig), 
 	return pool, nil
 }
 
-// configure reads an address. Everybody who connects does it by this.
+// configure reads an address. Every connection is made with it.
 func configure(address string, change func(*pgx.ConnConfig), most int32) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(address)
 	if err != nil {
@@ -298,7 +298,7 @@ func (s *Store) transact(ctx context.Context, begin string, queries []query) err
 }
 
 // write runs do in a transaction. In READ COMMITTED each statement sees what
-// was committed before it began: whoever takes a lock looks in the next one.
+// was committed before it began: after a lock, the look is in the next one.
 func (s *Store) write(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, do)
 }

@@ -93,7 +93,7 @@ func (s *Store) recount(ctx context.Context, have schema, key store.Key, now tim
 		if err != nil {
 			return fmt.Errorf("recount %s: %w", key, err)
 		}
-		if !r.Changed() { // somebody else mended it meanwhile
+		if !r.Changed() { // a second process mended it meanwhile
 			return nil
 		}
 		return logRecount(ctx, tx, r, now)

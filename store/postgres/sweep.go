@@ -58,7 +58,7 @@ func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) (done []store.
 	return done, err
 }
 
-// lockSweep waits for the sweep that is at it, since two would wait for each
+// lockSweep waits for a sweep that is under way, since two would wait for each
 // other in the application's triggers. The lock is a row that no end user can
 // lock, unlike an advisory lock. To go past it would look like a sweep that
 // found nothing to do.
@@ -122,7 +122,7 @@ func refusedRow(err error) bool {
 	return e.Where != "" // raised in a function, and not for the statement itself
 }
 
-// reasonOf is what the database says of a row.
+// reasonOf returns the database's reason for refusing a row.
 func reasonOf(err error) string {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {

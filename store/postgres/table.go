@@ -79,7 +79,7 @@ func OpenTable(ctx context.Context, address string, o TableOptions) (*Table, err
 	return t, nil
 }
 
-// look finds out what the table has, from catalogs that everybody can read.
+// look finds out what the table has, from catalogs that every role can read.
 func (t *Table) look(ctx context.Context, o TableOptions) error {
 	plain := o.Schema + "." + o.Name
 	wanted := slices.Concat(requiredColumns, optionalColumns)

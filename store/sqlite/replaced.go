@@ -37,7 +37,7 @@ func (s *Store) remember(o Options) error {
 }
 
 // inPlace says whether the names still are those of the files that are open:
-// SQLite does not look, and goes on writing to what nobody can open any more.
+// SQLite does not look, and goes on writing to a file that has no name any more.
 // It costs a microsecond or two.
 func (s *Store) inPlace() error {
 	opened := s.place.Load()

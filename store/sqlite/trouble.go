@@ -14,7 +14,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// The sentences of what goes on until somebody does something.
+// The sentences of troubles that last until an operator acts.
 const (
 	diskFull = "The disk of the database is full: free space on it. Until then deliveries are refused with 503; " +
 		"what was acked before is safe, and no restart is needed."
@@ -144,5 +144,5 @@ func (s *Store) hasSpace() error {
 	return nil
 }
 
-// unwritten is the trouble of a file that nobody has tried to write yet.
+// unwritten is the trouble of a file that was not written yet.
 var unwritten = &store.Trouble{What: "The database was not written yet.", Err: errors.New("not tried")}
