@@ -82,7 +82,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	cli.HelpPrinter = printHelp
 	root := rootCommand()
 	root.Reader, root.Writer, root.ErrWriter = in, out, errs
-	err := root.Run(ctx, args)
+	err := root.Run(ctx, helpOf(root, args))
 	if err == nil {
 		return exitFine
 	}
@@ -96,6 +96,23 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		}
 	}
 	return code
+}
+
+// helpOf leaves out what stands between a command and --help, as in runcounter
+// webhook status --help: the library would look for a command of that name.
+func helpOf(root *cli.Command, args []string) []string {
+	if len(args) < 4 || root.Command(args[1]) == nil {
+		return args
+	}
+	for _, arg := range args[2:] {
+		switch arg {
+		case "--":
+			return args
+		case "--help", "-h":
+			return []string{args[0], args[1], arg}
+		}
+	}
+	return args
 }
 
 func rootCommand() *cli.Command {

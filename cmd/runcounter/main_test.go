@@ -270,6 +270,19 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// The words behind a command have their help in the command's.
+func TestHelpOfAnActionIsThatOfItsCommand(t *testing.T) {
+	t.Parallel()
+	for _, words := range [][]string{{"webhook", "status"}, {"migrate", "up"}, {"dead-letters", "show", "7"}, {"explain", sampleRun}} {
+		want := must(t, t.TempDir(), "", words[0], "--help")
+		for _, help := range []string{"--help", "-h"} {
+			if d := cmp.Diff(want, must(t, t.TempDir(), "", append(words, help)...)); d != "" {
+				t.Errorf("%v %s differs from %s --help (-want +got):\n%s", words, help, words[0], d)
+			}
+		}
+	}
+}
+
 func TestWrongUsage(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
