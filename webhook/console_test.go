@@ -191,7 +191,7 @@ var consolePages = map[string][]string{
 	"/counts?user=" + user:            {user, workflow},
 	keyPath:                           {"What is stored equals the runs", runID(4), "under the policy outcomes"},
 	keyPath + "/recount":              {"Recount?", "No, go back"},
-	"/runs":                           {"hold a slot", runID(3)},
+	"/runs":                           {"takes one slot", runID(3)},
 	"/runs?state=stuck":               {"What a sweep would do", runID(2), "stuck"},
 	"/runs?state=presumed":            {"supersedes it", "Since"},
 	"/runs?state=superseded":          {runID(1)},

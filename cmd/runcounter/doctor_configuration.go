@@ -37,7 +37,7 @@ func secretLines(cmd *cli.Command) (lines []line) {
 	address, err := net.ResolveTCPAddr("tcp", listenOf(cmd))
 	loopback := err == nil && address.IP.IsLoopback()
 	missing := func(variable, consequence string) {
-		fix := "export " + variable + "=$(openssl rand -base64 32), and give it to those who may come in"
+		fix := "export " + variable + "=$(openssl rand -base64 32), and give it to your senders and programs"
 		if loopback {
 			lines = append(lines, warning(fix, "%s is not set here: any process on this machine can %s", variable, consequence))
 			return

@@ -175,5 +175,5 @@ func deadLettersLine(h store.Health) line {
 	if h.DeadLetters == 0 {
 		return fine("none")
 	}
-	return warning("see what was wrong with them by runcounter dead-letters list; mend the sender, then runcounter dead-letters replay --all, or drop", "%s authentic and could not be read", quantity(h.DeadLetters, "change or delivery was", "changes or deliveries were"))
+	return warning("runcounter dead-letters list says what was wrong with them; correct the sender, then runcounter dead-letters replay --all, or drop", "%s authenticated and could not be read", quantity(h.DeadLetters, "change or delivery was", "changes or deliveries were"))
 }

@@ -247,7 +247,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		{"a long ledger", `insert into run_counter.ledger (user_id, kind, ref_id) select '` + sampleUser + `', 'workflow', '` + sampleWorkflow + `' from generate_series(1, 20001)`,
 			"ledger", warns, "20001 rows to fold", "runcounter serve folds it", `delete from run_counter.ledger`},
 		{"a delivery could not be read", `insert into run_counter.dead_letters (received_at, reason, bytes, body) values (now(), 'no JSON', 1, 'x')`,
-			"dead letters", warns, "1 change or delivery was authentic and could not be read", "runcounter dead-letters list", `delete from run_counter.dead_letters`},
+			"dead letters", warns, "1 change or delivery was authenticated and could not be read", "runcounter dead-letters list", `delete from run_counter.dead_letters`},
 		{"a run without a workflow", `insert into workflow_runs (id, user_id, status) values ('` + runID(9) + `', '` + sampleUser + `', 'running')`,
 			"runs", warns, "1 run with neither a workflow nor a draft", "workflow_id", `delete from workflow_runs where id = '` + runID(9) + `'`},
 		{"an unknown status", `insert into workflow_runs (id, user_id, workflow_id, status) values ('` + runID(9) + `', '` + sampleUser + `', '` + sampleWorkflow + `', 'paused')`,

@@ -120,7 +120,7 @@ func mustBePostgres(cmd *cli.Command) error {
 	if isPostgres(cmd.String("database-url")) {
 		return nil
 	}
-	return badUsage("a webhook stands in the database whose runs it tells of: name that with --database-url postgres://USER:PASSWORD@HOST:5432/NAME")
+	return badUsage("a webhook is installed in the PostgreSQL database of the runs: name it with --database-url postgres://USER:PASSWORD@HOST:5432/NAME")
 }
 
 func webhookInstall(ctx context.Context, cmd *cli.Command) error {
