@@ -11,6 +11,7 @@ type Response struct {
 	TimedOut bool
 	Error    string // in pg_net's words
 	Ours     bool   // the body is one of this program's answers
+	Refused  int64  // changes that the answer says could not be read, where the others were taken
 	// Moved: the first answer named another place. pg_net follows a 301 or 302
 	// with a GET that has no body, and records the status of whatever page is
 	// there beside the headers of the first answer.
@@ -20,10 +21,11 @@ type Response struct {
 // Fate is what became of a call.
 type Fate string
 
-// The fates. All but the first and the last are losses: pg_net tries nothing
-// again.
+// The fates. All but the first and the last are losses, of a call or of some of
+// its changes: pg_net tries nothing again.
 const (
 	FateArrived      Fate = "arrived"
+	FatePartly       Fate = "partly" // some of its changes were refused
 	FateTimedOut     Fate = "timed_out"
 	FateRefused      Fate = "refused"
 	FateUnauthorised Fate = "unauthorised"
@@ -39,7 +41,7 @@ const (
 
 // Fates are all of them, in the order in which they are told.
 var Fates = [...]Fate{
-	FateArrived, FateTimedOut, FateRefused, FateUnauthorised, FateRedirected, FateNoPage, FateUnreadable, FateTrouble,
+	FateArrived, FatePartly, FateTimedOut, FateRefused, FateUnauthorised, FateRedirected, FateNoPage, FateUnreadable, FateTrouble,
 	FateElsewhere, FateVanished, FateUnseen, FateWaiting,
 }
 
@@ -55,6 +57,8 @@ func FateOf(r Response) Fate {
 		// Whatever the page says that is there: a 404, or a 401, since
 		// credentials don't go along to another host.
 		return FateRedirected
+	case arrived && r.Refused > 0:
+		return FatePartly
 	case arrived: // a 307 or 308 is followed with the body
 		return FateArrived
 	case r.Status < 300:
@@ -69,7 +73,7 @@ func FateOf(r Response) Fate {
 	return FateTrouble
 }
 
-// Lost reports whether the receiver did not take what the call told.
+// Lost reports whether the receiver did not take all that the call told.
 func (f Fate) Lost() bool { return f != "" && f != FateArrived && f != FateWaiting }
 
 // What says of calls what became of them: it follows "2 of the last 5 calls".
@@ -94,6 +98,8 @@ func (f Fate) words() (what, fix string) {
 		return "met no such page (404, 405)", "write the URL as https://HOST/webhooks/workflow-runs"
 	case FateUnreadable:
 		return "could not be read (4xx)", "see why: runcounter dead-letters list"
+	case FatePartly:
+		return "arrived with changes that the receiver could not read", "see which, and why, where the receiver is: runcounter dead-letters list; mend those rows"
 	case FateTrouble:
 		return "met a server in trouble (5xx)", "look at the log of serve, and of the proxy before it"
 	case FateElsewhere:

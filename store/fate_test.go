@@ -22,6 +22,9 @@ func TestFateOfACall(t *testing.T) {
 		want store.Fate
 	}{
 		{"our answer", store.Response{Status: 200, Ours: true}, store.FateArrived},
+		{"case D2: our answer, with changes that it refused", store.Response{Status: 200, Ours: true, Refused: 7}, store.FatePartly},
+		{"case D2: another page that refuses", store.Response{Status: 200, Refused: 7}, store.FateElsewhere},
+		{"case D2: an answer that refused them all", store.Response{Status: 400, Refused: 7}, store.FateUnreadable},
 		{"nobody listens", store.Response{Error: "Couldn't connect to server"}, store.FateRefused},
 		{"a circle of redirects", store.Response{Error: "Number of redirects hit maximum amount"}, store.FateRefused},
 		{"no answer in time", store.Response{TimedOut: true, Error: "Timeout of 5000 ms reached"}, store.FateTimedOut},
@@ -93,6 +96,9 @@ func TestComplaintsOfDeliveries(t *testing.T) {
 		{"case D7: a receiver that may take a minute", store.Deliveries{Worker: store.WorkerUp, Queued: 3, Oldest: 70 * time.Second, Timeout: time.Minute}, nil},
 		{"case D7: and takes more", store.Deliveries{Worker: store.WorkerUp, Queued: 3, Oldest: 76 * time.Second, Timeout: time.Minute},
 			[]string{"queue: 3 calls wait for pg_net's worker, the oldest of workflow_runs for 1m16s"}},
+		{"case D2: what was refused of the newest call", store.Deliveries{Own: true, Calls: calls(store.FateArrived, 1, store.FatePartly, 1), Newest: store.FatePartly,
+			Lost: map[store.Fate]store.Loss{store.FatePartly: {Calls: 3, Changes: 9}}},
+			[]string{"partly now: 1 of the last 2 calls of workflow_runs arrived with changes that the receiver could not read, the newest among them; with those before, 3 calls with 9 changes"}},
 		{"case D6: lost longer ago than the look goes", store.Deliveries{Own: true, Calls: calls(store.FateArrived, 500), Newest: store.FateArrived,
 			Lost: map[store.Fate]store.Loss{store.FateVanished: {Calls: 1, Changes: 10, Since: 26*time.Hour + 31*time.Second}}},
 			[]string{"lost: 1 call with 10 changes vanished from pg_net, the first 26h1m0s ago, and nothing has mended it"}},

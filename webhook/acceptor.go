@@ -99,7 +99,10 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		}
 		a.told(notLetIn, err)
 		if !errors.Is(err, syscall.ECONNABORTED) {
-			a.turnOut(ofStranger)
+			a.mu.Lock()
+			g := a.take(ofStranger)
+			a.mu.Unlock()
+			a.turnOut(g)
 		}
 		a.wait(pause)
 		pause = min(2*pause, acceptLatest)
@@ -149,24 +152,30 @@ func (a *acceptor) enter(conn net.Conn) *guest {
 	a.mu.Lock()
 	a.turn++
 	g := &guest{Conn: conn, of: a, since: a.turn}
-	full := len(a.guests) >= a.most
-	a.mu.Unlock()
-	if full {
-		a.turnOut(trusted)
+	var out *guest
+	if len(a.guests) >= a.most {
+		out = a.take(trusted)
 	}
-	a.mu.Lock()
 	a.guests[g] = true
 	a.mu.Unlock()
+	a.turnOut(out)
 	return g
 }
 
-// turnOut closes the connection that is worth least, if there is one that has
-// shown no more than that.
-func (a *acceptor) turnOut(most standing) {
-	a.mu.Lock()
+// take takes the place of the connection that is worth least, if there is one
+// that has shown no more than that: what it shows from here on is too late.
+func (a *acceptor) take(most standing) *guest {
 	g := a.least()
-	a.mu.Unlock()
 	if g == nil || g.shown > most {
+		return nil
+	}
+	delete(a.guests, g)
+	return g
+}
+
+// turnOut closes a connection whose place was taken.
+func (a *acceptor) turnOut(g *guest) {
+	if g == nil {
 		return
 	}
 	a.told(turnedOut, nil)

@@ -101,6 +101,33 @@ func TestCasesOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("case D1: connections that have shown nothing are closed first", closedFirst)
+	t.Run("case D1: a connection that shows what it is while it is chosen (with the race detector)", func(t *testing.T) {
+		a := newAcceptor(listen(t), 2, func(connEvent, error) {})
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		defer all.Wait()
+		defer stop()
+		for range 200 {
+			c, err := net.Dial("tcp", a.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			conn, err := a.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := conn.(*guest)
+			all.Go(func() {
+				for shown := ofStranger; ctx.Err() == nil && a.holds(g); shown = min(shown+1, trusted) {
+					g.begin()
+					g.has(shown)
+					g.end()
+				}
+				g.Close()
+			})
+		}
+	})
 	t.Run("case D1: strangers' connections cost a known one neither its own nor a new one", func(t *testing.T) {
 		r := serve(t, func(_ *Config, l *limits, _ *gated) { l.conns = 8 })
 		if a := r.deliver(completed(1)).answer(t); a.Changed != 1 {
@@ -135,6 +162,13 @@ func TestCasesOfConnections(t *testing.T) {
 			t.Errorf("%d connections are open, want 8 and the newest", n)
 		}
 	})
+}
+
+// holds reports whether a connection still has its place.
+func (a *acceptor) holds(g *guest) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.guests[g]
 }
 
 // closedFirst opens connections of each standing, and lets new ones come.

@@ -31,8 +31,8 @@ type cached[T any] struct {
 }
 
 // get returns the answer, asked for anew where the last one is older than that
-// or than healthShare times as long as it took.
-func (c *cached[T]) get(now func() time.Time, most time.Duration, ask func() (T, error)) (T, error) {
+// and than share times as long as it took.
+func (c *cached[T]) get(now func() time.Time, most time.Duration, share int64, ask func() (T, error)) (T, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	began := now()
@@ -41,7 +41,7 @@ func (c *cached[T]) get(now func() time.Time, most time.Duration, ask func() (T,
 	}
 	c.v, c.err = ask()
 	c.asked = now()
-	c.until = c.asked.Add(max(most, healthShare*c.asked.Sub(began)))
+	c.until = c.asked.Add(max(most, time.Duration(share*c.asked.Sub(began).Nanoseconds())))
 	return c.v, c.err
 }
 
@@ -51,7 +51,7 @@ func (s *Server) Health() (store.Health, error) {
 	if s.cfg.Lists == nil {
 		return store.Health{}, errNoConsole
 	}
-	return s.health.get(s.cfg.Now, healthFor, func() (store.Health, error) {
+	return s.health.get(s.cfg.Now, healthFor, healthShare, func() (store.Health, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), healthWithin)
 		defer cancel()
 		return s.cfg.Lists.Health(ctx)

@@ -121,7 +121,7 @@ func TestCaseD14_TheDatabaseIsAskedForItsHealthOnceForAll(t *testing.T) {
 		now, took, calls := time.Unix(1000, 0), 3*time.Second, 0
 		var c cached[int]
 		ask := func() (int, error) { calls++; now = now.Add(took); return calls, nil }
-		get := func() int { v, _ := c.get(func() time.Time { return now }, 5*time.Second, ask); return v }
+		get := func() int { v, _ := c.get(func() time.Time { return now }, 5*time.Second, healthShare, ask); return v }
 		get()
 		now = now.Add(29 * time.Second)
 		if got := get(); got != 1 {

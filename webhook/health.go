@@ -76,9 +76,10 @@ func (s *Server) degraded() []string {
 	return list
 }
 
-// ping asks the database at most once a second, and for two seconds at most.
+// ping asks the database at most once a second, and for two seconds at most. That
+// one who asks had to wait is no reason to hear later of what has changed.
 func (s *Server) ping() error {
-	_, err := s.ready.get(s.cfg.Now, readyFor, func() (struct{}, error) {
+	_, err := s.ready.get(s.cfg.Now, readyFor, 0, func() (struct{}, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		before, err := s.ready.err, s.cfg.Store.Ping(ctx)

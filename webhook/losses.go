@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +15,12 @@ import (
 // losses are how many calls and statements were lost on their way to a mirror,
 // as our own webhook says with each call that arrives. A mirror can't know by
 // itself what it was not told.
-type losses struct{ told atomic.Int64 } // one more than there are; 0 before anything was told
+type losses struct {
+	mu    sync.Mutex
+	known bool // something was told
+	at    int64
+	n     int64
+}
 
 // Unmended describes the metric of what was lost, which a mirror has by what it
 // is told and a source by its sweeps.
@@ -23,7 +28,9 @@ var Unmended = prometheus.NewDesc("runcounter_webhook_unmended",
 	"Calls and statements that were lost, and nothing has mended: neither an import into the mirror nor runcounter webhook acknowledge.", nil, nil)
 
 // hear takes what a call that was taken says of those before it. It is signed
-// like a proof, since every SQL role can read a call and send it again.
+// like a proof, since every SQL role can read a call and send it again. Then it is
+// older than what was told since, or lacks the number: so the newest counts, and
+// of the same second the one that says most. Calls overtake one another, too.
 func (l *losses) hear(c *fiber.Ctx, secrets Secrets) {
 	id, at := c.Get("webhook-id"), c.Get("webhook-timestamp")
 	number, signatures, lost := strings.Cut(c.Get("webhook-lost"), " ")
@@ -35,7 +42,22 @@ func (l *losses) hear(c *fiber.Ctx, secrets Secrets) {
 	if err != nil || n < 0 || !secrets.signs(message, signatures) {
 		return
 	}
-	l.told.Store(n + 1)
+	made, err := strconv.ParseInt(at, 10, 64)
+	if err != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.known || made > l.at || made == l.at && n > l.n {
+		l.known, l.at, l.n = true, made, n
+	}
+}
+
+// told returns how many there are, and whether anything was told.
+func (l *losses) told() (n int64, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n, l.known
 }
 
 // signs reports whether one of the signatures of a header is that of one of the
@@ -55,15 +77,15 @@ func (s Secrets) signs(message, header string) bool {
 
 // degraded reports losses as a sentence for /readyz.
 func (l *losses) degraded() []string {
-	n := l.told.Load() - 1
-	if n <= 0 {
+	n, _ := l.told()
+	if n == 0 {
 		return nil
 	}
 	what := "1 call or statement was lost"
 	if n > 1 {
 		what = fmt.Sprintf("%d calls and statements were lost", n)
 	}
-	return []string{what + " on the way here, and nothing has mended it. Fix: runcounter import --from reads what they told; runcounter webhook status says which they are."}
+	return []string{what + " on the way here or not read in full, and nothing has mended it. Fix: runcounter import --from reads what they told; runcounter webhook status says which they are."}
 }
 
 // Describe implements prometheus.Collector.
@@ -72,7 +94,7 @@ func (l *losses) Describe(to chan<- *prometheus.Desc) { to <- Unmended }
 // Collect implements prometheus.Collector. There is nothing to tell before a
 // webhook of our own has told anything.
 func (l *losses) Collect(to chan<- prometheus.Metric) {
-	if told := l.told.Load(); told > 0 {
-		to <- prometheus.MustNewConstMetric(Unmended, prometheus.GaugeValue, float64(told-1))
+	if n, known := l.told(); known {
+		to <- prometheus.MustNewConstMetric(Unmended, prometheus.GaugeValue, float64(n))
 	}
 }

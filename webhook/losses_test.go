@@ -14,9 +14,9 @@ import (
 
 // oursHeaders are what our own webhook sends with a body. A negative number of
 // losses is told without a proof, as by another sender.
-func oursHeaders(t *testing.T, body string, lost int) []string {
+func oursHeaders(t *testing.T, body string, at time.Time, lost int) []string {
 	t.Helper()
-	pairs := signedHeaders(t, signing, body, time.Now())
+	pairs := signedHeaders(t, signing, body, at)
 	var all []string
 	for pair := range slices.Chunk(pairs, 2) {
 		all = append(all, pair[0]+": "+pair[1])
@@ -64,8 +64,10 @@ func TestCaseD6_AMirrorSaysWhatItWasNotTold(t *testing.T) {
 			t.Errorf("%s: the metrics lack runcounter_webhook_unmended %s", when, metric)
 		}
 	}
+	at := time.Now()
 	ours := func(lost int) func(body string) []string {
-		return func(body string) []string { return oursHeaders(t, body, lost) }
+		at = at.Add(time.Second)
+		return func(body string) []string { return oursHeaders(t, body, at, lost) }
 	}
 	want("nothing was told yet", "", "")
 	send(ours(-1))
@@ -75,11 +77,15 @@ func TestCaseD6_AMirrorSaysWhatItWasNotTold(t *testing.T) {
 	send(ours(3))
 	want("three are lost", "3 calls and statements were lost on the way here", "3")
 	send(func(body string) []string {
-		return append(oursHeaders(t, body, 1), "webhook-lost: 9 v1,"+strings.Repeat("A", 43)+"=")
+		return append(oursHeaders(t, body, at.Add(time.Second), 1), "webhook-lost: 9 v1,"+strings.Repeat("A", 43)+"=")
 	})
 	want("a number that is not signed says nothing", "3 calls and statements were lost on the way here", "3")
 	send(func(string) []string { return []string{"Authorization: Bearer " + token} })
 	want("nor does a call of another sender", "3 calls and statements were lost on the way here", "3")
+	send(func(body string) []string { return oursHeaders(t, body, at.Add(-time.Minute), 0) })
+	want("a call that was overtaken, or is sent again, says nothing new", "3 calls and statements were lost on the way here", "3")
+	send(func(body string) []string { return oursHeaders(t, body, at, 0) })
+	want("nor does one of the same second without its number", "3 calls and statements were lost on the way here", "3")
 	send(ours(1))
 	want("one is left", "1 call or statement was lost on the way here", "1")
 	send(ours(0))

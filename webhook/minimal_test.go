@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -111,7 +112,7 @@ func TestCaseD11_ACallOfRowsInOrderCostsTheDatabaseNothing(t *testing.T) {
 	post := func(body string) (reply, int64) {
 		t.Helper()
 		before := sent.n.Load()
-		got := r.do("POST", path, body, oursHeaders(t, body, 0)...)
+		got := r.do("POST", path, body, oursHeaders(t, body, time.Now(), 0)...)
 		if got.status != http.StatusOK {
 			t.Fatalf("got %d %s", got.status, got.body)
 		}
@@ -120,7 +121,7 @@ func TestCaseD11_ACallOfRowsInOrderCostsTheDatabaseNothing(t *testing.T) {
 	ours := func(body string) (reply, int64) {
 		t.Helper()
 		before := sent.n.Load()
-		got := r.do("POST", path, body, append(oursHeaders(t, body, 0), "Prefer: return=minimal")...)
+		got := r.do("POST", path, body, append(oursHeaders(t, body, time.Now(), 0), "Prefer: return=minimal")...)
 		if got.status != http.StatusOK {
 			t.Fatalf("got %d %s", got.status, got.body)
 		}

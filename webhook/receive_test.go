@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -248,6 +249,7 @@ func TestReadyzSaysWhatIsDegraded(t *testing.T) {
 	}
 	now, down := time.Unix(1_000, 0), error(nil)
 	var mu sync.Mutex
+	var slow atomic.Bool
 	set := func(later time.Duration, err error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -256,7 +258,14 @@ func TestReadyzSaysWhatIsDegraded(t *testing.T) {
 	r := serve(t, func(cfg *Config, _ *limits, g *gated) {
 		cfg.Degraded = func() []string { return []string{"The sweep is late."} }
 		cfg.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
-		g.pings = func() error { mu.Lock(); defer mu.Unlock(); return down }
+		g.pings = func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if slow.Load() {
+				now = now.Add(2 * time.Second)
+			}
+			return down
+		}
 	})
 	got := r.api("GET", "/readyz", "")
 	answer := decodeJSON[ready](t, got.body)
@@ -278,6 +287,16 @@ func TestReadyzSaysWhatIsDegraded(t *testing.T) {
 	set(2*readyFor, nil)
 	if got := r.do("HEAD", "/readyz", ""); got.status != 200 || len(got.body) != 0 {
 		t.Errorf("database back: got %d %q, want 200 without a body", got.status, got.body)
+	}
+	set(2*readyFor, store.ErrUnavailable)
+	slow.Store(true) // it says so after two seconds
+	if got := r.do("GET", "/readyz", ""); got.status != 503 {
+		t.Errorf("a database that hangs: got %d, want 503", got.status)
+	}
+	slow.Store(false)
+	set(readyFor, nil)
+	if got := r.do("GET", "/readyz", ""); got.status != 200 {
+		t.Errorf("a second after it hung: got %d %s, want 200", got.status, got.body)
 	}
 }
 

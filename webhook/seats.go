@@ -72,7 +72,7 @@ func (s *streams) enter(user store.ID, keys []store.Key, conn net.Conn) (*seat, 
 	}
 	mine := s.of[user]
 	if mine == nil {
-		mine = &share{keys: map[store.Key]int{}}
+		mine = &share{}
 	}
 	if !user.IsZero() && len(mine.seats) >= maxStreamsOfUser {
 		return nil, newProblem(fiber.StatusTooManyRequests, "This user has "+strconv.Itoa(maxStreamsOfUser)+" streams open already. Close one, or name several workflows in one stream.")
@@ -85,25 +85,52 @@ func (s *streams) enter(user store.ID, keys []store.Key, conn net.Conn) (*seat, 
 	}
 	seats := func(sh *share) int { return len(sh.seats) }
 	counts := func(sh *share) int { return len(sh.keys) }
-	if !s.room(user, func() bool { return s.all < s.most }, seats, 1) ||
-		!s.room(user, func() bool { return s.watched+more <= s.mostKeys }, counts, more) {
+	var out []*seat
+	if !s.room(user, &out, func() bool { return s.all < s.most }, seats, 1) ||
+		!s.room(user, &out, func() bool { return s.watched+more <= s.mostKeys }, counts, more) {
+		for _, at := range slices.Backward(out) {
+			s.add(at) // it would be taken for nothing
+		}
 		return nil, newProblem(fiber.StatusServiceUnavailable, "Too many streams are open here, and no user has more than this one would have. Connect again after the time in Retry-After, or ask for the count with GET /v1/counts.")
+	}
+	for _, at := range out {
+		s.displace(at)
 	}
 	s.entered++
 	at := &seat{user: user, keys: keys, conn: conn, over: make(chan struct{}), nth: s.entered}
-	s.of[user] = mine
-	mine.seats = append(mine.seats, at)
-	for _, key := range keys {
-		mine.keys[key]++
-	}
-	s.all++
-	s.watched += more
+	s.add(at)
 	return at, nil
 }
 
+// add adds a seat to those of its user.
+func (s *streams) add(at *seat) {
+	mine := s.of[at.user]
+	if mine == nil {
+		mine = &share{keys: map[store.Key]int{}}
+		s.of[at.user] = mine
+	}
+	mine.seats = append(mine.seats, at)
+	for _, key := range at.keys {
+		if mine.keys[key]++; mine.keys[key] == 1 {
+			s.watched++
+		}
+	}
+	s.all++
+}
+
+// displace tells a stream that its place was taken.
+func (s *streams) displace(at *seat) {
+	at.left, at.lost = true, true
+	s.displaced++
+	close(at.over)
+	if at.conn != nil {
+		_ = at.conn.SetDeadline(time.Now().Add(farewell)) // else it is gone anyway
+	}
+}
+
 // room makes room by taking away the newest places of the user who has most,
-// while that is more than the asker would have.
-func (s *streams) room(asker store.ID, enough func() bool, size func(*share) int, more int) bool {
+// while that is more than the asker would have. They are added to out.
+func (s *streams) room(asker store.ID, out *[]*seat, enough func() bool, size func(*share) int, more int) bool {
 	for !enough() {
 		most, would := s.largest(asker, size), 0
 		if mine := s.of[asker]; !asker.IsZero() {
@@ -116,12 +143,8 @@ func (s *streams) room(asker store.ID, enough func() bool, size func(*share) int
 			return false
 		}
 		last := most.last()
-		last.lost = true
-		s.displaced++
-		s.remove(last)
-		if last.conn != nil {
-			_ = last.conn.SetDeadline(time.Now().Add(farewell)) // else it is gone anyway
-		}
+		s.withdraw(last)
+		*out = append(*out, last)
 	}
 	return true
 }
@@ -144,15 +167,16 @@ func (s *streams) largest(asker store.ID, size func(*share) int) (most *share) {
 func (s *streams) leave(at *seat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remove(at)
-}
-
-func (s *streams) remove(at *seat) {
 	if at.left {
 		return
 	}
 	at.left = true
 	close(at.over)
+	s.withdraw(at)
+}
+
+// withdraw takes a seat from those of its user.
+func (s *streams) withdraw(at *seat) {
 	sh := s.of[at.user]
 	s.all--
 	for _, key := range at.keys {

@@ -65,6 +65,34 @@ func TestCaseD9_StreamsAreFairByUser(t *testing.T) {
 			t.Error("one who has as much as any other got more, want 503")
 		}
 	})
+	t.Run("case D9: who is refused has taken nothing", func(t *testing.T) {
+		s := &streams{most: 3, mostKeys: 3}
+		var held []*seat
+		for n := range 3 {
+			at, err := s.enter(userNamed(1), keysOfUser(userNamed(1), n, 1), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, at)
+		}
+		if _, err := s.enter(userNamed(2), keysOfUser(userNamed(2), 0, 3), nil); err == nil {
+			t.Error("one more stream, of as many counts as another has: got it, want 503")
+		}
+		for n, at := range held {
+			if at.lost || at.left {
+				t.Errorf("stream %d gave up its place for nothing", n)
+			}
+		}
+		if s.all != 3 || s.watched != 3 || s.taken() != 0 || len(s.of) != 1 || len(s.of[userNamed(1)].seats) != 3 {
+			t.Errorf("%d streams of %d counts are open, %d were taken; want three and none", s.all, s.watched, s.taken())
+		}
+		for _, at := range held {
+			s.leave(at)
+		}
+		if s.all != 0 || s.watched != 0 || len(s.of) != 0 {
+			t.Errorf("afterwards %d streams of %d counts are left", s.all, s.watched)
+		}
+	})
 	t.Run("case D9: places are given to who has fewer, and nobody with as few loses one", func(t *testing.T) {
 		s := &streams{most: 6, mostKeys: 100}
 		enter := func(n int) (*seat, error) {

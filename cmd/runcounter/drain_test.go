@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -29,6 +31,24 @@ func TestCaseD15_ReadyzIs503ForAMomentBeforeTheListenerCloses(t *testing.T) {
 	if took := time.Since(signalled); took < 4*time.Second {
 		t.Errorf("it ended after %s, want the four seconds that it was told to wait", took)
 	}
+}
+
+// hung is a database that answers nothing.
+type hung struct{ database }
+
+func (hung) Installed(ctx context.Context) (bool, error) {
+	<-ctx.Done()
+	return false, ctx.Err()
+}
+
+func TestADatabaseThatHangsKeepsNobodyWaitingForReadiness(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if told := directText(t.Context(), hung{}); len(told) > 0 || time.Since(began) > 2*time.Second {
+			t.Errorf("got %q after %s, want nothing within two seconds", told, time.Since(began))
+		}
+	})
 }
 
 func TestCaseD16_MetricsHaveAListenerOfTheirOwn(t *testing.T) {

@@ -380,7 +380,8 @@ func everySecond(ask func() []string) func() []string {
 	}
 }
 
-// directText says so for as long as it is true.
+// directText says so for as long as it is true. A database that says nothing says
+// nothing of it, and keeps no one waiting who asks whether the server is ready.
 func directText(ctx context.Context, db database) []string {
 	installer, ok := db.(interface {
 		Installed(ctx context.Context) (bool, error)
@@ -388,6 +389,8 @@ func directText(ctx context.Context, db database) []string {
 	if !ok {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
 	if installed, err := installer.Installed(ctx); err != nil || installed {
 		return nil
 	}

@@ -41,6 +41,13 @@ select case when n = 1 then '00000000-0000-0000-0000-000000000000'::uuid else ('
 	if known := f.sameAsMerge(filepath.Join(dir, "runcounter.db")); known != 493 {
 		t.Errorf("the mirror knows %d runs, want 493", known)
 	}
+	for _, name := range []string{"status", "doctor"} {
+		args := map[string][]string{"status": {"webhook", "status"}, "doctor": {"doctor"}}[name]
+		r := exec1(t, command(t, dir, nil, append(args, "--database-url", address)...), "")
+		if r.code == exitFine || !strings.Contains(r.out, "arrived with changes that the receiver could not read, the newest among them: 7 refused") || !strings.Contains(r.out, "runcounter dead-letters list") {
+			t.Errorf("%s: got %d %q, want the seven named", name, r.code, r.out)
+		}
+	}
 	letters := mustJSON[struct {
 		Letters []struct {
 			Seq        int64  `json:"seq"`

@@ -175,7 +175,7 @@ type losses struct {
 
 func (l *losses) add(c call, fate store.Fate, detail string, now time.Time) {
 	l.kinds, l.details = append(l.kinds, string(fate)), append(l.details, detail)
-	l.changes, l.deletions = append(l.changes, c.changes), append(l.deletions, c.deletions)
+	l.changes, l.deletions = append(l.changes, c.missed(fate)), append(l.deletions, c.deletions)
 	l.at = append(l.at, now.Add(-c.age))
 }
 

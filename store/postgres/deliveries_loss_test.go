@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -169,4 +171,33 @@ func TestCaseD7_AWorkerThatStandsStillIsNamedByTheCallThatWaits(t *testing.T) {
 	if all := p.inspected().Complaints(); len(all) != 1 || all[0].Kind != store.ComplaintQueue {
 		t.Errorf("doctor says %+v, want the calls that wait", all)
 	}
+}
+
+// What the receiver refused of a call is lost, and the others of it are not; a
+// reason may repeat what looks like another one.
+func TestCaseD2_WhatWasRefusedOfACallIsALoss(t *testing.T) {
+	t.Parallel()
+	p := newTelling(t)
+	p.installs()
+	n := pgtest.StartNet(t, p.address)
+	p.answers(`{"received":10,"changed":8,"ignored":0,"refused":[{"change":3,"reason":"record.status is \"{\\\"change\\\":1,\", too odd"},{"change":9,"reason":"record.id is missing"}]}`)
+	p.ten()
+	n.Idle(t)
+	want := map[store.Fate]store.Loss{store.FatePartly: {Calls: 1, Changes: 2}}
+	p.wantLost("before a sweep, to doctor", want, p.inspected().Deliveries)
+	p.wantLost("a sweep", want, p.after(0), p.inspected().Deliveries)
+	all := p.after(0).Complaints()
+	if len(all) != 1 || !all[0].Now || all[0].Why != "2 refused" || !strings.Contains(all[0].What, "arrived with changes that the receiver could not read") {
+		t.Errorf("got %+v, want what was refused by name", all)
+	}
+	p.answers(`{"received":1,"changed":1,"ignored":0}`)
+	p.runs(1)
+	n.Idle(t)
+	p.wantLost("the next arrived whole", want, p.after(0), p.inspected().Deliveries)
+}
+
+// answers lets the receiver say so from now on.
+func (p *telling) answers(body string) {
+	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, body) })
+	p.answer.Store(&answer)
 }

@@ -73,17 +73,23 @@ select (select count(*) = 2 from named where name like 'net.%'),
 	return s, err
 }
 
-// answerSQL are the columns of a [store.Response], from pg_net's table as r.
+// answerSQL are the columns of a [store.Response], from pg_net's table as r. What
+// is counted can't stand in a reason, where a quotation mark has a backslash
+// before it.
 const answerSQL = `coalesce(r.status_code, 0), coalesce(r.timed_out, false), left(coalesce(r.error_msg, ''), 200),
        coalesce(left(r.content, 200) like '%"received"%', false),
+       coalesce(case when left(r.content, 200) like '%"refused":[{%' then (length(r.content) - length(replace(r.content, '{"change":', ''))) / length('{"change":') end, 0),
        coalesce(case when jsonb_typeof(r.headers) = 'object' then exists (select from jsonb_object_keys(r.headers) as k where lower(k) = 'location') end, false)`
 
 func intoAnswer(r *store.Response) []any {
-	return []any{&r.Status, &r.TimedOut, &r.Error, &r.Ours, &r.Moved}
+	return []any{&r.Status, &r.TimedOut, &r.Error, &r.Ours, &r.Refused, &r.Moved}
 }
 
 // exampleOf is what is told of one call beside its fate.
 func exampleOf(r store.Response) string {
+	if store.FateOf(r) == store.FatePartly {
+		return fmt.Sprintf("%d refused", r.Refused)
+	}
 	if r.Error == "" && r.Status > 0 {
 		return fmt.Sprintf("status %d", r.Status)
 	}
@@ -292,9 +298,9 @@ select c.fate, count(*), coalesce((array_agg(c.detail order by c.seq desc))[1], 
 			case fate.Lost() && c.mended:
 				continue
 			case fate.Lost():
-				d.Lose(fate, c.loss())
+				d.Lose(fate, c.loss(fate))
 			case fate == "" && !c.mended:
-				d.Lose(store.FateUnseen, c.loss())
+				d.Lose(store.FateUnseen, c.loss(store.FateUnseen))
 			}
 			if fate != "" {
 				note(fate, 1, example, c.seq, c.age)
@@ -334,9 +340,17 @@ func readLoss(rows pgx.Rows, d *store.Deliveries) error {
 	return nil
 }
 
+// missed is how many changes a call that met a fate did not bring.
+func (c call) missed(fate store.Fate) int64 {
+	if fate == store.FatePartly {
+		return c.answer.Refused
+	}
+	return c.changes
+}
+
 // loss is a call that was lost.
-func (c call) loss() store.Loss {
-	l := store.Loss{Calls: 1, Changes: c.changes, Since: c.age}
+func (c call) loss(fate store.Fate) store.Loss {
+	l := store.Loss{Calls: 1, Changes: c.missed(fate), Since: c.age}
 	if c.deletions {
 		l.Deletions = 1
 	}
@@ -372,7 +386,7 @@ select ` + answerSQL + `, extract(epoch from $1::timestamptz - r.created)::doubl
 			return err
 		}
 		if d.Everybody { // nobody knows what these others should answer
-			r.Ours, r.Moved = true, false
+			r.Ours, r.Refused, r.Moved = true, 0, false
 		}
 		fate := store.FateOf(r)
 		if fate == store.FateElsewhere {
