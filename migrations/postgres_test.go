@@ -244,6 +244,16 @@ func TestPostgresGoesUpAndDownAndUpAgain(t *testing.T) {
 	}
 }
 
+// Hardening knows times by their types, and a table may have none that it knows.
+func TestATableWhoseTimesHaveNoZoneIsInstalled(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, strings.ReplaceAll(tableWithDrafts, "timestamptz", "timestamp"), aliceHasThree)
+	mustUp(t, address)
+	pgtest.Exec(t, address, `update public.workflow_runs set status = 'completed' where status = 'running'`)
+	mustCount(t, address, "4")
+}
+
 func TestThePrintedScriptDoesWhatUpDoes(t *testing.T) {
 	text, err := PrintPostgres()
 	if err != nil {

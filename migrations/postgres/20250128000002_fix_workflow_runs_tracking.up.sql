@@ -272,11 +272,11 @@ $fn$
 $sql$, '$leases$', l.leases),
     '$last(old)$', format('coalesce(greatest(%s), old.created_at)', replace(l.signs, '$', 'old'))),
     '$last(new)$', format('coalesce(greatest(%s), new.created_at)', replace(l.signs, '$', 'new'))))
-  from (select coalesce(string_agg(format(', (old.%1$I, new.%1$I)', a.attname), '' order by a.attnum) filter (where a.attname ~ 'lease|heartbeat'), '') as leases,
-               string_agg(format('case when $.%1$I <= v_now then $.%1$I end', a.attname), ', ' order by a.attnum) as signs
+  from (select coalesce(string_agg(format(', (old.%1$I, new.%1$I)', a.attname), '' order by a.attnum) filter (where a.attname ~ '(^|_)lease|heartbeat'), '') as leases,
+               coalesce(string_agg(format('case when $.%1$I <= v_now then $.%1$I end', a.attname), ', ' order by a.attnum), 'null::timestamptz') as signs
           from pg_attribute as a
          where a.attrelid = 'public.workflow_runs'::regclass and not a.attisdropped and a.atttypid = 'timestamptz'::regtype
-           and a.attname ~ '^(started_at|updated_at)$|lease|heartbeat') as l;
+           and a.attname ~ '^(started_at|updated_at)$|(^|_)lease|heartbeat') as l;
 
 -- The ledger triggers: what changed, in the transaction that changed it. Row
 -- by row, since statement-level ones with transition tables miss what is

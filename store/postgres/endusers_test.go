@@ -26,7 +26,7 @@ const bobsInsert = `insert into workflow_runs (user_id, workflow_id, status, `
 func TestCaseT22_EndUsersCantMoveTimesIntoThePast(t *testing.T) {
 	t.Parallel()
 	address := mustFixture(t)
-	pgtest.Exec(t, address, `drop trigger touch on workflow_runs; alter table workflow_runs add heartbeat_at timestamptz; update workflow_runs set heartbeat_at = now()`)
+	pgtest.Exec(t, address, `drop trigger touch on workflow_runs; alter table workflow_runs add heartbeat_at timestamptz, add released_at timestamptz; update workflow_runs set heartbeat_at = now(), released_at = now()`)
 	migrate(t, address, (*migrations.Migrator).Up)
 	c := newCaller(t, address)
 	set := func(what, id string) string { return `update workflow_runs set ` + what + ` where id = '` + id + `'` }
@@ -56,6 +56,7 @@ func TestCaseT22_EndUsersCantMoveTimesIntoThePast(t *testing.T) {
 		{"a start", set(`status = 'running', started_at = now(), updated_at = now()`, active)},
 		{"an end", set(`status = 'completed', completed_at = now(), updated_at = now(), duration_ms = 5`, active)},
 		{"a clock that is four minutes slow", set(`status = 'completed', started_at = now() - interval '4 minutes', completed_at = now() - interval '4 minutes', updated_at = now() - interval '4 minutes'`, active)},
+		{"a time of theirs whose name only holds the word lease", set(`released_at = now() - interval '40 days'`, active)},
 		{"a clock that is four minutes fast", set(`updated_at = now() + interval '4 minutes'`, active)},
 		{"times of JavaScript", set(`created_at = date_trunc('milliseconds', created_at), started_at = date_trunc('milliseconds', started_at), metadata = '{}'`, bobsRun)},
 		{"a browser that was offline", bobsInsert + `started_at, completed_at) values ('` + bob + `', '` + bobFlow + `', 'completed', now() - interval '2 hours', now() - interval '1 hour')`},
