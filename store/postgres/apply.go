@@ -127,7 +127,7 @@ func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error
 	for _, c := range changes {
 		if id := c.ID(); !seen[id] {
 			seen[id] = true
-			ids = append(ids, id.String())
+			ids = append(ids, idText(id))
 		}
 		for _, key := range c.Keys() {
 			l.asked[key] = true
@@ -199,10 +199,10 @@ func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
 		switch {
 		case row.Ended():
 			if seen && (o.Status != row.Status || !o.CompletedAt.Equal(row.CompletedAt)) {
-				suspects = append(suspects, id.String()) // it may be presumed
+				suspects = append(suspects, idText(id)) // it may be presumed
 			}
 		case row.Status.Terminal(), row.Status.Active() && (seen || !row.CompletedAt.IsZero()):
-			suspects = append(suspects, id.String())
+			suspects = append(suspects, idText(id))
 		}
 	}
 	if len(suspects) == 0 {
@@ -282,7 +282,7 @@ func (s *Store) fix(ctx context.Context, l look, broken []store.ID, fixed map[st
 func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, missed map[store.ID]bool) ([]repair, error) {
 	texts := make([]string, len(ids))
 	for i, id := range ids {
-		texts[i] = id.String()
+		texts[i] = idText(id)
 	}
 	locked := make(map[store.ID]bool, len(ids))
 	var repairs []repair

@@ -142,5 +142,3 @@ func audit(ctx context.Context, to sender, have schema, a store.Audit, until sto
 	}
 	return out, nil
 }
-
-const nilUUID = "00000000-0000-0000-0000-000000000000"

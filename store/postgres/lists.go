@@ -101,7 +101,7 @@ func searchQuery(have schema, search store.CountQuery) query {
 		user, kind, ref = "r.user_id", have.kindColumn(), have.refColumn()
 	}
 	if !search.After.IsZero() {
-		after := fmt.Sprintf("(%s::uuid, %s::text, %s::uuid)", w.arg(search.After.User.String()), w.arg(string(search.After.Kind)), w.arg(search.After.Ref.String()))
+		after := fmt.Sprintf("(%s::uuid, %s::text, %s::uuid)", w.arg(idText(search.After.User)), w.arg(string(search.After.Kind)), w.arg(idText(search.After.Ref)))
 		w.add(fmt.Sprintf("(%s, %s, %s) > %s", user, kind, ref, after))
 	}
 	if !search.User.IsZero() {
@@ -183,7 +183,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 		}
 		var w conditions
 		if !search.After.At.IsZero() {
-			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(search.After.ID.String()) + `::uuid)`)
+			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(idText(search.After.ID)) + `::uuid)`)
 		}
 		var policy store.Policy
 		err = s.snapshot(ctx, s.policyFor(have, &policy), query{
@@ -227,7 +227,7 @@ func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repa
 		repairs = nil
 		var w conditions
 		if !after.At.IsZero() {
-			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(after.ID.String()) + `::uuid)`)
+			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(idText(after.ID)) + `::uuid)`)
 		}
 		return query{
 			text: `

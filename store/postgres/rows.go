@@ -138,6 +138,17 @@ func (m *millis) ScanInt64(v pgtype.Int8) error {
 // The arguments of statements go as text, which any pooler and any mode of the
 // protocol carries; the statement casts them.
 
+// nilUUID is a value to the database, which may be in any row, and no null.
+const nilUUID = "00000000-0000-0000-0000-000000000000"
+
+// idText is an id that was read from the database, for the database.
+func idText(id store.ID) string {
+	if id.IsZero() {
+		return nilUUID
+	}
+	return id.String()
+}
+
 func idArg(id store.ID) any {
 	if id.IsZero() {
 		return nil
@@ -167,13 +178,13 @@ func millisArg(m store.Millis) *int32 {
 	return &m.MS
 }
 
-func keyArgs(k store.Key) []any { return []any{k.User.String(), string(k.Kind), k.Ref.String()} }
+func keyArgs(k store.Key) []any { return []any{idText(k.User), string(k.Kind), idText(k.Ref)} }
 
 // keyArrays are three arrays for unnest.
 func keyArrays(keys []store.Key) []any {
 	users, kinds, refs := make([]string, len(keys)), make([]string, len(keys)), make([]string, len(keys))
 	for i, k := range keys {
-		users[i], kinds[i], refs[i] = k.User.String(), string(k.Kind), k.Ref.String()
+		users[i], kinds[i], refs[i] = idText(k.User), string(k.Kind), idText(k.Ref)
 	}
 	return []any{users, kinds, refs}
 }

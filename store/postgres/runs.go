@@ -60,7 +60,7 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 		run, found, err = s.runAfter(ctx, have, id, query{text: `
 update public.workflow_runs as r
    set status = 'running', started_at = $2::timestamptz, updated_at = $2::timestamptz
- where r.id = $1::uuid and r.status = 'pending'`, args: []any{id.String(), store.Instant(at)}})
+ where r.id = $1::uuid and r.status = 'pending'`, args: []any{idText(id), store.Instant(at)}})
 		return notFound(err, found)
 	})
 	return run, err
@@ -78,7 +78,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		if !have.installed {
 			end.text = directCompleteSQL
 		}
-		end.args = []any{c.ID.String(), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
+		end.args = []any{idText(c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
 		result = store.CompletionResult{}
 		end.read = func(rows pgx.Rows) error { return rows.Scan(&result.Won) }
 		var policy store.Policy
@@ -87,7 +87,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		err := s.commit(ctx, end, s.policyFor(have, &policy),
 			query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + `
   from public.workflow_runs as r where r.id = $1::uuid`,
-				args: []any{c.ID.String()},
+				args: []any{idText(c.ID)},
 				read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &result.Run) }},
 			runTalliesQuery(have, c.ID, counts),
 		)
@@ -118,7 +118,7 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 		var found bool
 		run, found, err = s.runAfter(ctx, have, a.ID, query{
 			text: `select run_counter.amend_run($1::uuid, $2::text, $3::text, $4::text, $5::timestamptz)`,
-			args: []any{a.ID.String(), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
+			args: []any{idText(a.ID), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
 			read: func(pgx.Rows) error { return nil },
 		})
 		return notFound(err, found)
@@ -146,7 +146,7 @@ func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before .
 	err = look(ctx, append(before, s.policyFor(have, &policy),
 		query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + `
   from public.workflow_runs as r where r.id = $1::uuid`,
-			args: []any{id.String()},
+			args: []any{idText(id)},
 			read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &run) }})...)
 	run.Counted = counted(run, policy)
 	return run, found, err

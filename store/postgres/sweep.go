@@ -97,6 +97,11 @@ func (s *Store) mendHalves(ctx context.Context, tx pgx.Tx, have schema, repairs 
 		repairs[0].refused = reasonOf(err)
 		return []store.Repaired{repairs[0].report()}, nil
 	}
+	if busy(err) { // one wait is enough: others wait meanwhile for the rows that are locked here
+		if _, err := tx.Exec(ctx, `set local lock_timeout = '10ms'`); err != nil {
+			return nil, err
+		}
+	}
 	half := len(repairs) / 2
 	if done, err = s.mendHalves(ctx, tx, have, repairs[:half], now); err != nil {
 		return done, err
@@ -112,6 +117,9 @@ func refusedRow(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
 		return false
+	}
+	if e.Routine == "exec_stmt_raise" {
+		return true // whatever code its author chose
 	}
 	switch e.Code[:2] {
 	case "22", "23", "44", "P0":
@@ -186,7 +194,7 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 	duration, details, presumed := make([]*int32, n), make([]*string, n), make([]bool, n)
 	for i, r := range repairs {
 		before, after := r.found.row, r.after
-		ids[i], was[i], wasAt[i] = before.ID.String(), textArg(before.Status), timeArg(before.CompletedAt)
+		ids[i], was[i], wasAt[i] = idText(before.ID), textArg(before.Status), timeArg(before.CompletedAt)
 		status[i], at[i] = string(after.Status), after.CompletedAt
 		duration[i], details[i], presumed[i] = millisArg(after.DurationMS), textArg(after.ErrorDetails), r.presumed
 	}
@@ -234,7 +242,7 @@ func logRepairs(ctx context.Context, tx pgx.Tx, repairs []repair, now time.Time)
 	n := len(repairs)
 	ids, kinds, was, status, at := make([]string, n), make([]string, n), make([]*string, n), make([]string, n), make([]time.Time, n)
 	for i, r := range repairs {
-		ids[i], kinds[i], was[i] = r.found.row.ID.String(), string(r.reason), textArg(r.found.row.Status)
+		ids[i], kinds[i], was[i] = idText(r.found.row.ID), string(r.reason), textArg(r.found.row.Status)
 		status[i], at[i] = string(r.after.Status), r.after.CompletedAt
 	}
 	_, err := tx.Exec(ctx, `

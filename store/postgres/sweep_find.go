@@ -122,7 +122,7 @@ func first(ctx context.Context, to sender, have schema, f store.FailStuck) (ids 
 func (s *Store) wanted(ctx context.Context, to sender, have schema, f store.FailStuck, lock string) (repairs []repair, err error) {
 	ids := make([]string, len(f.Runs))
 	for i, id := range f.Runs {
-		ids[i] = id.String()
+		ids[i] = idText(id)
 	}
 	err = send(ctx, to, query{text: `
 select ` + have.rowColumns() + `, ` + have.presumedColumn() + `, ` + have.seenColumn() + `

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -212,4 +213,103 @@ func TestCaseT23_OneRefusedRowCostsItselfAlone(t *testing.T) {
 		}
 	}
 	exact(t, f.store)
+}
+
+func TestCaseT23_WhatARowMeetsInATriggerCostsNoOtherRow(t *testing.T) {
+	const mallorys = `
+insert into workflow_runs (id, user_id, workflow_id, status, updated_at)
+select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'a1000000-0000-4000-8000-00000000000a', 'c1000000-0000-4000-8000-000000000001',
+       'running', now() - interval '1 hour'
+  from generate_series(1, 20) as n`
+	trigger := func(body string) string {
+		return `create function of_the_application() returns trigger language plpgsql as $$ begin ` + body + ` return new; end $$;
+create trigger of_the_application after update on workflow_runs for each row when (new.user_id = 'a1000000-0000-4000-8000-00000000000a')
+       execute function of_the_application()`
+	}
+	for name, tt := range map[string]struct{ body, held, says string }{
+		"a lock that is held":                        {body: `update plans set n = n + 1;`, held: `update plans set n = n + 1`, says: "lock timeout"},
+		"an error whose code is that of a lost race": {body: `raise serialization_failure using message = 'the run has another version';`, says: "another version"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			pgtest.Exec(t, f.address, `create table plans (n integer); insert into plans values (1)`, trigger(tt.body), mallorys, stuckOfOthers)
+			if tt.held != "" {
+				other := f.session()
+				other.do(`begin`, tt.held)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // of which a wait takes 5
+			defer cancel()
+			done, err := f.store.FailStuck(ctx, store.FailStuck{Now: time.Now(), Limits: store.DefaultLimits(), Max: 100})
+			if err != nil || len(done) != 29 {
+				t.Fatalf("got %d, %v; want all 29", len(done), err)
+			}
+			refused := 0
+			for _, one := range done {
+				if strings.Contains(one.Refused, tt.says) {
+					refused++
+				}
+			}
+			if refused != 20 {
+				t.Errorf("%d were refused with %q: want the 20 of one user", refused, tt.says)
+			}
+			f.wantStuckOfOthers(0)
+		})
+	}
+}
+
+// All zeros are a value to the database, which an end user may write into their
+// own rows, and no id to a program.
+func TestCaseT1_IDsOfZerosKeepNothingOfOthersFromBeingCountedOrEnded(t *testing.T) {
+	t.Parallel()
+	const (
+		zeros = "00000000-0000-0000-0000-000000000000"
+		flow  = "c1000000-0000-4000-8000-000000000001"
+		bob   = "a1000000-0000-4000-8000-00000000000b"
+	)
+	for name, values := range map[string]string{
+		"a user":     `gen_random_uuid(), '` + zeros + `', '` + flow + `', null`,
+		"a workflow": `gen_random_uuid(), '` + bob + `', '` + zeros + `', null`,
+		"a draft":    `gen_random_uuid(), '` + bob + `', null, '` + zeros + `'`,
+		"a run":      `'` + zeros + `', '` + bob + `', '` + flow + `', null`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			insert := `insert into workflow_runs (id, user_id, workflow_id, draft_id, status, updated_at, completed_at) values (` + values
+			sweep := func(want int) {
+				t.Helper()
+				r, err := (&store.Sweeper{Store: f.store, Slice: 1, Batch: 3}).Sweep(t.Context(), store.SweepOptions{Full: true})
+				if err != nil || r.Repairs() != want || r.Unwritable != 0 {
+					t.Errorf("the sweep: %d repaired, %d refused, %v; want %d and no error", r.Repairs(), r.Unwritable, err, want)
+				}
+				var left int
+				mustScan(t, f.address, `select count(*) from run_counter.ledger`, &left)
+				if left != 0 {
+					t.Errorf("%d rows of the ledger were not folded", left)
+				}
+				exact(t, f.store)
+			}
+			pgtest.Exec(t, f.address, stuckOfOthers, insert+`, 'running', now() - interval '1 hour', null)`)
+			sweep(10)
+			pgtest.Exec(t, f.address, `update workflow_runs set status = 'completed'`)
+			sweep(0)
+			pgtest.Exec(t, f.address, `delete from run_counter.counts`)
+			if r, err := (&store.Sweeper{Store: f.store, Slice: 1}).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Mended != r.Drifting || r.Drifting < 10 {
+				t.Errorf("the sweep: %d of %d mended, %v; want all", r.Mended, r.Drifting, err)
+			}
+			sweep(0)
+			var after store.Key
+			for seen := 0; ; seen++ {
+				page, err := f.store.SearchCounts(t.Context(), store.CountQuery{After: after, Limit: 1})
+				if err != nil || seen > 20 {
+					t.Fatalf("page %d of the counts behind %s: %v", seen, after, err)
+				}
+				if len(page) == 0 {
+					break
+				}
+				after = page[0].Key
+			}
+		})
+	}
 }
