@@ -1,8 +1,6 @@
 package webhook
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,7 +34,7 @@ func (l *losses) hear(c *fiber.Ctx, secrets Secrets) {
 	number, signatures, lost := strings.Cut(c.Get("webhook-lost"), " ")
 	message := "lost." + id + "." + at + "." + number
 	if !lost {
-		number, signatures, message = "0", c.Get("webhook-proof"), "proof."+id+"."+at
+		number, signatures, message = "0", c.Get(proofHeader), proofMessage(id, at)
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 0 || !secrets.signs(message, signatures) {
@@ -58,21 +56,6 @@ func (l *losses) told() (n int64, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.n, l.known
-}
-
-// signs reports whether one of the signatures of a header is that of one of the
-// keys over a short message.
-func (s Secrets) signs(message, header string) bool {
-	for _, given := range signaturesOf(header) {
-		for _, key := range s.keys {
-			mac := hmac.New(sha256.New, key)
-			mac.Write([]byte(message))
-			if hmac.Equal(given, mac.Sum(nil)) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // degraded reports losses as a sentence for /readyz.

@@ -3,7 +3,6 @@ package webhook
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"strconv"
 	"sync"
@@ -22,24 +21,29 @@ const proofHeader = "webhook-proof"
 // keys. A proof is as old as a signature may be, at most.
 func (s Secrets) proves(header func(name string) string, now time.Time) bool {
 	id, timestamp := header("webhook-id"), header("webhook-timestamp")
-	if id == "" || tooOld(timestamp, now) != nil {
-		return false
-	}
-	found := 0
-	given := signaturesOf(header(proofHeader))
-	for _, key := range s.keys {
-		sum := proofOf(key, id, timestamp)
-		for _, g := range given {
-			found |= subtle.ConstantTimeCompare(g, sum)
-		}
-	}
-	return found == 1
+	return id != "" && tooOld(timestamp, now) == nil && s.signs(proofMessage(id, timestamp), header(proofHeader))
 }
 
-// proofOf is the code over "proof.id.timestamp".
-func proofOf(key []byte, id, timestamp string) []byte {
+// proofMessage is what a proof is made over.
+func proofMessage(id, timestamp string) string { return "proof." + id + "." + timestamp }
+
+// signs reports whether one of the signatures of a header is that of one of the
+// keys over a short message.
+func (s Secrets) signs(message, header string) bool {
+	for _, given := range signaturesOf(header) {
+		for _, key := range s.keys {
+			if hmac.Equal(given, codeOf(key, message)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// codeOf is the HMAC-SHA256 of a short message.
+func codeOf(key []byte, message string) []byte {
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("proof." + id + "." + timestamp))
+	mac.Write([]byte(message))
 	return mac.Sum(nil)
 }
 
@@ -50,7 +54,7 @@ func Prove(secret, id string, at time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return "v1," + base64.StdEncoding.EncodeToString(proofOf(key, id, strconv.FormatInt(at.Unix(), 10))), nil
+	return "v1," + base64.StdEncoding.EncodeToString(codeOf(key, proofMessage(id, strconv.FormatInt(at.Unix(), 10)))), nil
 }
 
 // proofs are those whose deliveries are under way. Each gives one place at a

@@ -7,7 +7,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
-// A mirror elsewhere misses what a call told that nobody took: the database says
+// A mirror elsewhere misses what a call told that no receiver took: the database says
 // so, the mirror says so, and both until an import has told it.
 func TestCaseD6_SourceAndMirrorNameALossUntilAnImportMendsIt(t *testing.T) {
 	t.Parallel()

@@ -155,7 +155,7 @@ func TestCaseT22_AGuardedUpdateThatArrivesAfterAPresumedEnd(t *testing.T) {
 }
 
 // Text types of a session's own, named like ours, are found first where
-// pg_temp is not named last: the check of a domain runs as whoever casts.
+// pg_temp is not named last: the check of a domain runs as the role that casts.
 func TestCaseT21_EveryFunctionOfOursNamesPgTempLast(t *testing.T) {
 	t.Parallel()
 	p := newTelling(t)
