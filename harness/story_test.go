@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // lostUpdates has two actors, of whom an oracle expects that both are done, and
@@ -177,7 +178,9 @@ func TestAnAdvisoryLockNeedsATable(t *testing.T) {
 // that dies of it: no goroutine can be asked to fail a test.
 func TestATransactionLeftToItsContext(t *testing.T) {
 	if os.Getenv("HARNESS_LEAVES_A_TRANSACTION") == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestATransactionLeftToItsContext$")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // the process may wait for ever, as its worker does
+		defer cancel()
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestATransactionLeftToItsContext$")
 		cmd.Env = append(os.Environ(), "HARNESS_LEAVES_A_TRANSACTION=yes")
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "call Rollback") {
 			t.Errorf("%v: %s", err, out)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -34,11 +35,11 @@ func TestABusyTableDoesNotStallBehindUp(t *testing.T) {
 	waitFor(t, address, `select count(*) = 0`+tries)
 	waitFor(t, address, `select count(*) = 1`+tries)
 	letGo()
-	if err := <-done; err != nil {
+	if err := need.Await(t, "the end of Up", done); err != nil {
 		t.Errorf("Up: %v", err)
 	}
 	close(stop)
-	w := <-written
+	w := need.Await(t, "the end of the writer", written)
 	if w.err != nil {
 		t.Errorf("a writer: %v", w.err)
 	}
@@ -226,7 +227,7 @@ func TestIndexesAreBuiltBesideWriters(t *testing.T) {
 	waitFor(t, address, `select count(*) = 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like 'create index concurrently%'`)
 	pgtest.Exec(t, address, `set lock_timeout = '1s'; insert into public.workflow_runs (user_id, workflow_id) values ('`+bob+`', '`+flow+`')`)
 	letGo()
-	if err := <-done; err != nil {
+	if err := need.Await(t, "the end of Up", done); err != nil {
 		t.Errorf("Up: %v", err)
 	}
 }

@@ -462,7 +462,7 @@ func TestAnEndedContextEndsTheWait(t *testing.T) {
 		go func() { done <- second.Up() }()
 		waitFor(t, address, `select count(*) = 1 from pg_stat_activity where datname = current_database() and query like 'select pg_try_advisory_lock%' and state = 'idle' and pid <> all (select pid from pg_locks where locktype = 'advisory' and granted)`)
 		cancel()
-		return <-done
+		return need.Await(t, "the end of Up", done)
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's end", err)

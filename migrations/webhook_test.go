@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -336,7 +337,7 @@ func TestAVersionIsDrawnUnderTheRowsLock(t *testing.T) {
 	}()
 	waitFor(t, s.address, `select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
 	s.exec(`update workflow_runs set status = 'running' where id = '`+run1+`'`, `commit`)
-	if err := <-done; err != nil {
+	if err := need.Await(t, "the end of the later update", done); err != nil {
 		t.Fatal(err)
 	}
 	version := map[any]int64{}
@@ -693,7 +694,7 @@ func TestABusyTableDoesNotStallBehindAWebhook(t *testing.T) {
 	waitFor(t, address, `select count(*) = 0`+tries)
 	waitFor(t, address, `select count(*) = 1`+tries)
 	letGo()
-	if err := <-done; err != nil {
+	if err := need.Await(t, "the end of Install", done); err != nil {
 		t.Fatal(err)
 	}
 	letGo = mustHold(t, address)

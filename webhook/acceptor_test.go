@@ -91,12 +91,12 @@ func TestCasesOfConnections(t *testing.T) {
 		defer first.Close()
 		first.(*guest).begin()
 		first.(*guest).has(trusted)
-		ended := make(chan error)
+		ended := make(chan error, 1)
 		go func() { _, err := a.Accept(); ended <- err }()
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		if err := await(t, "the end of Accept", ended); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("got %v, want net.ErrClosed", err)
 		}
 	})

@@ -220,7 +220,7 @@ func TestCaseD16_FiguresAreForThoseWithAKey(t *testing.T) {
 	if err := r.server.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err != nil {
+	if err := await(t, "the end of Monitor", ended); err != nil {
 		t.Errorf("Monitor: %v, want it to end with the server", err)
 	}
 }

@@ -397,7 +397,13 @@ func TestCasesD13_WhatAReplayAppliedIsNeverAnswered503(t *testing.T) {
 	}
 	t.Run("the commit ends when the time of the reading is over", func(t *testing.T) {
 		lists := &slowLists{}
-		r := rig(t, lists, func() { <-lists.read.Done() })
+		r := rig(t, lists, func() {
+			select {
+			case <-lists.read.Done():
+			case <-time.After(15 * time.Second):
+				t.Error("the time of the reading has no end")
+			}
+		})
 		seq := r.keep(completed(1))
 		got := r.api("POST", letterAt(seq)+"/replay", "")
 		if got.status != 200 || !decodeJSON[letterResult](t, got.body).Applied || r.counted() != 1 {

@@ -158,7 +158,7 @@ func serve(t *testing.T, with func(*Config, *limits, *gated)) *rig {
 		if err := r.server.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
-		if err := <-r.served; err != nil {
+		if err := await(t, "the end of Serve", r.served); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 		if err := db.Close(); err != nil {

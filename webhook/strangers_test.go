@@ -134,7 +134,7 @@ func TestCaseD5_AProofGivesAPlaceThatNoStrangerCanTake(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		refused := make(chan error)
+		refused := make(chan error, len(found))
 		for _, c := range found {
 			go func() {
 				answer, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -145,7 +145,7 @@ func TestCaseD5_AProofGivesAPlaceThatNoStrangerCanTake(t *testing.T) {
 			}()
 		}
 		for range 4 { // there is no place left for the unproven
-			<-refused
+			await(t, "a refusal", refused)
 		}
 		if n := len(r.server.known.places); n != 1 {
 			t.Errorf("five times the same proof has %d places, want 1", n)
@@ -156,7 +156,7 @@ func TestCaseD5_AProofGivesAPlaceThatNoStrangerCanTake(t *testing.T) {
 		for _, c := range found {
 			c.Close()
 		}
-		<-refused
+		await(t, "the end of the last", refused)
 		eventually(t, "its place is free again", func() bool { return len(r.server.known.places) == 0 })
 	})
 }

@@ -1,10 +1,13 @@
 package need
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -51,4 +54,33 @@ func TestCaseO7_WhatWasNotRunIsSaidOnceAtTheEndAndRedInCI(t *testing.T) {
 			}
 		})
 	}
+}
+
+// told is a test that keeps to itself that it failed.
+type told struct {
+	testing.TB
+	said string
+}
+
+func (w *told) Fatalf(format string, args ...any) {
+	w.said = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+func TestCaseATestThatWaitsInVainFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ended, from := &told{TB: t}, make(chan struct{}), make(chan int, 1)
+		from <- 7
+		if got := Await(w, "what is there", from); got != 7 {
+			t.Errorf("got %d, want 7", got)
+		}
+		go func() {
+			defer close(ended)
+			Await(w, "what never comes", from)
+		}()
+		<-ended
+		if !strings.Contains(w.said, "what never comes") {
+			t.Errorf("it said %q, want what it waited for", w.said)
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -200,7 +201,7 @@ func TestCaseRowsThatAnotherSessionHoldsAreRepairedBesideOthers(t *testing.T) {
 		}
 	}
 	holder.do(`commit`)
-	applied := <-done
+	applied := need.Await(t, "the answer to the hint", done)
 	for n := 1; n <= 3; n++ {
 		if got := f.runOne(n); got.Status != store.Completed || len(applied) < n || !applied[n-1].Changed {
 			t.Errorf("run %d is %s, and the answer %+v; want it completed, and changed", n, got.Status, applied)
@@ -232,7 +233,7 @@ func TestCaseAStuckRowThatAnotherSessionHoldsIsNotWaitedFor(t *testing.T) {
 		t.Error("the sweep waits for a row that the application holds")
 	}
 	holder.do(`commit`)
-	if repaired := <-done; len(repaired) != 2 {
+	if repaired := need.Await(t, "the end of the sweep", done); len(repaired) != 2 {
 		t.Errorf("FailStuck: got %+v, want the two runs that are not held", repaired)
 	}
 	for n, status := range map[int]store.Status{1: store.Failed, 2: store.Running, 3: store.Failed} {
@@ -316,7 +317,7 @@ create trigger wait before update on workflow_runs for each row execute function
 		return err
 	})
 	gate.do(`select pg_advisory_unlock(1)`)
-	if err := <-ended; !errors.Is(err, store.ErrUnavailable) || code(err) != "40P01" {
+	if err := need.Await(t, "the end of the circle", ended); !errors.Is(err, store.ErrUnavailable) || code(err) != "40P01" {
 		t.Errorf("Complete in a circle: got %v, want 40P01 as ErrUnavailable", err)
 	}
 	application.finish()
@@ -384,7 +385,7 @@ func TestCaseARecountWaitsForAnUncommittedTRUNCATE(t *testing.T) {
 	}()
 	until(t, func() bool { return waits(t, application.watcher, `application_name = 'runcounter'`) })
 	application.do(`select begin_workflow_run('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', p_limit => 5)`, f.insert(2), `commit`)
-	if err := <-ended; err != nil {
+	if err := need.Await(t, "the end of the recount", ended); err != nil {
 		t.Errorf("the recount: %v", err)
 	}
 	exact(t, f.store)
@@ -431,7 +432,7 @@ func TestCaseARecountBesideATRUNCATE(t *testing.T) {
 				truncate.finish()
 				truncate.do(`commit`)
 			}
-			if err := <-ended; err != nil {
+			if err := need.Await(t, "the end of the recount", ended); err != nil {
 				t.Fatal(err)
 			}
 			// A TRUNCATE takes back what is stored, spoiled or not.

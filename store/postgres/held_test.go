@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -83,7 +84,7 @@ func TestCaseT35_ARecountKeepsAMarkThatAWriterMakesGood(t *testing.T) {
 	}()
 	f.waitsOrEnds(sweep.watcher, recounted)
 	sweep.do(`commit`)
-	if err := <-recounted; err != nil {
+	if err := need.Await(t, "the end of the recount", recounted); err != nil {
 		t.Fatal(err)
 	}
 	run, err := f.store.Run(t.Context(), storetest.MustID('1', 1))
@@ -138,7 +139,7 @@ func TestCasesT36_WhatIsReadTogetherIsOfOneMoment(t *testing.T) {
 			f.waitsOrEnds(lock.watcher, read)
 			lock.do(f.insert(2), `insert into run_counter.amendments (run_id, at, who, why, status) values ('`+storetest.MustID('2', 1).String()+`', now(), 'a', 'b', 'failed')`,
 				`commit`)
-			if err := <-read; err != nil {
+			if err := need.Await(t, "the end of the reading", read); err != nil {
 				t.Fatal(err)
 			}
 			for _, n := range counts {

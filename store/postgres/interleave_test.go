@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -68,7 +69,7 @@ func (s *session) begin(what func() error) {
 
 func (s *session) finish() {
 	s.Helper()
-	if err := <-s.done; err != nil {
+	if err := need.Await(s, "the end of what a session began", s.done); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -233,7 +234,7 @@ func TestTheStoresRecountWaitsForAFold(t *testing.T) {
 		t.Fatal(err)
 	}
 	fold.do(`commit`)
-	if err := <-ended; err != nil {
+	if err := need.Await(t, "the end of the recount", ended); err != nil {
 		t.Fatal(err)
 	}
 	exact(t, f.store)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -25,7 +26,7 @@ func TestCaseT32_ARunThatIsHandedOverIsNotItsOldOwnersToEnd(t *testing.T) {
 		return err
 	})
 	owner.do(`commit`)
-	if err := <-old.done; code(err) != "42501" {
+	if err := need.Await(t, "the old owner's answer", old.done); code(err) != "42501" {
 		t.Errorf("the old owner's call: got %v, want 42501", err)
 	}
 	var status string
@@ -149,7 +150,7 @@ func TestCaseT34_ARunThatEndsWhileItsAmendmentWaitsIsReopened(t *testing.T) {
 	}()
 	until(t, func() bool { return waits(t, app.watcher, `application_name = 'runcounter'`) })
 	app.do(`select complete_workflow_run('`+id+`', 'completed')`, `commit`)
-	if err := <-ended; err != nil {
+	if err := need.Await(t, "the end of the amendment", ended); err != nil {
 		t.Fatal(err)
 	}
 	f.holds("the amendment", `r.status = 'pending' and a.at >= a.was_completed_at`)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
@@ -281,13 +282,13 @@ func TestAWriterThatWaitsForAnotherCanBeCancelled(t *testing.T) {
 	s := mustOpen(t)
 	err := s.write(t.Context(), func(*tx) error {
 		ctx, cancel := context.WithCancel(t.Context())
-		cancelled := make(chan error)
+		cancelled := make(chan error, 1)
 		go func() {
 			_, err := s.Apply(ctx, []store.Change{endedRun(1)}, now)
 			cancelled <- err
 		}()
 		cancel()
-		if err := <-cancelled; !errors.Is(err, context.Canceled) {
+		if err := need.Await(t, "the end of the writer that was cancelled", cancelled); !errors.Is(err, context.Canceled) {
 			t.Errorf("Apply: got %v, want context.Canceled", err)
 		}
 		return nil

@@ -83,6 +83,13 @@ func post(t *testing.T, address, url string, n int) {
 	Exec(t, address, fmt.Sprintf(`select net.http_post('%s', to_jsonb(n)) from generate_series(1, %d) as n`, url, n))
 }
 
+// gate holds answers until they are released. A test does so at its end at the
+// latest, after [listen], whose server ends when all are answered.
+func gate() (wait <-chan struct{}, release func()) {
+	c := make(chan struct{})
+	return c, sync.OnceFunc(func() { close(c) })
+}
+
 // barrier is an answer that waits until n requests are held at once.
 func barrier(n int) http.HandlerFunc {
 	var arrived atomic.Int32
@@ -325,19 +332,20 @@ func TestNoAnswerIsSeenBeforeTheSlowest(t *testing.T) {
 	n := StartNet(t, address)
 	n.Stop()
 	var answered atomic.Int32
-	release := make(chan struct{})
+	wait, release := gate()
 	b := listen(t, func(_ http.ResponseWriter, r *http.Request) {
 		if answered.Add(1) == 10 {
-			<-release
+			<-wait
 		}
 	})
+	t.Cleanup(release)
 	post(t, address, b.url, 10)
 	n.Start()
 	eventually(t, "ten requests are there", func() bool { return answered.Load() == 10 })
 	if got := ask(t, address, `select (select count(*) from net._http_response) || '/' || (select count(*) from net.http_request_queue)`); got != "0/10" {
 		t.Errorf("got %s answers and requests while one is under way, want 0/10", got)
 	}
-	close(release)
+	release()
 	n.Idle(t)
 	if got := ask(t, address, `select count(*) from net._http_response`); got != "10" {
 		t.Errorf("got %s answers, want 10", got)
@@ -438,22 +446,23 @@ func TestACrashLosesTheQueue(t *testing.T) {
 	s := NewServer(t)
 	address := s.Database(t)
 	n := StartNet(t, address)
-	release := make(chan struct{})
+	wait, release := gate()
 	var broken atomic.Int32
 	b := listen(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 			broken.Add(1)
-		case <-release:
+		case <-wait:
 		}
 	})
+	t.Cleanup(release)
 	post(t, address, b.url, 1000)
 	eventually(t, "a batch is under way", func() bool { return len(b.bodies()) == 200 })
 	s.Kill(t)
 	// The worker dies with its server.
 	eventually(t, "it broke off", func() bool { return broken.Load() == 200 })
 	s.Start(t)
-	close(release)
+	release()
 	n.Idle(t)
 	if got := len(b.bodies()); got != 200 {
 		t.Errorf("got %d requests, want those that were under way", got)

@@ -1,0 +1,23 @@
+package need
+
+import (
+	"testing"
+	"time"
+)
+
+// awaits is how long [Await] waits: what comes takes a few seconds at most, on a
+// busy machine too.
+const awaits = 30 * time.Second
+
+// Await returns what a channel brings, or fails the test that waits in vain:
+// go test itself would let it hang for minutes.
+func Await[T any](t testing.TB, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(awaits):
+		t.Fatalf("waited %s for this: %s", awaits, what)
+		panic("unreachable")
+	}
+}
