@@ -158,8 +158,8 @@ end;
 -- it is comes to the new one.
 create trigger if not exists ledger_update after update on workflow_runs
 when (old.completed_at is not null or new.completed_at is not null)
- and (old.user_id, old.kind, old.ref_id, old.status, old.evidence = 1, old.completed_at is null)
-     is not (new.user_id, new.kind, new.ref_id, new.status, new.evidence = 1, new.completed_at is null)
+ and (old.user_id, old.kind, old.ref_id, old.status, old.evidence = 1)
+     is not (new.user_id, new.kind, new.ref_id, new.status, new.evidence = 1)
 begin
     insert into ledger
     select old.user_id, old.kind, old.ref_id,

@@ -156,7 +156,7 @@ var guards = []struct {
 		rewriteTrigger(t, s, "ledger_update", "old.status, old.evidence = 1,", "old.evidence = 1,", "new.status, new.evidence = 1,", "new.evidence = 1,")
 	}},
 	{"the ledger notices a presumed outcome that becomes real", func(t testing.TB, s *Store) {
-		rewriteTrigger(t, s, "ledger_update", ", old.evidence = 1, ", ", ", ", new.evidence = 1, ", ", ")
+		rewriteTrigger(t, s, "ledger_update", ", old.evidence = 1)", ")", ", new.evidence = 1)", ")")
 	}},
 	{"a fold deletes only what it has added", func(t testing.TB, s *Store) {
 		replace(t, s, &s.stmts.unledger, `delete from ledger where ?1 >= 0`)
