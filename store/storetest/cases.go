@@ -102,6 +102,41 @@ var endCases = []contractCase{
 			s.Errorf("got %+v, want its outcome presumed", r)
 		}
 	}},
+	{"an end of each terminal status is dated, counted and kept by the table itself", func(s *script) {
+		if s.Enact == nil {
+			need.Skip(s, "a mirror watches no table")
+		}
+		for i, status := range store.Terminals {
+			key := store.KeyOf(ada, MustID('c', 20+i), store.ID{})
+			for n, dated := range []time.Duration{0, time.Second} {
+				for m, updates := range []bool{false, true} {
+					ended := row(MustID('2', 100*i+10*n+m+1), key, status, time.Second, dated)
+					running := row(ended.ID, key, store.Running, 2*time.Second, 0)
+					if updates {
+						s.Enact(s, inserted(running))
+						s.Enact(s, updated(running, ended))
+					} else {
+						s.Enact(s, inserted(ended))
+					}
+					stands := s.run(ended.ID)
+					if stands.Status != status || stands.CompletedAt.IsZero() || dated > 0 && !stands.CompletedAt.Equal(at(dated)) || stands.Presumed {
+						s.Errorf("%s, dated %s, by an update %v: got %+v, want it ended", status, dated, updates, stands)
+					}
+					s.Enact(s, updated(ended, running))
+					s.wantRun(ended.ID, status, stands.CompletedAt)
+				}
+			}
+			e := s.count(key).Tallies.Ended
+			if got := map[store.Status]int64{store.Completed: e.Completed, store.Failed: e.Failed, store.Cancelled: e.Cancelled, store.Timeout: e.Timeout}[status]; got != 4 {
+				s.Errorf("%s: got %+v, want 4", status, e)
+			}
+			s.Exact(s)
+			for _, n := range []int{1, 2, 11, 12} {
+				s.Enact(s, deleted(row(MustID('2', 100*i+n), key, status, 0, 0)))
+			}
+			s.wantTallies("of deleted runs", key, store.Tallies{})
+		}
+	}},
 	{"a completion at or before a re-opening that wins ends the run", func(s *script) {
 		for i, ended := range []time.Duration{30 * time.Second, time.Minute} {
 			id := s.mustBegin(adaResize)
