@@ -170,6 +170,35 @@ func TestCaseAPresumedOutcomeGivesWayToWhatAWebhookShows(t *testing.T) {
 	exact(t, f.store)
 }
 
+// TestCaseADecisionForAnotherOutcomeIsNoReOpening has the guard off, and a late
+// running take back what was decided. The amendment's own webhook brings it
+// back, though the run ended before that was decided.
+func TestCaseADecisionForAnotherOutcomeIsNoReOpening(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	pgtest.Exec(t, f.address, `update run_counter.settings set guard = false`)
+	for n, status := range store.Terminals {
+		at := f.runOf(0, "", time.Time{}).CreatedAt.Add(time.Minute)
+		was := store.Terminals[(n+1)%len(store.Terminals)]
+		running, done, decided := f.runOf(n, store.Running, time.Time{}), f.runOf(n, was, at), f.runOf(n, status, at)
+		f.enact(store.Change{Op: store.Insert, Record: done})
+		a := store.Amendment{ID: done.ID, Status: status, Who: "support", Why: "a mistake", Now: at.Add(time.Hour)}
+		if got, err := f.store.Amend(t.Context(), a); err != nil || got.Status != status {
+			t.Fatalf("Amend: got %+v, %v; want it %s", got, err, status)
+		}
+		f.enact(change(decided, running))
+		hint := change(done, decided)
+		hint.Mark = store.MarkAmended
+		if got := f.apply(hint); !got[0].Changed {
+			t.Errorf("%s: the hint changed nothing", status)
+		}
+		if got := f.runOne(n); got.Status != status || !got.CompletedAt.Equal(at) || got.Presumed {
+			t.Errorf("got %+v, want it %s as was decided", got, status)
+		}
+	}
+	exact(t, f.store)
+}
+
 // TestCaseRowsThatAnotherSessionHoldsAreRepairedBesideOthers has a hint about
 // three broken rows, of which one is held: the others are repaired at once,
 // and it as soon as it is let go.

@@ -46,6 +46,7 @@ var guards = []struct {
 		f.replace("run_counter.guard()", "and a.xact = pg_catalog.pg_current_xact_id_if_assigned()", "")
 		f.replace("run_counter.guard()", decidedSQL, "")
 	}, "a late running does not undo an amendment"},
+	{"in its own transaction", replace("guard()", "and a.xact = pg_catalog.pg_current_xact_id_if_assigned()", ""), "an amendment passes in its transaction"},
 	{"nor what comes behind it in its transaction", replace("guard()", decidedSQL, ""), "case T34: after an amendment"},
 	{"an end is never before what it ends", replace("end_of(uuid,timestamptz,timestamptz,timestamptz)", "nullif(p_created, 'infinity'), nullif(p_started, 'infinity'),", ""), "case T33: an end that is not dated"},
 	{"an end is after the re-opening", replace("end_of(uuid,timestamptz,timestamptz,timestamptz)", "interval '1 microsecond'", "interval '-1 day'"), "case T33: an end is after"},
@@ -119,6 +120,10 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 	},
 	"case T34: after an amendment the decided status alone passes": func(t testing.TB, _ storetest.Backend, f *fixture) {
 		f.decideAndWrite(f.session())
+	},
+	"an amendment passes in its transaction alone": func(_ testing.TB, _ storetest.Backend, f *fixture) {
+		f.begun(1)
+		f.endsAsBefore()
 	},
 	"case T34: two amendments by clocks that lag": func(t testing.TB, _ storetest.Backend, f *fixture) {
 		id := f.run(1)
