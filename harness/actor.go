@@ -63,7 +63,7 @@ type actor struct {
 	fault   Fault
 	out     chan bool   // it stands at a gate, has its answer, or (false) has returned
 	arrived bool        // the answer for which it had to wait
-	looked  atomic.Bool // for a deadlock, see [looksForDeadlock]
+	looked  atomic.Bool // for a deadlock, see [lockWord]
 }
 
 type panicked struct {

@@ -104,33 +104,44 @@ func (d *PostgresDatabase) Gate(config *pgx.ConnConfig) {
 		}
 		return &wire{Conn: c}, nil
 	}
-	config.RuntimeParams["deadlock_timeout"] = "1ms"
-	config.RuntimeParams["log_lock_waits"] = "on"
-	config.RuntimeParams["client_min_messages"] = "log"
+	sayWhenLooked(config)
 	notice := config.OnNotice
 	config.OnNotice = func(conn *pgconn.PgConn, n *pgconn.Notice) {
-		switch {
-		case n.SeverityUnlocalized != "LOG":
-			if notice != nil {
-				notice(conn, n)
-			}
-		case n.Routine == looksForDeadlock:
+		if waits, said := lockWord(n); said {
 			if a := wireUnder(conn.Conn()).user.Load(); a != nil {
-				a.looked.Store(true)
+				a.looked.Store(waits)
 			}
+		} else if n.SeverityUnlocalized != "LOG" && notice != nil {
+			notice(conn, n)
 		}
 	}
 }
 
-// looksForDeadlock is the function of PostgreSQL that says, after
-// deadlock_timeout, that a statement waits for a lock. It says so when it has
-// looked for a deadlock, which it does once: a circle that is closed afterwards
-// is found by the one who closes it, so that it is always that one who is ended.
-// Without its word, on a busy machine, it is either of them.
-const looksForDeadlock = "ProcSleep"
+// sayWhenLooked has connections look for deadlocks soon, and say so to us, in
+// English. It returns the settings for that, which are a superuser's.
+func sayWhenLooked(config *pgx.ConnConfig) []string {
+	if config.RuntimeParams["deadlock_timeout"] == "" {
+		config.RuntimeParams["deadlock_timeout"] = "1ms"
+	}
+	config.RuntimeParams["log_lock_waits"] = "on"
+	config.RuntimeParams["client_min_messages"] = "log"
+	config.RuntimeParams["lc_messages"] = "C"
+	return []string{"deadlock_timeout", "log_lock_waits", "lc_messages"}
+}
+
+// lockWord reads what PostgreSQL says, after deadlock_timeout, of a statement
+// that waits for a lock: that it waits still, or that it has the lock. It says
+// the first when it has looked for a deadlock, which it does once: a circle that
+// is closed afterwards is found by the one who closes it, so that it is always
+// that one who is ended. Without its word, on a busy machine, it is either of
+// them.
+func lockWord(n *pgconn.Notice) (waits, said bool) {
+	said = n.SeverityUnlocalized == "LOG" && n.Routine == "ProcSleep"
+	return said && strings.Contains(n.Message, "still waiting"), said
+}
 
 // lookPatience is how long it is waited for; a statement may have switched such
-// messages off.
+// messages off, and only a superuser can switch them on.
 const lookPatience = time.Second
 
 // A wire is a connection to the server that can be lost.

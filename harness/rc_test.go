@@ -309,6 +309,31 @@ func TestTheSameScheduleOnPostgreSQL(t *testing.T) {
 	t.Logf("%d schedules: %v", followed, verdicts)
 }
 
+// TestCaseO7_WhoClosesACircleIsEndedAsInTheModel, however late the server looks
+// for deadlocks: who waited first has looked before another statement is sent.
+func TestCaseO7_WhoClosesACircleIsEndedAsInTheModel(t *testing.T) {
+	t.Parallel()
+	first, second := templates[0](1, 1), templates[0](2, 1)
+	p := program{actors: [][]*Statement{{first, second}, {second, first}}, ends: []bool{true, true}, auto: []bool{false, false}}
+	x := newExplorer(t, p.scenario, nil)
+	defer x.close()
+	y := x.onServer(pgtest.With(t, pgtest.Database(t), "deadlock_timeout", "40ms"))
+	defer y.close()
+	circles := 0
+	for i := range uint64(20) {
+		run := x.execute(&random{rand: rand.New(rand.NewPCG(1, i))}, omissions{}, true)
+		if strings.Contains(fmt.Sprint(x.note), "40P01") {
+			circles++
+		}
+		if v := compare(run, y.execute(&replay{steps: run.schedule()}, omissions{}, true)); v.Outcome != same {
+			t.Errorf("schedule %d, %s: %s", i, run.schedule(), v)
+		}
+	}
+	if circles == 0 {
+		t.Error("no schedule closes a circle")
+	}
+}
+
 // TestTheModelsReductionLosesNothing holds the reduced search on the model to
 // the plain one.
 func TestTheModelsReductionLosesNothing(t *testing.T) {

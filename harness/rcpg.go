@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,7 +42,7 @@ type backend struct {
 	pid    uint32
 	done   chan answer
 	busy   bool
-	since  time.Time // when it was first seen to wait where it waits now
+	looked atomic.Bool // for a deadlock where it waits now, see [lockWord]
 	got    *answer
 }
 
@@ -50,18 +51,12 @@ type answer struct {
 	err  error
 }
 
-const (
-	postgresPatience = 20 * time.Second
-	// A backend looks for a deadlock once, when it has waited for so long. Who
-	// waited before the circle was closed has looked by then, so that it is
-	// always the one who closes it that is ended.
-	deadlockTimeout = 2500 * time.Microsecond
-)
+const postgresPatience = 20 * time.Second
 
 func newServer(x *explorer, d *ReadCommitted, number int) *server {
 	s := &server{db: d, arrived: make(chan struct{}, 1), address: *x.settings.postgres, schema: fmt.Sprintf("harness_%d_%d", databaseNumber.Add(1), number)}
 	var err error
-	if s.observer, err = s.connect(); err != nil {
+	if s.observer, err = s.connect(nil); err != nil {
 		panic(fmt.Sprintf("harness: connect to PostgreSQL: %v", err))
 	}
 	x.home.onClose(s.close)
@@ -108,7 +103,8 @@ func literal(v any) string {
 	return fmt.Sprint(v)
 }
 
-func (s *server) connect() (*pgx.Conn, error) {
+// connect opens a connection, of a backend unless that is nil.
+func (s *server) connect(b *backend) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(s.address)
 	if err != nil {
 		return nil, err
@@ -116,12 +112,21 @@ func (s *server) connect() (*pgx.Conn, error) {
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.RuntimeParams["search_path"] = s.schema
 	config.RuntimeParams["application_name"] = "harness"
-	config.RuntimeParams["deadlock_timeout"] = "1ms"
 	config.RuntimeParams["default_transaction_isolation"] = "read committed"
+	if b != nil {
+		config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+			if waits, said := lockWord(n); said {
+				b.looked.Store(waits)
+			}
+		}
+	}
+	said := sayWhenLooked(config)
 	conn, err := pgx.ConnectConfig(context.Background(), config)
 	var refused *pgconn.PgError
-	if errors.As(err, &refused) && refused.Code == "42501" { // deadlock_timeout is a superuser's
-		delete(config.RuntimeParams, "deadlock_timeout")
+	if errors.As(err, &refused) && refused.Code == "42501" { // these are a superuser's
+		for _, name := range said {
+			delete(config.RuntimeParams, name)
+		}
 		conn, err = pgx.ConnectConfig(context.Background(), config)
 	}
 	return conn, err
@@ -158,7 +163,7 @@ func (s *server) backend(i int) *backend {
 }
 
 func (b *backend) open() {
-	conn, err := b.server.connect()
+	conn, err := b.server.connect(b)
 	if err != nil {
 		panic(fmt.Sprintf("harness: connect to PostgreSQL: %v", err))
 	}
@@ -205,6 +210,7 @@ func (b *backend) run(s *Session, sql string, locks ...string) ([]Row, error) {
 	b.server.letThemLook(b, sql == "commit" || sql == "rollback")
 	delete(b.server.behind, int32(b.pid)) // that was another wait
 	b.busy, b.got, b.server.settled = true, nil, false
+	b.looked.Store(false)
 	go func() {
 		b.done <- b.exec(sql)
 		select {
@@ -293,7 +299,10 @@ func (s *server) settle(asked *backend) {
 		return
 	}
 	before := s.waiting()
-	defer func() { s.settledFrom(asked, before) }()
+	defer func() {
+		s.noteChoice(before)
+		s.settled, s.released = true, false
+	}()
 	deadline := time.Now().Add(postgresPatience)
 	last := ""
 	for looks := 1; ; looks++ {
@@ -384,21 +393,9 @@ func (s *server) waiting() map[*backend]string {
 	return list
 }
 
-// settledFrom keeps since when each has waited where it waits now.
-func (s *server) settledFrom(asked *backend, before map[*backend]string) {
-	s.noteChoice(before)
-	moved := s.moved(asked, before)
-	for _, b := range s.backends {
-		if b.waits() && (moved || before[b] == "") {
-			b.since = time.Now()
-		}
-	}
-	s.settled, s.released = true, false
-}
-
 // letThemLook waits until those have looked for a deadlock who wait for one
 // that may begin to wait now: asked, unless it ends its transaction, and those
-// whom it lets go on. See [deadlockTimeout].
+// whom it lets go on. PostgreSQL says when they have; see [lockWord].
 func (s *server) letThemLook(asked *backend, ends bool) {
 	for _, b := range s.backends {
 		if !b.waits() || !s.isBehind(b.pid, asked.pid) {
@@ -408,8 +405,8 @@ func (s *server) letThemLook(asked *backend, ends bool) {
 		for _, other := range s.backends {
 			among = among || other != b && other.waits() && s.isBehind(b.pid, other.pid) && s.isBehind(other.pid, asked.pid)
 		}
-		if left := deadlockTimeout - time.Since(b.since); among && left > 0 {
-			<-time.After(left)
+		for began := time.Now(); among && !b.looked.Load() && time.Since(began) < lookPatience; {
+			<-time.After(100 * time.Microsecond)
 		}
 	}
 }
