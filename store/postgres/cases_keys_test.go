@@ -11,18 +11,20 @@ import (
 )
 
 // TestCaseARowThatHasEndedAndSaysNotWhenIsDated has the guard off, and the end
-// of a run written without a time: a sweep and a hint date it by its last sign
-// of life, for real.
+// of runs written without a time, by each status: a sweep and a hint date them by
+// their last sign of life, for real. One of which nothing says when is left, and
+// fills no batch.
 func TestCaseARowThatHasEndedAndSaysNotWhenIsDated(t *testing.T) {
 	t.Parallel()
 	for name, mend := range map[string]func(f *fixture, r store.Row){
-		"by a sweep": func(f *fixture, _ store.Row) {
-			if got := f.failStuck(); len(got) != 1 || got[0].Reason != store.NoTime {
-				f.Errorf("FailStuck: got %+v, want the row", got)
+		"by a sweep": func(f *fixture, r store.Row) {
+			got, err := f.store.FailStuck(f.Context(), store.FailStuck{Now: time.Now(), Limits: store.DefaultLimits(), Max: 1})
+			if err != nil || len(got) != 1 || got[0].Reason != store.NoTime || got[0].Before.ID != r.ID {
+				f.Errorf("FailStuck: got %+v, %v; want the row %+v", got, err, r)
 			}
 		},
 		"by a hint": func(f *fixture, r store.Row) {
-			if got := f.apply(store.Change{Op: store.Insert, Record: r}); !got[0].Changed || got[0].Counts[0].Tallies.Ended.Timeout != 1 {
+			if got := f.apply(store.Change{Op: store.Insert, Record: r}); !got[0].Changed || len(got[0].Counts) != 1 || got[0].Counts[0].Tallies.Ended.Total() == 0 {
 				f.Errorf("Apply: got %+v, want it changed, and counted", got)
 			}
 		},
@@ -31,14 +33,26 @@ func TestCaseARowThatHasEndedAndSaysNotWhenIsDated(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			f.TB = t
-			pgtest.Exec(t, f.address, `update run_counter.settings set guard = false`)
-			r := f.runOf(1, store.Timeout, time.Time{})
-			r.UpdatedAt = r.CreatedAt.Add(time.Minute)
-			f.enact(store.Change{Op: store.Insert, Record: r})
-			mend(f, r)
-			got := f.runOne(1)
-			if got.Status != store.Timeout || got.Presumed || !got.CompletedAt.Equal(r.UpdatedAt) || got.DurationMS != store.MillisOf(60_000) {
-				t.Errorf("got %+v, want it ended as of its updated_at, for real", got)
+			pgtest.Exec(t, f.address, `update run_counter.settings set guard = false; alter table workflow_runs alter created_at drop not null, alter updated_at drop not null`)
+			for n, status := range store.Terminals {
+				never := f.runOf(10*n, status, time.Time{})
+				never.CreatedAt, never.UpdatedAt = time.Time{}, time.Time{}
+				updated := f.runOf(10*n+1, status, time.Time{})
+				updated.UpdatedAt = updated.CreatedAt.Add(time.Minute)
+				created := f.runOf(10*n+2, status, time.Time{})
+				created.CreatedAt, created.UpdatedAt = created.StartedAt.Add(time.Minute), time.Time{}
+				for _, r := range []store.Row{never, updated, created} {
+					f.enact(store.Change{Op: store.Insert, Record: r})
+				}
+				for m, r := range []store.Row{updated, created} {
+					mend(f, r)
+					if got := f.runOne(10*n + m + 1); got.Status != status || got.Presumed || !got.CompletedAt.Equal(r.StartedAt.Add(time.Minute)) || got.DurationMS != store.MillisOf(60_000) {
+						t.Errorf("got %+v, want it ended as of a minute after its start, for real", got)
+					}
+				}
+				if got := f.runOne(10 * n); !got.CompletedAt.IsZero() {
+					t.Errorf("got %+v, want it left as it is", got)
+				}
 			}
 			exact(t, f.store)
 		})

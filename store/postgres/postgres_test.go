@@ -95,6 +95,12 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 			exec(t, `insert into run_counter.counts as c (user_id, kind, ref_id, completed) values ($1::uuid, $2::text, $3::uuid, $4::bigint)
 			             on conflict (user_id, kind, ref_id) do update set completed = c.completed + $4::bigint`, append(keyArgs(key), by)...)
 		},
+		Forget: func(t testing.TB, key store.Key) {
+			t.Helper()
+			for _, table := range []string{"counts", "ledger"} {
+				exec(t, `delete from run_counter.`+table+` where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid`, keyArgs(key)...)
+			}
+		},
 		SetPolicy: func(t testing.TB, p store.Policy) {
 			t.Helper()
 			if err := s.SetPolicy(ctx, p); err != nil {

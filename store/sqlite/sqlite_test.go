@@ -57,6 +57,12 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 			exec(t, `insert into counts (user_id, kind, ref_id, completed) values (?1, ?2, ?3, ?4)
 			             on conflict (user_id, kind, ref_id) do update set completed = completed + ?4`, append(keyArgs(key), by)...)
 		},
+		Forget: func(t testing.TB, key store.Key) {
+			t.Helper()
+			for _, table := range []string{"counts", "ledger"} {
+				exec(t, `delete from `+table+` where user_id = ? and kind = ? and ref_id = ?`, keyArgs(key)...)
+			}
+		},
 		SetPolicy: func(t testing.TB, p store.Policy) {
 			t.Helper()
 			if err := s.SetPolicy(ctx, p); err != nil {

@@ -223,6 +223,35 @@ var keyCases = []contractCase{
 			s.Error(err)
 		}
 	}},
+	{"an audit finds runs of which nothing is stored, a workflow's and a draft's", func(s *script) {
+		other := MustID('c', 2) // of which there is no run that is not a draft's
+		keys := []store.Key{adaSketch, adaResize, store.KeyOf(bob, store.ID{}, MustID('d', 2))}
+		for i, key := range keys {
+			ended := row(MustID('2', i+1), key, store.Terminals[i], time.Second, time.Second)
+			if i == 2 {
+				ended.Workflow = other
+			}
+			s.Tell(s, at(time.Minute), inserted(ended))
+			s.Forget(s, key)
+		}
+		for page := 1; page <= len(keys)+1; page++ {
+			drifts, n := s.audit(page)
+			if len(drifts) != len(keys) || n != len(keys) {
+				s.Errorf("in pages of %d: %d keys, drifts %+v; want those of %v", page, n, drifts, keys)
+				continue
+			}
+			for i, d := range drifts {
+				if d.Key != keys[i] || d.Stored != (store.Tallies{}) || d.Actual.Ended.Total() != 1 {
+					s.Errorf("in pages of %d: got %+v, want one run of %s, and none stored", page, d, keys[i])
+				}
+			}
+		}
+		for _, key := range keys {
+			if r, err := s.Store.Recount(s.ctx, key, at(time.Hour)); err != nil || !r.Changed() {
+				s.Errorf("Recount %s: got %+v, %v; want it changed", key, r, err)
+			}
+		}
+	}},
 	{"an audit compares each status, presumed or not", func(s *script) {
 		s.complete(s.mustBegin(bobResize), store.Completed, time.Second)
 		r := row(MustID('2', 1), adaResize, store.Cancelling, 0, 0)

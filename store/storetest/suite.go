@@ -41,6 +41,9 @@ type Backend struct {
 	// Spoil makes the stored count of a key wrong, by hand.
 	Spoil func(t testing.TB, key store.Key, by int64)
 
+	// Forget drops all that is stored of the count of a key, by hand.
+	Forget func(t testing.TB, key store.Key)
+
 	// SetPolicy puts a policy in force.
 	SetPolicy func(t testing.TB, p store.Policy)
 
