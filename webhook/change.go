@@ -41,8 +41,8 @@ var fieldNames = [...]string{"type", "schema", "table", "record", "old_record", 
 func (e *event) none(s *scanner) error {
 	text, _, err := s.capture(maxShown)
 	if err == nil {
-		e.broken = &BadDelivery{Path: "the change", Detail: "is " + show(text) +
-			`, not an object; send {"type", "schema", "table", "record", "old_record"}, or an array of those`}
+		e.broken = &BadDelivery{Path: "the change", Value: show(text),
+			Detail: `not an object; send {"type", "schema", "table", "record", "old_record"}, or an array of those`}
 	}
 	return err
 }
@@ -55,7 +55,7 @@ func (e *event) read(s *scanner, key []byte, d Decoder) error {
 		return s.skip()
 	}
 	if e.seen&(1<<f) != 0 {
-		e.breaks(fieldNames[f], "stands in the change object twice; send it once")
+		e.breaks(fieldNames[f], "", "stands in the change object twice; send it once")
 		return s.skip()
 	}
 	e.seen |= 1 << f
@@ -90,7 +90,7 @@ func (e *event) readName(s *scanner, path string) (string, error) {
 		return "", err
 	}
 	if size > maxName {
-		e.breaks(path, fmt.Sprintf("is longer than %d bytes; send a name such as PostgreSQL allows", maxName))
+		e.breaks(path, "", fmt.Sprintf("is longer than %d bytes; send a name such as PostgreSQL allows", maxName))
 		return "", nil
 	}
 	if text[0] == '"' {
@@ -98,7 +98,7 @@ func (e *event) readName(s *scanner, path string) (string, error) {
 			return string(name), nil
 		}
 	}
-	e.breaks(path, "is "+show(text)+", not a string of valid Unicode; send it as the database's webhooks do")
+	e.breaks(path, show(text), "not a string of valid Unicode; send it as the database's webhooks do")
 	return "", nil
 }
 
@@ -109,7 +109,7 @@ func (e *event) readVersion(s *scanner) error {
 	}
 	var malformed error
 	if e.version, malformed = strconv.ParseInt(string(text), 10, 64); malformed != nil || e.version <= 0 {
-		e.holdBack("version", "is "+show(text)+", not a whole number above 0; send what the sequence gave, or leave it out")
+		e.holdBack("version", show(text), "not a whole number above 0; send what the sequence gave, or leave it out")
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func (e *event) readMark(s *scanner) error {
 	case err != nil || string(text) == "null":
 		return err
 	case text[0] != '"':
-		e.holdBack("evidence", `is `+show(text)+`, not a string; send "presumed", "superseding" or "amended", or leave it out`)
+		e.holdBack("evidence", show(text), `not a string; send "presumed", "superseding" or "amended", or leave it out`)
 	case size <= maxName: // no mark is longer
 		name, _ := s.unquote(text)
 		for _, known := range [...]store.Mark{store.MarkPresumed, store.MarkSuperseding, store.MarkAmended} {
@@ -136,17 +136,17 @@ func (e *event) readMark(s *scanner) error {
 
 // breaks notes what is wrong with the object itself: it can't be said whose
 // change it is.
-func (e *event) breaks(path, detail string) {
+func (e *event) breaks(path, value, detail string) {
 	if e.broken == nil {
-		e.broken = &BadDelivery{Path: path, Detail: detail}
+		e.broken = &BadDelivery{Path: path, Value: value, Detail: detail}
 	}
 }
 
 // holdBack keeps what is wrong with a value until the change is known to be of
 // the watched table: what is wrong with another's is none of ours.
-func (e *event) holdBack(path, detail string) {
+func (e *event) holdBack(path, value, detail string) {
 	if e.problem == nil {
-		e.problem = &BadDelivery{Path: path, Detail: detail}
+		e.problem = &BadDelivery{Path: path, Value: value, Detail: detail}
 	}
 }
 
@@ -189,8 +189,8 @@ func (e *event) keepsID() *BadDelivery {
 	if was.IsZero() || was == is {
 		return nil
 	}
-	return &BadDelivery{Path: "old_record.id", Detail: fmt.Sprintf(
-		"is %s, but record.id is %s; a run keeps its id: delete the one and insert the other", was, is)}
+	return &BadDelivery{Path: "old_record.id", Value: was.String() + ", while record.id is " + is.String(),
+		Detail: "another than record.id; a run keeps its id: delete the one and insert the other"}
 }
 
 // shape holds that the rows are there which the type of the change needs, and

@@ -86,7 +86,8 @@ type Delivery struct {
 // Refused is a change that can't be read. It costs no other change.
 type Refused struct {
 	Index  int    // which of the request, from 0
-	Reason string // a sentence for the sender
+	Reason string // a sentence for the operator, which may show a value
+	Told   string // the same for the sender, without one
 	// Body holds this change alone, so that it can be sent by itself, or the
 	// beginning of that where it is shorter than Bytes. Both are unset where
 	// the change is all of the request.
@@ -99,22 +100,41 @@ type BadDelivery struct {
 	Index  int    // which change in the array, from 0; -1 outside an array
 	Path   string // what is wrong, such as record.id; empty for the JSON itself
 	Detail string // what is wrong with it, and what to send
+	// Value is the value that Detail is about, or the beginning of it. The
+	// operator is shown it and the sender is not: pg_net keeps answers where
+	// every SQL role reads them. Empty where it would tell nothing.
+	Value string
 }
 
-// Error returns one sentence for the sender.
-func (b *BadDelivery) Error() string {
+// Error returns one sentence for the operator, with the value.
+func (b *BadDelivery) Error() string { return b.change() + b.reason() }
+
+// told is the sentence for the sender, without the value.
+func (b *BadDelivery) told() string { return b.change() + b.toldReason() }
+
+func (b *BadDelivery) change() string {
 	if b.Index >= 0 {
-		return "change " + strconv.Itoa(b.Index) + ": " + b.reason()
+		return "change " + strconv.Itoa(b.Index) + ": "
 	}
-	return b.reason()
+	return ""
 }
 
-// reason is the sentence without which change it is about.
+// reason is Error without which change it is about.
 func (b *BadDelivery) reason() string {
-	if b.Path != "" {
-		return b.Path + " " + b.Detail
+	if b.Value != "" {
+		return b.Path + " is " + b.Value + ", " + b.Detail
 	}
-	return b.Detail
+	return b.toldReason()
+}
+
+func (b *BadDelivery) toldReason() string {
+	switch {
+	case b.Path == "":
+		return b.Detail
+	case b.Value != "":
+		return b.Path + " is " + b.Detail
+	}
+	return b.Path + " " + b.Detail
 }
 
 // Decode reads one change object, or an array of them, to the end of r: type,
@@ -261,12 +281,12 @@ func (b *batch) refuse(s *scanner, bad *BadDelivery) {
 	if b.bad == nil {
 		b.bad = bad
 	}
-	r := Refused{Index: max(b.index, 0), Reason: bad.reason()}
+	r := Refused{Index: max(b.index, 0), Reason: bad.reason(), Told: bad.toldReason()}
 	if b.index >= 0 {
 		r.Body, r.Bytes = b.alone(s.recorded())
 	}
 	b.refused += len(r.Body)
-	b.retained += refusedSize + len(r.Reason)
+	b.retained += refusedSize + len(r.Reason) + len(r.Told)
 	b.delivery.Refused = append(b.delivery.Refused, r)
 }
 

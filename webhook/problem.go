@@ -54,7 +54,7 @@ func problemOf(err error) *problem {
 		return p
 	}
 	if bad, ok := errors.AsType[*BadDelivery](err); ok {
-		return newProblem(fiber.StatusBadRequest, bad.Error())
+		return newProblem(fiber.StatusBadRequest, bad.told())
 	}
 	if stranger, ok := errors.AsType[*Unauthenticated](err); ok {
 		return newProblem(fiber.StatusUnauthorized, stranger.Error())

@@ -26,13 +26,13 @@ type answer struct {
 // refusedChange is a change that can't be read.
 type refusedChange struct {
 	Change int    `json:"change"` // which of the request's, from 0
-	Reason string `json:"reason"`
+	Reason string `json:"reason"` // [Refused.Told]
 }
 
 func refusedOf(d Delivery) []refusedChange {
 	all := make([]refusedChange, 0, len(d.Refused))
 	for _, r := range d.Refused {
-		all = append(all, refusedChange{r.Index, r.Reason})
+		all = append(all, refusedChange{r.Index, r.Told})
 	}
 	return all
 }

@@ -47,7 +47,7 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 	} else if c != '{' {
 		text, _, err := s.capture(maxShown)
 		if err == nil && string(text) != "null" {
-			t.problem = &BadDelivery{Path: cmp.Or(t.path, "the row"), Detail: "is " + show(text) + ", not an object; send the row's columns as one"}
+			t.problem = &BadDelivery{Path: cmp.Or(t.path, "the row"), Value: show(text), Detail: "not an object; send the row's columns as one"}
 		}
 		return err
 	}
@@ -67,15 +67,16 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 		if err != nil {
 			return err
 		}
-		detail := "stands in the row twice; send it once"
+		value, detail := "", "stands in the row twice; send it once"
 		if t.seen&(1<<col) == 0 {
-			detail = t.column(s, col, text, size)
+			value, detail = t.column(s, col, text, size)
 		} else if col == colID {
 			t.row.ID = store.ID{} // it is neither
 		}
 		t.seen |= 1 << col
 		if detail != "" && t.problem == nil {
 			t.problem = t.bad(name, detail)
+			t.problem.Value = value
 		}
 		return nil
 	})
@@ -131,39 +132,40 @@ func (t *tuple) undated() *BadDelivery {
 }
 
 // column reads the value of a column from its text, of which at most maxValue
-// bytes are there, and returns what is wrong with it.
-func (t *tuple) column(s *scanner, col int, text []byte, size int64) (detail string) {
+// bytes are there, and returns what is wrong with it: Value and Detail of a
+// [BadDelivery].
+func (t *tuple) column(s *scanner, col int, text []byte, size int64) (shown, detail string) {
 	if string(text) == "null" {
-		return ""
+		return "", ""
 	}
 	if col == colDetails {
 		t.row.ErrorDetails, detail = readDetails(text, size)
-		return detail
+		return "", detail
 	}
 	if size > maxValue {
-		return fmt.Sprintf("is longer than %d bytes; send what the column holds", maxValue)
+		return "", fmt.Sprintf("is longer than %d bytes; send what the column holds", maxValue)
 	}
 	if col == colDuration {
 		if t.row.DurationMS, detail = readMillis(text); detail != "" {
-			return "is " + show(text) + ", " + detail
+			return show(text), detail
 		}
-		return ""
+		return "", ""
 	}
 	value, isString := []byte(nil), text[0] == '"'
 	if isString {
 		if value, isString = s.unquote(text); !isString {
-			return "is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"
+			return "", "is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"
 		}
 	}
 	if !isString {
-		return "is " + show(text) + ", not a string; send what the database's webhooks send"
+		return show(text), "not a string; send what the database's webhooks send"
 	}
 	switch r := &t.row; col {
 	case colID, colUser, colWorkflow, colDraft:
 		to := [...]*store.ID{&r.ID, &r.User, &r.Workflow, &r.Draft}[col-colID]
 		id, err := store.ParseID(string(value))
 		if err != nil {
-			return fmt.Sprintf("is %s, %v; send the row's %s column", show(text), err, columnNames[col])
+			return show(text), fmt.Sprintf("%v; send the row's %s column", err, columnNames[col])
 		}
 		*to = id
 	case colStatus:
@@ -175,9 +177,9 @@ func (t *tuple) column(s *scanner, col int, text []byte, size int64) (detail str
 		*to, detail = readTime(value)
 	}
 	if detail != "" {
-		return "is " + show(text) + ", " + detail
+		return show(text), detail
 	}
-	return ""
+	return "", ""
 }
 
 // maxShown bounds how much of a value an error repeats, in bytes.

@@ -12,7 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// show returns a value for an error's sentence.
+// show returns a value for a sentence to the operator.
 func show(text []byte) string {
 	switch {
 	case text[0] == '{':
@@ -70,7 +70,7 @@ func readStatus(value []byte) (status store.Status, detail string) {
 	case len(value) > maxStatus:
 		return "", fmt.Sprintf("longer than %d bytes; send the row's status", maxStatus)
 	case bytes.IndexByte(value, 0) >= 0:
-		return "", "with a NUL in it, which no database keeps; send the row's status"
+		return "", "text with a NUL in it, which no database keeps; send the row's status"
 	}
 	for _, known := range [...]store.Status{store.Pending, store.Running, store.Cancelling, store.Completed, store.Failed, store.Cancelled, store.Timeout} {
 		if string(value) == string(known) {
