@@ -201,7 +201,15 @@ select format('user %s, %s %s: stored minus actual: completed, failed, cancelled
 
 func exact(t testing.TB, s *Store) {
 	t.Helper()
-	rows, err := s.pool.Query(context.WithoutCancel(t.Context()), exactSQL)
+	exactIn(t, s.pool)
+}
+
+func exactIn(t testing.TB, in interface {
+	Query(ctx context.Context, text string, args ...any) (pgx.Rows, error)
+},
+) {
+	t.Helper()
+	rows, err := in.Query(context.WithoutCancel(t.Context()), exactSQL)
 	if err != nil {
 		t.Fatal(err)
 	}
