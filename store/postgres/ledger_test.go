@@ -161,10 +161,12 @@ func ledgerEdits() (edits [][3]string) {
 		edit(whole, kind, "'workflow'")
 		edit(whole, ref+",", other+",")
 		edit("ledger_update()", kind+", v_"+row, "'workflow', v_"+row)
+		if row == "new" { // that of the mark
+			edit("ledger_update()", kind+" end", "'workflow' end")
+		}
 		edit("ledger_update()", ref+" end", other+" end")
 		edit("ledger_update()", "case when "+row+".user_id is not null then "+ref+" end", ref)
 	}
-	edit("ledger_update()", "case when new.draft_id is null then 'workflow' else 'draft' end end", "'workflow' end")
 	edit("ledger_update()", "set user_id = new.user_id,", "set user_id = old.user_id,")
 	edit("ledger_update()", "ref_id = v_new,", "ref_id = v_old,")
 	edit("ledger_presumed()", "tg_op in ('UPDATE', 'DELETE')", "tg_op = 'UPDATE'")
