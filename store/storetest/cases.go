@@ -137,6 +137,31 @@ var endCases = []contractCase{
 			s.wantTallies("of deleted runs", key, store.Tallies{})
 		}
 	}},
+	{"an outcome of each terminal status supersedes a presumed one, by the table itself", func(s *script) {
+		if s.Enact == nil {
+			need.Skip(s, "a mirror watches no table")
+		}
+		for i, status := range store.Terminals {
+			key := store.KeyOf(ada, MustID('c', 20+i), store.ID{})
+			for n, active := range []store.Status{store.Running, store.Cancelling} { // which are presumed failed, and cancelled
+				r := row(MustID('2', 10*i+n+1), key, active, time.Second, 0)
+				s.Enact(s, inserted(r))
+				presumed := s.failStuck(time.Hour)
+				if len(presumed) != 1 {
+					s.Fatalf("FailStuck: got %+v, want the one run", presumed)
+				}
+				real := presumed[0].After
+				real.Status, real.CompletedAt = status, at(2*time.Hour)
+				s.Enact(s, updated(presumed[0].After, real))
+				if got := s.wantRun(r.ID, status, real.CompletedAt); got.Presumed {
+					s.Errorf("%s over what was presumed of a %s run: got %+v, want it real", status, active, got)
+				}
+			}
+			if c := s.count(key).Tallies; c.Ended.Total() != 2 || c.Presumed != (store.Tally{}) {
+				s.Errorf("%s: got %+v, want two runs, for real", status, c)
+			}
+		}
+	}},
 	{"a completion at or before a re-opening that wins ends the run", func(s *script) {
 		for i, ended := range []time.Duration{30 * time.Second, time.Minute} {
 			id := s.mustBegin(adaResize)
