@@ -150,10 +150,10 @@ var endCases = []contractCase{
 				if len(presumed) != 1 {
 					s.Fatalf("FailStuck: got %+v, want the one run", presumed)
 				}
-				real := presumed[0].After
-				real.Status, real.CompletedAt = status, at(2*time.Hour)
-				s.Enact(s, updated(presumed[0].After, real))
-				if got := s.wantRun(r.ID, status, real.CompletedAt); got.Presumed {
+				told := presumed[0].After
+				told.Status, told.CompletedAt = status, at(2*time.Hour)
+				s.Enact(s, updated(presumed[0].After, told))
+				if got := s.wantRun(r.ID, status, told.CompletedAt); got.Presumed {
 					s.Errorf("%s over what was presumed of a %s run: got %+v, want it real", status, active, got)
 				}
 			}
