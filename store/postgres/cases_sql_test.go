@@ -74,7 +74,7 @@ func TestCaseHardeningChecksEachTimeOfEachStatement(t *testing.T) {
 	insert := func(column, value string) string {
 		return `insert into workflow_runs (user_id, workflow_id, status, ` + column + `) values ('` + bob + `', '` + bobFlow + `', 'running', ` + value + `)`
 	}
-	for _, column := range []string{"completed_at", "started_at", "updated_at"} {
+	for _, column := range []string{"completed_at", "started_at", "updated_at", "created_at"} {
 		for _, sql := range []string{
 			`update workflow_runs set ` + column + ` = now() + interval '6 minutes' where id = '` + active + `'`,
 			`update workflow_runs set ` + column + ` = 'infinity' where id = '` + active + `'`,

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -77,6 +78,36 @@ func TestCaseT22_EndUsersCantMoveTimesIntoThePast(t *testing.T) {
 	pgtest.Exec(t, address, `update run_counter.settings set hardening = false`)
 	if _, _, err := c.as("bob", set(`started_at = now() - interval '1 hour'`, active)); err != nil {
 		t.Errorf("without hardening: %v", err)
+	}
+}
+
+// An end needs no bounds where the guard keeps the one that stands: not where it
+// is off, nor where that is presumed and gives way.
+func TestCaseT22_AnEndThatTheGuardDoesNotKeepIsNotMovedIntoThePast(t *testing.T) {
+	t.Parallel()
+	address := mustApp(t)
+	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values ('`+oneRun+`', '`+bob+`', '`+bobFlow+`', 'running', now() - interval '1 hour')`)
+	s := mustOpen(t, address, Options{})
+	if got, err := s.FailStuck(t.Context(), store.FailStuck{Now: time.Now(), Limits: store.Limits{store.Running: time.Minute}, Max: 10}); err != nil ||
+		!slices.ContainsFunc(got, func(r store.Repaired) bool { return r.Before.ID.String() == oneRun && r.Refused == "" }) {
+		t.Fatalf("FailStuck: got %+v, %v; want the run among them", got, err)
+	}
+	c := newCaller(t, address)
+	for _, tt := range []struct {
+		name, run string
+		guard     bool
+		want      string
+	}{
+		{"a real end that is kept", bobsRun, true, ""},
+		{"a real end, without the guard", bobsRun, false, "42501"},
+		{"a presumed end", oneRun, true, "42501"},
+		{"a presumed end, without the guard", oneRun, false, "42501"},
+	} {
+		pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = %v`, tt.guard))
+		_, _, err := c.as("bob", `update workflow_runs set status = 'completed', completed_at = now() - interval '40 days' where id = '`+tt.run+`'`)
+		if code(err) != tt.want {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
 	}
 }
 
