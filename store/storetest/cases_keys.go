@@ -345,6 +345,9 @@ var leaseCases = []contractCase{
 			func(r *store.Row) {
 				r.StartedAt, r.UpdatedAt, r.CreatedAt = time.Time{}, time.Time{}, at(58*time.Minute)
 			},
+			func(r *store.Row) { // a lease alone, newer than the creation
+				r.StartedAt, r.UpdatedAt, r.LeaseAt = time.Time{}, time.Time{}, at(58*time.Minute)
+			},
 		} {
 			for n, status := range []store.Status{store.Pending, store.Running, store.Cancelling} {
 				for m := range 3 {
