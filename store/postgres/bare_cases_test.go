@@ -143,3 +143,25 @@ func TestCaseWhatNoProgramCanShowIsRead(t *testing.T) {
 	}
 	exact(t, f.store)
 }
+
+// TestCaseWithoutMigrationsARowThatATriggerKeepsOpenIsNamed has a trigger of the
+// application take back what a sweep writes.
+func TestCaseWithoutMigrationsARowThatATriggerKeepsOpenIsNamed(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, bareTable, `
+create function goes_on() returns trigger language plpgsql as $$ begin new.status := old.status; return new; end $$;
+create trigger goes_on before update on workflow_runs for each row when (old.user_id = '`+bob+`') execute function goes_on();
+insert into workflow_runs (id, user_id, workflow_id, status, updated_at)
+select gen_random_uuid(), n.who::uuid, '`+adaFlow+`', 'running', now() - interval '1 day' from (values ('`+ada+`'), ('`+bob+`')) as n (who)`)
+	s := mustOpen(t, address, Options{})
+	got, err := s.FailStuck(t.Context(), store.FailStuck{Now: time.Now(), Limits: store.DefaultLimits(), Max: 10})
+	if err != nil || len(got) != 2 {
+		t.Fatalf("FailStuck: got %+v, %v; want the two runs", got, err)
+	}
+	for _, r := range got {
+		if kept := r.Before.User.String() == bob; kept != (r.Refused != "") {
+			t.Errorf("got %+v; want the run that a trigger keeps open refused, and the other ended", r)
+		}
+	}
+}
