@@ -13,6 +13,7 @@ import (
 // The captured requests lead to what their table says in every order, each
 // delivered one to three times, cut into batches anywhere.
 func TestCapturedRequestsInEveryOrder(t *testing.T) {
+	t.Parallel()
 	open := func(t testing.TB) store.Store {
 		s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "captured.db"), sqlite.Options{Volatile: true})
 		if err != nil {

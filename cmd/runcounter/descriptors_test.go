@@ -19,6 +19,7 @@ import (
 // connections that were open is answered meanwhile, and a new one is served within
 // five seconds of their end.
 func TestCaseD1_FewDescriptorsAndTwoThousandIdleConnections(t *testing.T) {
+	t.Parallel()
 	strangers, lasts := 2000, 30*time.Second
 	if testing.Short() {
 		strangers, lasts = 600, 2*time.Second

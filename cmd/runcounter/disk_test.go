@@ -98,6 +98,18 @@ func ask(t *testing.T, method, url, body string) answered {
 	return answered{res.StatusCode, res.Header.Get("Retry-After"), string(text)}
 }
 
+// onADisk is a folder that is not in memory, where a file that has become
+// immutable can still be written by those who had opened it.
+func onADisk(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "runcounter") //nolint:usetesting // t.TempDir may be in memory
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // awaitReady waits until /readyz answers so; it looks at the database once a
 // second.
 func awaitReady(t *testing.T, base string, status int) answered {
@@ -139,7 +151,7 @@ func TestADiskThatFailsAndHeals(t *testing.T) {
 		},
 		{
 			"the files become read-only while they are open",
-			func(t *testing.T) string { asRoot(t); return t.TempDir() },
+			func(t *testing.T) string { asRoot(t); return onADisk(t) },
 			func(t *testing.T, dir string) {
 				files := databaseFiles(t, dir)
 				t.Cleanup(func() { // what is immutable can't be removed either

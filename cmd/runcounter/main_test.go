@@ -43,7 +43,8 @@ func command(t testing.TB, dir string, env []string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(t.Context(), self, args...)
 	cmd.Dir = dir
-	cmd.Env = append([]string{asCommand + "=1", "HOME=" + dir, "TMPDIR=" + dir, "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}, env...)
+	// Without the last one, each process that the race detector watches sleeps a second before it exits.
+	cmd.Env = append([]string{asCommand + "=1", "HOME=" + dir, "TMPDIR=" + dir, "GOCOVERDIR=" + os.Getenv("GOCOVERDIR"), "GORACE=atexit_sleep_ms=0"}, env...)
 	return cmd
 }
 

@@ -346,7 +346,7 @@ func startShell(t *testing.T, dir, home string, env ...string) *shell {
 		t.Fatal(err)
 	}
 	bin := t.TempDir()
-	script := "#!/bin/sh\n" + asCommand + "=1 exec '" + self + "' \"$@\"\n"
+	script := "#!/bin/sh\nGORACE=atexit_sleep_ms=0 " + asCommand + "=1 exec '" + self + "' \"$@\"\n"
 	if err := os.WriteFile(filepath.Join(bin, "runcounter"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -341,6 +341,7 @@ func (f *front) sameAsMerge(path string) int {
 // deliveries a second arrive, and the receiver is replaced by one that knows
 // the second secret alone: none is refused.
 func TestASecretIsRotatedUnderLoad(t *testing.T) {
+	t.Parallel()
 	address := pgtest.NewServer(t).Database(t)
 	pgtest.Exec(t, address, runsTable)
 	pgtest.InstallVault(t, address)

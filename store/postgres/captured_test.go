@@ -10,6 +10,7 @@ import (
 )
 
 func TestCapturedRequests(t *testing.T) {
+	t.Parallel()
 	storetest.CapturedSource(t, open, func(body []byte) ([]store.Change, error) {
 		d, err := webhook.Decoder{Schema: "public", Table: "workflow_runs"}.Decode(bytes.NewReader(body))
 		return d.Changes, err

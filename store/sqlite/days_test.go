@@ -136,6 +136,7 @@ select count(*) from counts
 // be read, a sweep every half hour. The application keeps its runs for two days,
 // so the file must stop to grow, but for what is kept of the deleted ones.
 func TestThirtyDays(t *testing.T) {
+	t.Parallel()
 	d := newDays(t)
 	var plateau int64
 	for day := range 30 {
@@ -192,6 +193,7 @@ func TestThirtyDays(t *testing.T) {
 // TestAHundredAndTwentyDays: what is kept for 90 days goes after them, though
 // little happens.
 func TestAHundredAndTwentyDays(t *testing.T) {
+	t.Parallel()
 	d := newDays(t)
 	key := store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{})
 	for day := range 120 {
