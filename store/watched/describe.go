@@ -1,0 +1,420 @@
+package watched
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Table is the description of a watched table.
+type Table struct {
+	Schema      string `json:"schema"`
+	Name        string `json:"name"`
+	Partitioned bool   `json:"partitioned,omitempty"`
+	// Columns are in the order of Roles.
+	Columns []Column `json:"columns"`
+	// Statuses are those words of the table that mean one of ours.
+	Statuses []Word `json:"statuses"`
+	// Heartbeats are the timestamptz columns by whose names a worker seems to say
+	// that it is alive, whether or not one plays the role of the lease.
+	Heartbeats []string `json:"heartbeats,omitempty"`
+	// Zone is the one that timestamps without zone are in.
+	Zone string `json:"timezone"`
+	// Fingerprint changes when the table is altered in what matters to its
+	// description: names, types, nulls, checks, keys. It is "" where nobody has
+	// looked at the table.
+	Fingerprint string `json:"fingerprint"`
+}
+
+// Column is one that plays a role.
+type Column struct {
+	Role     Role   `json:"role"`
+	Name     string `json:"name"`
+	Kind     Kind   `json:"kind"`
+	Type     string `json:"type"` // as the database declares it
+	Writable bool   `json:"writable"`
+}
+
+// Default describes the table that the migrations make where there is none.
+func Default() Table {
+	c := Catalog{Schema: "public", Name: "workflow_runs", Kind: "r", Unique: [][]string{{"id"}}}
+	const zoned = "timestamp with time zone"
+	for _, column := range []struct {
+		name, declared, typ string
+		required            bool
+	}{
+		{"id", "uuid", "uuid", true}, {"user_id", "uuid", "uuid", true}, {"workflow_id", "uuid", "uuid", false}, {"draft_id", "uuid", "uuid", false},
+		{"status", "text", "text", true}, {"started_at", zoned, "timestamptz", false}, {"completed_at", zoned, "timestamptz", false},
+		{"duration_ms", "integer", "int4", false}, {"error_details", "jsonb", "jsonb", false}, {"state_snapshot", "jsonb", "jsonb", false},
+		{"created_at", zoned, "timestamptz", true}, {"updated_at", zoned, "timestamptz", true},
+	} {
+		c.Columns = append(c.Columns, CatalogColumn{Name: column.name, Type: column.typ, Declared: column.declared, NotNull: column.required})
+	}
+	return Describe(c, Overrides{}).Table
+}
+
+// Found returns the name by which a column is found for a role where the operator
+// says nothing of it, "" where there is none.
+func Found(c Catalog, role Role) string {
+	d := describer{catalog: c}
+	return d.first(factsOf(role).names)
+}
+
+// Has reports whether a column plays the role.
+func (t Table) Has(role Role) bool {
+	_, there := t.Column(role)
+	return there
+}
+
+// Writes reports whether a column plays the role that may be written.
+func (t Table) Writes(role Role) bool {
+	c, there := t.Column(role)
+	return there && c.Writable
+}
+
+// Without is the same table where no column plays the role.
+func (t Table) Without(role Role) Table {
+	t.Columns = slices.DeleteFunc(slices.Clone(t.Columns), func(c Column) bool { return c.Role == role })
+	return t
+}
+
+// Word is a status in the table's words and in ours.
+type Word struct {
+	Theirs string       `json:"theirs"`
+	Ours   store.Status `json:"ours"`
+}
+
+// Report says what was found of a table.
+type Report struct {
+	Table Table `json:"table"`
+	// Missing are the roles that no column plays, with what is lost by that.
+	Missing []Missing `json:"missing"`
+	// Unmapped are the words of the table that mean nothing yet: a run with such
+	// a status is not counted, is never ended, and takes a slot of a limit.
+	Unmapped []string `json:"unmapped"`
+	// Problems keep the table from being watched: a sentence each.
+	Problems []string `json:"problems"`
+	// Notes are worth knowing, and keep nothing from working.
+	Notes []string `json:"notes"`
+	// Guessed are the overrides in force, and every one that could be guessed
+	// beside them.
+	Guessed Overrides `json:"guessed"`
+}
+
+// Missing is a role that no column plays.
+type Missing struct {
+	Role Role   `json:"role"`
+	Lost string `json:"lost"`
+}
+
+// Quoted returns the table's name as SQL writes it.
+func (t Table) Quoted() string { return quote(t.Schema) + "." + quote(t.Name) }
+
+// String returns schema.name.
+func (t Table) String() string { return t.Schema + "." + t.Name }
+
+// Column returns the column that plays the role.
+func (t Table) Column(role Role) (Column, bool) {
+	i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Role == role })
+	if i < 0 {
+		return Column{}, false
+	}
+	return t.Columns[i], true
+}
+
+// Describe finds out which column of a table plays which role, and what keeps
+// the table from being watched.
+func Describe(c Catalog, o Overrides) Report {
+	d := describer{catalog: c, overrides: o}
+	d.report.Guessed = o.Over(Overrides{}) // a copy
+	d.report.Table = Table{Schema: c.Schema, Name: c.Name, Partitioned: c.Kind == "p", Zone: cmp.Or(o.Zone, "UTC")}
+	switch c.Kind {
+	case "r", "p":
+	default:
+		d.refuse("%s is no table but a %s, on which no trigger counts: name the table behind it with --table SCHEMA.TABLE", d.report.Table, kinds[c.Kind])
+		return d.report
+	}
+	if c.ForcedRowSecurity {
+		d.refuse("row security is forced on its owner too, and would hide runs from the counts: alter table %s no force row level security", d.report.Table.Quoted())
+	}
+	for i := range allRoles {
+		d.find(&allRoles[i])
+	}
+	d.checkRoles()
+	d.statuses()
+	d.times()
+	for _, column := range c.Columns {
+		if column.Type == "timestamptz" && heartbeat.MatchString(column.Name) {
+			d.report.Table.Heartbeats = append(d.report.Table.Heartbeats, column.Name)
+		}
+	}
+	d.report.Table.Fingerprint = d.fingerprint()
+	return d.report
+}
+
+// heartbeat is a name with heartbeat, or with a word in it that begins with lease.
+var heartbeat = regexp.MustCompile(`(^|_)lease|heartbeat`)
+
+var kinds = map[string]string{"v": "view", "m": "materialized view", "f": "foreign table", "S": "sequence", "c": "type", "t": "TOAST table", "i": "index", "I": "index"}
+
+type describer struct {
+	catalog   Catalog
+	overrides Overrides
+	report    Report
+}
+
+func (d *describer) refuse(format string, args ...any) {
+	d.report.Problems = append(d.report.Problems, fmt.Sprintf(format, args...))
+}
+
+func (d *describer) note(format string, args ...any) {
+	d.report.Notes = append(d.report.Notes, fmt.Sprintf(format, args...))
+}
+
+// find gives a role to a column.
+func (d *describer) find(f *roleFacts) {
+	name, named := d.overrides.Columns[f.role]
+	if !named {
+		name = d.first(f.names)
+	}
+	if name == "" {
+		d.miss(f, named)
+		return
+	}
+	column, there := d.catalog.Column(name)
+	if !there {
+		d.refuse("--column %s=%s: there is no column %s; its columns are %s", f.role, name, name, d.names())
+		return
+	}
+	if taken, twice := d.playing(name); twice {
+		d.refuse("the column %s can't be %s and %s at once: name another with --column %s=NAME", name, taken, f.role, f.role)
+		return
+	}
+	kind := f.fits(column, d.overrides)
+	if kind == "" {
+		d.misfit(f, column)
+		return
+	}
+	d.report.Table.Columns = append(d.report.Table.Columns, Column{Role: f.role, Name: name, Kind: kind, Type: column.Declared, Writable: !column.Generated})
+}
+
+func (d *describer) miss(f *roleFacts, named bool) {
+	if f.lost != "" {
+		d.report.Missing = append(d.report.Missing, Missing{f.role, f.lost})
+	}
+	if guess := d.first(f.guesses); guess != "" && !named {
+		if column, _ := d.catalog.Column(guess); f.fits(column, d.overrides) != "" {
+			d.report.Guessed.Columns[f.role] = guess
+		}
+	}
+}
+
+func (d *describer) misfit(f *roleFacts, column CatalogColumn) {
+	switch {
+	case column.Nondeterministic:
+		d.refuse("%s has a non-deterministic collation, under which two ids that differ can be equal", column.Name)
+	case isInteger(column) && f.wants == wantsTime:
+		d.report.Guessed.Times = Milliseconds
+		d.refuse("%s is %s: say what it counts since 1970, with --times milliseconds or --times seconds", column.Name, column.Declared)
+	default:
+		d.refuse("%s is %s, and as %s it has to be %s: name another column with --column %s=NAME", column.Name, column.Declared, f.role, f.wants, f.role)
+	}
+}
+
+// checkRoles refuses a table without what a count needs.
+func (d *describer) checkRoles() {
+	t := d.report.Table
+	_, user := t.Column(User)
+	_, workflow := t.Column(Workflow)
+	_, spoiled := d.overrides.Columns[User]
+	if !user && !workflow && !spoiled {
+		d.refuse("there is no column to count by: name the one of who is counted with --column user=NAME%s, or add one: alter table %s add column user_id uuid",
+			d.hint(User), t.Quoted())
+	}
+	for _, role := range []Role{ID, Status, CompletedAt} {
+		f := factsOf(role)
+		if _, there := t.Column(role); there || d.overrides.Columns[role] != "" || d.first(f.names) != "" {
+			continue // a column that does not fit was refused already
+		}
+		d.refuse("there is no %s: name the column with --column %s=NAME%s, or add one: alter table %s add column %s %s",
+			role, role, d.hint(role), t.Quoted(), role, f.add)
+	}
+	if id, there := t.Column(ID); there && !d.unique(id.Name) {
+		d.refuse("%s is not unique, and two rows of one run can't be told apart: alter table %s add primary key (%s)", id.Name, t.Quoted(), quote(id.Name))
+	}
+}
+
+// hint names the column that a role may be meant for.
+func (d *describer) hint(role Role) string {
+	if guess := d.report.Guessed.Columns[role]; guess != "" {
+		return " (" + guess + "?)"
+	}
+	return ""
+}
+
+// unique reports whether a unique index holds the column to one row, or begins
+// with it, as that of a partitioned table has to.
+func (d *describer) unique(name string) bool {
+	column, _ := d.catalog.Column(name)
+	return column.NotNull && slices.ContainsFunc(d.catalog.Unique, func(columns []string) bool {
+		return columns[0] == name && (len(columns) == 1 || d.catalog.Kind == "p")
+	})
+}
+
+// statuses gives the table's words their meaning.
+func (d *describer) statuses() {
+	status, there := d.report.Table.Column(Status)
+	if !there {
+		return
+	}
+	column, _ := d.catalog.Column(status.Name)
+	known := wordsOf(d.catalog, column)
+	for _, theirs := range slices.Sorted(maps.Keys(d.overrides.Statuses)) {
+		if len(column.Labels) > 0 && !slices.Contains(column.Labels, theirs) {
+			d.refuse("--status %s=%s: %s has no label %q; they are %s", theirs, d.overrides.Statuses[theirs], column.Declared, theirs, strings.Join(column.Labels, ", "))
+			continue
+		}
+		d.report.Table.Statuses = append(d.report.Table.Statuses, Word{theirs, d.overrides.Statuses[theirs]})
+	}
+	for _, one := range ours {
+		// An enum has a word or has it not; a text column can hold any.
+		if _, mapped := d.overrides.Statuses[string(one)]; !mapped && (len(column.Labels) == 0 || slices.Contains(column.Labels, string(one))) {
+			d.report.Table.Statuses = append(d.report.Table.Statuses, Word{string(one), one})
+		}
+	}
+	for _, theirs := range known {
+		if _, mapped := d.overrides.Statuses[theirs]; mapped || store.Status(theirs).Known() {
+			continue
+		}
+		d.report.Unmapped = append(d.report.Unmapped, theirs)
+		if guess := guessStatus(theirs); guess != "" {
+			d.report.Guessed.Statuses[theirs] = guess
+		}
+	}
+}
+
+// times notes a zone that would have to be said.
+func (d *describer) times() {
+	for _, c := range d.report.Table.Columns {
+		if c.Kind != Timestamp || d.overrides.Zone != "" {
+			continue
+		}
+		if zone := d.catalog.Zone; zone != "" && !slices.Contains([]string{"UTC", "Etc/UTC", "GMT"}, zone) {
+			d.report.Guessed.Zone = zone
+			d.note("%s has no time zone and is read as UTC, but the database is in %s: say which it is with --timezone", c.Name, zone)
+			return
+		}
+	}
+}
+
+// fingerprint is over what the description was made from, by names.
+func (d *describer) fingerprint() string {
+	type facts struct {
+		Kind         string
+		Columns      []CatalogColumn
+		Required     []string // by the table, of columns without a role
+		Checks       []Check
+		Unique       bool
+		PartitionKey []string
+		Forced       bool
+		Heartbeats   []string
+	}
+	f := facts{Heartbeats: d.report.Table.Heartbeats, Kind: d.catalog.Kind, PartitionKey: d.catalog.PartitionKey, Forced: d.catalog.ForcedRowSecurity}
+	for _, c := range d.report.Table.Columns {
+		column, _ := d.catalog.Column(c.Name)
+		column.Default = ""
+		f.Columns = append(f.Columns, column)
+	}
+	for _, column := range d.catalog.Columns {
+		if _, plays := d.playing(column.Name); !plays && column.NotNull && column.Default == "" && !column.Generated {
+			f.Required = append(f.Required, column.Name)
+		}
+	}
+	slices.Sort(f.Required)
+	for _, check := range d.catalog.Checks {
+		if slices.ContainsFunc(check.Columns, func(name string) bool { _, plays := d.playing(name); return plays }) {
+			f.Checks = append(f.Checks, check)
+		}
+	}
+	slices.SortFunc(f.Checks, func(a, b Check) int { return cmp.Compare(a.Definition, b.Definition) })
+	if id, there := d.report.Table.Column(ID); there {
+		f.Unique = d.unique(id.Name)
+	}
+	text, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // strings and booleans can all be written
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// first returns the first of the names that the table has a column of.
+func (d *describer) first(names []string) string {
+	for _, name := range names {
+		if _, there := d.catalog.Column(name); there {
+			return name
+		}
+	}
+	return ""
+}
+
+// playing returns the role that a column has already.
+func (d *describer) playing(name string) (Role, bool) {
+	for _, c := range d.report.Table.Columns {
+		if c.Name == name {
+			return c.Role, true
+		}
+	}
+	return "", false
+}
+
+func (d *describer) names() string {
+	names := make([]string, len(d.catalog.Columns))
+	for i, c := range d.catalog.Columns {
+		names[i] = c.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// quote writes an identifier as SQL does.
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// Changes says what a table that is described now has that t had not, and the
+// other way round, a part of a sentence each: "the column
+// completed_at is gone". It returns nothing where what matters is the same.
+func (t Table) Changes(now Table) (changes []string) {
+	for _, role := range Roles() {
+		was, had := t.Column(role)
+		is, has := now.Column(role)
+		switch {
+		case had && !has:
+			changes = append(changes, fmt.Sprintf("the column %s is gone", was.Name))
+		case !had && has:
+			changes = append(changes, fmt.Sprintf("the column %s has come", is.Name))
+		case was.Name != is.Name:
+			changes = append(changes, fmt.Sprintf("the column %s is gone, and there is %s", was.Name, is.Name))
+		case was.Type != is.Type:
+			changes = append(changes, fmt.Sprintf("the column %s is %s, and was %s", is.Name, is.Type, was.Type))
+		case was.Writable != is.Writable:
+			changes = append(changes, fmt.Sprintf("the column %s is generated now, or is no longer", is.Name))
+		}
+	}
+	if t.Partitioned != now.Partitioned {
+		changes = append(changes, "it is partitioned now, or is no longer")
+	}
+	if !slices.Equal(t.Heartbeats, now.Heartbeats) {
+		changes = append(changes, fmt.Sprintf("its columns of heartbeats are %s", cmp.Or(strings.Join(now.Heartbeats, ", "), "none")))
+	}
+	if len(changes) == 0 && t.Fingerprint != "" && t.Fingerprint != now.Fingerprint {
+		changes = append(changes, "a NOT NULL, a check, a key or a required column has changed")
+	}
+	return changes
+}

@@ -1,0 +1,184 @@
+package watched
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Overrides are what an operator says of the table, in place of what would be
+// found.
+type Overrides struct {
+	// Table is schema.table; "" is public.workflow_runs.
+	Table string `json:"table,omitempty"`
+	// Columns are the names of the columns that play a role. An empty name says
+	// that the table has none for it.
+	Columns map[Role]string `json:"columns,omitempty"`
+	// Statuses give the table's words a meaning.
+	Statuses map[string]store.Status `json:"statuses,omitempty"`
+	// Zone is the one that timestamps without zone are in; "" is UTC.
+	Zone string `json:"timezone,omitempty"`
+	// Times says what integers count where they stand for times: Milliseconds or
+	// Seconds since 1970.
+	Times Kind `json:"times,omitempty"`
+}
+
+// DefaultTable is watched where nothing else is named.
+const DefaultTable = "public.workflow_runs"
+
+// SetColumn takes ROLE=NAME.
+func (o *Overrides) SetColumn(s string) error {
+	role, name, found := strings.Cut(s, "=")
+	if !found {
+		return fmt.Errorf("write ROLE=NAME, such as user=owner_id; %q has no =", s)
+	}
+	if factsOf(Role(role)) == nil {
+		return fmt.Errorf("%q is no role: the roles are %s", role, join(Roles()))
+	}
+	if other, twice := o.Columns[Role(role)]; twice {
+		return fmt.Errorf("the role %s is given to %s and to %s: give it to one", role, other, name)
+	}
+	if o.Columns == nil {
+		o.Columns = map[Role]string{}
+	}
+	o.Columns[Role(role)] = name
+	return nil
+}
+
+// SetStatus takes THEIRS=OURS.
+func (o *Overrides) SetStatus(s string) error {
+	// From the end: theirs may hold any character, ours has no =.
+	i := strings.LastIndexByte(s, '=')
+	if i < 0 {
+		return fmt.Errorf("write THEIRS=OURS, such as canceled=cancelled; %q has no =", s)
+	}
+	theirs, meaning := s[:i], store.Status(s[i+1:])
+	if !meaning.Known() {
+		return fmt.Errorf("%q is no status of ours: they are %s", meaning, join(ours))
+	}
+	if other, twice := o.Statuses[theirs]; twice && other != meaning {
+		return fmt.Errorf("the status %q is given two meanings, %s and %s: give it one", theirs, other, meaning)
+	}
+	if o.Statuses == nil {
+		o.Statuses = map[string]store.Status{}
+	}
+	o.Statuses[theirs] = meaning
+	return nil
+}
+
+// SetTimes takes milliseconds or seconds.
+func (o *Overrides) SetTimes(s string) error {
+	if k := Kind(s); k == Milliseconds || k == Seconds {
+		o.Times = k
+		return nil
+	}
+	return fmt.Errorf("%q is not what an integer counts since 1970: write %s or %s", s, Milliseconds, Seconds)
+}
+
+// SetZone takes a name of the IANA time zone database, such as Europe/Berlin.
+func (o *Overrides) SetZone(s string) error {
+	if _, err := time.LoadLocation(s); err != nil || s == "" || s == "Local" {
+		return fmt.Errorf("%q is no time zone: write a name such as UTC or Europe/Berlin", s)
+	}
+	o.Zone = s
+	return nil
+}
+
+// SetTable takes SCHEMA.TABLE, or a table of schema public.
+func (o *Overrides) SetTable(s string) error {
+	schema, name := splitTable(s)
+	if schema == "" || name == "" || strings.Contains(name, ".") {
+		return fmt.Errorf("%q is no table: write SCHEMA.TABLE", s)
+	}
+	o.Table = schema + "." + name
+	return nil
+}
+
+// Over returns what is said here, and where nothing is, what the other says.
+func (o Overrides) Over(other Overrides) Overrides {
+	o.Table, o.Zone, o.Times = cmp.Or(o.Table, other.Table), cmp.Or(o.Zone, other.Zone), cmp.Or(o.Times, other.Times)
+	columns, statuses := maps.Clone(other.Columns), maps.Clone(other.Statuses)
+	if columns == nil {
+		columns = map[Role]string{}
+	}
+	if statuses == nil {
+		statuses = map[string]store.Status{}
+	}
+	maps.Copy(columns, o.Columns)
+	maps.Copy(statuses, o.Statuses)
+	o.Columns, o.Statuses = columns, statuses
+	return o
+}
+
+// SchemaAndName returns the table's schema and name.
+func (o Overrides) SchemaAndName() (schema, name string) {
+	if o.Table == "" {
+		return splitTable(DefaultTable)
+	}
+	return splitTable(o.Table)
+}
+
+func splitTable(s string) (schema, name string) {
+	schema, name, found := strings.Cut(s, ".")
+	if !found {
+		return "public", s
+	}
+	return schema, name
+}
+
+// ReadOverrides reads the JSON of Overrides. A field that it does not know, and
+// a role or a status that there is not, are errors.
+func ReadOverrides(r io.Reader) (Overrides, error) {
+	text, err := io.ReadAll(io.LimitReader(r, 1<<20))
+	if err != nil {
+		return Overrides{}, err
+	}
+	var read, o Overrides
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&read); err != nil {
+		return Overrides{}, fmt.Errorf("read the table's description: %w", err)
+	}
+	if d.More() {
+		return Overrides{}, errors.New("read the table's description: there is more than one JSON value")
+	}
+	for role, name := range read.Columns {
+		if err := o.SetColumn(string(role) + "=" + name); err != nil {
+			return Overrides{}, err
+		}
+	}
+	for theirs, meaning := range read.Statuses {
+		if err := o.SetStatus(theirs + "=" + string(meaning)); err != nil {
+			return Overrides{}, err
+		}
+	}
+	for set, s := range map[*string]func(string) error{&read.Table: o.SetTable, &read.Zone: o.SetZone} {
+		if *set != "" {
+			if err := s(*set); err != nil {
+				return Overrides{}, err
+			}
+		}
+	}
+	if read.Times != "" {
+		if err := o.SetTimes(string(read.Times)); err != nil {
+			return Overrides{}, err
+		}
+	}
+	return o, nil
+}
+
+func join[T ~string](all []T) string {
+	words := make([]string, len(all))
+	for i, one := range all {
+		words[i] = string(one)
+	}
+	return strings.Join(words, ", ")
+}
