@@ -11,6 +11,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // A transaction holds the table while others keep writing: they may wait for
@@ -18,8 +19,8 @@ import (
 func TestABusyTableDoesNotStallBehindUp(t *testing.T) {
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, tableWithDrafts, aliceHasThree)
-	for _, i := range mustIndexes(t, true) { // building them waits, and holds nobody off
-		pgtest.Exec(t, address, `create index `+i.name+` `+i.definition)
+	for _, i := range indexes(watched.Default()) { // building them waits, and holds nobody off
+		pgtest.Exec(t, address, `create index `+i.Name+` `+i.Definition)
 	}
 	letGo := mustHold(t, address)
 	m := mustPostgres(t, address)
@@ -133,8 +134,8 @@ func TestUpSaysWhoHoldsTheLockThatItDidNotGet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, i := range mustIndexes(t, true) {
-		mustExec(`create index ` + i.name + ` ` + i.definition)
+	for _, i := range indexes(watched.Default()) {
+		mustExec(`create index ` + i.Name + ` ` + i.Definition)
 	}
 	mustExec(`begin`)
 	mustExec(`lock table public.workflow_runs in row exclusive mode`)
@@ -164,33 +165,24 @@ func TestUpSaysWhoHoldsTheLockThatItDidNotGet(t *testing.T) {
 	}
 }
 
-func mustIndexes(t *testing.T, draft bool) []index {
-	t.Helper()
-	all, err := indexes(draft)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-// What is read from the file is what the file makes.
+// What is built concurrently is what the migration makes.
 func TestTheIndexesAreThoseOfTheMigration(t *testing.T) {
 	for _, c := range []struct {
 		name, table string
-		drafts      bool
+		described   watched.Table
 	}{
-		{"with drafts", tableWithDrafts, true},
-		{"without drafts", tableWithoutDrafts, false},
+		{"with drafts", tableWithDrafts, watched.Default()},
+		{"without drafts", tableWithoutDrafts, watched.Default().Without(watched.Draft)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const list = `select pg_get_indexdef(indexrelid) from pg_index where indrelid = 'public.workflow_runs'::regclass and not indisprimary order by 1`
 			ours, theirs := pgtest.Database(t), pgtest.Database(t)
 			pgtest.Exec(t, ours, c.table)
 			pgtest.Exec(t, theirs, c.table)
-			for _, i := range mustIndexes(t, c.drafts) {
-				pgtest.Exec(t, ours, `create index `+i.name+` `+i.definition)
+			for _, i := range indexes(c.described) {
+				pgtest.Exec(t, ours, `create index `+i.Name+` `+i.Definition)
 			}
-			text, err := PrintPostgres()
+			text, err := PrintPostgres(c.described)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -205,7 +197,7 @@ func TestTheIndexesAreThoseOfTheMigration(t *testing.T) {
 func TestAnIndexThatWasNotFinishedIsBuiltAnew(t *testing.T) {
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, tableWithDrafts, aliceHasThree)
-	name := mustIndexes(t, true)[0].name
+	name := indexes(watched.Default())[0].Name
 	pgtest.Exec(t, address, `create index `+name+` on public.workflow_runs (id)`,
 		`update pg_index set indisvalid = false where indexrelid = '`+name+`'::regclass`)
 	mustUp(t, address)

@@ -2,64 +2,73 @@ package migrations
 
 import (
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
-)
+	"slices"
 
-// indexFile is where the indexes on the watched table are defined.
-const indexFile = "postgres/20260101000001_indexes.up.sql"
+	"github.com/edgaze-ai/runcounter/store/watched"
+)
 
 // index is one that the migrations make on the watched table.
 type index struct {
-	name       string
-	definition string // from "on" on
+	Name       string
+	Definition string // from "on" on
 }
 
-var (
-	draftOnly = regexp.MustCompile(`/\*draft\*/.*?/\*end\*/`)
-	markers   = strings.NewReplacer("/*draft*/", "", "/*end*/", "")
-	indexLine = regexp.MustCompile(`(?m)^create index if not exists (\w+) (on public\.workflow_runs .*);$`)
+const (
+	hasEnded    = `completed_at is not null and status in ('completed', 'failed', 'cancelled', 'timeout')`
+	hasNotEnded = `completed_at is null or status is null or status not in ('completed', 'failed', 'cancelled', 'timeout')`
+	oddStatus   = `status is null or status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')`
 )
 
-// indexes reads the definitions from the migration, one a line, and makes them
-// fit a table with or without draft_id as run_counter.fit does.
-func indexes(draft bool) ([]index, error) {
-	text, err := files.ReadFile(indexFile)
-	if err != nil {
-		return nil, err
+// indexes are those that are made for a table. The ended ones answer last_run_at
+// and what an audit counts, from the index alone; the open one has the slots that
+// are taken, and what a sweep looks through; the odd one has what is not counted,
+// or looks wrong, and is reported.
+func indexes(t watched.Table) []index {
+	odd := oddStatus
+	if started, there := t.Column(watched.StartedAt); there {
+		odd += " or completed_at < " + ident(started.Name)
 	}
-	fit := string(text)
-	if !draft {
-		fit = draftOnly.ReplaceAllString(fit, "")
+	if !t.Has(watched.Draft) {
+		return []index{
+			{"run_counter_ended", "on public.workflow_runs (user_id, workflow_id, completed_at desc) include (status) where " + hasEnded},
+			{"run_counter_open", "on public.workflow_runs (user_id, workflow_id) where " + hasNotEnded},
+			{"run_counter_odd", "on public.workflow_runs (id) where user_id is null or workflow_id is null or " + odd},
+		}
 	}
-	var all []index
-	for _, found := range indexLine.FindAllStringSubmatch(markers.Replace(fit), -1) {
-		all = append(all, index{name: found[1], definition: found[2]})
+	return []index{
+		{"run_counter_ended", "on public.workflow_runs (user_id, workflow_id, completed_at desc) include (status) where " + hasEnded + " and draft_id is null"},
+		{"run_counter_ended_draft", "on public.workflow_runs (user_id, draft_id, completed_at desc) include (status) where " + hasEnded + " and draft_id is not null"},
+		{"run_counter_open", "on public.workflow_runs (user_id, workflow_id, draft_id) where " + hasNotEnded},
+		{"run_counter_odd", "on public.workflow_runs (id) where user_id is null or workflow_id is null and draft_id is null or " + odd},
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%s defines no index in the form that is read here", indexFile)
-	}
-	return all, nil
 }
 
-// draftChanged reports whether the table has gained or lost draft_id since the
-// migrations were applied. The functions that they made would stop every write
-// to a table without it, and count drafts as workflows with it.
-func (p *postgres) draftChanged(conn *sql.Conn) (changed bool, err error) {
-	var installed bool
-	err = conn.QueryRowContext(p.ctx, `select to_regclass('run_counter.settings') is not null and to_regclass('public.workflow_runs') is not null`).Scan(&installed)
-	if err == nil && installed {
-		err = conn.QueryRowContext(p.ctx, `
-select s.draft_id <> exists (select from pg_attribute
-                              where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id' and not attisdropped)
-  from run_counter.settings as s`).Scan(&changed)
+// altered compares the table with the one that the migrations were applied to:
+// whether it differs in what all that they made was made from, and whether its
+// indexes do. The functions that they made would stop every write to a table
+// that has lost a column.
+func (p *postgres) altered(conn *sql.Conn) (altered, indexed bool, err error) {
+	var text []byte
+	var there bool
+	err = conn.QueryRowContext(p.ctx, `select to_regclass('run_counter.settings') is not null and to_regclass('public.workflow_runs') is not null`).Scan(&there)
+	if err == nil && there {
+		err = conn.QueryRowContext(p.ctx, `select described from run_counter.settings`).Scan(&text)
 	}
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return false, fmt.Errorf("look whether workflow_runs has draft_id: %w", err)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && !there {
+		return false, false, nil
 	}
-	return changed, nil
+	var was watched.Table
+	if err == nil {
+		err = json.Unmarshal(text, &was)
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("read what the table was when the migrations were applied: %w", err)
+	}
+	now := p.rendering.table
+	return len(was.Changes(now)) > 0, !slices.Equal(indexes(was), indexes(now)), nil
 }
 
 // buildIndexes builds the indexes on a table that exists without holding its
@@ -68,28 +77,20 @@ select s.draft_id <> exists (select from pg_attribute
 // have changed.
 func (p *postgres) buildIndexes(conn *sql.Conn, anew bool) error {
 	var kind string
-	var draft bool
-	err := conn.QueryRowContext(p.ctx, `
-select coalesce((select relkind::text from pg_class where oid = to_regclass('public.workflow_runs')), ''),
-       exists (select from pg_attribute
-                where attrelid = to_regclass('public.workflow_runs') and attname = 'draft_id' and not attisdropped)`).Scan(&kind, &draft)
+	err := conn.QueryRowContext(p.ctx, `select coalesce((select relkind::text from pg_class where oid = to_regclass('public.workflow_runs')), '')`).Scan(&kind)
 	if err != nil {
 		return fmt.Errorf("look for workflow_runs: %w", err)
 	}
 	if kind != "r" { // none yet; or partitioned, where PostgreSQL can't do it concurrently
 		return nil
 	}
-	all, err := indexes(draft)
-	if err != nil {
-		return err
-	}
 	// It waits for all transactions that are older, but holds nobody off.
 	if _, err := conn.ExecContext(p.ctx, `set lock_timeout = '30s'`); err != nil {
 		return fmt.Errorf("set the lock timeout: %w", err)
 	}
-	for _, i := range all {
+	for _, i := range indexes(p.rendering.table) {
 		if err := p.buildIndex(conn, i, anew); err != nil {
-			return fmt.Errorf("build index %s: %w", i.name, err)
+			return fmt.Errorf("build index %s: %w", i.Name, err)
 		}
 	}
 	return nil
@@ -101,7 +102,7 @@ func (p *postgres) buildIndex(conn *sql.Conn, i index, anew bool) error {
 select count(*) > 0, coalesce(bool_and(x.indisvalid), false)
   from pg_class as c
   join pg_index as x on x.indexrelid = c.oid
- where c.relnamespace = 'public'::regnamespace and c.relname = $1`, i.name).Scan(&there, &valid)
+ where c.relnamespace = 'public'::regnamespace and c.relname = $1`, i.Name).Scan(&there, &valid)
 	if err != nil {
 		return err
 	}
@@ -109,10 +110,10 @@ select count(*) > 0, coalesce(bool_and(x.indisvalid), false)
 		return nil
 	}
 	if there { // not usable: what built it was interrupted
-		if _, err := conn.ExecContext(p.ctx, `drop index concurrently if exists public.`+i.name); err != nil {
+		if _, err := conn.ExecContext(p.ctx, `drop index concurrently if exists public.`+i.Name); err != nil {
 			return err
 		}
 	}
-	_, err = conn.ExecContext(p.ctx, `create index concurrently if not exists `+i.name+` `+i.definition)
+	_, err = conn.ExecContext(p.ctx, `create index concurrently if not exists `+i.Name+` `+i.Definition)
 	return err
 }

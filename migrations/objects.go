@@ -3,10 +3,13 @@ package migrations
 import (
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Objects are what the migrations make in a PostgreSQL database, by name, in
@@ -27,54 +30,46 @@ var (
 	triggerMade  = regexp.MustCompile(`(?m)^create or replace trigger (\w+)\s+(?:before|after) [a-z ]+ on (\w+\.\w+)`)
 )
 
-// PostgresObjects reads the names from the migrations, so that a look
-// for them in a database is for what this program would make. draft is for
-// a workflow_runs that has draft_id.
-func PostgresObjects(draft bool) (o Objects, err error) {
-	names, err := fs.Glob(files, "postgres/*.up.sql")
+// PostgresObjects reads the names from the migrations as they are rendered for a
+// table, so that a look for them in a database is for what this program would
+// make.
+func PostgresObjects(t watched.Table) (o Objects, err error) {
+	all, err := rendered(t)
 	if err != nil {
 		return o, err
 	}
-	for _, name := range names {
-		text, err := files.ReadFile(name)
-		if err != nil {
-			return o, err
+	for _, s := range all {
+		for _, found := range tableMade.FindAllStringSubmatch(s.sql, -1) {
+			o.Tables = append(o.Tables, found[1])
 		}
-		for _, found := range tableMade.FindAllSubmatch(text, -1) {
-			o.Tables = append(o.Tables, string(found[1]))
+		for _, found := range functionMade.FindAllStringSubmatch(s.sql, -1) {
+			o.Functions = append(o.Functions, found[1])
 		}
-		for _, found := range functionMade.FindAllSubmatch(text, -1) {
-			o.Functions = append(o.Functions, string(found[1]))
-		}
-		for _, found := range triggerMade.FindAllSubmatch(text, -1) {
-			o.Triggers = append(o.Triggers, Trigger{Table: string(found[2]), Name: string(found[1])})
+		for _, found := range triggerMade.FindAllStringSubmatch(s.sql, -1) {
+			o.Triggers = append(o.Triggers, Trigger{Table: found[2], Name: found[1]})
 		}
 	}
-	all, err := indexes(draft)
-	if err != nil {
-		return o, err
-	}
-	for _, i := range all {
-		o.Indexes = append(o.Indexes, i.name)
+	for _, i := range indexes(t) {
+		o.Indexes = append(o.Indexes, i.Name)
 	}
 	o.Functions = slices.Compact(o.Functions)
 	return o, nil
 }
 
 // LatestSQLite returns the version that this program brings a SQLite file to.
-func LatestSQLite() (uint, error) { return latestOf("sqlite") }
+func LatestSQLite() (uint, error) { return latestOf("sqlite/*.up.sql") }
 
 // LatestPostgres returns the version that this program brings a PostgreSQL
 // database to.
-func LatestPostgres() (uint, error) { return latestOf("postgres") }
+func LatestPostgres() (uint, error) { return latestOf("postgres/*.up.sql.tmpl") }
 
-func latestOf(kind string) (latest uint, err error) {
-	names, err := fs.Glob(files, kind+"/*.up.sql")
+func latestOf(pattern string) (latest uint, err error) {
+	names, err := fs.Glob(files, pattern)
 	if err != nil {
 		return 0, err
 	}
 	for _, name := range names {
-		number, _, _ := strings.Cut(strings.TrimPrefix(name, kind+"/"), "_")
+		number, _, _ := strings.Cut(path.Base(name), "_")
 		n, err := strconv.ParseUint(number, 10, 0)
 		if err != nil {
 			return 0, fmt.Errorf("the version of migration %s: %w", name, err)

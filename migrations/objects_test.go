@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // What is read from the files is what they make.
@@ -32,7 +33,7 @@ func TestPostgresObjectsAreWhatTheMigrationsMake(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	o, err := PostgresObjects(true)
+	o, err := PostgresObjects(watched.Default())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // postgres is what a Migrator of a PostgreSQL database has besides.
@@ -23,8 +25,10 @@ type postgres struct {
 	ctx      context.Context
 	db       *sql.DB
 	patience time.Duration // how long Up and Down try in all to get their locks
-	totals   *Totals
-	said     []string // by the migrations themselves
+	// rendering is what golang-migrate reads, for the table as alone has found it.
+	rendering *rendering
+	totals    *Totals
+	said      []string // by the migrations themselves
 }
 
 const (
@@ -76,7 +80,8 @@ func Postgres(ctx context.Context, address string) (*Migrator, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read the embedded migrations: %w", err), db.Close())
 	}
-	return &Migrator{source: src, postgres: p}, nil
+	p.rendering = &rendering{Driver: src, table: watched.Default()}
+	return &Migrator{source: p.rendering, postgres: p}, nil
 }
 
 func pooled(config *pgx.ConnConfig) bool {
@@ -89,7 +94,7 @@ func pooled(config *pgx.ConnConfig) bool {
 }
 
 func (m *Migrator) upPostgres() error {
-	return m.alone(func(conn *sql.Conn) error {
+	return m.alone(m.preflight, func(conn *sql.Conn) error {
 		counted, err := m.postgres.earlierTotals(conn)
 		if err != nil {
 			return fmt.Errorf("ask the earlier get_user_workflow_run_count: %w", err)
@@ -102,8 +107,7 @@ func (m *Migrator) upPostgres() error {
 	})
 }
 
-// tryUp applies what is missing, and all again where the table has gained or
-// lost draft_id since.
+// tryUp applies what is missing, and all again where the table was altered since.
 func (m *Migrator) tryUp(conn *sql.Conn) error {
 	if err := m.forgetUp(); err != nil {
 		return err
@@ -115,7 +119,7 @@ func (m *Migrator) tryUp(conn *sql.Conn) error {
 	if at.number > 0 && uint(at.number) > m.latest() {
 		return m.errNewer(uint(at.number))
 	}
-	changed, err := m.postgres.draftChanged(conn)
+	changed, indexed, err := m.postgres.altered(conn)
 	if err != nil {
 		return err
 	}
@@ -132,7 +136,7 @@ func (m *Migrator) tryUp(conn *sql.Conn) error {
 			return nil
 		}
 	}
-	if err := m.postgres.buildIndexes(conn, changed); err != nil {
+	if err := m.postgres.buildIndexes(conn, indexed); err != nil {
 		return err
 	}
 	if changed {
@@ -171,7 +175,7 @@ func (m *Migrator) downPostgres() error {
 	if at.number > 0 && uint(at.number) > m.latest() {
 		return m.errNewer(uint(at.number))
 	}
-	return m.alone(func(conn *sql.Conn) error {
+	return m.alone(nil, func(conn *sql.Conn) error {
 		return m.patiently(conn, m.tryDown, m.forgetDown)
 	})
 }
@@ -247,7 +251,9 @@ func (p *postgres) version() (version, error) {
 // own lock is not enough: whoever waits for that does so inside a statement,
 // and an index that is built concurrently waits for all older statements, which
 // would be a deadlock. So others are waited for with short questions.
-func (m *Migrator) alone(do func(conn *sql.Conn) error) (err error) {
+//
+// look, if any, comes before anything is made, and its error is the end.
+func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
 	ctx := m.postgres.ctx
 	conn, err := m.postgres.db.Conn(ctx)
 	if err != nil {
@@ -276,12 +282,36 @@ func (m *Migrator) alone(do func(conn *sql.Conn) error) (err error) {
 			err = unlockErr
 		}
 	}()
+	if look != nil {
+		if err := look(conn); err != nil {
+			return err
+		}
+	}
+	if err := m.postgres.describe(conn); err != nil {
+		return err
+	}
 	if err := m.begin(conn); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { m.migrate.GracefulStop <- true }) // before the next file
 	defer stop()
 	return do(conn)
+}
+
+// describe finds out which table the migrations are rendered for: the one that is
+// there, else the one that they make.
+func (p *postgres) describe(conn *sql.Conn) error {
+	schema, name := watched.Overrides{}.SchemaAndName()
+	catalog, there, err := readCatalog(p.ctx, conn, schema, name)
+	switch {
+	case err != nil:
+		return err
+	case there:
+		p.rendering.table = watched.Describe(catalog, watched.Overrides{}).Table
+	default:
+		p.rendering.table = watched.Default()
+	}
+	return nil
 }
 
 // begin makes golang-migrate's table, outside public, where Supabase's lints

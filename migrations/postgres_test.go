@@ -19,6 +19,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -244,23 +245,49 @@ func TestPostgresGoesUpAndDownAndUpAgain(t *testing.T) {
 	}
 }
 
-// Hardening knows times by their types, and a table may have none that it knows.
-func TestATableWhoseTimesHaveNoZoneIsInstalled(t *testing.T) {
+// The script can be pasted without a look. It looks itself, in its first
+// transaction, and leaves nothing behind.
+func TestCaseT9_TheScriptOfAnotherTableMakesNothing(t *testing.T) {
 	t.Parallel()
-	address := pgtest.Database(t)
-	pgtest.Exec(t, address, strings.ReplaceAll(tableWithDrafts, "timestamptz", "timestamp"), aliceHasThree)
-	mustUp(t, address)
-	pgtest.Exec(t, address, `update public.workflow_runs set status = 'completed' where status = 'running'`)
-	mustCount(t, address, "4")
-}
-
-func TestThePrintedScriptDoesWhatUpDoes(t *testing.T) {
-	text, err := PrintPostgres()
+	text, err := PrintPostgres(watched.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
+	for table, want := range map[string]string{
+		strings.ReplaceAll(tableWithDrafts, "timestamptz", "timestamp"): "completed_at is timestamp without time zone in place of timestamp with time zone",
+		tableWithoutDrafts: "draft_id is missing in place of uuid",
+	} {
+		address := pgtest.Database(t)
+		pgtest.Exec(t, address, table, aliceHasThree)
+		before := catalog(t, address)
+		conn, err := pgx.Connect(t.Context(), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Exec(t.Context(), text, pgx.QueryExecModeSimpleProtocol)
+		if err == nil || !strings.Contains(err.Error(), "this was made for another public.workflow_runs: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want a refusal that says %q", err, want)
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, catalog(t, address)); diff != "" {
+			t.Errorf("something was made (-before +after):\n%s", diff)
+		}
+	}
+}
+
+func TestThePrintedScriptDoesWhatUpDoes(t *testing.T) {
 	for _, c := range grounds {
 		t.Run(c.name, func(t *testing.T) {
+			described := watched.Default()
+			if strings.HasPrefix(c.table, tableWithoutDrafts) && !strings.HasPrefix(c.table, tableWithDrafts) {
+				described = described.Without(watched.Draft)
+			}
+			text, err := PrintPostgres(described)
+			if err != nil {
+				t.Fatal(err)
+			}
 			pasted, migrated := c.database(t), c.database(t)
 			for _, address := range []string{pasted, migrated} {
 				if c.table != "" {
@@ -292,7 +319,7 @@ func TestAScriptOfAnOlderProgramLeavesTheVersionOfANewer(t *testing.T) {
 	address := pgtest.Database(t)
 	mustUp(t, address)
 	pgtest.Exec(t, address, `update run_counter.schema_migrations set version = 99999999999999`)
-	text, err := PrintPostgres()
+	text, err := PrintPostgres(watched.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +484,7 @@ func TestAnEndedContextEndsTheWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Close()
-	err = first.alone(func(*sql.Conn) error {
+	err = first.alone(nil, func(*sql.Conn) error {
 		done := make(chan error, 1)
 		go func() { done <- second.Up() }()
 		waitFor(t, address, `select count(*) = 1 from pg_stat_activity where datname = current_database() and query like 'select pg_try_advisory_lock%' and state = 'idle' and pid <> all (select pid from pg_locks where locktype = 'advisory' and granted)`)

@@ -2,9 +2,9 @@ package migrations
 
 import (
 	"fmt"
-	"io/fs"
-	"path"
 	"strings"
+
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 const printHead = `-- Run Counter for PostgreSQL: all migrations in one script, for the SQL editor of
@@ -19,24 +19,16 @@ const printHead = `-- Run Counter for PostgreSQL: all migrations in one script, 
 -- not wait for that, run runcounter migrate up instead.
 `
 
-// PrintPostgres returns one script that does what Up does, in a transaction for
-// each migration, and notes the version as golang-migrate does.
-func PrintPostgres() (string, error) {
-	names, err := fs.Glob(files, "postgres/*.up.sql")
+// PrintPostgres returns one script that does what Up does on such a table, in a
+// transaction for each migration, and notes the version as golang-migrate does.
+func PrintPostgres(t watched.Table) (string, error) {
+	all, err := rendered(t)
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	b.WriteString(printHead)
-	for _, name := range names {
-		text, err := files.ReadFile(name)
-		if err != nil {
-			return "", err
-		}
-		version, _, found := strings.Cut(path.Base(name), "_")
-		if !found {
-			return "", fmt.Errorf("migration %s has no version", name)
-		}
+	for _, s := range all {
 		// The number is not lowered where a newer program was at work.
 		fmt.Fprintf(&b, `
 -- %[1]s
@@ -48,7 +40,7 @@ delete from run_counter.schema_migrations where version < %[3]s or version = %[3
 insert into run_counter.schema_migrations (version, dirty)
 select %[3]s, false where not exists (select from run_counter.schema_migrations);
 commit;
-`, path.Base(name), strings.TrimRight(string(text), "\n"), version)
+`, s.name, strings.TrimRight(s.sql, "\n"), s.version)
 	}
 	return b.String(), nil
 }

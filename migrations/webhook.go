@@ -145,12 +145,17 @@ func (s *WebhookSwitch) Close() error { return s.on.db.Close() }
 // Install makes the webhook, or changes the one that is there, and returns the
 // secret by which its receiver knows it. Its triggers take a short lock on the
 // table, and try again where it is busy. The errors wrap [ErrWebhook] where w
-// can't be made, and [ErrSealed] where it was made and can't sign.
+// can't be made, [ErrTable] where a receiver would not understand the table, and
+// [ErrSealed] where it was made and can't sign.
 func (s *WebhookSwitch) Install(w Webhook) (secret string, err error) {
 	if w, err = w.Check(); err != nil {
 		return "", err
 	}
 	text, err := w.sql()
+	if err != nil {
+		return "", err
+	}
+	err = s.again(func() error { return look(s.on.ctx, s.on.db, w.Schema, w.Table, forSending(w.Lease)) })
 	if err != nil {
 		return "", err
 	}
@@ -313,32 +318,38 @@ func (s *WebhookSwitch) secret(name string) (secret string, err error) {
 	return secret, nil
 }
 
-// patiently runs a script, transaction by transaction, and each again where it
-// did not get its lock in time.
+// patiently runs a script, transaction by transaction.
 func (s *WebhookSwitch) patiently(script string) error {
 	const end = "\ncommit;\n"
 	for part := range strings.SplitAfterSeq(script, end) {
 		if strings.TrimSpace(part) == "" {
 			continue
 		}
-		deadline := time.Now().Add(s.on.patience)
-		for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-			err := s.run(part)
-			if err == nil {
-				break
-			}
-			if s.on.ctx.Err() != nil || !isBusy(err) {
-				return plain(err)
-			}
-			if time.Now().After(deadline) {
-				return s.stuck(err)
-			}
-			if err := pause(s.on.ctx, wait/2+rand.N(wait)); err != nil {
-				return err
-			}
+		if err := s.again(func() error { return s.run(part) }); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// again tries once more where a lock was not had in time.
+func (s *WebhookSwitch) again(try func() error) error {
+	deadline := time.Now().Add(s.on.patience)
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if s.on.ctx.Err() != nil || !isBusy(err) {
+			return plain(err)
+		}
+		if time.Now().After(deadline) {
+			return s.stuck(err)
+		}
+		if err := pause(s.on.ctx, wait/2+rand.N(wait)); err != nil {
+			return err
+		}
+	}
 }
 
 // run runs one transaction of a script, in one message to the server: a pooler

@@ -671,9 +671,9 @@ func TestWhatIsWrongWithAWebhookIsSaid(t *testing.T) {
 	pgtest.InstallNet(t, address)
 	fails(theWebhook(), "Enable supabase_vault under Database, Extensions")
 	pgtest.InstallVault(t, address)
-	fails(with(func(w *Webhook) { w.Lease = "beat_at" }), "workflow_runs has no column beat_at")
+	fails(with(func(w *Webhook) { w.Lease = "beat_at" }), "there is no column beat_at; what helps: alter table public.workflow_runs add column beat_at timestamptz. Nothing was changed.")
 	pgtest.Exec(t, address, `alter table workflow_runs drop completed_at`)
-	fails(theWebhook(), "workflow_runs has no column completed_at")
+	fails(theWebhook(), "there is no column completed_at; what helps: alter table public.workflow_runs add column completed_at timestamptz. Nothing was changed.")
 }
 
 func TestABusyTableDoesNotStallBehindAWebhook(t *testing.T) {

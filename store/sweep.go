@@ -47,6 +47,7 @@ type Sweeper struct {
 	cursor   Key
 	turns    map[ID]ID         // behind which run the next sweep tries those of a user, of whom too many were refused
 	told     map[string]string // what Run has complained of webhooks, by kind
+	altered  string            // what Run has said of the table
 
 	mu     sync.Mutex
 	status SweepStatus
@@ -84,6 +85,9 @@ type SweepReport struct {
 	Drifting  int // keys whose count was wrong, of which Drifts are the first [MaxReported]
 	Mended    int // of these, how many this sweep recounted
 	Webhooks  Deliveries
+	// Altered says how the watched table differs from the one that the store was
+	// made for, and what to do; "" where it does not.
+	Altered string
 }
 
 // Incomplete reports whether runs stay stuck that the sweep went past.
@@ -127,6 +131,7 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 			err = fmt.Errorf("note whose clock is ahead: %w", err)
 		}
 	}
+	err = errors.Join(err, s.compareTable(ctx, &r))
 	err = errors.Join(err, s.repair(ctx, &r, s.Limits, o.Brief && !o.Full && !o.DryRun))
 	if !o.DryRun {
 		err = errors.Join(err, s.fold(ctx, &r), s.watch(ctx, &r))
@@ -136,6 +141,22 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 		s.remember(r, err)
 	}
 	return r, err
+}
+
+// alterable is a Store whose table belongs to an application, which may alter it.
+type alterable interface {
+	Altered(ctx context.Context) (string, error)
+}
+
+func (s *Sweeper) compareTable(ctx context.Context, r *SweepReport) (err error) {
+	table, knows := s.Store.(alterable)
+	if !knows {
+		return nil
+	}
+	if r.Altered, err = table.Altered(ctx); err != nil {
+		return fmt.Errorf("look whether the table was altered: %w", err)
+	}
+	return nil
 }
 
 func (s *Sweeper) fold(ctx context.Context, r *SweepReport) error {
@@ -292,6 +313,9 @@ func (s *Sweeper) Degraded() []string {
 		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and mended in %d. It should never happen: the log says which.",
 			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Mended))
 	}
+	if st.Report.Altered != "" {
+		all = append(all, "The watched table was altered, and what counts its runs was made for the table as it was: the log and runcounter doctor say how, and what to do.")
+	}
 	for _, c := range st.Report.Webhooks.Complaints() {
 		all = append(all, c.ToStrangers())
 	}
@@ -324,6 +348,13 @@ func (s *Sweeper) Run(ctx context.Context, every time.Duration) {
 func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
 	log := s.log()
 	s.complain(ctx, log, r.Webhooks)
+	if r.Altered != s.altered {
+		if s.altered = r.Altered; r.Altered != "" {
+			log.ErrorContext(ctx, "the watched table was altered", "how", r.Altered)
+		} else {
+			log.InfoContext(ctx, "the watched table is again as the migrations know it")
+		}
+	}
 	for _, d := range r.Drifts {
 		log.ErrorContext(ctx, "drift: a count differed from the runs behind it",
 			"user_id", d.Key.User.String(), string(d.Key.Kind)+"_id", d.Key.Ref.String(), "stored", d.Stored, "actual", d.Actual)

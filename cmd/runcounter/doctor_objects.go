@@ -11,7 +11,7 @@ import (
 
 // makeAgain brings back what was dropped or changed. The migrations
 // take each other's leavings as they are.
-const makeAgain = "runcounter migrate print --database-url postgres: writes a script that makes it again; it can be run as often as you like"
+const makeAgain = "runcounter migrate print writes a script that makes it again; it can be run as often as you like"
 
 func functionLines(f postgres.Functions) (lines []line) {
 	if len(f.Missing) > 0 {
@@ -43,9 +43,9 @@ func grantLines(g postgres.Grants) (lines []line) {
 		}
 	}
 	if len(g.OnTable) > 0 {
-		lines = append(lines, warning("revoke trigger, truncate on "+watched+" from "+strings.Join(granted(g.OnTable), ", "),
+		lines = append(lines, warning("revoke trigger, truncate on "+watchedTable+" from "+strings.Join(granted(g.OnTable), ", "),
 			"end users hold privileges on %s that the Data API has no use for: %s; by TRIGGER, who has SQL changes an outcome after the guard, and TRUNCATE asks no policy",
-			watched, few(g.OnTable)))
+			watchedTable, few(g.OnTable)))
 	}
 	return perhaps(lines, "nothing for %s, and for the signed-in their own runs alone", g.Anon)
 }
@@ -69,9 +69,9 @@ func revoke(what, role string) string {
 }
 
 const (
-	guard       = "zzzz_run_counter_guard"
-	guardInsert = "zzzz_run_counter_guard_insert"
-	watched     = "public.workflow_runs"
+	guard        = "zzzz_run_counter_guard"
+	guardInsert  = "zzzz_run_counter_guard_insert"
+	watchedTable = "public.workflow_runs"
 )
 
 func triggerLines(all []postgres.Trigger, expected []migrations.Trigger) (lines []line) {
@@ -92,7 +92,7 @@ func triggerLines(all []postgres.Trigger, expected []migrations.Trigger) (lines 
 	for _, t := range all {
 		late := t.Update && t.Name > guard || t.Insert && t.Name > guardInsert
 		ours := slices.Contains(expected, migrations.Trigger{Table: t.Table, Name: t.Name})
-		if t.Table == watched && t.Row && t.Before && late && !ours && t.Enabled != "D" {
+		if t.Table == watchedTable && t.Row && t.Before && late && !ours && t.Enabled != "D" {
 			lines = append(lines, failure("alter trigger "+t.Name+" on workflow_runs rename to a name that sorts before "+guard,
 				"%s (%s) fires after the guard, and can change an outcome that the guard has kept", t.Name, t.Function))
 		}

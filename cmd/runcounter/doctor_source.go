@@ -290,11 +290,11 @@ func schemaLines(s postgres.Schema) []line {
 	if len(s.MissingTables) > 0 {
 		lines = append(lines, failure(again, "all are applied, and these tables of schema run_counter are gone: %s", few(s.MissingTables)))
 	}
-	if s.DraftChanged {
-		lines = append(lines, failure(fix, "workflow_runs has gained or lost draft_id since they were applied"))
+	if len(s.Altered) > 0 {
+		lines = append(lines, failure(fix, "workflow_runs was altered since they were applied: %s", strings.Join(s.Altered, "; ")))
 	}
 	if len(s.BadIndexes) > 0 {
-		lines = append(lines, warning("runcounter migrate print --database-url postgres: shows how to make them; drop a half-built one first",
+		lines = append(lines, warning("runcounter migrate print shows how to make them; drop a half-built one first",
 			"these indexes on workflow_runs are missing or half built, and everything is slow without them: %s", few(s.BadIndexes)))
 	}
 	return perhaps(lines, "%s", at.Finding)

@@ -233,7 +233,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		{"an index is gone", `drop index run_counter_odd`,
 			"migrations", warns, "missing or half built, and everything is slow without them: run_counter_odd", "migrate print", "script"},
 		{"workflow_runs has lost draft_id", `alter table workflow_runs rename draft_id to drafted_id`,
-			"migrations", fails, "gained or lost draft_id", "runcounter migrate up", `alter table workflow_runs rename drafted_id to draft_id`},
+			"migrations", fails, "workflow_runs was altered since they were applied: the column draft_id is gone", "runcounter migrate up", `alter table workflow_runs rename drafted_id to draft_id`},
 		{"the guard is off", `update run_counter.settings set guard = false`,
 			"settings", warns, "the guard is off", "set guard = true", ""},
 		{"hardening is off", `update run_counter.settings set hardening = false`,
@@ -292,7 +292,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		case "":
 			pgtest.Exec(t, admin, fixOf(r, tt.check))
 		case "script":
-			pgtest.Exec(t, address, must(t, t.TempDir(), "", "migrate", "print", "--database-url", "postgres:"))
+			pgtest.Exec(t, address, must(t, t.TempDir(), "", "migrate", "print", "--database-url", address))
 		case "calls":
 			pgtest.Exec(t, admin, `delete from net._http_response where id > 1`)
 		default:

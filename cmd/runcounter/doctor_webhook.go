@@ -27,7 +27,7 @@ func webhookLines(all []postgres.Trigger, extensions []postgres.Extension, own p
 	events := map[string]bool{}
 	for _, t := range all {
 		switch {
-		case !t.Sends || t.Table != watched || t.Function == "run_counter_webhook.notify":
+		case !t.Sends || t.Table != watchedTable || t.Function == "run_counter_webhook.notify":
 		case t.Enabled == "D" || t.Enabled == "R":
 			lines = append(lines, warning("alter table workflow_runs enable trigger "+quoted(t.Name), "%s is disabled: repairs wait for the sweep", t.Name))
 		default:

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 func migrateCommand() *cli.Command {
@@ -24,8 +25,12 @@ func migrateCommand() *cli.Command {
   down    takes everything back: a mirror forgets all runs and counts; a
           PostgreSQL database keeps its runs, and gets back what was there before
   status  prints where the database stands
-  print   prints the SQL for the kind of database that --database-url names, and
-          needs none: postgres: prints a script for Supabase's SQL editor
+  print   prints the SQL for the kind of database that --database-url names:
+          postgres: prints a script for Supabase's SQL editor, without a look
+          at any table; the address of a server has its table looked at first
+
+up and print refuse a workflow_runs that is not understood yet, and change
+nothing: the sentence names each column at fault, and what helps.
 
 A SQLite file is brought up by every command that opens it. A PostgreSQL
 database is changed by migrate up alone, as the owner of its workflow_runs, over
@@ -58,18 +63,33 @@ func migrate(ctx context.Context, cmd *cli.Command) error {
 	case "status":
 		return withMigrator(ctx, cmd, func(m *migrations.Migrator) error { return printStatus(cmd, m) })
 	case "print":
-		printed := migrations.PrintSQLite
-		if isPostgres(cmd.String("database-url")) {
-			printed = migrations.PrintPostgres
-		}
-		text, err := printed()
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(cmd.Root().Writer, text)
-		return err
+		return migratePrint(ctx, cmd)
 	}
 	return badUsage("say what to do: runcounter migrate up, down, status or print")
+}
+
+// migratePrint looks at the table first where the address names a server.
+func migratePrint(ctx context.Context, cmd *cli.Command) error {
+	var text string
+	var err error
+	switch address := cmd.String("database-url"); {
+	case !isPostgres(address):
+		text, err = migrations.PrintSQLite()
+	case strings.TrimRight(address, ":/") == "postgres" || strings.TrimRight(address, ":/") == "postgresql":
+		unseen := watched.Default()
+		unseen.Fingerprint = ""
+		text, err = migrations.PrintPostgres(unseen)
+	default:
+		err = withMigrator(ctx, cmd, func(m *migrations.Migrator) (err error) {
+			text, err = m.Print()
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(cmd.Root().Writer, text)
+	return err
 }
 
 func migrateUp(ctx context.Context, cmd *cli.Command) error {

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // auditSQL compares a page of keys with the runs behind them: one statement,
@@ -32,7 +33,7 @@ func (h schema) auditSQL() string {
      group by 1, 2, 3`
 	}
 	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", ""), runs(store.KindWorkflow, "r.workflow_id", "")
-	if h.draft {
+	if h.has(watched.Draft) {
 		keys = runKeys(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null") + ` union ` + runKeys(store.KindDraft, "r.draft_id", "")
 		actual = runs(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null") + ` union all ` + runs(store.KindDraft, "r.draft_id", "")
 	}

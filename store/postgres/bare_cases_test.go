@@ -9,6 +9,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // TestCaseWithoutMigrationsAWorkflowAndADraftOfOneIdAreCountedApart, by every way
@@ -66,7 +67,7 @@ func TestCaseATableWithoutDraftsIsAuditedAndRecounted(t *testing.T) {
 	pgtest.Exec(t, address, strings.Replace(bareTable, "draft_id uuid,", "", 1))
 	migrate(t, address, (*migrations.Migrator).Up)
 	s := mustOpen(t, address, Options{})
-	if have, err := s.schema(t.Context()); err != nil || have.draft {
+	if have, err := s.schema(t.Context()); err != nil || have.has(watched.Draft) {
 		t.Fatalf("the table has drafts: %+v, %v", have, err)
 	}
 	users := []string{ada, bob}

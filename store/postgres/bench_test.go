@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -230,7 +229,7 @@ func BenchmarkAMillionRuns(b *testing.B) {
 			return err
 		}
 		defer conn.Close(b.Context())
-		_, err = conn.Exec(b.Context(), mustRead(b, "../../migrations/postgres/20260101000002_fill_counts.up.sql"), pgx.QueryExecModeSimpleProtocol)
+		_, err = conn.Exec(b.Context(), mustScript(b, "20260101000002_fill_counts"), pgx.QueryExecModeSimpleProtocol)
 		return err
 	}))
 	for _, unfolded := range []int{0, 1000, 100_000} {
@@ -332,15 +331,6 @@ values (gen_random_uuid(), gen_random_uuid(), 'c0000000-0000-4000-8000-000000000
 	slices.Sort(merged)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	return latencies{ms(merged[len(merged)/2]), ms(merged[len(merged)*99/100]), ms(merged[len(merged)-1])}
-}
-
-func mustRead(b *testing.B, name string) string {
-	b.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return string(text)
 }
 
 func waitFor(ctx context.Context, d time.Duration) {

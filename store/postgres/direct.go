@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Without the migrations the store works on workflow_runs alone: a guarded
@@ -17,23 +18,26 @@ import (
 // errNeedsMigrations is what can't be done by direct queries.
 var errNeedsMigrations = fmt.Errorf("%w: this needs runcounter's migrations in the database; run runcounter migrate up", store.ErrInvalid)
 
-const directCompleteSQL = `
-with locked as (
+func (h schema) directCompleteSQL() string {
+	started := h.column(watched.StartedAt, "timestamptz")
+	return `
+with given as (
+    select $4::integer as duration_ms, $5::jsonb as error_details, $6::jsonb as state_snapshot
+), locked as (
     select r.id from public.workflow_runs as r where r.id = $1::uuid for no key update
 ), ended as (
     update public.workflow_runs as r
-       set status = $2::text,
-           completed_at = coalesce($3::timestamptz, $7::timestamptz),
-           duration_ms = coalesce($4::integer, r.duration_ms, case when coalesce($3::timestamptz, $7::timestamptz) >= r.started_at
-                then least(trunc(extract(epoch from coalesce($3::timestamptz, $7::timestamptz) - r.started_at) * 1000), 2147483647)::integer end),
-           error_details = coalesce($5::jsonb, r.error_details),
-           state_snapshot = coalesce($6::jsonb, r.state_snapshot),
-           updated_at = $7::timestamptz
-      from locked
+       set status = $2::text, completed_at = coalesce($3::timestamptz, $7::timestamptz)` + h.set(watched.UpdatedAt, "$7::timestamptz") +
+		h.set(watched.DurationMS, `coalesce(given.duration_ms, `+h.column(watched.DurationMS, "integer")+`, case when coalesce($3::timestamptz, $7::timestamptz) >= `+started+`
+                then least(trunc(extract(epoch from coalesce($3::timestamptz, $7::timestamptz) - `+started+`) * 1000), 2147483647)::integer end)`) +
+		h.set(watched.ErrorDetails, `coalesce(given.error_details, `+h.column(watched.ErrorDetails, "jsonb")+`::jsonb)`) +
+		h.set(watched.StateSnapshot, `coalesce(given.state_snapshot, `+h.column(watched.StateSnapshot, "jsonb")+`::jsonb)`) + `
+      from locked, given
      where r.id = locked.id and ` + activeSQL + `
     returning r.id
 )
 select exists (select from ended) from locked`
+}
 
 // directBegin takes a lock of its transaction for the key, and counts in the
 // next statement. Such a lock holds among those who take it, which is those
@@ -78,16 +82,21 @@ select ` + have.rowColumns() + `, n.*
 			return nil
 		}
 		columns, values := "", ""
+		for _, role := range []watched.Role{watched.CreatedAt, watched.UpdatedAt} {
+			if c, there := have.table.Column(role); there {
+				columns, values = columns+", "+pgx.Identifier{c.Name}.Sanitize(), values+", $4::timestamptz"
+			}
+		}
 		args := []any{b.ID.String(), b.User.String(), idArg(b.Workflow), b.Now}
-		if have.draft {
-			columns, values = ", draft_id", ", $5::uuid"
+		if have.has(watched.Draft) {
+			columns, values = columns+", draft_id", values+", $5::uuid"
 			args = append(args, idArg(b.Draft))
 		}
 		begun.Created = true
 		begun.Active++
 		return send(ctx, tx, query{text: `
-insert into public.workflow_runs as r (id, user_id, workflow_id, status, created_at, updated_at` + columns + `)
-values ($1::uuid, $2::uuid, $3::uuid, 'pending', $4::timestamptz, $4::timestamptz` + values + `)
+insert into public.workflow_runs as r (id, user_id, workflow_id, status` + columns + `)
+select $1::uuid, $2::uuid, $3::uuid, 'pending'` + values + ` where $4::timestamptz is not null
 returning ` + have.rowColumns(), args: args, read: func(rows pgx.Rows) error { return scanRow(rows, &begun.Run.Row) }})
 	})
 	return begun, err

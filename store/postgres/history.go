@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // History returns what is known of one run.
@@ -18,7 +19,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		tallies := map[store.Key]store.Tallies{}
 		queries := []query{
 			s.policyFor(have, &h.Policy),
-			{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + ` from public.workflow_runs as r where r.id = $1::uuid`,
+			{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + ` from public.workflow_runs as r where r.id = $1::uuid`,
 				args: []any{idText(id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(rows, &h.Run) }},
 			runTalliesQuery(have, id, tallies),
 		}
@@ -76,7 +77,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 			query{text: `select count(*) from public.workflow_runs as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and ` + openSQL,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
 			query{text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + ` from public.workflow_runs as r
- where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, r.created_at desc limit $3::integer`,
+ where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, ` + have.column(watched.CreatedAt, "timestamptz") + ` desc limit $3::integer`,
 				args: append(keyed, limit), read: func(rows pgx.Rows) error {
 					var run store.Run
 					err := scanRun(rows, &run)

@@ -222,12 +222,7 @@ select u.rolname, u.rolsuper, u.rolbypassrls, t.oid is not null, coalesce(pg_get
 
 // has asks what the database has, as [Store] does.
 func (i *Inspector) has(ctx context.Context, tx pgx.Tx) (have schema, err error) {
-	var lease bool
-	err = tx.QueryRow(ctx, schemaSQL, i.options.LeaseColumn).Scan(new(bool), &have.installed, &have.draft, &lease)
-	if lease {
-		have.lease = i.options.LeaseColumn
-	}
-	return have, err
+	return has(ctx, tx, i.options.LeaseColumn)
 }
 
 // Drift compares at most so many counts with the runs behind them: those after

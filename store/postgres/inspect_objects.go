@@ -8,13 +8,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Schema is where the migrations stand.
 type Schema struct {
-	Version, Latest uint // Version 0: none is applied
-	Dirty           bool // one was interrupted
-	DraftChanged    bool // workflow_runs has gained or lost draft_id since
+	Version, Latest uint     // Version 0: none is applied
+	Dirty           bool     // one was interrupted
+	Altered         []string // what was changed of workflow_runs since, as watched.Table.Changes says it
 	MissingTables   []string
 	BadIndexes      []string // of ours on workflow_runs: missing, or half built
 }
@@ -29,7 +30,7 @@ func (i *Inspector) Schema(ctx context.Context) (s Schema, err error) {
 		if err != nil {
 			return err
 		}
-		objects, err := migrations.PostgresObjects(have.draft)
+		objects, err := migrations.PostgresObjects(have.table)
 		if err != nil {
 			return err
 		}
@@ -57,10 +58,7 @@ select array(select n from unnest($1::text[]) as n
 		if err != nil || slices.Contains(s.MissingTables, "settings") {
 			return err
 		}
-		err = tx.QueryRow(ctx, `select draft_id <> $1::boolean from run_counter.settings`, have.draft).Scan(&s.DraftChanged)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
+		s.Altered, err = altered(ctx, tx)
 		return err
 	})
 	return s, err
@@ -78,7 +76,7 @@ type Functions struct {
 // Functions looks at the functions of the migrations.
 func (i *Inspector) Functions(ctx context.Context) (f Functions, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
-		objects, err := migrations.PostgresObjects(true)
+		objects, err := migrations.PostgresObjects(watched.Default())
 		if err != nil {
 			return err
 		}
@@ -183,7 +181,7 @@ type Trigger struct {
 // order in which PostgreSQL fires those of one event: by the bytes of their
 // names. expected are the ones that the migrations make.
 func (i *Inspector) Triggers(ctx context.Context) (all []Trigger, expected []migrations.Trigger, err error) {
-	objects, err := migrations.PostgresObjects(true)
+	objects, err := migrations.PostgresObjects(watched.Default())
 	if err != nil {
 		return nil, nil, err
 	}

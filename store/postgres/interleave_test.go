@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -275,18 +274,15 @@ func TestBeginsAtALimitTakeTurns(t *testing.T) {
 // and a run ends that the fill does not see and the fold moves.
 func TestTheFillHoldsOffFolds(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../migrations/postgres/20260101000002_fill_counts.up.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := mustScript(t, "20260101000002_fill_counts")
 	const lock = `lock table run_counter.counts in share row exclusive mode;`
 	const limit = `set local lock_timeout = '2s';`
 	for _, part := range []string{lock, limit} {
-		if !strings.Contains(string(text), part) {
+		if !strings.Contains(text, part) {
 			t.Fatalf("the fill has no %q any more", part)
 		}
 	}
-	patient := strings.Replace(string(text), limit, "", 1) // the test decides how long it waits
+	patient := strings.Replace(text, limit, "", 1) // the test decides how long it waits
 	for name, tt := range map[string]struct {
 		fill  string
 		wrong int
@@ -326,15 +322,12 @@ func TestAFillBesideWritersLosesAndDoublesNone(t *testing.T) {
 	f.end(1)
 	writer := f.session()
 	writer.do(`begin`, f.insert(2))
-	text, err := os.ReadFile("../../migrations/postgres/20260101000002_fill_counts.up.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pgtest.Exec(t, f.address, string(text))
+	text := mustScript(t, "20260101000002_fill_counts")
+	pgtest.Exec(t, f.address, text)
 	exact(t, f.store)
 	writer.do(`commit`)
 	exact(t, f.store)
-	pgtest.Exec(t, f.address, string(text))
+	pgtest.Exec(t, f.address, text)
 	exact(t, f.store)
 }
 

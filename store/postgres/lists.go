@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // CountsOf returns the exact counts of keys, in their order and of one
@@ -149,9 +150,9 @@ type listedRuns struct{ from, at, id string }
 func runsIn(have schema, state store.RunState) (l listedRuns, err error) {
 	switch state {
 	case store.ActiveRuns:
-		return listedRuns{`public.workflow_runs as r where ` + openSQL, shownSQL("r.created_at"), "r.id"}, nil
+		return listedRuns{`public.workflow_runs as r where ` + openSQL, shownSQL(have.column(watched.CreatedAt, "timestamptz")), "r.id"}, nil
 	case store.OddRuns:
-		return listedRuns{`public.workflow_runs as r where (` + have.oddSQL() + `)`, shownSQL("r.created_at"), "r.id"}, nil
+		return listedRuns{`public.workflow_runs as r where (` + have.oddSQL() + `)`, shownSQL(have.column(watched.CreatedAt, "timestamptz")), "r.id"}, nil
 	case store.PresumedRuns:
 		// Lateral, or the table is read as a whole: the planner expects few of
 		// the marks to be those of what their run is.

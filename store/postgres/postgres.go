@@ -25,6 +25,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 var _ store.Store = (*Store)(nil)
@@ -161,19 +162,31 @@ func (s *Store) Installed(ctx context.Context) (bool, error) {
 // schema is what the database has.
 type schema struct {
 	installed bool // our migrations
-	draft     bool // workflow_runs has draft_id
+	table     watched.Table
 	lease     string
 }
 
 // relook is how often a database without the migrations is asked for them.
 const relook = 2 * time.Second
 
-// schemaSQL asks for the table, our migrations, draft_id, and the column $1.
-const schemaSQL = `
-select to_regclass('public.workflow_runs') is not null,
-       to_regproc('public.begin_workflow_run') is not null and to_regclass('run_counter.replaced') is not null,
-       exists (select from pg_attribute where attrelid = to_regclass('public.workflow_runs') and attname = 'draft_id' and not attisdropped),
-       exists (select from pg_attribute where attrelid = to_regclass('public.workflow_runs') and attname = $1 and not attisdropped)`
+// installedSQL asks for our migrations.
+const installedSQL = `select to_regproc('public.begin_workflow_run') is not null and to_regclass('run_counter.replaced') is not null`
+
+// has asks what the database has. The table is the zero one where there is none.
+func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) {
+	if err := tx.QueryRow(ctx, installedSQL).Scan(&have.installed); err != nil {
+		return have, err
+	}
+	catalog, there, err := catalogOf(ctx, tx)
+	if err != nil || !there {
+		return have, err
+	}
+	have.table = watched.Describe(catalog, watched.Overrides{}).Table
+	if _, leases := catalog.Column(lease); leases {
+		have.lease = lease
+	}
+	return have, nil
+}
 
 func (s *Store) schema(ctx context.Context) (schema, error) {
 	s.mu.Lock()
@@ -182,19 +195,18 @@ func (s *Store) schema(ctx context.Context) (schema, error) {
 		return *s.known, nil
 	}
 	var have schema
-	var table, lease bool
-	err := s.pool.QueryRow(ctx, schemaSQL, s.options.LeaseColumn).Scan(&table, &have.installed, &have.draft, &lease)
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+		have, err = has(ctx, tx, s.options.LeaseColumn)
+		return err
+	})
 	switch {
 	case err != nil:
 		return have, translate(err)
-	case !table:
+	case have.table.Name == "":
 		return have, errors.New("the database has no table public.workflow_runs: is it the right one? runcounter migrate up makes the table where there is none")
-	case s.options.LeaseColumn != "" && !lease:
+	case s.options.LeaseColumn != "" && have.lease == "":
 		return have, fmt.Errorf("%w: public.workflow_runs has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
 			store.ErrInvalid, s.options.LeaseColumn)
-	}
-	if lease {
-		have.lease = s.options.LeaseColumn
 	}
 	s.known, s.looked = &have, time.Now()
 	return have, nil

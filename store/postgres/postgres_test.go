@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -36,6 +39,22 @@ func mustInstall(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return address
+}
+
+// mustScript returns what one migration runs on the table that the migrations
+// make.
+func mustScript(t testing.TB, name string) string {
+	t.Helper()
+	all, err := migrations.PrintPostgres(watched.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, begins := strings.Cut(all, "\n-- "+name+".up.sql\nbegin;\n")
+	text, _, ends := strings.Cut(text, "\ncreate table if not exists run_counter.schema_migrations")
+	if !begins || !ends {
+		t.Fatalf("the script has no migration %s", name)
+	}
+	return text
 }
 
 func mustOpen(t testing.TB, address string, o Options) *Store {
@@ -142,31 +161,54 @@ end $$`, pgx.QueryExecModeSimpleProtocol)
 	}
 }
 
-// enact makes a change to the table, as an application would.
+// enact makes a change to the table, as an application would that knows its
+// columns.
 func enact(ctx context.Context, s *Store, c store.Change) error {
+	if c.Op == store.Delete {
+		_, err := s.pool.Exec(ctx, `delete from workflow_runs where id = $1::uuid`, c.Old.ID.String())
+		return err
+	}
+	have, err := s.schema(ctx)
+	if err != nil {
+		return err
+	}
+	var columns, values, pairs []string
+	var args []any
+	set := func(column, typ string, value any) {
+		args = append(args, value)
+		text := fmt.Sprintf("$%d::%s", len(args), typ)
+		columns, values, pairs = append(columns, column), append(values, text), append(pairs, column+" = "+text)
+	}
 	r := c.Record
-	args := []any{r.ID.String(), idArg(r.User), idArg(r.Workflow), idArg(r.Draft), textArg(r.Status),
-		timeArg(r.CreatedAt), timeArg(r.StartedAt), timeArg(r.CompletedAt), timeArg(r.UpdatedAt), millisArg(r.DurationMS), textArg(r.ErrorDetails)}
-	lease, leased, value := "", "", "" // where the store was told of a lease column
-	if column := s.options.LeaseColumn; column != "" {
-		args = append(args, timeArg(r.LeaseAt))
-		lease, value = ", "+column, ", $12::timestamptz"
-		leased = lease + " = $12::timestamptz"
+	set("id", "uuid", r.ID.String())
+	set("user_id", "uuid", idArg(r.User))
+	set("workflow_id", "uuid", idArg(r.Workflow))
+	set("draft_id", "uuid", idArg(r.Draft))
+	set("status", "text", textArg(r.Status))
+	if have.has(watched.CreatedAt) {
+		set("created_at", "timestamptz", timeArg(r.CreatedAt))
 	}
-	text := `
-insert into workflow_runs (id, user_id, workflow_id, draft_id, status, created_at, started_at, completed_at, updated_at, duration_ms, error_details` + lease + `)
-values ($1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::text, $6::timestamptz, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::integer, $11::jsonb` + value + `)`
-	switch c.Op {
-	case store.Update:
-		text = `
-update workflow_runs
-   set user_id = $2::uuid, workflow_id = $3::uuid, draft_id = $4::uuid, status = $5::text, created_at = $6::timestamptz, started_at = $7::timestamptz,
-       completed_at = $8::timestamptz, updated_at = $9::timestamptz, duration_ms = $10::integer, error_details = $11::jsonb` + leased + `
- where id = $1::uuid`
-	case store.Delete:
-		text, args = `delete from workflow_runs where id = $1::uuid`, []any{c.Old.ID.String()}
+	if have.has(watched.StartedAt) {
+		set("started_at", "timestamptz", timeArg(r.StartedAt))
 	}
-	_, err := s.pool.Exec(ctx, text, args...)
+	set("completed_at", "timestamptz", timeArg(r.CompletedAt))
+	if have.has(watched.UpdatedAt) {
+		set("updated_at", "timestamptz", timeArg(r.UpdatedAt))
+	}
+	if c, _ := have.table.Column(watched.DurationMS); c.Writable {
+		set(pgx.Identifier{c.Name}.Sanitize(), "integer", millisArg(r.DurationMS))
+	}
+	if c, _ := have.table.Column(watched.ErrorDetails); c.Writable {
+		set(pgx.Identifier{c.Name}.Sanitize(), string(c.Kind), textArg(r.ErrorDetails))
+	}
+	if s.options.LeaseColumn != "" {
+		set(s.options.LeaseColumn, "timestamptz", timeArg(r.LeaseAt))
+	}
+	text := `insert into workflow_runs (` + strings.Join(columns, ", ") + `) values (` + strings.Join(values, ", ") + `)`
+	if c.Op == store.Update {
+		text = `update workflow_runs set ` + strings.Join(pairs[1:], ", ") + ` where id = $1::uuid`
+	}
+	_, err = s.pool.Exec(ctx, text, args...)
 	return err
 }
 

@@ -66,7 +66,6 @@ var refusals = []struct{ name, role, sql, want string }{
 	{"bob amends his own run", "bob", `select run_counter.amend_run('` + bobsRun + `', 'cancelled', 'bob', 'free runs')`, "42501"},
 	{"bob locks a key", "bob", `select run_counter.lock_key('` + bob + `', 'workflow', '` + bobFlow + `')`, "42501"},
 	{"bob asks whether he is trusted", "bob", `select run_counter.trusted()`, "42501"},
-	{"bob defines something", "bob", `select run_counter.define('select 1')`, "42501"},
 
 	// our tables
 	{"bob lowers his count", "bob", `update run_counter.counts set completed = 0`, "42501"},

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Conditions on a row r, as the partial indexes have them, word by word: the
@@ -20,16 +21,37 @@ const (
 	presumedSQL = `exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status)`
 )
 
-// draftColumn is r.draft_id, or null where the table has no such column.
-func (h schema) draftColumn() string {
-	if h.draft {
-		return "r.draft_id"
+func (h schema) has(role watched.Role) bool { return h.table.Has(role) }
+
+// column is the role's column of a row r, or a null of a type where the table
+// has none.
+func (h schema) column(role watched.Role, typ string) string {
+	if c, there := h.table.Column(role); there {
+		return "r." + pgx.Identifier{c.Name}.Sanitize()
 	}
-	return "null::uuid"
+	return "null::" + typ
+}
+
+func (h schema) draftColumn() string { return h.column(watched.Draft, "uuid") }
+
+// snapshotColumn is read as text.
+func (h schema) snapshotColumn() string { return h.column(watched.StateSnapshot, "jsonb") + "::text" }
+
+// set is the assignment of a value behind others; nothing where the column is
+// not there, or not ours to write. A value for JSON is a jsonb.
+func (h schema) set(role watched.Role, value string) string {
+	c, there := h.table.Column(role)
+	if !there || !c.Writable {
+		return ""
+	}
+	if c.Kind == watched.JSON {
+		value = "(" + value + ")::json"
+	}
+	return ", " + pgx.Identifier{c.Name}.Sanitize() + " = " + value
 }
 
 func (h schema) kindColumn() string {
-	if h.draft {
+	if h.has(watched.Draft) {
 		return "case when r.draft_id is null then 'workflow' else 'draft' end"
 	}
 	return "'workflow'::text"
@@ -38,7 +60,7 @@ func (h schema) kindColumn() string {
 // refColumn is null for a run without a key: one of no user has none, whatever
 // it ran.
 func (h schema) refColumn() string {
-	if h.draft {
+	if h.has(watched.Draft) {
 		return "case when r.user_id is not null then coalesce(r.draft_id, r.workflow_id) end"
 	}
 	return "case when r.user_id is not null then r.workflow_id end"
@@ -53,8 +75,8 @@ func (h schema) leaseColumn() string {
 
 // rowColumns are the columns that [scanRow] reads.
 func (h schema) rowColumns() string {
-	return `r.id, r.user_id, r.workflow_id, ` + h.draftColumn() + `, r.status, r.created_at, r.started_at, r.completed_at, r.updated_at,
-       ` + h.leaseColumn() + `, r.duration_ms, r.error_details::text`
+	return `r.id, r.user_id, r.workflow_id, ` + h.draftColumn() + `, r.status, ` + h.column(watched.CreatedAt, "timestamptz") + `, ` + h.column(watched.StartedAt, "timestamptz") + `, r.completed_at, ` + h.column(watched.UpdatedAt, "timestamptz") + `,
+       ` + h.leaseColumn() + `, ` + h.column(watched.DurationMS, "integer") + `, ` + h.column(watched.ErrorDetails, "jsonb") + `::text`
 }
 
 func (h schema) presumedColumn() string {
@@ -68,11 +90,11 @@ func (h schema) presumedColumn() string {
 // ref are two parameters. Each kind has an index of its own.
 func (h schema) ofKey(kind store.Kind, user, ref string) string {
 	switch {
-	case kind == store.KindDraft && h.draft:
+	case kind == store.KindDraft && h.has(watched.Draft):
 		return `r.user_id = ` + user + `::uuid and r.draft_id = ` + ref + `::uuid and r.draft_id is not null`
 	case kind == store.KindDraft:
 		return `false and r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid`
-	case h.draft:
+	case h.has(watched.Draft):
 		return `r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid and r.draft_id is null`
 	}
 	return `r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid`

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Begin implements [store.Store]. run_counter.begin_run does it, as it does
@@ -21,7 +22,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 	}
 	b.Now = store.Instant(b.Now)
 	err = s.attempt(ctx, func(have schema) error {
-		if !b.Draft.IsZero() && !have.draft {
+		if !b.Draft.IsZero() && !have.has(watched.Draft) {
 			return fmt.Errorf("%w: the table workflow_runs has no column draft_id", store.ErrInvalid)
 		}
 		if !have.installed {
@@ -38,7 +39,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Counted, &begun.Active)
 				}},
 			policyQuery(&policy),
-			query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + presumedSQL + `
+			query{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + presumedSQL + `
   from public.workflow_runs as r
  where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::uuid and idempotency_key = $2::text), $3::uuid)`,
 				args: []any{b.User.String(), textArg(b.IdempotencyKey), b.ID.String()},
@@ -59,8 +60,8 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 		var found bool
 		run, found, err = s.runAfter(ctx, have, id, query{text: `
 update public.workflow_runs as r
-   set status = 'running', started_at = $2::timestamptz, updated_at = $2::timestamptz
- where r.id = $1::uuid and r.status = 'pending'`, args: []any{idText(id), store.Instant(at)}})
+   set status = 'running'` + have.set(watched.StartedAt, "$2::timestamptz") + have.set(watched.UpdatedAt, "$2::timestamptz") + `
+ where r.id = $1::uuid and r.status = 'pending' and $2::timestamptz is not null`, args: []any{idText(id), store.Instant(at)}})
 		return notFound(err, found)
 	})
 	return run, err
@@ -76,7 +77,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 	err = s.attempt(ctx, func(have schema) error {
 		end := query{text: `select c.won from run_counter.complete_run($1::uuid, $2::text, $3::timestamptz, $4::integer, $5::jsonb, $6::jsonb, $7::timestamptz) as c`}
 		if !have.installed {
-			end.text = directCompleteSQL
+			end.text = have.directCompleteSQL()
 		}
 		end.args = []any{idText(c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
 		result = store.CompletionResult{}
@@ -85,7 +86,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		found := false
 		counts := map[store.Key]store.Tallies{}
 		err := s.commit(ctx, end, s.policyFor(have, &policy),
-			query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + `
+			query{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + `
   from public.workflow_runs as r where r.id = $1::uuid`,
 				args: []any{idText(c.ID)},
 				read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &result.Run) }},
@@ -144,7 +145,7 @@ func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before .
 		look = s.commit
 	}
 	err = look(ctx, append(before, s.policyFor(have, &policy),
-		query{text: `select ` + have.rowColumns() + `, r.state_snapshot::text, ` + have.presumedColumn() + `
+		query{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + `
   from public.workflow_runs as r where r.id = $1::uuid`,
 			args: []any{idText(id)},
 			read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &run) }})...)

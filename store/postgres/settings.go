@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Policy returns the policy in force.
@@ -43,7 +44,7 @@ func healthQuery(have schema, h *store.Health) query {
 select (select count(*) from public.workflow_runs as r where ` + openSQL + `),
        count(*) filter (where ` + have.refColumn() + ` is null),
        count(*) filter (where r.status is null or r.status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')),
-       count(*) filter (where ` + endedSQL + ` and r.completed_at < r.started_at),
+       count(*) filter (where ` + endedSQL + ` and ` + have.tooSoonSQL() + `),
        ` + ours + `
   from public.workflow_runs as r
  where ` + have.oddSQL(), read: func(rows pgx.Rows) error {
@@ -54,8 +55,17 @@ select (select count(*) from public.workflow_runs as r where ` + openSQL + `),
 // oddSQL is the condition of the index run_counter_odd, word by word.
 func (h schema) oddSQL() string {
 	noKey := "r.user_id is null or r.workflow_id is null"
-	if h.draft {
+	if h.has(watched.Draft) {
 		noKey += " and r.draft_id is null"
 	}
-	return noKey + ` or r.status is null or r.status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout') or r.completed_at < r.started_at`
+	odd := noKey + ` or r.status is null or r.status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')`
+	if h.has(watched.StartedAt) {
+		odd += " or " + h.tooSoonSQL()
+	}
+	return odd
+}
+
+// tooSoonSQL holds for a run that ended before it had started.
+func (h schema) tooSoonSQL() string {
+	return "r.completed_at < " + h.column(watched.StartedAt, "timestamptz")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // suspectsSQL finds rows behind the id $5 that are inconsistent, or silent for
@@ -19,6 +20,7 @@ func (h schema) suspectsSQL() string {
 	sign := func(column string) string {
 		return `case when ` + column + ` <= $1::timestamptz then ` + column + ` end`
 	}
+	created, updated := h.column(watched.CreatedAt, "timestamptz"), h.column(watched.UpdatedAt, "timestamptz")
 	lease := ""
 	if h.lease != "" {
 		lease = ", " + sign(h.leaseColumn())
@@ -30,11 +32,11 @@ select id, user_id
       from public.workflow_runs as r
      where ` + openSQL + `
        and (
-            (r.status in ('completed', 'failed', 'cancelled', 'timeout') and r.completed_at is null and coalesce(r.updated_at, r.created_at) is not null)
+            (r.status in ('completed', 'failed', 'cancelled', 'timeout') and r.completed_at is null and coalesce(` + updated + `, ` + created + `) is not null)
             or (` + activeSQL + ` and r.completed_at is not null)
             or (` + activeSQL + ` and r.completed_at is null
                 and case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end > 0
-                and coalesce(greatest(` + sign("r.started_at") + `, ` + sign("r.updated_at") + lease + `), ` + sign("r.created_at") + `, ` + h.seenColumn() + `)
+                and coalesce(greatest(` + sign(h.column(watched.StartedAt, "timestamptz")) + `, ` + sign(updated) + lease + `), ` + sign(created) + `, ` + h.seenColumn() + `)
                     < $1::timestamptz - make_interval(secs =>
                         (case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end)::double precision / 1000000))
        )
@@ -59,7 +61,10 @@ func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
 		if !have.installed {
 			return nil // there is no place to keep it
 		}
-		times := []string{"r.created_at", "r.started_at", "r.updated_at", have.leaseColumn()}
+		times := []string{have.leaseColumn()}
+		for _, role := range []watched.Role{watched.CreatedAt, watched.StartedAt, watched.UpdatedAt} {
+			times = append(times, have.column(role, "timestamptz"))
+		}
 		var epochs []string // as text they don't depend on the session's time zone
 		for _, column := range times {
 			epochs = append(epochs, "extract(epoch from "+column+")")

@@ -1,0 +1,329 @@
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store/watched"
+)
+
+// ErrTable is wrapped where a table is not one that the SQL of today understands.
+// The error is one sentence, which names each column at fault with what it has to
+// be. Nothing was changed.
+var ErrTable = errors.New("can't be watched as it is")
+
+// wanted is a column as the SQL of today needs it.
+type wanted struct {
+	name  string
+	role  watched.Role
+	types []string // by pg_type.typname: those that were proven
+	add   string   // the type that a missing column is added with
+	// optional is a column that is left out where it is not there, read one that
+	// is never written, moves one that may change while a run lives, and nulled
+	// one that is set to null when an outcome gives way to another.
+	optional, read, moves, nulled bool
+	// named is one that may have any name by which package watched finds it, and
+	// yields one that the database may generate, since it is left alone then.
+	named, yields bool
+}
+
+// forCounting is what migrate up understands. A column that is not listed plays
+// no part. Half of what another name, type or word would need stops the
+// application's writes: so what is not listed here is refused whole.
+var forCounting = []wanted{
+	{name: "id", role: watched.ID, types: uuids, add: "uuid not null default gen_random_uuid() primary key"},
+	{name: "user_id", role: watched.User, types: uuids, add: "uuid", moves: true},
+	{name: "workflow_id", role: watched.Workflow, types: uuids, add: "uuid", moves: true},
+	{name: "draft_id", role: watched.Draft, types: uuids, optional: true, moves: true},
+	{name: "status", role: watched.Status, types: texts, add: "text not null default 'pending'", moves: true},
+	{name: "created_at", role: watched.CreatedAt, types: moments, optional: true, named: true},
+	{name: "started_at", role: watched.StartedAt, types: moments, optional: true, named: true, moves: true},
+	{name: "updated_at", role: watched.UpdatedAt, types: moments, optional: true, named: true, moves: true},
+	{name: "completed_at", role: watched.CompletedAt, types: moments, add: "timestamptz", moves: true, nulled: true},
+	{name: "duration_ms", role: watched.DurationMS, types: []string{"int4", "int8"}, optional: true, named: true, yields: true, moves: true, nulled: true},
+	{name: "error_details", role: watched.ErrorDetails, types: jsons, optional: true, named: true, yields: true, moves: true, nulled: true},
+	{name: "state_snapshot", role: watched.StateSnapshot, types: jsons, optional: true, named: true, yields: true, moves: true},
+}
+
+// forSending is what our own webhook understands: it only reads, so that a table
+// may generate columns, choose its partitions by any, and have fewer. The mirror
+// that is told takes ids that are UUIDs, and times that are moments.
+func forSending(lease string) []wanted {
+	all := []wanted{
+		{name: "id", role: watched.ID, types: uuids, add: "uuid not null default gen_random_uuid() primary key"},
+		{name: "user_id", role: watched.User, types: uuids, add: "uuid"},
+		{name: "workflow_id", role: watched.Workflow, types: uuids, add: "uuid"},
+		{name: "draft_id", role: watched.Draft, types: uuids, optional: true},
+		{name: "status", role: watched.Status, types: []string{"text", "varchar"}, add: "text not null default 'pending'"},
+		{name: "created_at", role: watched.CreatedAt, types: moments, optional: true},
+		{name: "started_at", role: watched.StartedAt, types: moments, optional: true},
+		{name: "updated_at", role: watched.UpdatedAt, types: moments, add: "timestamptz not null default now()"},
+		{name: "completed_at", role: watched.CompletedAt, types: moments, add: "timestamptz"},
+		{name: "duration_ms", role: watched.DurationMS, types: []string{"int4", "int2", "int8", "numeric"}, optional: true},
+		{name: "error_details", role: watched.ErrorDetails, types: jsons, optional: true},
+	}
+	for i := range all {
+		all[i].read = true
+	}
+	if lease != "" && !slices.ContainsFunc(all, func(w wanted) bool { return w.name == lease }) {
+		all = append(all, wanted{name: lease, role: watched.Lease, types: moments, add: "timestamptz", read: true})
+	}
+	return all
+}
+
+var (
+	uuids   = []string{"uuid"}
+	texts   = []string{"text"}
+	moments = []string{"timestamptz"}
+	jsons   = []string{"jsonb", "json"}
+)
+
+// casts say how a column is given another type, from one to the other; $ is the
+// column. An id or an enum has none: what else depends on its type is for the
+// application to know.
+var casts = map[[2]string]string{
+	{"timestamp", "timestamptz"}:   "type timestamptz using $ at time zone 'UTC'",
+	{"timestamptz", "timestamptz"}: "type timestamptz", // of less than microseconds, or a domain over it
+	{"json", "jsonb"}:              "type jsonb using $::jsonb",
+	{"varchar", "text"}:            "type text",
+	{"bpchar", "text"}:             "type text",
+	{"citext", "text"}:             "type text",
+	{"text", "text"}:               "type text", // a domain over it
+	{"int2", "int4"}:               "type integer",
+}
+
+// fault is what keeps a table from being watched.
+type fault struct {
+	what string // a clause
+	// help is the action of an ALTER TABLE by which it is gone, and "" where
+	// there is none to be advised.
+	help string
+}
+
+// understood returns what keeps a table from being watched by the SQL of today.
+func understood(c watched.Catalog, all []wanted) (faults []fault) {
+	if c.Kind != "r" && c.Kind != "p" {
+		return []fault{{what: "it is no table but a " + kindOf(c.Kind) + ", on which no trigger fires for each run"}}
+	}
+	all = slices.Clone(all)
+	for i, w := range all {
+		if w.named {
+			all[i].name = watched.Found(c, w.role)
+		}
+	}
+	// As it would be once each column is as it should be, and without those that
+	// play no part.
+	mended := c
+	mended.Columns = slices.DeleteFunc(slices.Clone(c.Columns), func(column watched.CatalogColumn) bool {
+		return !slices.ContainsFunc(all, func(w wanted) bool { return w.name == column.Name })
+	})
+	for _, w := range all {
+		column, there := c.Column(w.name)
+		var one fault
+		switch {
+		case there:
+			one = w.unlike(column, slices.Contains(c.PartitionKey, w.name))
+		case !w.optional:
+			one = w.absent(c)
+		}
+		if one == (fault{}) {
+			continue
+		}
+		faults = append(faults, one)
+		mended = w.mend(mended)
+	}
+	if writes := slices.ContainsFunc(all, func(w wanted) bool { return !w.read }); writes && slices.Contains(c.PartitionKey, "") {
+		faults = append(faults, fault{what: "an expression chooses the row's partition, and what that depends on can't be told: partition by the column created_at"})
+	}
+	// And what is wrong beside the columns: these sentences say what helps.
+	for _, problem := range watched.Describe(mended, watched.Overrides{}).Problems {
+		faults = append(faults, fault{what: problem})
+	}
+	return faults
+}
+
+// mend returns the catalog with the column as it should be.
+func (w wanted) mend(c watched.Catalog) watched.Catalog {
+	i := slices.IndexFunc(c.Columns, func(m watched.CatalogColumn) bool { return m.Name == w.name })
+	if i >= 0 {
+		c.Columns[i] = watched.CatalogColumn{Name: w.name, Type: w.types[0], NotNull: c.Columns[i].NotNull}
+		return c
+	}
+	c.Columns = append(c.Columns, watched.CatalogColumn{Name: w.name, Type: w.types[0], NotNull: true})
+	if w.role == watched.ID {
+		c.Unique = append(slices.Clone(c.Unique), []string{w.name})
+	}
+	return c
+}
+
+func kindOf(relkind string) string {
+	if kind, known := map[string]string{"v": "view", "m": "materialized view", "f": "foreign table"}[relkind]; known {
+		return kind
+	}
+	return "relation of another kind (" + relkind + ")"
+}
+
+// absent says that there is no such column, and which one may be meant by it.
+func (w wanted) absent(c watched.Catalog) fault {
+	report := watched.Describe(c, watched.Overrides{})
+	other := report.Guessed.Columns[w.role]
+	if column, plays := report.Table.Column(w.role); plays {
+		other = column.Name
+	}
+	if other != "" {
+		return fault{what: fmt.Sprintf("there is no column %s, and %s can't stand for it yet", w.name, other)}
+	}
+	return fault{"there is no column " + w.name, "add column " + w.name + " " + w.add}
+}
+
+// unlike says what is wrong with a column that is there. One that chooses the
+// row's partition may not change: PostgreSQL refuses that in a trigger, and by a
+// statement it is a DELETE and an INSERT, by which an outcome is no longer known
+// as presumed.
+func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
+	alter := "alter column " + w.name + " "
+	frozen := column.Generated && !w.read && !w.yields
+	fits := slices.Contains(w.types, column.Type) && !column.Domain && !column.Nondeterministic && (w.read || !coarse.MatchString(column.Declared))
+	switch {
+	case !fits && frozen:
+		return fault{what: fmt.Sprintf("%s is %s, generated always, and has to be %s and writable", w.name, described(column), w.need())}
+	case !fits:
+		one := fault{what: fmt.Sprintf("%s is %s and has to be %s", w.name, described(column), w.need())}
+		if cast, helps := casts[[2]string{column.Type, w.types[0]}]; helps && !column.Nondeterministic && !partitions {
+			one.help = alter + strings.ReplaceAll(cast, "$", w.name)
+		}
+		return one
+	case frozen:
+		return fault{w.name + " is generated always and has to be writable", alter + "drop expression"}
+	case partitions && w.moves:
+		return fault{what: w.name + " chooses the row's partition and may change, by which the run would move to another: partition by created_at"}
+	case w.nulled && column.NotNull && !column.Generated:
+		return fault{w.name + " is not null and has to take null", alter + "drop not null"}
+	}
+	return fault{}
+}
+
+// coarse are times of less than microseconds: what is dated right behind another
+// moment would fall on it, or before it.
+var coarse = regexp.MustCompile(`^timestamp\([0-5]\) with time zone$`)
+
+// need names the types that a column may have.
+func (w wanted) need() string {
+	return strings.NewReplacer("int4", "integer", "int8", "bigint", "int2", "smallint").Replace(strings.Join(w.types, " or "))
+}
+
+// described is a column's type, with what is special about it.
+func described(column watched.CatalogColumn) string {
+	switch {
+	case column.Domain:
+		return column.Declared + " (a domain over " + column.Type + ")"
+	case len(column.Labels) > 0:
+		return column.Declared + " (an enum)"
+	case column.Nondeterministic:
+		return column.Declared + " under a collation by which values that differ can be equal"
+	}
+	return column.Declared
+}
+
+// sqlName is the table's name as SQL writes it, with quotes where it has to
+// have them.
+func sqlName(c watched.Catalog) string {
+	parts := []string{c.Schema, c.Name}
+	for i, part := range parts {
+		if !bare.MatchString(part) {
+			parts[i] = pgx.Identifier{part}.Sanitize()
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+var bare = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+// look refuses a table that is not understood. One that is not there is made by
+// the migrations.
+func look(ctx context.Context, db begins, schema, name string, all []wanted) error {
+	c, there, err := readCatalog(ctx, db, schema, name)
+	if err != nil || !there {
+		return err
+	}
+	if faults := understood(c, all); len(faults) > 0 {
+		return refusal(c, faults)
+	}
+	return nil
+}
+
+// refusal is the sentence that names all faults, and one ALTER TABLE of all that
+// helps.
+func refusal(c watched.Catalog, faults []fault) error {
+	var what, help []string
+	for _, f := range faults {
+		what = append(what, f.what)
+		if f.help != "" {
+			help = append(help, f.help)
+		}
+	}
+	said := strings.Join(what, "; ")
+	switch len(help) {
+	case 0:
+	case len(faults):
+		said += "; what helps: "
+	default:
+		said += "; what helps with a part of it: "
+	}
+	if len(help) > 0 {
+		said += "alter table " + sqlName(c) + " " + strings.Join(help, ", ")
+	}
+	return fmt.Errorf("%s.%s %w: %s", c.Schema, c.Name, ErrTable, said+". Nothing was changed.")
+}
+
+// preflight looks at public.workflow_runs before anything is made.
+func (m *Migrator) preflight(conn *sql.Conn) error {
+	at, err := m.postgres.version()
+	if err != nil {
+		return err
+	}
+	look := func() error { return look(m.postgres.ctx, conn, "public", "workflow_runs", forCounting) }
+	err = m.patiently(conn, look, func() error { return nil })
+	if errors.Is(err, ErrTable) && at.number > 0 { // it was altered, and our triggers stand on it
+		return fmt.Errorf("the table has Run Counter's triggers, and writes of the application may fail until this is mended or runcounter migrate down --yes has taken them off: %w", err)
+	}
+	return err
+}
+
+// Print returns the script that does what Up does on the table that is there.
+// Like Up it refuses one that is not understood.
+func (m *Migrator) Print() (string, error) {
+	if err := m.Check(); err != nil {
+		return "", err
+	}
+	schema, name := watched.Overrides{}.SchemaAndName()
+	c, there, err := m.Catalog(schema, name)
+	if err != nil {
+		return "", err
+	}
+	if !there {
+		return PrintPostgres(watched.Default())
+	}
+	return PrintPostgres(watched.Describe(c, watched.Overrides{}).Table)
+}
+
+// Check looks at public.workflow_runs as Up does, and changes nothing. The error
+// wraps [ErrTable] where the table is not understood.
+func (m *Migrator) Check() (err error) {
+	if m.postgres == nil {
+		return nil
+	}
+	conn, err := m.postgres.db.Conn(m.postgres.ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	return sessionless(m.preflight(conn))
+}

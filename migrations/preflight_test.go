@@ -1,0 +1,324 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+// unusual is a table that the SQL of today does not understand.
+type unusual struct {
+	name string
+	// table makes it, and life is what its application does: it creates, ends and
+	// deletes a run. Empty, they are those of a plain table.
+	table, alter, life string
+	want               []string // parts of the sentence; one that ends it is the whole
+}
+
+const aLife = `
+insert into public.workflow_runs (user_id, workflow_id, status) values ('` + alice + `', '` + flow + `', 'running');
+update public.workflow_runs set status = 'completed', completed_at = now();
+delete from public.workflow_runs;`
+
+// said by each refusal.
+const (
+	refusedHead = "public.workflow_runs can't be watched as it is: "
+	refusedTail = ". Nothing was changed."
+)
+
+var unusualTables = []unusual{
+	{
+		name: "case T4: ids of bigint", alter: `alter table workflow_runs alter id drop default, alter id type bigint using 1, alter id add generated always as identity`,
+		want: []string{refusedHead + "id is bigint, generated always, and has to be uuid and writable" + refusedTail},
+	},
+	{
+		name: "case T4: ids of text", alter: `alter table workflow_runs alter id drop default, alter id type text, alter id set default 'run 1'`,
+		want: []string{refusedHead + "id is text and has to be uuid" + refusedTail},
+	},
+	{name: "case T4: users known by text", alter: `alter table workflow_runs alter user_id type text`, want: []string{"user_id is text and has to be uuid"}},
+	{
+		name: "case T4: workflows known by bigint", alter: `alter table workflow_runs alter workflow_id type bigint using 1`,
+		life: strings.ReplaceAll(aLife, "'"+flow+"'", "7"), want: []string{"workflow_id is bigint and has to be uuid"},
+	},
+	{name: "case T4: drafts known by text", alter: `alter table workflow_runs alter draft_id type text`, want: []string{"draft_id is text and has to be uuid"}},
+	{
+		name: "case T5: an enum", alter: `create type run_status as enum ('running', 'completed'); alter table workflow_runs alter status type run_status using 'running'`,
+		want: []string{refusedHead + "status is public.run_status (an enum) and has to be text" + refusedTail},
+	},
+	{
+		name: "case T5: varchar", alter: `alter table workflow_runs alter status type varchar(20)`,
+		want: []string{refusedHead + "status is character varying(20) and has to be text; what helps: alter table public.workflow_runs alter column status type text" + refusedTail},
+	},
+	{
+		name: "case T5: char", alter: `alter table workflow_runs alter status type char(12)`,
+		want: []string{"status is character(12) and has to be text; what helps: alter table public.workflow_runs alter column status type text"},
+	},
+	{
+		name: "case T5: citext", alter: `create extension citext; alter table workflow_runs alter status type citext`,
+		want: []string{refusedHead + "status is public.citext and has to be text; what helps: alter table public.workflow_runs alter column status type text" + refusedTail},
+	},
+	{
+		name: "case T5: a domain", alter: `create domain run_status as text check (value <> ''); alter table workflow_runs alter status type run_status`,
+		want: []string{"status is public.run_status (a domain over text) and has to be text; what helps: alter table public.workflow_runs alter column status type text"},
+	},
+	{
+		name: "case T5: a domain over an enum", alter: `create type word as enum ('running', 'completed'); create domain run_status as word; alter table workflow_runs alter status type run_status using 'running'::word`,
+		want: []string{"status is public.run_status (a domain over public.word) and has to be text" + refusedTail},
+	},
+	{
+		name:  "case T5: a collation under which words that differ are equal",
+		alter: `create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false); alter table workflow_runs alter status type text collate blind`,
+		want:  []string{"status is text under a collation by which values that differ can be equal and has to be text"},
+	},
+	{name: "case T6: error_details of text", alter: `alter table workflow_runs alter error_details type text`, want: []string{"error_details is text and has to be jsonb or json" + refusedTail}},
+	{name: "case T6: state_snapshot of text", alter: `alter table workflow_runs alter state_snapshot type text`, want: []string{"state_snapshot is text and has to be jsonb or json" + refusedTail}},
+	{
+		name: "case T8: completed_at is generated", alter: `alter table workflow_runs drop completed_at, add ended timestamptz, add completed_at timestamptz generated always as (ended) stored`,
+		life: strings.ReplaceAll(aLife, "completed_at", "ended"), want: []string{"completed_at is generated always and has to be writable; what helps: "},
+	},
+	{
+		name: "case T8: user_id is generated", alter: `alter table workflow_runs drop user_id, add owner uuid, add user_id uuid generated always as (owner) stored`,
+		life: strings.ReplaceAll(aLife, "user_id", "owner"), want: []string{"user_id is generated always and has to be writable"},
+	},
+	{
+		name: "case T9: times without zone", table: strings.ReplaceAll(tableWithDrafts, "timestamptz", "timestamp"),
+		want: []string{refusedHead + "created_at is timestamp without time zone and has to be timestamptz; started_at is timestamp without time zone and has to be timestamptz; " +
+			"updated_at is timestamp without time zone and has to be timestamptz; completed_at is timestamp without time zone and has to be timestamptz; " +
+			"what helps: alter table public.workflow_runs alter column created_at type timestamptz using created_at at time zone 'UTC', " +
+			"alter column started_at type timestamptz using started_at at time zone 'UTC', alter column updated_at type timestamptz using updated_at at time zone 'UTC', " +
+			"alter column completed_at type timestamptz using completed_at at time zone 'UTC'" + refusedTail},
+	},
+	{
+		name: "case T9: one of them, in a database of another zone",
+		alter: `alter table workflow_runs alter completed_at type timestamp;
+do $$ begin execute format('alter database %I set timezone to ''America/New_York''', current_database()); end $$`,
+		want: []string{"completed_at is timestamp without time zone and has to be timestamptz; what helps: "},
+	},
+	{
+		name: "case T13: partitions by status", table: partitioned("list (status)", "id, status"),
+		want: []string{refusedHead + "status chooses the row's partition and may change, by which the run would move to another: partition by created_at" + refusedTail},
+	},
+	{
+		name: "times of milliseconds", alter: `alter table workflow_runs alter completed_at type timestamptz(3)`,
+		want: []string{refusedHead + "completed_at is timestamp(3) with time zone and has to be timestamptz; what helps: alter table public.workflow_runs alter column completed_at type timestamptz" +
+			refusedTail},
+	},
+	{name: "case T13: partitions by user", table: partitioned("list (user_id)", "id, user_id"), want: []string{"user_id chooses the row's partition"}},
+	{name: "case T13: partitions by the end", table: partitioned("range (completed_at)", ""), want: []string{"completed_at chooses the row's partition"}},
+	{name: "case T13: partitions by an expression", table: partitioned("range ((created_at at time zone 'UTC'))", ""), want: []string{"an expression chooses the row's partition"}},
+	{
+		name: "case T13: partitions by status within those by creation", table: strings.Replace(partitioned("range (created_at)", "id, created_at, status"), " default;",
+			" default partition by list (status); create table the_rest partition of parts default;", 1),
+		want: []string{"status chooses the row's partition"},
+	},
+	{name: "a column that is not null, and has to give way", alter: `alter table workflow_runs alter error_details set default '{}', alter error_details set not null`,
+		want: []string{refusedHead + "error_details is not null and has to take null; what helps: alter table public.workflow_runs alter column error_details drop not null" + refusedTail}},
+	{name: "no key", alter: `alter table workflow_runs drop constraint workflow_runs_pkey`,
+		want: []string{"id is not unique", `alter table "public"."workflow_runs" add primary key ("id")` + refusedTail}},
+	{name: "a view", table: strings.ReplaceAll(tableWithDrafts, "workflow_runs", "runs") + `create view public.workflow_runs as select * from runs;`,
+		want: []string{refusedHead + "it is no table but a view, on which no trigger fires for each run" + refusedTail}},
+}
+
+// partitioned is a plain table with one partition.
+func partitioned(by, key string) string {
+	if key != "" {
+		key = "alter table public.workflow_runs add primary key (" + key + ");"
+	}
+	return strings.NewReplacer("id uuid primary key", "id uuid not null", "\n);", "\n) partition by "+by+";").Replace(tableWithDrafts) +
+		key + `create table parts partition of public.workflow_runs default;`
+}
+
+func TestCasesOfTablesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, u := range slices.Concat(unusualTables, realTables) {
+		t.Run(u.name, func(t *testing.T) {
+			t.Parallel()
+			address := pgtest.Database(t)
+			if u.table == "" {
+				u.table = tableWithDrafts
+			}
+			if u.life == "" {
+				u.life = aLife
+			}
+			if strings.Contains(u.alter, "extension citext") && !pgtest.Offers(t, address, "citext") {
+				need.Missing(t, "PostgreSQL's extension citext")
+			}
+			pgtest.Exec(t, address, u.table, u.alter, u.life)
+			before := catalog(t, address)
+			said := mustRefuse(t, address, u.want...)
+			if diff := cmp.Diff(before, catalog(t, address)); diff != "" {
+				t.Errorf("something was made (-before +after):\n%s", diff)
+			}
+			pgtest.Exec(t, address, u.life)
+			if err := mustPostgres(t, address).Check(); err == nil || err.Error() != said {
+				t.Errorf("Check: got %v, want what Up says", err)
+			}
+			if _, help, helps := strings.Cut(said, "; what helps: "); helps {
+				pgtest.Exec(t, address, strings.TrimSuffix(help, refusedTail))
+				mustBeLatest(t, mustUp(t, address))
+				if u.life == aLife {
+					pgtest.Exec(t, address, aLife, aliceHasThree)
+					mustCount(t, address, "3")
+				}
+			}
+		})
+	}
+}
+
+// mustRefuse returns the sentence by which Up refuses the table.
+func mustRefuse(t *testing.T, address string, want ...string) string {
+	t.Helper()
+	err := mustPostgres(t, address).Up()
+	if !errors.Is(err, ErrTable) {
+		t.Fatalf("Up: got %v, want a refusal", err)
+	}
+	said := err.Error()
+	for _, part := range want {
+		whole := strings.HasPrefix(part, refusedHead) && strings.HasSuffix(part, refusedTail)
+		if whole && said != part || !strings.Contains(said, part) {
+			t.Errorf("Up:\n got %s\nwant %s", said, part)
+		}
+	}
+	if !strings.HasSuffix(said, refusedTail) || strings.Count(said, refusedTail) != 1 || strings.Contains(said, "--") {
+		t.Errorf("Up: got %q, want one sentence that ends with %q and asks for no flag that there is not", said, refusedTail)
+	}
+	return said
+}
+
+// TestCasesOfTablesThatAreUnderstood has tables that differ from ours in what
+// does no harm; store/postgres proves that on them.
+func TestCasesOfTablesThatAreUnderstood(t *testing.T) {
+	t.Parallel()
+	for name, table := range map[string]string{
+		"no table yet":                                      ``,
+		"case T4: uuid ids, with draft_id":                  tableWithDrafts,
+		"case T7: no draft_id":                              tableWithoutDrafts,
+		"case T1: a user that may be null":                  tableWithDrafts + `alter table workflow_runs alter user_id drop not null, alter created_at drop not null, alter updated_at drop not null`,
+		"columns of the application":                        tableWithDrafts + `alter table workflow_runs add cost numeric(12, 4) not null default 0, add word varchar(20), add at timestamp, add ids bigint generated always as identity`,
+		"durations of bigint, times of micros":              tableWithDrafts + `alter table workflow_runs alter duration_ms type bigint, alter completed_at type timestamptz(6)`,
+		"case T6: error_details and state_snapshot of json": tableWithDrafts + `alter table workflow_runs alter error_details type json, alter state_snapshot type json`,
+		"case T7: no duration_ms":                           tableWithDrafts + `alter table workflow_runs drop duration_ms`,
+		"case T7: no state_snapshot":                        tableWithDrafts + `alter table workflow_runs drop state_snapshot`,
+		"case T7: no error_details":                         tableWithDrafts + `alter table workflow_runs drop error_details`,
+		"case T7: no updated_at":                            tableWithDrafts + `alter table workflow_runs drop updated_at`,
+		"case T7: no started_at":                            tableWithDrafts + `alter table workflow_runs drop started_at`,
+		"case T7: no created_at":                            tableWithDrafts + `alter table workflow_runs drop created_at`,
+		"case T7: none of them":                             tableWithDrafts + `alter table workflow_runs drop duration_ms, drop state_snapshot, drop error_details, drop updated_at, drop started_at, drop created_at, drop draft_id`,
+		"case T8: duration_ms is generated":                 tableWithDrafts + `alter table workflow_runs drop duration_ms, add duration_ms integer generated always as ((extract(epoch from completed_at - started_at) * 1000)::integer) stored`,
+		"case R4: what a completion writes is not there":    r4,
+		"other names":                                       tableWithDrafts + `alter table workflow_runs rename duration_ms to execution_time_ms; alter table workflow_runs rename updated_at to "updatedAt"; alter table workflow_runs rename started_at to "startedAt"`,
+		"case T13: partitions by creation":                  partitioned("range (created_at)", "id, created_at"),
+		"case T13: partitions by id":                        partitioned("hash (id)", "id"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if strings.Contains(table, "hash (id)") {
+				table = strings.ReplaceAll(table, " default;", " for values with (modulus 1, remainder 0);")
+			}
+			address := pgtest.Database(t)
+			pgtest.Exec(t, address, table)
+			if err := mustPostgres(t, address).Check(); err != nil {
+				t.Errorf("Check: %v", err)
+			}
+			mustBeLatest(t, mustUp(t, address))
+			three := aliceHasThree
+			if strings.Contains(table, "check (status in (") { // 'timeout' is none of its words
+				three = strings.Replace(three, "'running', 'timeout'", "'running', 'cancelled'", 1)
+			}
+			pgtest.Exec(t, address, aLife, three)
+			mustCount(t, address, "3")
+			mustBeLatest(t, mustUp(t, address))
+		})
+	}
+}
+
+// TestCaseT10_ATableThatWasAlteredAfterwards has what PostgreSQL lets through.
+func TestCaseT10_ATableThatWasAlteredAfterwards(t *testing.T) {
+	t.Parallel()
+	const since = "the table has Run Counter's triggers, and writes of the application may fail until this is mended or runcounter migrate down --yes has taken them off: " + refusedHead
+	for name, c := range map[string]struct{ alter, want, back string }{
+		"a column is renamed away": {`rename status to state`,
+			since + "there is no column status, and state can't stand for it yet" + refusedTail, `rename state to status`},
+		"a column is renamed": {`rename completed_at to finished_at`,
+			since + "there is no column completed_at, and finished_at can't stand for it yet" + refusedTail, `rename finished_at to completed_at`},
+		"a type is changed": {`alter error_details type text`,
+			since + "error_details is text and has to be jsonb or json" + refusedTail, `alter error_details type jsonb using error_details::jsonb`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address := pgtest.Database(t)
+			pgtest.Exec(t, address, tableWithDrafts)
+			without := catalog(t, address)
+			mustUp(t, address)
+			pgtest.Exec(t, address, `alter table workflow_runs `+c.alter)
+			before := catalog(t, address)
+			if err := mustPostgres(t, address).Up(); !errors.Is(err, ErrTable) || err.Error() != c.want {
+				t.Errorf("Up:\n got %v\nwant %s", err, c.want)
+			}
+			if diff := cmp.Diff(before, catalog(t, address)); diff != "" {
+				t.Errorf("our objects were changed (-before +after):\n%s", diff)
+			}
+			if err := mustPostgres(t, address).Down(); err != nil {
+				t.Errorf("Down: %v", err)
+			}
+			pgtest.Exec(t, address, `alter table workflow_runs `+c.back)
+			if diff := cmp.Diff(without, catalog(t, address)); diff != "" {
+				t.Errorf("down left something (-before +after):\n%s", diff)
+			}
+			mustBeLatest(t, mustUp(t, address))
+		})
+	}
+}
+
+// TestCaseATableThatIsBeingAlteredIsWaitedFor: the look takes a lock, which an
+// ALTER TABLE holds off for as long as its transaction is open.
+func TestCaseATableThatIsBeingAlteredIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(t *testing.T, address string) error{
+		"up": func(t *testing.T, address string) error { return mustPostgres(t, address).Up() },
+		"webhook install": func(t *testing.T, address string) error {
+			s, err := OpenWebhook(t.Context(), address)
+			if err != nil {
+				return err
+			}
+			_, err = s.Install(theWebhook())
+			return errors.Join(err, s.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address := pgtest.Supabase(t)
+			pgtest.Exec(t, address, tableWithDrafts+`alter table workflow_runs drop completed_at`)
+			pgtest.InstallNet(t, address)
+			pgtest.InstallVault(t, address)
+			conn, err := pgx.Connect(t.Context(), address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			if _, err := conn.Exec(t.Context(), `begin; alter table workflow_runs add completed_at timestamptz`); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- begin(t, address) }()
+			const looks = ` from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%with recursive the as%' and pid <> pg_backend_pid()`
+			waitFor(t, address, `select count(*) = 1`+looks)
+			waitFor(t, address, `select count(*) = 0`+looks)
+			waitFor(t, address, `select count(*) = 1`+looks)
+			if _, err := conn.Exec(t.Context(), `commit`); err != nil {
+				t.Fatal(err)
+			}
+			if err := need.Await(t, "the end of it", done); err != nil {
+				t.Errorf("got %v, want the table as it was altered", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,123 @@
+package migrations
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/webhook"
+)
+
+// TestCasesOfTablesThatAWebhookRefuses has those of which a mirror would
+// understand nothing, while the source believed that it was told.
+func TestCasesOfTablesThatAWebhookRefuses(t *testing.T) {
+	t.Parallel()
+	for _, u := range []unusual{
+		{name: "case T4: users known by text", alter: `alter table workflow_runs alter user_id type text`, want: []string{refusedHead + "user_id is text and has to be uuid" + refusedTail}},
+		{name: "case T4: ids of bigint", alter: `alter table workflow_runs alter id drop default, alter id type bigint using 1, alter id add generated always as identity`,
+			want: []string{"id is bigint and has to be uuid"}},
+		{name: "case T5: an enum", alter: `create type run_status as enum ('running', 'completed'); alter table workflow_runs alter status type run_status using 'running'`,
+			want: []string{"status is public.run_status (an enum) and has to be text or varchar"}},
+		{name: "case T5: char", alter: `alter table workflow_runs alter status type char(12)`, want: []string{"status is character(12) and has to be text or varchar; what helps: "}},
+		{name: "case T7: no updated_at", alter: `alter table workflow_runs drop updated_at`, want: []string{"there is no column updated_at; what helps: "}},
+		{name: "case T9: times without zone", table: strings.ReplaceAll(tableWithDrafts, "timestamptz", "timestamp"), want: []string{"created_at is timestamp without time zone and has to be timestamptz"}},
+	} {
+		t.Run(u.name, func(t *testing.T) {
+			t.Parallel()
+			address := pgtest.Supabase(t)
+			if u.table == "" {
+				u.table = tableWithDrafts
+			}
+			pgtest.Exec(t, address, u.table, u.alter, aLife)
+			pgtest.InstallNet(t, address)
+			pgtest.InstallVault(t, address)
+			before := catalog(t, address)
+			s, err := OpenWebhook(t.Context(), address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			_, err = s.Install(theWebhook())
+			if !errors.Is(err, ErrTable) || !strings.HasPrefix(err.Error(), refusedHead) || !strings.HasSuffix(err.Error(), refusedTail) || !strings.Contains(err.Error(), u.want[0]) {
+				t.Fatalf("Install:\n got %v\nwant %s", err, u.want[0])
+			}
+			if diff := cmp.Diff(before, catalog(t, address)); diff != "" {
+				t.Errorf("something was made (-before +after):\n%s", diff)
+			}
+			pgtest.Exec(t, address, aLife)
+			if _, help, helps := strings.Cut(err.Error(), "; what helps: "); helps {
+				pgtest.Exec(t, address, strings.TrimSuffix(help, refusedTail))
+				if _, err := s.Install(theWebhook()); err != nil {
+					t.Errorf("Install, after what helps: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// TestCasesOfTablesThatAWebhookUnderstands has those that can't be counted where
+// they are, of which a mirror is told what it would be told of a plain one.
+func TestCasesOfTablesThatAWebhookUnderstands(t *testing.T) {
+	t.Parallel()
+	plain := heard(t, tableWithDrafts)
+	for name, table := range map[string]string{
+		"case T5: varchar":                     tableWithDrafts + `alter table workflow_runs alter status type varchar(20)`,
+		"case T6: error_details of json":       tableWithDrafts + `alter table workflow_runs alter error_details type json`,
+		"case T6: state_snapshot of text":      tableWithDrafts + `alter table workflow_runs alter state_snapshot type text`,
+		"case T7: no duration_ms":              tableWithDrafts + `alter table workflow_runs drop duration_ms`,
+		"case T7: as few columns as there can": tableWithoutDrafts + `alter table workflow_runs drop duration_ms, drop error_details, drop state_snapshot, drop created_at, drop started_at`,
+		"case T8: duration_ms is generated":    tableWithDrafts + `alter table workflow_runs drop duration_ms, add duration_ms integer generated always as (42) stored`,
+		"columns that play no part":            tableWithDrafts + `alter table workflow_runs drop created_at, drop state_snapshot, add "createdAt" bigint, add state_snapshot integer`,
+		"durations with a fraction":            tableWithDrafts + `alter table workflow_runs alter duration_ms type numeric(12, 3), alter duration_ms set default 1.5`,
+		"durations of bigint":                  tableWithDrafts + `alter table workflow_runs alter duration_ms type bigint, alter duration_ms set default 3000000000`,
+		"case T13: partitions by status":       partitioned("list (status)", "id, status"),
+		"what is not null, and would give way": tableWithDrafts + `alter table workflow_runs alter error_details set default '{}', alter error_details set not null`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(plain, heard(t, table)); diff != "" {
+				t.Errorf("what a mirror hears (-of a plain table +of this one):\n%s", diff)
+			}
+		})
+	}
+}
+
+// hearing is what a mirror reads of a change.
+type hearing struct {
+	Op               store.Op
+	ID, User, Ref    store.ID
+	Was, Is          store.Status
+	Ended, UpdatedAt time.Time
+}
+
+// heard returns what a mirror hears of a run's life.
+func heard(t *testing.T, table string) (all []hearing) {
+	t.Helper()
+	s := newSending(t, table, theWebhook())
+	s.exec(`insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values ('`+run1+`', '`+alice+`', '`+flow+`', 'running', '2026-01-01 12:00Z')`,
+		`update workflow_runs set status = 'completed', completed_at = '2026-01-01 12:01:00.123456Z', updated_at = '2026-01-01 12:01Z'`,
+		`delete from workflow_runs`)
+	if failed := s.failures(); failed != "" {
+		t.Errorf("the trigger failed: %s", failed)
+	}
+	for _, c := range s.calls() {
+		got, err := webhook.Decoder{Schema: "public", Table: "workflow_runs"}.Decode(bytes.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range got.Changes {
+			r := change.Record
+			all = append(all, hearing{change.Op, change.ID(), r.User, r.Workflow, change.Old.Status, r.Status, r.CompletedAt, r.UpdatedAt})
+		}
+	}
+	if len(all) != 3 {
+		t.Errorf("got %d changes, want 3", len(all))
+	}
+	return all
+}

@@ -1,0 +1,80 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/watched"
+)
+
+// Altered says in a sentence what was changed of the watched table since the
+// migrations were applied to it, and what to do; "" where nothing was. What they
+// made was made for the table as it was.
+func (s *Store) Altered(ctx context.Context) (sentence string, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		sentence = ""
+		if !have.installed {
+			return nil
+		}
+		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			changes, err := altered(ctx, tx)
+			if len(changes) > 0 {
+				sentence = fmt.Sprintf("public.workflow_runs was altered since runcounter migrate up: %s. Run runcounter migrate up again.", strings.Join(changes, "; "))
+			}
+			return translate(err)
+		})
+	})
+	return sentence, err
+}
+
+// altered compares the table with what the migrations have noted of it.
+func altered(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	var noted []byte
+	err := tx.QueryRow(ctx, `select described from run_counter.settings`).Scan(&noted)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var was watched.Table
+	if err := json.Unmarshal(noted, &was); err != nil {
+		return nil, fmt.Errorf("read what the table was: %w", err)
+	}
+	is, there, err := catalogOf(ctx, tx)
+	switch {
+	case err != nil:
+		return nil, err
+	case !there:
+		return []string{"it is gone"}, nil
+	}
+	return was.Changes(watched.Describe(is, watched.Overrides{}).Table), nil
+}
+
+// catalogOf reads what the database says of the watched table, and false where
+// there is none.
+func catalogOf(ctx context.Context, tx pgx.Tx) (c watched.Catalog, there bool, err error) {
+	if _, err := tx.Exec(ctx, migrations.BeforeTableInCatalog, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return c, false, err
+	}
+	var found, before []byte
+	schema, name := watched.Overrides{}.SchemaAndName()
+	for again := true; again && err == nil; again = !bytes.Equal(found, before) { // as migrations do
+		before, found = found, nil
+		err = tx.QueryRow(ctx, migrations.TableInCatalog, schema, name).Scan(&found)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return c, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(found, &c)
+	}
+	return c, err == nil, err
+}

@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/storetest"
+)
+
+// mute leaves a table of which no column says that a run is alive.
+const mute = `alter table workflow_runs drop duration_ms, drop error_details, drop state_snapshot, drop started_at, drop updated_at, drop created_at`
+
+// variants are tables that differ from the one that the migrations make in what
+// a run carries besides its outcome.
+var variants = []struct{ name, alter string }{
+	{"case T6: error_details is json", `alter table workflow_runs alter error_details type json`},
+	{"case T6: state_snapshot is json", `alter table workflow_runs alter state_snapshot type json`},
+	{"case T7: there is no duration_ms", `alter table workflow_runs drop duration_ms`},
+	{"case T7: there is no error_details", `alter table workflow_runs drop error_details`},
+	{"case T7: there is no state_snapshot", `alter table workflow_runs drop state_snapshot`},
+	{"case T7: there is none of them", `alter table workflow_runs drop duration_ms, drop error_details, drop state_snapshot`},
+	{"case T7: there is no started_at", `alter table workflow_runs drop started_at`},
+	{"case T7: there is no created_at", `alter table workflow_runs drop created_at`},
+	{"case T7: there is no updated_at", `alter table workflow_runs drop updated_at`},
+	{"case T7: there is nothing but an outcome", mute},
+	{"case T7: there is nothing but an outcome and a creation", mute + `, add created_at timestamptz`},
+	{"case T8: duration_ms is generated", `alter table workflow_runs drop duration_ms, add duration_ms bigint generated always as
+  ((extract(epoch from completed_at at time zone 'UTC') - extract(epoch from started_at at time zone 'UTC'))::bigint * 1000) stored`},
+	{"other names", `alter table workflow_runs rename duration_ms to execution_time_ms; alter table workflow_runs rename error_details to "errorDetails"`},
+	{"duration_ms is bigint", `alter table workflow_runs alter duration_ms type bigint`},
+}
+
+func openVariant(alter string, installed bool) func(testing.TB) storetest.Backend {
+	return func(t testing.TB) storetest.Backend {
+		t.Helper()
+		address := pgtest.Database(t)
+		pgtest.Exec(t, address, bareTable, alter)
+		if installed {
+			migrate(t, address, (*migrations.Migrator).Up)
+		}
+		return backend(t, address)
+	}
+}
+
+// TestCasesOfVariants_Chaos: the laws hold on each of them.
+func TestCasesOfVariants_Chaos(t *testing.T) {
+	need.NoRaceDetector(t)
+	t.Parallel()
+	for _, v := range variants {
+		if v.alter == mute {
+			continue // law 3 can't hold: nothing says which run is stuck
+		}
+		t.Run(v.name, func(t *testing.T) { storetest.SourceChaos(t, openVariant(v.alter, true), true, 4) })
+	}
+}
+
+// TestCasesOfVariants_TheApplicationsOwnWrites: each statement of a run's life
+// works with us as it does without, and each function of ours besides.
+func TestCasesOfVariants_TheApplicationsOwnWrites(t *testing.T) {
+	t.Parallel()
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			address := pgtest.Database(t)
+			pgtest.Exec(t, address, bareTable, v.alter)
+			migrate(t, address, (*migrations.Migrator).Up)
+			const run, other, third = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000003"
+			times := []string{"created_at", "started_at", "updated_at"}
+			times = slices.DeleteFunc(times, func(name string) bool {
+				return strings.Contains(v.alter, "drop "+name) && !strings.Contains(v.alter, "add "+name)
+			})
+			begins := func(id string) string {
+				columns, values := "", ""
+				for _, name := range times {
+					columns, values = columns+", "+name, values+", now() - interval '1 hour'"
+				}
+				return `insert into workflow_runs (id, user_id, workflow_id, status` + columns + `) values ('` + id + `', '` + ada + `', '` + adaFlow + `', 'running'` + values + `)`
+			}
+			pgtest.Exec(t, address, begins(run),
+				`update workflow_runs set status = 'completed' where id = '`+run+`'`,
+				`update workflow_runs set status = 'running' where id = '`+run+`'`, // the first outcome wins
+				begins(other))
+			s := mustOpen(t, address, Options{})
+			if _, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil { // presumes the other failed
+				t.Fatal(err)
+			}
+			presumed := "1"
+			if len(times) == 0 { // nothing says how long it has been silent
+				presumed = "0"
+			}
+			mustBe(t, address, `select count(*) from run_counter.presumed where status = 'failed'`, presumed)
+			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+other+`'`) // supersedes it
+			mustBe(t, address, `select count(*) from run_counter.presumed`, "0")
+			mustBe(t, address, `select count(*) from workflow_runs where status = 'completed' and completed_at > now() - interval '1 minute'`, "2")
+			mustBe(t, address, `select public.begin_workflow_run('`+ada+`', '`+adaFlow+`', null, 10, null, '`+third+`')`, third)
+			mustBe(t, address, `select public.complete_workflow_run('`+third+`', 'failed', 5, '{"a":1}', '{"code":"E"}')`, "t")
+			mustBe(t, address, `select run_counter.amend_run('`+third+`', 'running', 'support', 'again')`, "t")
+			mustBe(t, address, `select new_count from public.complete_workflow_run_and_get_count('`+third+`', 'completed')`, "3")
+			pgtest.Exec(t, address, `delete from workflow_runs where id = '`+run+`'`)
+			mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "2")
+			exact(t, s)
+			migrate(t, address, (*migrations.Migrator).Down)
+			migrate(t, address, (*migrations.Migrator).Up)
+			mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "2")
+		})
+	}
+}
+
+// TestCasesOfVariants_WithoutMigrations: the store works by direct queries too.
+func TestCasesOfVariants_WithoutMigrations(t *testing.T) {
+	t.Parallel()
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			s := openVariant(v.alter, false)(t).Store
+			user, ref, run := mustParse(t, ada), mustParse(t, adaFlow), storetest.MustID('1', 1)
+			if _, err := s.Begin(t.Context(), store.Begin{ID: run, User: user, Workflow: ref, Now: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
+			outcome := store.Outcome{
+				Status: store.Failed, DurationMS: store.Millis{MS: 5, Valid: true},
+				ErrorDetails: `{"code": "E"}`, Snapshot: `{"a": 1}`,
+			}
+			got, err := s.Complete(t.Context(), store.Completion{ID: run, Outcome: outcome, Now: time.Now()})
+			if err != nil || !got.Won || got.Count.Count != 1 {
+				t.Errorf("got %+v, %v; want it won, and the count 1", got, err)
+			}
+		})
+	}
+}
+
+// mustBe asks for one value.
+func mustBe(t *testing.T, address, query, want string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	rows, err := conn.Query(t.Context(), query, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		if got := string(rows.RawValues()[0]); got != want {
+			t.Errorf("%s: got %s, want %s", query, got, want)
+		}
+	}
+	if rows.Err() != nil || rows.CommandTag().RowsAffected() != 1 {
+		t.Errorf("%s: got %d rows, %v; want one", query, rows.CommandTag().RowsAffected(), rows.Err())
+	}
+}
