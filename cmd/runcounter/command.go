@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
@@ -71,6 +72,8 @@ func coded(err error) error {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return answerNo(fmt.Errorf("%w, or it was deleted: check the id", err))
+	case errors.Is(err, migrations.ErrTable):
+		return answerNo(err)
 	case errors.Is(err, store.ErrInvalid):
 		return &exitError{exitUsage, err}
 	}
@@ -139,7 +142,7 @@ Exit codes:
   2  wrong usage; the message says what to do
   3  the database or the server can't be reached, or it failed`,
 		Commands: []*cli.Command{
-			serveCommand(), demoCommand(), migrateCommand(), webhookCommand(), importCommand(),
+			serveCommand(), demoCommand(), tableCommand(), migrateCommand(), webhookCommand(), importCommand(),
 			countCommand(), explainCommand(), completeCommand(), sendCommand(),
 			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(), deadLettersCommand(),
 		},
