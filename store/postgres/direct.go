@@ -28,8 +28,8 @@ with given as (
 ), ended as (
     update public.workflow_runs as r
        set status = $2::text, completed_at = coalesce($3::timestamptz, $7::timestamptz)` + h.set(watched.UpdatedAt, "$7::timestamptz") +
-		h.set(watched.DurationMS, `coalesce(given.duration_ms, `+h.column(watched.DurationMS, "integer")+`, case when coalesce($3::timestamptz, $7::timestamptz) >= `+started+`
-                then least(trunc(extract(epoch from coalesce($3::timestamptz, $7::timestamptz) - `+started+`) * 1000), 2147483647)::integer end)`) +
+		h.set(watched.DurationMS, `coalesce(given.duration_ms, `+h.column(watched.DurationMS, "integer")+`, case when coalesce($3::timestamptz, $7::timestamptz) >= `+started+` and isfinite(`+started+`)
+                then least(trunc((extract(epoch from coalesce($3::timestamptz, $7::timestamptz)) - extract(epoch from `+started+`)) * 1000), 2147483647)::integer end)`) +
 		h.set(watched.ErrorDetails, `coalesce(given.error_details, `+h.column(watched.ErrorDetails, "jsonb")+`::jsonb)`) +
 		h.set(watched.StateSnapshot, `coalesce(given.state_snapshot, `+h.column(watched.StateSnapshot, "jsonb")+`::jsonb)`) + `
       from locked, given

@@ -251,14 +251,22 @@ func exactIn(t testing.TB, in interface {
 },
 ) {
 	t.Helper()
-	rows, err := in.Query(context.WithoutCancel(t.Context()), exactSQL)
-	if err != nil {
-		t.Fatal(err)
+	ask := func(text string) []string {
+		rows, err := in.Query(context.WithoutCancel(t.Context()), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
 	}
-	wrong, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
+	text := exactSQL
+	if drafts := ask(`select attname::text from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id'`); len(drafts) == 0 {
+		text = strings.ReplaceAll(text, "r.draft_id", "null::uuid")
 	}
+	wrong := ask(text)
 	for _, w := range wrong {
 		t.Errorf("law 1: %s", w)
 	}

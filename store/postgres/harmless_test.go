@@ -1,0 +1,439 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+// TestCaseLaw8_AStatementThatWorksWithoutUsWorksWithUs draws tables and
+// statements of an application, and runs each statement on the watched table and
+// on a twin of it that has nothing of ours.
+//
+// With guard and hardening off, the outcome is the same: the SQLSTATE and the
+// constraint, the number of rows, what RETURNING returns, and all columns of all
+// rows. With the guard on, each statement begins from equal tables: what works on
+// the twin works with us, a failure is the same one or is none because the
+// guard kept a row, and rows differ in status, end, duration and error alone,
+// where a run had ended before or an end was filled in.
+//
+// RUNCOUNTER_STATEMENTS draws more than CI does: 100000 are a night's work. A
+// failure names its seed, which RUNCOUNTER_SEED runs alone.
+func TestCaseLaw8_AStatementThatWorksWithoutUsWorksWithUs(t *testing.T) {
+	need.NoRaceDetector(t)
+	t.Parallel()
+	const each = 200 // statements of a table
+	statements := 3200
+	if text := os.Getenv("RUNCOUNTER_STATEMENTS"); text != "" {
+		var err error
+		if statements, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, last := uint64(1), uint64(max(statements/each, 1))
+	if text := os.Getenv("RUNCOUNTER_SEED"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, last = seed, seed
+	}
+	for seed := first; seed <= last; seed++ {
+		guarded := seed%2 == 0
+		t.Run(fmt.Sprintf("seed %d, guard %t", seed, guarded), func(t *testing.T) {
+			tw := newTwins(t, seed, guarded)
+			for range each {
+				tw.step(t)
+				if t.Failed() {
+					t.Logf("the table:\n%s", tw.shape.ddl)
+					return
+				}
+			}
+			exactIn(t, tw.tx)
+			tw.tally(t)
+		})
+	}
+}
+
+// shape is a table as it is drawn.
+type shape struct {
+	ddl     string
+	columns []string // those that the application writes
+	json    string   // the type of error_details; "" where there is none
+}
+
+func drawShape(r *rand.Rand) shape {
+	s := shape{columns: []string{"id", "user_id", "workflow_id", "status", "completed_at", "note"}}
+	status := []string{"text", "text not null default 'pending'", "varchar(20)", "words"}[r.IntN(4)]
+	lines := []string{"id uuid primary key", "user_id uuid", "workflow_id uuid references flows on delete cascade", "draft_id uuid", "status " + status, "completed_at timestamptz", "note text"}
+	if r.IntN(3) == 0 {
+		lines = slices.Delete(lines, 3, 4)
+	} else {
+		s.columns = append(s.columns, "draft_id")
+	}
+	for _, name := range []string{"created_at", "started_at", "updated_at"} {
+		if r.IntN(4) > 0 {
+			lines, s.columns = append(lines, name+" timestamptz"), append(s.columns, name)
+		}
+	}
+	switch r.IntN(4) {
+	case 0:
+	case 1:
+		lines = append(lines, "duration_ms bigint generated always as (length(note)) stored")
+	default:
+		lines, s.columns = append(lines, "duration_ms "+[]string{"integer", "bigint"}[r.IntN(2)]), append(s.columns, "duration_ms")
+	}
+	if s.json = []string{"", "jsonb", "json"}[r.IntN(3)]; s.json != "" {
+		lines, s.columns = append(lines, "error_details "+s.json), append(s.columns, "error_details")
+	}
+	if r.IntN(2) == 0 {
+		lines = append(lines, "state_snapshot jsonb default '{}'")
+	}
+	if r.IntN(2) == 0 {
+		lines = append(lines, "constraint one_note unique (user_id, note)")
+	}
+	if r.IntN(2) == 0 {
+		lines = append(lines, "constraint a_note check (note <> 'forbidden')")
+	}
+	if r.IntN(3) == 0 {
+		lines = append(lines, "extra text not null default 'x'", "cost numeric(6, 2) default 1.5")
+	}
+	s.ddl = "create table workflow_runs (\n  " + strings.Join(lines, ",\n  ") + ")"
+	if slices.Contains(s.columns, "updated_at") && r.IntN(2) == 0 {
+		s.ddl += ";\ncreate function touch() returns trigger language plpgsql as $$ begin new.updated_at := now(); return new; end $$;\n" +
+			"create trigger a_touch before update on workflow_runs for each row execute function touch()"
+	}
+	if r.IntN(2) == 0 { // which writes another table
+		s.ddl += ";\ncreate table log (id uuid, was text, is_now text);\n" +
+			"create function log_it() returns trigger language plpgsql as $$ begin execute format('insert into %I.log values ($1, $2, $3)', tg_table_schema) using new.id, case when tg_op = 'UPDATE' then old.note end, new.note; return null; end $$;\n" +
+			"create trigger z_log after insert or update on workflow_runs for each row execute function log_it()"
+	}
+	return s
+}
+
+// twins are the two tables, and one transaction in which all is done.
+type twins struct {
+	shape   shape
+	rand    *rand.Rand
+	tx      pgx.Tx
+	guarded bool
+	ids     []string
+	// How the statements went.
+	worked, failed, kept int
+}
+
+var (
+	twinUsers = []string{ada, bob, "00000000-0000-0000-0000-000000000001"}
+	twinFlows = []string{adaFlow, bobFlow}
+	twinWords = []string{"pending", "running", "cancelling", "completed", "failed", "cancelled", "timeout", "completed", "running", "queued", ""}
+)
+
+func newTwins(t *testing.T, seed uint64, guarded bool) *twins {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 8))
+	tw := &twins{shape: drawShape(r), rand: r, guarded: guarded}
+	for i := range 12 {
+		tw.ids = append(tw.ids, fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1))
+	}
+	address := pgtest.Database(t)
+	const parents = `create table flows (id uuid primary key); create domain words as text;`
+	flows := `insert into flows values ('` + adaFlow + `'), ('` + bobFlow + `')`
+	pgtest.Exec(t, address, parents+tw.shape.ddl+";"+flows,
+		`create schema twin; set search_path = twin, public;`+strings.Replace(parents, "create domain words as text;", "", 1)+tw.shape.ddl+";"+flows)
+	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = %t, hardening = false`, guarded))
+	if !guarded { // the trigger fills ends as well
+		pgtest.Exec(t, address, `alter table public.workflow_runs disable trigger zzzz_run_counter_guard; alter table public.workflow_runs disable trigger zzzz_run_counter_guard_insert`)
+	}
+	conn, err := pgx.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.WithoutCancel(t.Context())
+	t.Cleanup(func() { conn.Close(ctx) })
+	if tw.tx, err = conn.Begin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return tw
+}
+
+func (tw *twins) pick(of []string) string { return of[tw.rand.IntN(len(of))] }
+
+// value draws a value for a column, as SQL writes it.
+func (tw *twins) value(column string) string {
+	switch column {
+	case "id":
+		return "'" + tw.pick(tw.ids) + "'"
+	case "user_id":
+		return tw.pick([]string{"null", "'" + tw.pick(twinUsers) + "'", "'" + tw.pick(twinUsers) + "'", "'" + tw.pick(twinUsers) + "'"})
+	case "workflow_id", "draft_id":
+		return tw.pick([]string{"null", "'" + tw.pick(twinFlows) + "'", "'" + tw.pick(twinFlows) + "'"})
+	case "status":
+		return tw.pick([]string{"null", "default", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'"})
+	case "completed_at", "created_at", "started_at", "updated_at":
+		return tw.pick([]string{"null", "null", "now()", "now() - interval '1 hour'", "'2026-01-31 12:00:00.123456+02'", "'infinity'", "'-infinity'", "now() + interval '1 day'", "'294276-12-31 23:59:59+00'"})
+	case "duration_ms":
+		return tw.pick([]string{"null", "0", "-5", "2147483647", "777"})
+	case "error_details":
+		return tw.pick([]string{"null", `'{"code": "stuck"}'`, `'{"code": "E", "n": 1e400}'`, `'"text"'`, `'[1]'`})
+	}
+	return tw.pick([]string{"null", "'a'", "'b'", "'forbidden'", "'it''s'"})
+}
+
+func (tw *twins) some() []string {
+	columns := slices.Clone(tw.shape.columns)
+	tw.rand.Shuffle(len(columns), func(i, j int) { columns[i], columns[j] = columns[j], columns[i] })
+	return columns[:1+tw.rand.IntN(min(4, len(columns)))]
+}
+
+func (tw *twins) where() string {
+	return tw.pick([]string{
+		"id = " + tw.value("id"), "id = " + tw.value("id"), "status = '" + tw.pick(twinWords) + "'", "user_id = '" + tw.pick(twinUsers) + "'",
+		"completed_at is null and status in ('pending', 'running')", "id in (" + tw.value("id") + ", " + tw.value("id") + ")", "true",
+	})
+}
+
+func (tw *twins) sets() string {
+	var sets []string
+	for _, column := range tw.some() {
+		value := tw.value(column)
+		sets = append(sets, column+" = "+value)
+	}
+	return strings.Join(sets, ", ")
+}
+
+// statement draws one of an application. The table has no schema: the search
+// path says which of the twins it is.
+func (tw *twins) statement() string {
+	insert := func() string {
+		columns := append([]string{"id"}, slices.DeleteFunc(tw.some(), func(c string) bool { return c == "id" })...)
+		var rows []string
+		for range 1 + tw.rand.IntN(2) {
+			var values []string
+			for _, column := range columns {
+				values = append(values, tw.value(column))
+			}
+			rows = append(rows, "("+strings.Join(values, ", ")+")")
+		}
+		return "insert into workflow_runs (" + strings.Join(columns, ", ") + ") values " + strings.Join(rows, ", ")
+	}
+	switch tw.rand.IntN(16) {
+	case 0, 1, 2:
+		return insert() + " returning *"
+	case 3, 4:
+		columns := []string{"note = excluded.note", "status = excluded.status", "completed_at = coalesce(workflow_runs.completed_at, excluded.completed_at)"}
+		return insert() + " on conflict (id) do update set " + strings.Join(columns[:1+tw.rand.IntN(3)], ", ") + " returning id, note"
+	case 5:
+		return insert() + " on conflict do nothing"
+	case 6:
+		return "delete from workflow_runs where " + tw.where() + " returning id"
+	case 7:
+		return "delete from flows where id = '" + tw.pick(twinFlows) + "'"
+	case 8:
+		return "insert into flows values ('" + tw.pick(twinFlows) + "') on conflict do nothing"
+	case 9:
+		return "with w as (update workflow_runs set " + tw.sets() + " where " + tw.where() + " returning id, note) select * from w order by 1"
+	case 10:
+		return "merge into workflow_runs as r using (values (" + tw.value("id") + "::uuid, '" + tw.pick(twinWords) + "')) as v (id, word) on r.id = v.id " +
+			"when matched and r.status = 'running' then delete when matched then update set status = v.word when not matched then insert (id, status) values (v.id, v.word)"
+	case 11:
+		if tw.rand.IntN(6) == 0 {
+			return "truncate workflow_runs"
+		}
+		return "do $do$ begin update workflow_runs set " + tw.sets() + " where " + tw.where() + "; raise exception 'never mind'; exception when raise_exception then null; end $do$"
+	}
+	return "update workflow_runs set " + tw.sets() + " where " + tw.where() + " returning id, note"
+}
+
+// outcome is what a statement came to.
+type outcome struct {
+	SQLState, Constraint, Tag string
+	Rows                      []string
+}
+
+// run runs a statement on one of the twins, in a savepoint.
+func (tw *twins) run(t *testing.T, schema, statement string) (o outcome) {
+	t.Helper()
+	ctx := t.Context()
+	mustTx := func(text string) {
+		t.Helper()
+		if _, err := tw.tx.Exec(ctx, text, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	mustTx(`savepoint one; set local search_path = ` + schema + `, public`)
+	rows, err := tw.tx.Query(ctx, statement, pgx.QueryExecModeSimpleProtocol)
+	if err == nil {
+		for rows.Next() {
+			var cells []string
+			for _, cell := range rows.RawValues() {
+				cells = append(cells, string(cell))
+			}
+			o.Rows = append(o.Rows, strings.Join(cells, "|"))
+		}
+		rows.Close()
+		slices.Sort(o.Rows) // their order is the plan's, and the plans differ by our indexes
+		err, o.Tag = rows.Err(), rows.CommandTag().String()
+	}
+	var failure *pgconn.PgError
+	switch {
+	case errors.As(err, &failure):
+		o = outcome{SQLState: failure.Code, Constraint: failure.ConstraintName}
+		mustTx(`rollback to one`)
+	case err != nil:
+		t.Fatalf("%s: %v", statement, err)
+	}
+	mustTx(`release one; set local search_path = public`)
+	return o
+}
+
+// content returns each row of a table of one of the twins, by its id.
+func (tw *twins) content(t *testing.T, table string) map[string]map[string]string {
+	t.Helper()
+	rows, err := tw.tx.Query(t.Context(), `select r.id::text, (select jsonb_object_agg(key, value) from json_each_text(row_to_json(r))) from `+table+` as r`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]map[string]string{}
+	for rows.Next() {
+		var id string
+		var row map[string]*string
+		if err := rows.Scan(&id, &row); err != nil {
+			t.Fatal(err)
+		}
+		all[id] = map[string]string{}
+		for name, value := range row {
+			if value != nil {
+				all[id][name] = *value
+			}
+		}
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
+	return all
+}
+
+func (tw *twins) step(t *testing.T) {
+	t.Helper()
+	before := tw.content(t, "twin.workflow_runs")
+	statement := tw.statement()
+	without, with := tw.run(t, "twin", statement), tw.run(t, "public", statement)
+	theirs, ours := tw.content(t, "twin.workflow_runs"), tw.content(t, "public.workflow_runs")
+	switch {
+	case without.SQLState != "":
+		tw.failed++
+	default:
+		tw.worked++
+	}
+	if !tw.guarded {
+		if diff := cmp.Diff(without, with); diff != "" {
+			t.Errorf("%s\n(-without us +with us)\n%s", statement, diff)
+		}
+		if diff := cmp.Diff(theirs, ours); diff != "" {
+			t.Errorf("%s\nleaves (-without us +with us)\n%s", statement, diff)
+		}
+		return
+	}
+	if without.SQLState != "" && with.SQLState == "" {
+		// As where a status of null is refused, and the guard keeps the one that was.
+		if !tw.hadEnded(before) {
+			t.Errorf("%s\nworks, and without us: %+v", statement, without)
+		}
+		tw.kept++
+		tw.align(t)
+		return
+	}
+	changed := tw.guardKept(t, statement, before, theirs, ours)
+	switch {
+	case without.SQLState == "" && with.SQLState != "":
+		t.Errorf("%s\nworks without us, and with us: %+v", statement, with)
+	case without.SQLState != with.SQLState && !tw.hadEnded(before): // else another check may have been met first
+		t.Errorf("%s\n(-without us +with us)\n%s", statement, cmp.Diff(without, with))
+	}
+	if changed {
+		tw.kept++
+	}
+	tw.align(t)
+}
+
+var twinTerminals = []string{"completed", "failed", "cancelled", "timeout"}
+
+// hadEnded reports whether there was a run that the guard may keep.
+func (tw *twins) hadEnded(rows map[string]map[string]string) bool {
+	for _, row := range rows {
+		if row["completed_at"] != "" && slices.Contains(twinTerminals, row["status"]) {
+			return true
+		}
+	}
+	return false
+}
+
+// guardKept reports whether rows differ, which they may where the guard is there
+// for it.
+func (tw *twins) guardKept(t *testing.T, statement string, before, theirs, ours map[string]map[string]string) (changed bool) {
+	t.Helper()
+	for id, is := range theirs {
+		with, there := ours[id]
+		if !there || cmp.Equal(is, with) {
+			continue
+		}
+		changed = true
+		was := before[id]
+		ended := was["completed_at"] != "" && slices.Contains(twinTerminals, was["status"])
+		if _, there := before[id]; !there { // a run may have been given another id
+			ended = tw.hadEnded(before)
+		}
+		filled := is["completed_at"] == "" && slices.Contains(twinTerminals, is["status"])
+		for _, name := range tw.shape.columns {
+			guards := slices.Contains([]string{"status", "completed_at", "duration_ms", "error_details"}, name)
+			if may := guards && (ended || filled); is[name] != with[name] && !may {
+				t.Errorf("%s\nleaves run %s with %s %q, and without us %q", statement, id, name, with[name], is[name])
+			}
+		}
+	}
+	if len(theirs) != len(ours) {
+		t.Errorf("%s\nleaves %d rows, and without us %d", statement, len(ours), len(theirs))
+	}
+	return changed
+}
+
+// align makes the twin what the watched table is.
+func (tw *twins) align(t *testing.T) {
+	t.Helper()
+	columns := tw.shape.columns
+	for _, text := range []string{
+		`alter table twin.workflow_runs disable trigger user`,
+		`insert into twin.flows select * from public.flows on conflict do nothing`,
+		`delete from twin.workflow_runs`,
+		`insert into twin.workflow_runs (` + strings.Join(columns, ", ") + `) select ` + strings.Join(columns, ", ") + ` from public.workflow_runs`,
+		`alter table twin.workflow_runs enable trigger user`,
+	} {
+		if _, err := tw.tx.Exec(t.Context(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+}
+
+// tally fails where the statements show too little.
+func (tw *twins) tally(t *testing.T) {
+	t.Helper()
+	t.Logf("%d worked, %d failed, the guard kept something in %d", tw.worked, tw.failed, tw.kept)
+	if tw.worked < 60 || tw.guarded && tw.kept == 0 {
+		t.Errorf("%d worked, and the guard kept something in %d: want enough to tell", tw.worked, tw.kept)
+	}
+}
