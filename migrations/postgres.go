@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/golang-migrate/migrate/v4"
@@ -29,6 +30,8 @@ type postgres struct {
 	rendering *rendering
 	totals    *Totals
 	said      []string // by the migrations themselves
+	policy    string   // which Up sets, "" for none
+	unmapped  []string // the table's statuses that have no meaning
 }
 
 const (
@@ -101,6 +104,15 @@ func (m *Migrator) upPostgres() error {
 		}
 		if err := m.patiently(conn, func() error { return m.tryUp(conn) }, m.forgetUp); err != nil {
 			return err
+		}
+		if m.postgres.policy != "" {
+			if err := setPolicy(m.postgres.ctx, conn, m.postgres.policy); err != nil {
+				return fmt.Errorf("set the policy: %w", err)
+			}
+		}
+		if words := m.postgres.unmapped; len(words) > 0 {
+			m.postgres.said = append(m.postgres.said, fmt.Sprintf(
+				"finds statuses that have no meaning, %s: such runs are not counted, are never ended, and each takes a slot of a limit", strings.Join(words, ", ")))
 		}
 		m.postgres.totals, err = m.postgres.laterTotals(conn, counted)
 		return err
@@ -307,7 +319,8 @@ func (p *postgres) describe(conn *sql.Conn) error {
 	case err != nil:
 		return err
 	case there:
-		p.rendering.table = watched.Describe(catalog, watched.Overrides{}).Table
+		report := watched.Describe(catalog, watched.Overrides{})
+		p.rendering.table, p.unmapped = report.Table, report.Unmapped
 	default:
 		p.rendering.table = watched.Default()
 	}

@@ -27,6 +27,9 @@ type Totals struct {
 	Failed    int     // for how many keys the earlier one failed
 	Failure   string  // how, the first time
 	More      bool    // there are more keys than were asked for
+	// Keeps is the policy under which all of them would stay as they were, "" where
+	// they do, or where none is.
+	Keeps string
 }
 
 const (
@@ -35,6 +38,14 @@ const (
 	// keysAtOnce go into one statement, which may take 5 s.
 	keysAtOnce = 50
 )
+
+// SetPolicy has Up set which runs count, by a name of store.Policy. A mirror has
+// its policy from serve.
+func (m *Migrator) SetPolicy(name string) {
+	if m.postgres != nil {
+		m.postgres.policy = name
+	}
+}
 
 // Totals returns how a get_user_workflow_run_count counted that Up has
 // replaced by ours; nil where there was none.
@@ -257,11 +268,54 @@ func (e *earlier) note(keys int, failure string) {
 	}
 }
 
-// laterTotals compares with what ours counts now.
-func (p *postgres) laterTotals(conn *sql.Conn, e *earlier) (_ *Totals, err error) {
+// laterTotals compares with what ours counts now, and looks for the policy under
+// which the old numbers would stay.
+func (p *postgres) laterTotals(conn *sql.Conn, e *earlier) (*Totals, error) {
 	if e == nil {
 		return nil, nil
 	}
+	totals, err := p.compare(conn, e)
+	if err != nil || len(totals.Different) == 0 {
+		return totals, err
+	}
+	for _, policy := range []string{"outcomes", "terminal"} {
+		under, err := p.compareUnder(conn, e, policy)
+		if err != nil {
+			return nil, err
+		}
+		if len(under.Different) == 0 {
+			totals.Keeps = policy
+			break
+		}
+	}
+	return totals, nil
+}
+
+// compareUnder compares under another policy, which it takes back.
+func (p *postgres) compareUnder(conn *sql.Conn, e *earlier, policy string) (_ *Totals, err error) {
+	tx, err := conn.BeginTx(p.ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	if err := setPolicy(p.ctx, tx, policy); err != nil {
+		return nil, err
+	}
+	return p.compare(tx, e)
+}
+
+func setPolicy(ctx context.Context, in interface {
+	ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error)
+}, policy string,
+) error {
+	_, err := in.ExecContext(ctx, `update run_counter.settings set policy = $1 where policy <> $1`, policy)
+	return err
+}
+
+func (p *postgres) compare(in interface {
+	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+}, e *earlier,
+) (_ *Totals, err error) {
 	type question struct {
 		N        int     `json:"n"`
 		User     string  `json:"user_id"`
@@ -279,7 +333,7 @@ func (p *postgres) laterTotals(conn *sql.Conn, e *earlier) (_ *Totals, err error
 	if err != nil {
 		return nil, err
 	}
-	rows, err := conn.QueryContext(p.ctx, `
+	rows, err := in.QueryContext(p.ctx, `
 select k.n, public.get_user_workflow_run_count(k.user_id, k.workflow_id, k.draft_id)
   from json_to_recordset($1::json) as k (n integer, user_id uuid, workflow_id uuid, draft_id uuid)
  order by k.n`, string(text))

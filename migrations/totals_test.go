@@ -32,6 +32,13 @@ func TestTheTotalsOfAnEarlierFunctionAreCompared(t *testing.T) {
 			&Totals{Function: "get_user_workflow_run_count(uuid,uuid)", Compared: 2, Different: []Total{{User: alice, Kind: "workflow", Ref: flow, Old: 5, New: 3}}},
 		},
 		{
+			"case T19: it counted all that has ended",
+			`create function public.get_user_workflow_run_count(p_user_id uuid, p_workflow_id uuid) returns bigint ` + fmt.Sprintf(wrong, "bigint") +
+				`; create or replace function public.get_user_workflow_run_count(p_user_id uuid, p_workflow_id uuid) returns bigint language sql as
+$$ select count(*) from public.workflow_runs as r where r.user_id = p_user_id and r.workflow_id = p_workflow_id and r.completed_at is not null $$`,
+			&Totals{Function: "get_user_workflow_run_count(uuid,uuid)", Compared: 2, Different: []Total{{User: alice, Kind: "workflow", Ref: flow, Old: 4, New: 3}}, Keeps: "terminal"},
+		},
+		{
 			"it always failed",
 			`create function public.get_user_workflow_run_count(p_user_id uuid, p_workflow_id uuid) returns bigint language plpgsql as $$ begin raise 'it is broken'; end $$`,
 			&Totals{Function: "get_user_workflow_run_count(uuid,uuid)", Failed: 2, Failure: "it is broken"},
@@ -58,4 +65,25 @@ func TestTheTotalsOfAnEarlierFunctionAreCompared(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCaseT19_UpSetsThePolicyThatKeepsTheOldNumbers, and finds it no more.
+func TestCaseT19_UpSetsThePolicyThatKeepsTheOldNumbers(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, tableWithDrafts, aliceHasThree,
+		`create function public.get_user_workflow_run_count(p_user_id uuid, p_workflow_id uuid) returns bigint language sql as
+$$ select count(*) from public.workflow_runs as r where r.user_id = p_user_id and r.workflow_id = p_workflow_id and r.completed_at is not null $$`)
+	m := mustPostgres(t, address)
+	m.SetPolicy("terminal")
+	if err := m.Up(); err != nil {
+		t.Fatal(err)
+	}
+	want := &Totals{Function: "get_user_workflow_run_count(uuid,uuid)", Compared: 1}
+	if diff := cmp.Diff(want, m.Totals()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	mustCount(t, address, "4")
+	mustUp(t, address) // which is told of none, and leaves it
+	mustCount(t, address, "4")
 }

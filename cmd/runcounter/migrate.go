@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -44,6 +45,11 @@ Examples:
   runcounter migrate down --yes`,
 		Flags: []cli.Flag{
 			databaseFlag(),
+			&cli.StringFlag{
+				Name: "policy", Category: flagsRules, DefaultText: "what the database says, at first outcomes",
+				Usage:   "with up: which runs count, a `POLICY`: outcomes (completed, failed) or terminal (all)",
+				Sources: cli.EnvVars("RUNCOUNTER_COUNT_POLICY"),
+			},
 			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that down is meant"},
 			jsonFlag(),
 		},
@@ -94,7 +100,14 @@ func migratePrint(ctx context.Context, cmd *cli.Command) error {
 
 func migrateUp(ctx context.Context, cmd *cli.Command) error {
 	if isPostgres(cmd.String("database-url")) {
+		policy := cmd.String("policy")
+		if policy != "" {
+			if _, err := store.ParsePolicy(policy); err != nil {
+				return badUsage("--policy: %w", err)
+			}
+		}
 		return withMigrator(ctx, cmd, func(m *migrations.Migrator) error {
+			m.SetPolicy(policy)
 			if err := m.Up(); err != nil {
 				return err
 			}
@@ -219,13 +232,14 @@ type totalsJSON struct {
 	Failed    int         `json:"failed"`
 	Failure   string      `json:"failure"`
 	More      bool        `json:"more"`
+	Keeps     string      `json:"policy_that_keeps_them,omitempty"`
 }
 
 func totalsJSONOf(t *migrations.Totals) *totalsJSON {
 	if t == nil {
 		return nil
 	}
-	j := totalsJSON{Function: t.Function, Compared: t.Compared, Different: []totalJSON{}, Failed: t.Failed, Failure: t.Failure, More: t.More}
+	j := totalsJSON{Function: t.Function, Compared: t.Compared, Different: []totalJSON{}, Failed: t.Failed, Failure: t.Failure, More: t.More, Keeps: t.Keeps}
 	for _, d := range t.Different {
 		j.Different = append(j.Different, totalJSON(d))
 	}
@@ -261,6 +275,9 @@ func printTotals(out io.Writer, t *migrations.Totals) error {
 		}
 		if n := len(t.Different) - totalsShown; n > 0 {
 			fmt.Fprintf(&b, "... and %d more: --json lists all\n", n)
+		}
+		if t.Keeps != "" {
+			fmt.Fprintf(&b, "\nUnder the policy %[1]s all of them are as they were: runcounter migrate up --policy %[1]s sets it.\n", t.Keeps)
 		}
 	}
 	_, err := io.WriteString(out, b.String())
