@@ -32,6 +32,8 @@ type wanted struct {
 	// named is one that may have any name by which package watched finds it, and
 	// yields one that the database may generate, since it is left alone then.
 	named, yields bool
+	// domains is one that may be of a domain over text.
+	domains bool
 }
 
 // forCounting is what migrate up understands. A column that is not listed plays
@@ -42,7 +44,7 @@ var forCounting = []wanted{
 	{name: "user_id", role: watched.User, types: uuids, add: "uuid", moves: true},
 	{name: "workflow_id", role: watched.Workflow, types: uuids, add: "uuid", moves: true},
 	{name: "draft_id", role: watched.Draft, types: uuids, optional: true, moves: true},
-	{name: "status", role: watched.Status, types: texts, add: "text not null default 'pending'", moves: true},
+	{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'", moves: true, domains: true},
 	{name: "created_at", role: watched.CreatedAt, types: moments, optional: true, named: true},
 	{name: "started_at", role: watched.StartedAt, types: moments, optional: true, named: true, moves: true},
 	{name: "updated_at", role: watched.UpdatedAt, types: moments, optional: true, named: true, moves: true},
@@ -61,7 +63,7 @@ func forSending(lease string) []wanted {
 		{name: "user_id", role: watched.User, types: uuids, add: "uuid"},
 		{name: "workflow_id", role: watched.Workflow, types: uuids, add: "uuid"},
 		{name: "draft_id", role: watched.Draft, types: uuids, optional: true},
-		{name: "status", role: watched.Status, types: []string{"text", "varchar"}, add: "text not null default 'pending'"},
+		{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'"},
 		{name: "created_at", role: watched.CreatedAt, types: moments, optional: true},
 		{name: "started_at", role: watched.StartedAt, types: moments, optional: true},
 		{name: "updated_at", role: watched.UpdatedAt, types: moments, add: "timestamptz not null default now()"},
@@ -80,7 +82,7 @@ func forSending(lease string) []wanted {
 
 var (
 	uuids   = []string{"uuid"}
-	texts   = []string{"text"}
+	words   = []string{"text", "varchar"}
 	moments = []string{"timestamptz"}
 	jsons   = []string{"jsonb", "json"}
 )
@@ -174,8 +176,8 @@ func kindOf(relkind string) string {
 func (w wanted) absent(c watched.Catalog) fault {
 	report := watched.Describe(c, watched.Overrides{})
 	other := report.Guessed.Columns[w.role]
-	if column, plays := report.Table.Column(w.role); plays {
-		other = column.Name
+	if found := watched.Found(c, w.role); found != "" {
+		other = found
 	}
 	if other != "" {
 		return fault{what: fmt.Sprintf("there is no column %s, and %s can't stand for it yet", w.name, other)}
@@ -188,16 +190,17 @@ func (w wanted) absent(c watched.Catalog) fault {
 // statement it is a DELETE and an INSERT, by which an outcome is no longer known
 // as presumed.
 func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
-	alter := "alter column " + w.name + " "
+	alter := "alter column " + bareIdent(w.name) + " "
 	frozen := column.Generated && !w.read && !w.yields
-	fits := slices.Contains(w.types, column.Type) && !column.Domain && !column.Nondeterministic && (w.read || !coarse.MatchString(column.Declared))
+	fits := slices.Contains(w.types, column.Type) && (!column.Domain || w.domains && column.Type == "text") &&
+		!column.Nondeterministic && (w.read || !coarse.MatchString(column.Declared) && !short.MatchString(column.Declared))
 	switch {
 	case !fits && frozen:
 		return fault{what: fmt.Sprintf("%s is %s, generated always, and has to be %s and writable", w.name, described(column), w.need())}
 	case !fits:
 		one := fault{what: fmt.Sprintf("%s is %s and has to be %s", w.name, described(column), w.need())}
 		if cast, helps := casts[[2]string{column.Type, w.types[0]}]; helps && !column.Nondeterministic && !partitions {
-			one.help = alter + strings.ReplaceAll(cast, "$", w.name)
+			one.help = alter + strings.ReplaceAll(cast, "$", bareIdent(w.name))
 		}
 		return one
 	case frozen:
@@ -209,6 +212,9 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	}
 	return fault{}
 }
+
+// short are texts that can't hold the longest of our words, cancelling.
+var short = regexp.MustCompile(`^character varying\([0-9]\)$`)
 
 // coarse are times of less than microseconds: what is dated right behind another
 // moment would fall on it, or before it.
@@ -237,11 +243,17 @@ func described(column watched.CatalogColumn) string {
 func sqlName(c watched.Catalog) string {
 	parts := []string{c.Schema, c.Name}
 	for i, part := range parts {
-		if !bare.MatchString(part) {
-			parts[i] = pgx.Identifier{part}.Sanitize()
-		}
+		parts[i] = bareIdent(part)
 	}
 	return strings.Join(parts, ".")
+}
+
+// bareIdent is an identifier for a person: without quotes where it needs none.
+func bareIdent(name string) string {
+	if bare.MatchString(name) {
+		return name
+	}
+	return pgx.Identifier{name}.Sanitize()
 }
 
 var bare = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)

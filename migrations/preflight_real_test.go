@@ -10,7 +10,7 @@ create table workflow_runs (id uuid primary key default gen_random_uuid(), org_i
     triggered_by_user uuid, started_at timestamptz, finished_at timestamptz, error text);`,
 		life: `insert into workflow_runs (org_id, workflow_id) values ('` + alice + `', '` + flow + `');
 update workflow_runs set status = 'running', started_at = now(); update workflow_runs set status = 'completed', finished_at = now(); delete from workflow_runs;`,
-		want: []string{refusedHead + "there is no column user_id, and org_id can't stand for it yet; status is public.run_status (an enum) and has to be text; " +
+		want: []string{refusedHead + "there is no column user_id, and org_id can't stand for it yet; status is public.run_status (an enum) and has to be text or varchar; " +
 			"there is no column completed_at, and finished_at can't stand for it yet" + refusedTail},
 	},
 	{
@@ -56,7 +56,7 @@ update workflow_runs set status = 'waiting', started_at = now(); update workflow
     started_at timestamptz, completed_at timestamptz, created_at timestamptz not null default now());`,
 		life: `insert into workflow_runs (counselor_id, workflow_id, status) values ('` + alice + `', '` + flow + `', 'running');
 update workflow_runs set status = 'completed', completed_at = now(), execution_time_ms = 5; delete from workflow_runs;`,
-		want: []string{"there is no column user_id; ", "status is character varying(20) and has to be text; "},
+		want: []string{refusedHead + "there is no column user_id; what helps: alter table public.workflow_runs add column user_id uuid" + refusedTail},
 	},
 	{
 		name: "case R8: serial ids, a wallet, times without zone",
@@ -83,7 +83,7 @@ create table workflow_runs (id varchar(255) primary key, triggered_by text refer
     started_at timestamp, completed_at timestamp);`,
 		life: `insert into workflow_runs (id, triggered_by, workflow_id) values ('run_1', 'p', 'w');
 update workflow_runs set status = 'completed', completed_at = now(); delete from workflow_runs;`,
-		want: []string{"id is character varying(255) and has to be uuid; there is no column user_id, and triggered_by can't stand for it yet; ", "status is character varying(50) and has to be text; "},
+		want: []string{"id is character varying(255) and has to be uuid; there is no column user_id, and triggered_by can't stand for it yet; ", "workflow_id is character varying(255) and has to be uuid; "},
 	},
 	{
 		name: "case R11: milliseconds since 1970, in camel case",
@@ -92,7 +92,7 @@ create table workflow_runs (id varchar(191) primary key, workflow_id varchar(191
     "startedAt" bigint, "finishedAt" bigint, "createdAt" bigint not null, "updatedAt" bigint);`,
 		life: `insert into workflow_runs (id, workflow_id, status, "createdAt") values ('run_1', 'w', 'running', 1769904000000);
 update workflow_runs set status = 'success', "finishedAt" = 1769904000001; delete from workflow_runs;`,
-		want: []string{"id is character varying(191) and has to be uuid; ", "there is no column user_id; ", "there is no column completed_at; "},
+		want: []string{"id is character varying(191) and has to be uuid; ", "there is no column user_id; ", "there is no column completed_at, and finishedAt can't stand for it yet"},
 	},
 	{
 		name: "case R12: ids of varchar, an enum by value",
@@ -102,15 +102,14 @@ create table workflow_runs (id varchar(36) primary key, workflow_id varchar(36) 
     started_at timestamptz, finished_at timestamptz, failure_reason text, progress_metadata json);`,
 		life: `insert into workflow_runs (id, workflow_id, status, started_at) values ('run_1', 'w', 'running', now());
 update workflow_runs set status = 'completed', finished_at = now(); delete from workflow_runs;`,
-		want: []string{"status is public.workflowstatus (an enum) and has to be text; ", "there is no column completed_at, and finished_at can't stand for it yet; "},
+		want: []string{"status is public.workflowstatus (an enum) and has to be text or varchar; ", "there is no column completed_at, and finished_at can't stand for it yet; "},
 	},
 	{
 		name: "case R13: no end",
 		table: `create table workflow_runs (id uuid primary key default gen_random_uuid(), user_id uuid not null, workflow_id uuid not null, status varchar(20) not null default 'running',
     created_at timestamptz not null default now(), updated_at timestamptz not null default now());`,
 		life: `insert into workflow_runs (user_id, workflow_id) values ('` + alice + `', '` + flow + `'); update workflow_runs set status = 'completed', updated_at = now(); delete from workflow_runs;`,
-		want: []string{refusedHead + "status is character varying(20) and has to be text; there is no column completed_at; " +
-			"what helps: alter table public.workflow_runs alter column status type text, add column completed_at timestamptz" + refusedTail},
+		want: []string{refusedHead + "there is no column completed_at; what helps: alter table public.workflow_runs add column completed_at timestamptz" + refusedTail},
 	},
 	{
 		name: "case R14: no user",

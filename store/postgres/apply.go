@@ -95,7 +95,7 @@ type look struct {
 // glanceSQL reads of rows what says whether there is anything to do, and whose
 // they are. Nearly all of them are in order, and only this is read of them.
 func (h schema) glanceSQL() string {
-	return `select r.id, r.user_id, r.workflow_id, ` + h.draftColumn() + `, r.status, r.completed_at, null::bigint[]
+	return `select r.id, r.user_id, r.workflow_id, ` + h.draftColumn() + `, r.status::text, r.completed_at, null::bigint[]
   from public.workflow_runs as r
  where r.id = any ($1::uuid[])`
 }

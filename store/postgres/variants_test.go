@@ -22,6 +22,8 @@ const mute = `alter table workflow_runs drop duration_ms, drop error_details, dr
 // variants are tables that differ from the one that the migrations make in what
 // a run carries besides its outcome.
 var variants = []struct{ name, alter string }{
+	{"case T5: status is varchar", `alter table workflow_runs alter status type varchar(10)`},
+	{"case T5: status is in a domain", `create domain run_status as text check (value <> ''); alter table workflow_runs alter status type run_status`},
 	{"case T6: error_details is json", `alter table workflow_runs alter error_details type json`},
 	{"case T6: state_snapshot is json", `alter table workflow_runs alter state_snapshot type json`},
 	{"case T7: there is no duration_ms", `alter table workflow_runs drop duration_ms`},
@@ -35,7 +37,7 @@ var variants = []struct{ name, alter string }{
 	{"case T7: there is nothing but an outcome and a creation", mute + `, add created_at timestamptz`},
 	{"case T8: duration_ms is generated", `alter table workflow_runs drop duration_ms, add duration_ms bigint generated always as
   ((extract(epoch from completed_at at time zone 'UTC') - extract(epoch from started_at at time zone 'UTC'))::bigint * 1000) stored`},
-	{"other names", `alter table workflow_runs rename duration_ms to execution_time_ms; alter table workflow_runs rename error_details to "errorDetails"`},
+	{"other names", `alter table workflow_runs rename duration_ms to "durationMs"; alter table workflow_runs rename error_details to "errorDetails"`},
 	{"duration_ms is bigint", `alter table workflow_runs alter duration_ms type bigint`},
 }
 

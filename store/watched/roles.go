@@ -58,7 +58,7 @@ var allRoles = []roleFacts{
 		lost: "a run's writes are no sign of life; webhooks are ordered by the run's state alone"},
 	{role: Lease, fits: fitsTime, wants: wantsTime, add: "timestamptz"},
 	{role: CompletedAt, names: []string{"completed_at", "finished_at", "ended_at", "completedAt", "finishedAt", "endedAt"}, fits: fitsTime, wants: wantsTime, add: "timestamptz"},
-	{role: DurationMS, names: []string{"duration_ms", "durationMs", "execution_time_ms"}, fits: fitsNumber, wants: "an integer or numeric", add: "integer",
+	{role: DurationMS, names: []string{"duration_ms", "durationMs"}, guesses: []string{"execution_time_ms", "elapsed_ms"}, fits: fitsNumber, wants: "an integer or numeric", add: "integer",
 		lost: "durations are neither filled nor written"},
 	{role: ErrorDetails, names: []string{"error_details", "errorDetails"}, fits: fitsJSON, wants: "jsonb, json or text", add: "jsonb",
 		lost: "a run that is failed as stuck does not say why, and an overwritten outcome is taken for completed"},
