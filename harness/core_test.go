@@ -556,7 +556,7 @@ func TestSchedulesAreReadBack(t *testing.T) {
 			t.Errorf("%s: got %s, %v", text, s, err)
 		}
 	}
-	for _, text := range []string{"3", "w", "w0", "w~", "-2", "w99999999999999999999", "w1~2"} {
+	for _, text := range []string{"3", "w", "w0", "w~", "-2", "w99999999999999999999", "w1~2", "w6000w6000"} {
 		if s, err := parseSchedule(text); err == nil {
 			t.Errorf("%s: got %s, want an error", text, s)
 		}

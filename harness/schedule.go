@@ -144,7 +144,7 @@ func parseSchedule(text string) (schedule, error) {
 			continue
 		}
 		n, next, ok := digits(i)
-		if !ok || n < 1 || n > maxSteps || letter == "-" {
+		if !ok || n < 1 || len(s)+n > maxSteps || letter == "-" { // an actor's turns in a row are written as one number
 			return nil, fmt.Errorf("the schedule %q lacks a number of steps at place %d; it reads like w3r1w~2", text, i+1)
 		}
 		i = next
