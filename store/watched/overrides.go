@@ -10,6 +10,7 @@ import (
 	"maps"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -36,6 +37,9 @@ const DefaultTable = "public.workflow_runs"
 
 // SetColumn takes ROLE=NAME.
 func (o *Overrides) SetColumn(s string) error {
+	if err := mustBeText(s); err != nil {
+		return err
+	}
 	role, name, found := strings.Cut(s, "=")
 	if !found {
 		return fmt.Errorf("write ROLE=NAME, such as user=owner_id; %q has no =", s)
@@ -55,6 +59,9 @@ func (o *Overrides) SetColumn(s string) error {
 
 // SetStatus takes THEIRS=OURS.
 func (o *Overrides) SetStatus(s string) error {
+	if err := mustBeText(s); err != nil {
+		return err
+	}
 	// From the end: theirs may hold any character, ours has no =.
 	i := strings.LastIndexByte(s, '=')
 	if i < 0 {
@@ -71,6 +78,14 @@ func (o *Overrides) SetStatus(s string) error {
 		o.Statuses = map[string]store.Status{}
 	}
 	o.Statuses[theirs] = meaning
+	return nil
+}
+
+// mustBeText refuses what no database holds as text.
+func mustBeText(s string) error {
+	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+		return fmt.Errorf("%q is no text in UTF-8", s)
+	}
 	return nil
 }
 

@@ -71,6 +71,8 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		{given().SetStatus, "done", "THEIRS=OURS"},
 		{given().SetStatus, "x=done", "they are pending, running, cancelling, completed"},
 		{given().SetStatus, "done=failed", "two meanings, completed and failed"},
+		{given().SetColumn, "user=\x92", "no text in UTF-8"},
+		{given().SetStatus, "a\x00=failed", "no text in UTF-8"},
 		{given().SetTimes, "minutes", "milliseconds or seconds"},
 		{given().SetZone, "Berlin", "such as UTC or Europe/Berlin"},
 		{given().SetZone, "Local", "such as UTC or Europe/Berlin"},
@@ -103,6 +105,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 func FuzzOverrides(f *testing.F) {
 	f.Add("user=org_id", "canceled=cancelled")
 	f.Add("draft=", "it's over=failed")
+	f.Add("draft=", "\x92=failed")
 	f.Fuzz(func(t *testing.T, column, status string) {
 		var o Overrides
 		if o.SetColumn(column) != nil || o.SetStatus(status) != nil {
