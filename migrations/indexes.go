@@ -53,7 +53,7 @@ func indexes(t watched.Table) []index {
 func (p *postgres) altered(conn *sql.Conn) (altered, indexed bool, err error) {
 	var text []byte
 	var there bool
-	err = conn.QueryRowContext(p.ctx, `select to_regclass('run_counter.settings') is not null and to_regclass('public.workflow_runs') is not null`).Scan(&there)
+	err = conn.QueryRowContext(p.ctx, `select to_regclass('run_counter.settings') is not null`).Scan(&there)
 	if err == nil && there {
 		err = conn.QueryRowContext(p.ctx, `select described from run_counter.settings`).Scan(&text)
 	}

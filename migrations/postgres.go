@@ -181,41 +181,47 @@ func (m *Migrator) forgetUp() error {
 
 func (m *Migrator) downPostgres() error {
 	at, err := m.postgres.version()
-	if err != nil || at.number < 0 && !at.dirty {
+	if err != nil {
 		return err
 	}
 	if at.number > 0 && uint(at.number) > m.latest() {
 		return m.errNewer(uint(at.number))
+	}
+	installed, err := m.postgres.installed(m.postgres.ctx, m.postgres.db)
+	if err != nil || at.number < 0 && !at.dirty && !installed {
+		return err
 	}
 	return m.alone(nil, func(conn *sql.Conn) error {
 		return m.patiently(conn, m.tryDown, m.forgetDown)
 	})
 }
 
-// tryDown takes all back. An interrupted database does not say whether the
-// migration that it names was on its way up, or the one after it on its way
-// down: both are applied first, which each can be twice.
+// tryDown takes all back. The version is not asked how much that is: an Up that
+// makes all anew for a table that was altered begins at nothing, and what was
+// there before it is there until it has come to the end. Each migration can be
+// taken back that was not applied.
 func (m *Migrator) tryDown() error {
-	at, err := m.postgres.version()
-	if err != nil {
-		return err
-	}
-	if at.dirty {
-		if err := m.forgetUp(); err != nil {
-			return err
-		}
-		until, err := m.after(at.number)
-		if err != nil { // none is after it
-			until = m.latest()
-		}
-		if err := m.migrate.Migrate(until); err != nil && !errors.Is(err, migrate.ErrNoChange) {
-			return errors.Join(err, m.forgetUp())
-		}
+	if err := m.migrate.Force(int(m.latest())); err != nil {
+		return fmt.Errorf("take all back: %w", err)
 	}
 	if err := m.migrate.Down(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 		return err
 	}
 	return m.postgres.ctx.Err()
+}
+
+// installed reports whether there is anything that Up has made.
+func (p *postgres) installed(ctx context.Context, in interface {
+	QueryRowContext(ctx context.Context, text string, args ...any) *sql.Row
+},
+) (there bool, err error) {
+	err = in.QueryRowContext(ctx, `
+select exists (select from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where n.nspname = 'run_counter' and c.relname in ('settings', 'made', 'replaced'))
+    or exists (select from pg_trigger where tgname like 'zzz_\_run\_counter\_%' escape '\')`).Scan(&there)
+	if err != nil {
+		return false, fmt.Errorf("look for what is installed: %w", err)
+	}
+	return there, nil
 }
 
 // forgetDown says that the migration which Down failed to take back is still

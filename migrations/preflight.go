@@ -141,8 +141,20 @@ func understood(c watched.Catalog, all []wanted) (faults []fault) {
 		faults = append(faults, one)
 		mended = w.mend(mended)
 	}
-	if writes := slices.ContainsFunc(all, func(w wanted) bool { return !w.read }); writes && slices.Contains(c.PartitionKey, "") {
+	writes := slices.ContainsFunc(all, func(w wanted) bool { return !w.read })
+	if writes && slices.Contains(c.PartitionKey, "") {
 		faults = append(faults, fault{what: "an expression chooses the row's partition, and what that depends on can't be told: partition by the column created_at"})
+	}
+	if writes {
+		for _, name := range c.PartitionKey {
+			known := slices.ContainsFunc(all, func(w wanted) bool { return w.name == name })
+			if name != "" && !known {
+				faults = append(faults, fault{what: name + " chooses the row's partition, and an outcome is no longer known as presumed once it moves to another: partition by created_at"})
+			}
+		}
+	}
+	if odd := unwritable(watched.Describe(c, watched.Overrides{}).Table); writes && odd != "" {
+		faults = append(faults, fault{what: fmt.Sprintf("%q holds a character that can't stand in a function, such as $: rename it", odd)})
 	}
 	// And what is wrong beside the columns: these sentences say what helps.
 	for _, problem := range watched.Describe(mended, watched.Overrides{}).Problems {
@@ -192,8 +204,9 @@ func (w wanted) absent(c watched.Catalog) fault {
 func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	alter := "alter column " + bareIdent(w.name) + " "
 	frozen := column.Generated && !w.read && !w.yields
+	imprecise := w.moves && coarse.MatchString(column.Declared)
 	fits := slices.Contains(w.types, column.Type) && (!column.Domain || w.domains && column.Type == "text") &&
-		!column.Nondeterministic && (w.read || !coarse.MatchString(column.Declared) && !short.MatchString(column.Declared))
+		!column.Nondeterministic && (w.read || !imprecise && !short.MatchString(column.Declared))
 	switch {
 	case !fits && frozen:
 		return fault{what: fmt.Sprintf("%s is %s, generated always, and has to be %s and writable", w.name, described(column), w.need())}
@@ -297,13 +310,13 @@ func refusal(c watched.Catalog, faults []fault) error {
 
 // preflight looks at public.workflow_runs before anything is made.
 func (m *Migrator) preflight(conn *sql.Conn) error {
-	at, err := m.postgres.version()
-	if err != nil {
+	look := func() error { return look(m.postgres.ctx, conn, "public", "workflow_runs", forCounting) }
+	err := m.patiently(conn, look, func() error { return nil })
+	if !errors.Is(err, ErrTable) {
 		return err
 	}
-	look := func() error { return look(m.postgres.ctx, conn, "public", "workflow_runs", forCounting) }
-	err = m.patiently(conn, look, func() error { return nil })
-	if errors.Is(err, ErrTable) && at.number > 0 { // it was altered, and our triggers stand on it
+	installed, lookErr := m.postgres.installed(m.postgres.ctx, conn)
+	if lookErr == nil && installed { // it was altered, and our triggers stand on it
 		return fmt.Errorf("the table has Run Counter's triggers, and writes of the application may fail until this is mended or runcounter migrate down --yes has taken them off: %w", err)
 	}
 	return err

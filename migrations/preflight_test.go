@@ -121,6 +121,16 @@ do $$ begin execute format('alter database %I set timezone to ''America/New_York
 		want: []string{"id is not unique", `alter table "public"."workflow_runs" add primary key ("id")` + refusedTail}},
 	{name: "a camel-cased time without zone", alter: `alter table workflow_runs drop updated_at, add "updatedAt" timestamp`,
 		want: []string{`updatedAt is timestamp without time zone and has to be timestamptz; what helps: alter table public.workflow_runs alter column "updatedAt" type timestamptz using "updatedAt" at time zone 'UTC'`}},
+	{
+		name: "a heartbeat by whose name a function would end", alter: `alter table workflow_runs add "lease$fn$;commit;create role pwned" timestamptz`,
+		want: []string{`"lease$fn$;commit;create role pwned" holds a character that can't stand in a function, such as $: rename it`},
+	},
+	{
+		name: "partitions by a column that plays no part", table: strings.Replace(partitioned("list (archived)", "id, archived"), "id uuid not null default", "archived boolean not null default false, id uuid not null default", 1),
+		want: []string{"archived chooses the row's partition"},
+	},
+	{name: "a key that is deferrable", alter: `alter table workflow_runs drop constraint workflow_runs_pkey; alter table workflow_runs add unique (id) deferrable`,
+		want: []string{"id is not unique, by an index that is not deferrable"}},
 	{name: "a view", table: strings.ReplaceAll(tableWithDrafts, "workflow_runs", "runs") + `create view public.workflow_runs as select * from runs;`,
 		want: []string{refusedHead + "it is no table but a view, on which no trigger fires for each run" + refusedTail}},
 }
@@ -196,27 +206,29 @@ func mustRefuse(t *testing.T, address string, want ...string) string {
 func TestCasesOfTablesThatAreUnderstood(t *testing.T) {
 	t.Parallel()
 	for name, table := range map[string]string{
-		"no table yet":                                      ``,
-		"case T4: uuid ids, with draft_id":                  tableWithDrafts,
-		"case T7: no draft_id":                              tableWithoutDrafts,
-		"case T1: a user that may be null":                  tableWithDrafts + `alter table workflow_runs alter user_id drop not null, alter created_at drop not null, alter updated_at drop not null`,
-		"columns of the application":                        tableWithDrafts + `alter table workflow_runs add cost numeric(12, 4) not null default 0, add word varchar(20), add at timestamp, add ids bigint generated always as identity`,
-		"durations of bigint, times of micros":              tableWithDrafts + `alter table workflow_runs alter duration_ms type bigint, alter completed_at type timestamptz(6)`,
-		"case T5: varchar":                                  tableWithDrafts + `alter table workflow_runs alter status type varchar(20)`,
-		"case T5: a domain":                                 tableWithDrafts + `create domain run_status as text check (value <> ''); alter table workflow_runs alter status type run_status`,
-		"case T6: error_details and state_snapshot of json": tableWithDrafts + `alter table workflow_runs alter error_details type json, alter state_snapshot type json`,
-		"case T7: no duration_ms":                           tableWithDrafts + `alter table workflow_runs drop duration_ms`,
-		"case T7: no state_snapshot":                        tableWithDrafts + `alter table workflow_runs drop state_snapshot`,
-		"case T7: no error_details":                         tableWithDrafts + `alter table workflow_runs drop error_details`,
-		"case T7: no updated_at":                            tableWithDrafts + `alter table workflow_runs drop updated_at`,
-		"case T7: no started_at":                            tableWithDrafts + `alter table workflow_runs drop started_at`,
-		"case T7: no created_at":                            tableWithDrafts + `alter table workflow_runs drop created_at`,
-		"case T7: none of them":                             tableWithDrafts + `alter table workflow_runs drop duration_ms, drop state_snapshot, drop error_details, drop updated_at, drop started_at, drop created_at, drop draft_id`,
-		"case T8: duration_ms is generated":                 tableWithDrafts + `alter table workflow_runs drop duration_ms, add duration_ms integer generated always as ((extract(epoch from completed_at - started_at) * 1000)::integer) stored`,
-		"case R4: what a completion writes is not there":    r4,
-		"other names":                                       tableWithDrafts + `alter table workflow_runs rename duration_ms to "durationMs"; alter table workflow_runs rename updated_at to "updatedAt"; alter table workflow_runs rename started_at to "startedAt"`,
-		"case T13: partitions by creation":                  partitioned("range (created_at)", "id, created_at"),
-		"case T13: partitions by id":                        partitioned("hash (id)", "id"),
+		"no table yet":                                                    ``,
+		"case T4: uuid ids, with draft_id":                                tableWithDrafts,
+		"case T7: no draft_id":                                            tableWithoutDrafts,
+		"case T1: a user that may be null":                                tableWithDrafts + `alter table workflow_runs alter user_id drop not null, alter created_at drop not null, alter updated_at drop not null`,
+		"columns of the application":                                      tableWithDrafts + `alter table workflow_runs add cost numeric(12, 4) not null default 0, add word varchar(20), add at timestamp, add ids bigint generated always as identity`,
+		"durations of bigint, times of micros":                            tableWithDrafts + `alter table workflow_runs alter duration_ms type bigint, alter completed_at type timestamptz(6)`,
+		"case T5: varchar":                                                tableWithDrafts + `alter table workflow_runs alter status type varchar(20)`,
+		"case T5: a domain":                                               tableWithDrafts + `create domain run_status as text check (value <> ''); alter table workflow_runs alter status type run_status`,
+		"case T6: error_details and state_snapshot of json":               tableWithDrafts + `alter table workflow_runs alter error_details type json, alter state_snapshot type json`,
+		"case T7: no duration_ms":                                         tableWithDrafts + `alter table workflow_runs drop duration_ms`,
+		"case T7: no state_snapshot":                                      tableWithDrafts + `alter table workflow_runs drop state_snapshot`,
+		"case T7: no error_details":                                       tableWithDrafts + `alter table workflow_runs drop error_details`,
+		"case T7: no updated_at":                                          tableWithDrafts + `alter table workflow_runs drop updated_at`,
+		"case T7: no started_at":                                          tableWithDrafts + `alter table workflow_runs drop started_at`,
+		"case T7: no created_at":                                          tableWithDrafts + `alter table workflow_runs drop created_at`,
+		"case T7: none of them":                                           tableWithDrafts + `alter table workflow_runs drop duration_ms, drop state_snapshot, drop error_details, drop updated_at, drop started_at, drop created_at, drop draft_id`,
+		"case T8: duration_ms is generated":                               tableWithDrafts + `alter table workflow_runs drop duration_ms, add duration_ms integer generated always as ((extract(epoch from completed_at - started_at) * 1000)::integer) stored`,
+		"case R4: what a completion writes is not there":                  r4,
+		"other names":                                                     tableWithDrafts + `alter table workflow_runs rename duration_ms to "durationMs"; alter table workflow_runs rename updated_at to "updatedAt"; alter table workflow_runs rename started_at to "startedAt"`,
+		"case T13: partitions by creation":                                partitioned("range (created_at)", "id, created_at"),
+		"case T13: partitions by creation, which stands first in the key": partitioned("range (created_at)", "created_at, id"),
+		"times of milliseconds of a creation":                             tableWithDrafts + `alter table workflow_runs alter created_at type timestamptz(3)`,
+		"case T13: partitions by id":                                      partitioned("hash (id)", "id"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -332,4 +344,53 @@ func TestCaseATableThatIsBeingAlteredIsWaitedFor(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCaseT10_DownTakesAllBackWhateverTheVersionSays: an Up that makes all anew
+// begins at nothing, and may be killed or fail there.
+func TestCaseT10_DownTakesAllBackWhateverTheVersionSays(t *testing.T) {
+	t.Parallel()
+	for name, version := range map[string]string{
+		"nothing":                     `truncate run_counter.schema_migrations`,
+		"the first":                   `update run_counter.schema_migrations set version = 20250128000001`,
+		"in the middle of the second": `update run_counter.schema_migrations set version = 20250128000002, dirty = true`,
+		"in the middle of the last":   `update run_counter.schema_migrations set dirty = true`,
+		"nothing, and an unfit table": `truncate run_counter.schema_migrations; alter table workflow_runs rename completed_at to finished_at`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address := pgtest.Database(t)
+			pgtest.Exec(t, address, tableWithDrafts, aliceHasThree)
+			before := catalog(t, address)
+			mustUp(t, address)
+			pgtest.Exec(t, address, version)
+			if strings.Contains(version, "finished_at") {
+				if err := mustPostgres(t, address).Up(); !errors.Is(err, ErrTable) || !strings.Contains(err.Error(), "runcounter migrate down --yes") {
+					t.Errorf("Up: got %v, want a refusal that says how to get out", err)
+				}
+			}
+			if err := mustPostgres(t, address).Down(); err != nil {
+				t.Fatalf("Down: %v", err)
+			}
+			if strings.Contains(version, "finished_at") {
+				pgtest.Exec(t, address, `alter table workflow_runs rename finished_at to completed_at`)
+			}
+			if diff := cmp.Diff(before, catalog(t, address)); diff != "" {
+				t.Errorf("down left something (-before +after):\n%s", diff)
+			}
+			pgtest.Exec(t, address, aLife)
+		})
+	}
+}
+
+// TestCaseT10_ATableThatIsGoneIsMadeAgain by the next Up.
+func TestCaseT10_ATableThatIsGoneIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, tableWithDrafts)
+	mustUp(t, address)
+	pgtest.Exec(t, address, `drop table workflow_runs cascade`)
+	mustUp(t, address)
+	pgtest.Exec(t, address, aliceHasThree)
+	mustCount(t, address, "3")
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+	"unicode"
 
 	"github.com/golang-migrate/migrate/v4/source"
 	"github.com/jackc/pgx/v5"
@@ -86,9 +87,16 @@ func rendered(t watched.Table) ([]script, error) {
 //	description          the table as JSON, as a string constant
 //	times                when it was created, started, and written, as far as there are columns
 //	begins               those of them that are set when a run begins
+//	stuck "v.details"    whether that says what a sweep has written
 //	lastSign "new"       the last sign of life of a row, given v_now
 //	indexes              those on the watched table
+//
+// What is rendered stands between dollar quotes: a name that holds a dollar, or a
+// character that is not printed, is an error.
 func render(name, text string, t watched.Table) (string, error) {
+	if odd := unwritable(t); odd != "" {
+		return "", fmt.Errorf("%s: %q holds a character that can't stand in a function", t, odd)
+	}
 	parsed, err := template.New(name).Option("missingkey=error").Funcs(template.FuncMap{
 		"col": func(row string, role watched.Role) (string, error) { return column(t, row, role) },
 		"name": func(role watched.Role) (string, error) {
@@ -107,6 +115,7 @@ func render(name, text string, t watched.Table) (string, error) {
 		},
 		"times":    func() []string { return columns(t, watched.CreatedAt, watched.StartedAt, watched.UpdatedAt) },
 		"begins":   func() []string { return columns(t, watched.CreatedAt, watched.UpdatedAt) },
+		"stuck":    func(expression string) string { return stuck(t, expression) },
 		"lastSign": func(row string) string { return lastSign(t, row) },
 		"indexes":  func() []index { return indexes(t) },
 	}).Parse(text)
@@ -118,6 +127,34 @@ func render(name, text string, t watched.Table) (string, error) {
 		return "", err
 	}
 	return b.String(), nil
+}
+
+// unwritable returns a name or a type of the table that can't be written into a
+// function, "" where there is none.
+func unwritable(t watched.Table) string {
+	words := slices.Clone(t.Heartbeats)
+	for _, c := range t.Columns {
+		words = append(words, c.Name, c.Type)
+	}
+	for _, w := range t.Statuses {
+		words = append(words, w.Theirs)
+	}
+	for _, word := range words {
+		if strings.ContainsFunc(word, func(r rune) bool { return r == '$' || !unicode.IsPrint(r) }) {
+			return word
+		}
+	}
+	return ""
+}
+
+// stuck is the condition that an expression of error_details says what a sweep
+// has written. A json may hold escapes that raise when it is looked into.
+func stuck(t watched.Table, expression string) string {
+	condition := expression + " ->> 'code' = 'stuck'"
+	if c, _ := t.Column(watched.ErrorDetails); c.Kind == watched.JSON {
+		return "(case when " + expression + `::text !~* E'\\\\u(0000|d[89a-f])' then ` + condition + " else false end)"
+	}
+	return condition
 }
 
 // nulls are what stands in place of a column that the table does not have.

@@ -70,6 +70,9 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 			err = errors.Join(err, answerNo(fmt.Errorf("the database refused to write %s, which stay stuck: look at the reason that stands beside each, "+
 				"mend the row or the trigger of the application, and sweep again", quantity(int64(report.Unwritable), "run", "runs"))))
 		}
+		if report.Altered != "" {
+			err = errors.Join(err, answerNo(errors.New(report.Altered)))
+		}
 		if cmd.Bool("json") {
 			return errors.Join(err, printJSON(cmd.Root().Writer, sweepJSONOf(report)))
 		}

@@ -30,8 +30,8 @@ with given as (
        set status = $2::text, completed_at = coalesce($3::timestamptz, $7::timestamptz)` + h.set(watched.UpdatedAt, "$7::timestamptz") +
 		h.set(watched.DurationMS, `coalesce(given.duration_ms, `+h.column(watched.DurationMS, "integer")+`, case when coalesce($3::timestamptz, $7::timestamptz) >= `+started+` and isfinite(`+started+`)
                 then least(trunc((extract(epoch from coalesce($3::timestamptz, $7::timestamptz)) - extract(epoch from `+started+`)) * 1000), 2147483647)::integer end)`) +
-		h.set(watched.ErrorDetails, `coalesce(given.error_details, `+h.column(watched.ErrorDetails, "jsonb")+`::jsonb)`) +
-		h.set(watched.StateSnapshot, `coalesce(given.state_snapshot, `+h.column(watched.StateSnapshot, "jsonb")+`::jsonb)`) + `
+		h.set(watched.ErrorDetails, `coalesce(given.error_details::`+h.json(watched.ErrorDetails)+`, `+h.column(watched.ErrorDetails, "jsonb")+`)`) +
+		h.set(watched.StateSnapshot, `coalesce(given.state_snapshot::`+h.json(watched.StateSnapshot)+`, `+h.column(watched.StateSnapshot, "jsonb")+`)`) + `
       from locked, given
      where r.id = locked.id and ` + activeSQL + `
     returning r.id

@@ -37,15 +37,21 @@ func (h schema) draftColumn() string { return h.column(watched.Draft, "uuid") }
 // snapshotColumn is read as text.
 func (h schema) snapshotColumn() string { return h.column(watched.StateSnapshot, "jsonb") + "::text" }
 
+// json is the type of the role's column: json, or else jsonb. A text that was read
+// of a json is not read as jsonb, which takes less and rewrites it.
+func (h schema) json(role watched.Role) string {
+	if c, _ := h.table.Column(role); c.Kind == watched.JSON {
+		return "json"
+	}
+	return "jsonb"
+}
+
 // set is the assignment of a value behind others; nothing where the column is
-// not there, or not ours to write. A value for JSON is a jsonb.
+// not there, or not ours to write.
 func (h schema) set(role watched.Role, value string) string {
 	c, there := h.table.Column(role)
 	if !there || !c.Writable {
 		return ""
-	}
-	if c.Kind == watched.JSON {
-		value = "(" + value + ")::json"
 	}
 	return ", " + pgx.Identifier{c.Name}.Sanitize() + " = " + value
 }

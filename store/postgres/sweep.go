@@ -202,7 +202,7 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 	args := []any{ids, was, wasAt, status, at, duration, details}
 	update := `
     update public.workflow_runs as r
-       set status = n.status, completed_at = n.completed_at` + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::jsonb") + `
+       set status = n.status, completed_at = n.completed_at` + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::"+have.json(watched.ErrorDetails)) + `
       from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
            as n (id, was, was_completed_at, status, completed_at, duration_ms, error_details)
      where r.id = n.id and r.status is not distinct from n.was and r.completed_at is not distinct from n.was_completed_at

@@ -140,7 +140,6 @@ func Describe(c Catalog, o Overrides) Report {
 	case "r", "p":
 	default:
 		d.refuse("%s is no table but a %s, on which no trigger counts: name the table behind it with --table SCHEMA.TABLE", d.report.Table, kinds[c.Kind])
-		return d.report
 	}
 	if c.ForcedRowSecurity {
 		d.refuse("row security is forced on its owner too, and would hide runs from the counts: alter table %s no force row level security", d.report.Table.Quoted())
@@ -247,8 +246,13 @@ func (d *describer) checkRoles() {
 		d.refuse("there is no %s: name the column with --column %s=NAME%s, or add one: alter table %s add column %s %s",
 			role, role, d.hint(role), t.Quoted(), role, f.add)
 	}
-	if id, there := t.Column(ID); there && !d.unique(id.Name) {
-		d.refuse("%s is not unique, and two rows of one run can't be told apart: alter table %s add primary key (%s)", id.Name, t.Quoted(), quote(id.Name))
+	id, there := t.Column(ID)
+	switch {
+	case !there || d.catalog.Kind != "r" && d.catalog.Kind != "p" || d.unique(id.Name):
+	case d.catalog.Kind == "p":
+		d.refuse("%s is not unique but for the partition key, in an index that is not deferrable, and two rows of one run can't be told apart", id.Name)
+	default:
+		d.refuse("%s is not unique, by an index that is not deferrable, and two rows of one run can't be told apart: alter table %s add primary key (%s)", id.Name, t.Quoted(), quote(id.Name))
 	}
 }
 
@@ -260,12 +264,14 @@ func (d *describer) hint(role Role) string {
 	return ""
 }
 
-// unique reports whether a unique index holds the column to one row, or begins
-// with it, as that of a partitioned table has to.
+// unique reports whether a unique index holds the column to one row. That of a
+// partitioned table has to have the partition key beside it.
 func (d *describer) unique(name string) bool {
 	column, _ := d.catalog.Column(name)
 	return column.NotNull && slices.ContainsFunc(d.catalog.Unique, func(columns []string) bool {
-		return columns[0] == name && (len(columns) == 1 || d.catalog.Kind == "p")
+		return slices.Contains(columns, name) && !slices.ContainsFunc(columns, func(other string) bool {
+			return other != name && !slices.Contains(d.catalog.PartitionKey, other)
+		})
 	})
 }
 
@@ -330,7 +336,7 @@ func (d *describer) fingerprint() string {
 	f := facts{Heartbeats: d.report.Table.Heartbeats, Kind: d.catalog.Kind, PartitionKey: d.catalog.PartitionKey, Forced: d.catalog.ForcedRowSecurity}
 	for _, c := range d.report.Table.Columns {
 		column, _ := d.catalog.Column(c.Name)
-		column.Default = ""
+		column.Default, column.References = "", "" // of which nothing is made
 		f.Columns = append(f.Columns, column)
 	}
 	for _, column := range d.catalog.Columns {

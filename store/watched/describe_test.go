@@ -148,7 +148,7 @@ func TestWhatCannotBeWatchedIsRefusedWithWhatHelps(t *testing.T) {
 	nullable.Columns[0].NotNull = false
 	forced.ForcedRowSecurity = true
 	partitioned := with()
-	partitioned.Kind, partitioned.Unique = "p", [][]string{{"id", "created_at"}}
+	partitioned.Kind, partitioned.Unique, partitioned.PartitionKey = "p", [][]string{{"created_at", "id"}}, []string{"created_at"}
 	view := with()
 	view.Kind = "v"
 	nondeterministic := with()

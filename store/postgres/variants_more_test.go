@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+// TestCaseT6_JSONThatCannotBeLookedInto: a json takes escapes that a jsonb does
+// not, and that raise where it is looked into.
+func TestCaseT6_JSONThatCannotBeLookedInto(t *testing.T) {
+	t.Parallel()
+	for name, details := range map[string]string{"a NUL": `{"m":"a\u0000b"}`, "half a pair": `{"m":"\ud800"}`, "a key twice": `{"m":2,"a":1,"m":1}`} {
+		t.Run(name, func(t *testing.T) {
+			address := pgtest.Database(t)
+			pgtest.Exec(t, address, bareTable, `alter table workflow_runs alter error_details type json`)
+			migrate(t, address, (*migrations.Migrator).Up)
+			s := mustOpen(t, address, Options{})
+			sweep := func() {
+				t.Helper()
+				if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
+					t.Fatalf("a sweep: %+v, %v", r, err)
+				}
+			}
+			const first, second = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+			silent := func(id string) string {
+				return `insert into workflow_runs (id, user_id, workflow_id, status, created_at, error_details) values ('` + id + `', '` + ada + `', '` + adaFlow + `', 'running', now() - interval '1 day', '` + details + `')`
+			}
+			pgtest.Exec(t, address, silent(first), silent(second))
+			sweep() // presumes them failed
+			mustBe(t, address, `select count(*) from workflow_runs where status = 'failed' and error_details::text = '`+details+`'`, "2")
+			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+first+`'`)
+			mustBe(t, address, `select public.complete_workflow_run('`+second+`', 'completed')`, "t")
+			mustBe(t, address, `select count(*) from workflow_runs where status = 'completed' and error_details::text = '`+details+`'`, "2")
+			exact(t, s)
+		})
+	}
+}
+
+// TestCaseT10_APresumedRunKeepsItsKeyWhenDraftsComeOrGo: what all is made anew for
+// counts a presumed run under another key.
+func TestCaseT10_APresumedRunKeepsItsKeyWhenDraftsComeOrGo(t *testing.T) {
+	t.Parallel()
+	const run, adaDraft = "00000000-0000-4000-8000-000000000001", "d1000000-0000-4000-8000-000000000001"
+	for name, tt := range map[string]struct{ before, after string }{
+		"they go":   {"", `alter table workflow_runs drop column draft_id cascade`},
+		"they come": {`alter table workflow_runs drop column draft_id`, `alter table workflow_runs add draft_id uuid; update workflow_runs set draft_id = '` + adaDraft + `'`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := pgtest.Database(t)
+			pgtest.Exec(t, address, bareTable, tt.before)
+			migrate(t, address, (*migrations.Migrator).Up)
+			draft := [2]string{}
+			if tt.before == "" {
+				draft = [2]string{", draft_id", ", '" + adaDraft + "'"}
+			}
+			pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, created_at`+draft[0]+`)
+values ('`+run+`', '`+ada+`', '`+adaFlow+`', 'running', now() - interval '1 day'`+draft[1]+`)`)
+			if _, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			pgtest.Exec(t, address, tt.after)
+			migrate(t, address, (*migrations.Migrator).Up)
+			s := mustOpen(t, address, Options{})
+			exact(t, s)
+			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+run+`'`)
+			exact(t, s)
+		})
+	}
+}
+
+// TestCaseAViewIsWorkedOnByDirectQueries: without migrations there may be a view,
+// whose columns are those of a table.
+func TestCaseAViewIsWorkedOnByDirectQueries(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, strings.Replace(bareTable, "workflow_runs", "runs", 1), `create view workflow_runs as select * from runs`)
+	s := mustOpen(t, address, Options{})
+	have, err := s.schema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []string{have.draftColumn(), have.snapshotColumn(), have.rowColumns()} {
+		if strings.Contains(c, "null::uuid") || strings.Contains(c, "null::jsonb") || strings.Contains(c, "null::integer") {
+			t.Errorf("a column of the view is taken for missing: %s", c)
+		}
+	}
+}
