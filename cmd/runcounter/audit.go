@@ -61,6 +61,10 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
+		partitions, err := db.partitions(ctx)
+		if err != nil {
+			return err
+		}
 		if cmd.Bool("json") {
 			err = printJSON(cmd.Root().Writer, struct {
 				Keys     int         `json:"keys"`
@@ -70,13 +74,21 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 				Health   healthJSON  `json:"health"`
 			}{keys, len(drifts), driftsJSON(drifts), causesJSON(causes), healthJSON(health)})
 		} else {
-			err = printAudit(cmd, keys, drifts, causes, health)
+			err = printAudit(cmd, keys, drifts, causes, health, mendBy(partitions))
 		}
 		if err == nil && len(drifts) > 0 {
 			err = answerNo(nil)
 		}
 		return err
 	})
+}
+
+// mendBy says what mends drift.
+func mendBy(p store.Partitions) string {
+	if p.Moved() {
+		return p.Sentence()
+	}
+	return "Mend them with: runcounter recount --all-drifting"
 }
 
 // mustStore refuses to compare the stored counts of a source that has none:
@@ -141,7 +153,7 @@ func auditAll(ctx context.Context, db store.Store) (keys int, drifts []store.Dri
 	}
 }
 
-func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store.KeyHistory, h store.Health) error {
+func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store.KeyHistory, h store.Health, mend string) error {
 	var b strings.Builder
 	audited := quantity(int64(keys), "key", "keys") + " audited"
 	if len(drifts) == 0 {
@@ -160,7 +172,7 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 			}
 			fmt.Fprintf(&b, "  all of it: %s\n", explainLine(cause.Drift.Key))
 		}
-		fmt.Fprintf(&b, "\n%s, %d of them wrong. Mend them with: runcounter recount --all-drifting\n", audited, len(drifts))
+		fmt.Fprintf(&b, "\n%s, %d of them wrong. %s\n", audited, len(drifts), mend)
 	}
 	for _, odd := range []struct {
 		n    int64

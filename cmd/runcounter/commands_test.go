@@ -62,6 +62,9 @@ type (
 		Mended     int           `json:"mended"`
 		Drifts     []driftJSON   `json:"drifts"`
 		Webhooks   *callsJSON    `json:"webhooks"`
+		New        []string      `json:"new_partitions"`
+		Gone       []string      `json:"gone_partitions"`
+		Withheld   int           `json:"withheld"`
 	}
 	importShape struct {
 		Lines    int       `json:"lines"`
@@ -161,7 +164,7 @@ func TestSweepOfTheCommandEndsTheSilentRun(t *testing.T) {
 	dir := filled(t)
 	golden(t, "sweep-dry-run", must(t, dir, "", "sweep", "--dry-run"))
 	want := sweepShape{
-		Full: true, Repaired: 1, Folded: 2, Audited: 2, Drifts: []driftJSON{},
+		Full: true, Repaired: 1, Folded: 2, Audited: 2, Drifts: []driftJSON{}, New: []string{}, Gone: []string{},
 		Refused: []refusedJSON{},
 		Repairs: []repairShape{{runID(5), "running", "failed", "2026-01-31T12:10:00.000000Z", "stuck"}},
 	}

@@ -107,6 +107,10 @@ func (p patient) installedChecks() []checkup {
 			all, err := p.db.Drift(ctx, store.KeyOf(from, from, store.ID{}), sample)
 			return driftLine(all), err
 		})},
+		{"partitions", func(ctx context.Context) ([]line, error) {
+			all, err := p.db.Partitions(ctx)
+			return partitionLines(all), err
+		}},
 		{"ledger", one(func(ctx context.Context) (line, error) {
 			l, err := p.db.Ledger(ctx)
 			return p.ledgerLine(l), err
@@ -298,6 +302,22 @@ func schemaLines(s postgres.Schema) []line {
 			"these indexes on workflow_runs are missing or half built, and everything is slow without them: %s", few(s.BadIndexes)))
 	}
 	return perhaps(lines, "%s", at.Finding)
+}
+
+// partitionLines are none for a table that is plain.
+func partitionLines(p store.Partitions) (lines []line) {
+	if len(p.Gone) > 0 {
+		lines = append(lines, failure("", "%s", p.Sentence()))
+	} else if p.Moved() {
+		lines = append(lines, warning("", "%s", p.Sentence()))
+	}
+	if what := p.UntoldSentence(); what != "" {
+		lines = append(lines, warning("", "%s", what))
+	}
+	if len(p.IDs) == 0 {
+		return lines
+	}
+	return perhaps(lines, "%s, whose runs are in the counts; a TRUNCATE of one is counted", quantity(int64(len(p.IDs)), "partition", "partitions"))
 }
 
 func (p patient) ledgerLine(l postgres.Ledger) line {

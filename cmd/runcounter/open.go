@@ -35,6 +35,13 @@ type backend struct {
 	marks  importMarks             // a mirror's alone
 	calls  deliveries              // a source's alone
 	idle   func(store.Change) bool // a source's alone
+	parts  partitioned             // a source's alone
+}
+
+// partitioned knows how the partitions of a source differ from those that are
+// counted.
+type partitioned interface {
+	Partitions(ctx context.Context) (store.Partitions, error)
 }
 
 // deliveries tells what became of a source's webhooks.
@@ -42,13 +49,22 @@ type deliveries interface {
 	Deliveries(ctx context.Context, now time.Time) (store.Deliveries, error)
 }
 
-// sweeper returns a sweeper of it, which lacks what the caller wants.
+// sweeper returns a sweeper of it, which lacks what the caller wants. It asks the
+// store itself for what a source knows beyond the contract.
 func (b backend) sweeper(limits store.Limits) *store.Sweeper {
-	s := &store.Sweeper{Store: b, Limits: limits}
+	s := &store.Sweeper{Store: b.database, Limits: limits}
 	if b.calls != nil {
 		s.Webhooks = b.calls
 	}
 	return s
+}
+
+// partitions are those of a source's table, none for others.
+func (b backend) partitions(ctx context.Context) (store.Partitions, error) {
+	if b.parts == nil {
+		return store.Partitions{}, nil
+	}
+	return b.parts.Partitions(ctx)
 }
 
 // openStore opens the database that --database-url names. A SQLite file is
@@ -94,7 +110,7 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 	if err != nil {
 		return backend{}, errors.Join(err, s.Close())
 	}
-	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s, idle: s.Idle}, nil
+	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s, idle: s.Idle, parts: s}, nil
 }
 
 // withStore does a command's work on a database that exists. To create one

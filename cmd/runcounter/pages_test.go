@@ -32,7 +32,7 @@ func TestPages(t *testing.T) {
 	need.NoRaceDetector(t)
 	for _, page := range []string{
 		"README.md", "CONTRIBUTING.md",
-		"docs/benchmarks.md", "docs/console.md", "docs/deploy-on-fly.md", "docs/how-it-counts.md", "docs/live-counts.md", "docs/operations.md", "docs/security.md",
+		"docs/benchmarks.md", "docs/console.md", "docs/deploy-on-fly.md", "docs/how-it-counts.md", "docs/live-counts.md", "docs/operations.md", "docs/partitions.md", "docs/security.md",
 	} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -64,6 +65,13 @@ func recount(ctx context.Context, cmd *cli.Command) error {
 		}
 		keys := []store.Key{key}
 		if all {
+			partitions, err := db.partitions(ctx)
+			if err != nil {
+				return err
+			}
+			if partitions.Moved() {
+				return answerNo(errors.New(partitions.Sentence()))
+			}
 			_, drifts, err := auditAll(ctx, db)
 			if err != nil {
 				return err

@@ -17,7 +17,7 @@ func sweepCommand() *cli.Command {
 		Name:      "sweep",
 		Category:  groupMend,
 		Usage:     "ends stuck runs and mends counts once, as serve does all the time",
-		UsageText: "runcounter sweep [--dry-run] [--full] [flags]",
+		UsageText: "runcounter sweep [--dry-run] [--full] [--partitions] [flags]",
 		Description: `A run that was silent for longer than its limit is presumed failed, or cancelled
 where it was cancelling; a real outcome that comes later supersedes that. The
 ledger is folded into the counts, and counts are compared with the runs behind
@@ -26,12 +26,17 @@ reports the webhooks of the last 15 minutes, and ends no silent run until
 --stuck-after is set: where there are any before that, it prints them, writes
 nothing, and exits with 1. It exits with 1, too, where the database refuses to end one.
 
+Where partitions of the table were attached, detached or dropped, counts that this
+changed stay as they are, and the exit code is 1, until --partitions counts the
+runs that are there.
+
 Examples:
   runcounter sweep --dry-run
   runcounter sweep --full --stuck-after pending=5m,running=30m`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Category: flagsWhat, Usage: "write nothing, and print what a sweep would do"},
 			&cli.BoolFlag{Name: "full", Category: flagsWhat, Usage: "audit every key instead of 1,000"},
+			&cli.BoolFlag{Name: "partitions", Category: flagsWhat, Usage: "mend, too, what partitions that came or went have changed; audits every key"},
 			stuckFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(sweep),
@@ -48,7 +53,7 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 	}
 	return withStore(ctx, cmd, func(db backend) error {
 		s := db.sweeper(limits)
-		options := store.SweepOptions{DryRun: cmd.Bool("dry-run"), Full: cmd.Bool("full")}
+		options := store.SweepOptions{DryRun: cmd.Bool("dry-run"), Full: cmd.Bool("full"), Partitions: cmd.Bool("partitions")}
 		rehearse := !presumes(cmd, db.source) && !options.DryRun
 		if rehearse {
 			dry, err := s.Sweep(ctx, store.SweepOptions{DryRun: true})
@@ -72,6 +77,9 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 		}
 		if report.Altered != "" {
 			err = errors.Join(err, answerNo(errors.New(report.Altered)))
+		}
+		for _, sentence := range report.PartitionSentences() {
+			err = errors.Join(err, answerNo(errors.New(sentence)))
 		}
 		if cmd.Bool("json") {
 			return errors.Join(err, printJSON(cmd.Root().Writer, sweepJSONOf(report)))
@@ -109,6 +117,10 @@ type sweepJSON struct {
 	Mended     int           `json:"mended"`
 	Drifts     []driftJSON   `json:"drifts"`
 	Webhooks   *callsJSON    `json:"webhooks"` // null where it could not be read
+	// Partitions came or went, and changed the counts of so many keys that stay as they are.
+	NewPartitions  []string `json:"new_partitions"`
+	GonePartitions []string `json:"gone_partitions"`
+	Withheld       int      `json:"withheld"`
 }
 
 // callsJSON is what became of the webhooks of a while.
@@ -154,7 +166,8 @@ func sweepJSONOf(r store.SweepReport) sweepJSON {
 		DryRun: r.DryRun, Full: r.Full, Repaired: r.Repairs(), Repairs: []repairJSON{},
 		Unwritable: r.Unwritable, Refused: []refusedJSON{},
 		Folded: r.Folded, Audited: r.Audited, Drifting: r.Drifting, Mended: r.Mended, Drifts: driftsJSON(r.Drifts),
-		Webhooks: callsJSONOf(r.Webhooks),
+		Webhooks:      callsJSONOf(r.Webhooks),
+		NewPartitions: namesJSON(r.Partitions.New), GonePartitions: namesJSON(r.Partitions.Gone), Withheld: r.Withheld.Keys,
 	}
 	for _, one := range r.Repaired {
 		j.Repairs = append(j.Repairs, repairJSON{one.Before.ID, one.Before.Status, one.After.Status, instant(one.After.CompletedAt), one.Reason})
@@ -164,6 +177,9 @@ func sweepJSONOf(r store.SweepReport) sweepJSON {
 	}
 	return j
 }
+
+// namesJSON makes none an empty array.
+func namesJSON(names []string) []string { return append([]string{}, names...) }
 
 // reasons are the words for a person.
 var reasons = map[store.Reason]string{

@@ -34,7 +34,7 @@ const partitionedRuns = `
 with runs as (
     insert into workflow_runs (user_id, workflow_id, draft_id, status, created_at, completed_at)
     select 'a1000000-0000-4000-8000-000000000001', case when n % 2 = 0 then 'c1000000-0000-4000-8000-000000000001'::uuid end,
-           case when n % 2 = 1 then 'c1000000-0000-4000-8000-000000000001'::uuid end, s.status, make_date(2026, m, 1 + n), now()
+           case when n % 2 = 1 then 'c1000000-0000-4000-8000-000000000001'::uuid end, s.status, make_date(2026, m, 1 + n), case when s.status <> 'running' then now() end
       from generate_series(1, 3) as m, generate_series(1, 8) as n, unnest(array['completed', 'failed', 'cancelled', 'timeout', 'running']) as s (status)
     returning *
 )
@@ -44,7 +44,12 @@ select id, completed_at, user_id, case when draft_id is null then 'workflow' els
 
 func newPartitioned(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{TB: t, address: pgtest.Database(t), key: store.KeyOf(mustParse(t, ada), mustParse(t, adaFlow), store.ID{})}
+	return newPartitionedIn(t, pgtest.Database(t))
+}
+
+func newPartitionedIn(t testing.TB, address string) *fixture {
+	t.Helper()
+	f := &fixture{TB: t, address: address, key: store.KeyOf(mustParse(t, ada), mustParse(t, adaFlow), store.ID{})}
 	pgtest.Exec(t, f.address, partitionedTable)
 	migrate(t, f.address, (*migrations.Migrator).Up)
 	f.store = mustOpen(t, f.address, Options{})

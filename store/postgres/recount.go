@@ -13,7 +13,16 @@ import (
 )
 
 // Recount implements [store.Store].
-func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (r store.Recounted, err error) {
+func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
+	return s.recountIf(ctx, key, now, always)
+}
+
+// always is a recount that is not taken back.
+func always(schema, pgx.Tx) error { return nil }
+
+// recountIf takes the recount back where sure returns an error, which it is asked
+// for when the runs have been counted.
+func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sure func(schema, pgx.Tx) error) (r store.Recounted, err error) {
 	if key.IsZero() {
 		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
 	}
@@ -31,7 +40,7 @@ func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (r st
 			r.Before, r.After = found.Stored, found.Actual
 			return err
 		}
-		r, err = s.recount(ctx, have, key, store.Instant(now))
+		r, err = s.recountLocked(ctx, have, key, store.Instant(now), sure)
 		return err
 	})
 	return r, err
@@ -67,9 +76,13 @@ func presumedOfKey(have schema, key store.Key) string {
          where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and ` + endedSQL
 }
 
-// recount locks the key, and in the next statement counts the runs and deletes
+func (s *Store) recount(ctx context.Context, have schema, key store.Key, now time.Time) (store.Recounted, error) {
+	return s.recountLocked(ctx, have, key, now, always)
+}
+
+// recountLocked locks the key, and in the next statement counts the runs and deletes
 // the ledger rows that it can see, under one snapshot.
-func (s *Store) recount(ctx context.Context, have schema, key store.Key, now time.Time) (r store.Recounted, err error) {
+func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, now time.Time, sure func(schema, pgx.Tx) error) (r store.Recounted, err error) {
 	r.Key = key
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		err := send(ctx, tx,
@@ -95,6 +108,9 @@ func (s *Store) recount(ctx context.Context, have schema, key store.Key, now tim
 		}
 		if !r.Changed() { // a second process mended it meanwhile
 			return nil
+		}
+		if err := sure(have, tx); err != nil {
+			return err
 		}
 		return logRecount(ctx, tx, r, now)
 	})

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// overdue is a Store that knows when something has happened which only a full
+// audit finds, such as a TRUNCATE whose snapshot was older than what it emptied.
+type overdue interface {
+	// AuditDue returns the number of the last such event, or 0.
+	AuditDue(ctx context.Context) (int64, error)
+	// AuditDone settles the events up to one.
+	AuditDone(ctx context.Context, event int64) error
+}
+
+// audit compares a slice of the keys with the runs behind them, or all of them
+// where that is asked for or due, and recounts those that drift. A key that
+// can't be recounted doesn't hold up the others: the audit comes round to it
+// again.
+//
+// Where partitions came or went, all keys are looked at once, to know what that
+// changed, and nothing is mended before it is asked for.
+func (s *Sweeper) audit(ctx context.Context, r *SweepReport, partitions bool) error {
+	var event int64
+	due, knows := s.Store.(overdue)
+	if knows {
+		var err error
+		if event, err = due.AuditDue(ctx); err != nil {
+			return fmt.Errorf("ask whether a full audit is due: %w", err)
+		}
+	}
+	if err := s.lookAtPartitions(ctx, r); err != nil {
+		return err
+	}
+	r.Full = r.Full || event > 0 || r.Partitions.Moved() && !s.judged(r)
+	err := s.compare(ctx, r, r.Partitions.Moved() && !partitions)
+	if err == nil && event > 0 && !r.DryRun && r.Withheld.Keys == 0 {
+		if err = due.AuditDone(ctx, event); err != nil {
+			err = fmt.Errorf("note that the full audit is done: %w", err)
+		}
+	}
+	if err == nil {
+		err = s.settle(ctx, r)
+	}
+	return err
+}
+
+func (s *Sweeper) compare(ctx context.Context, r *SweepReport, withhold bool) error {
+	after := s.cursor
+	if r.Full {
+		after = Key{}
+	}
+	var errs error
+	for {
+		found, err := s.Store.Audit(ctx, Audit{After: after, Max: s.slice()})
+		if err != nil {
+			return errors.Join(errs, fmt.Errorf("audit after %s: %w", after, err))
+		}
+		r.Audited += found.Keys
+		for _, drift := range found.Drifts {
+			var mendErr error
+			withhold, mendErr = s.mend(ctx, r, drift, withhold)
+			errs = errors.Join(errs, mendErr)
+		}
+		after = found.Next
+		if !r.Full || after.IsZero() {
+			break
+		}
+	}
+	if !r.DryRun {
+		s.cursor = after
+	}
+	return errs
+}
+
+// mend recounts a key that drifts, unless it is to be withheld, and reports
+// whether the next ones are.
+func (s *Sweeper) mend(ctx context.Context, r *SweepReport, drift Drift, withhold bool) (bool, error) {
+	if !withhold && !r.DryRun {
+		done, err := s.recount(ctx, r, drift.Key)
+		withhold = !done
+		if err != nil {
+			r.drifts(drift)
+			return withhold, err
+		}
+	}
+	if withhold {
+		r.Withheld.Keys++
+		r.Withheld.Runs += drift.Actual.Ended.Total() - drift.Stored.Ended.Total()
+	}
+	if !withhold || r.DryRun {
+		r.drifts(drift)
+	}
+	return withhold, nil
+}
+
+// drifts notes a key whose count was wrong.
+func (r *SweepReport) drifts(drift Drift) {
+	r.Drifting++
+	if len(r.Drifts) < MaxReported {
+		r.Drifts = append(r.Drifts, drift)
+	}
+}
