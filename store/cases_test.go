@@ -26,7 +26,7 @@ func TestCaseStatesThatDifferInOneThingAloneAreNotEqual(t *testing.T) {
 	}
 	now := time.UnixMicro(1).UTC()
 	view := View{Status: Running}
-	differ("ID", func(s *State) { s.ID = ID{1} })
+	differ("ID", func(s *State) { s.ID = UUID([16]byte{1}) })
 	differ("DeletedAt", func(s *State) { s.DeletedAt = now })
 	differ("ReopenedAt", func(s *State) { s.ReopenedAt = now })
 	differ("CreatedAt", func(s *State) { s.CreatedAt = now })

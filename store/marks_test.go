@@ -102,7 +102,7 @@ func TestWhatAMarkSays(t *testing.T) {
 	t.Parallel()
 	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
 	row := func(status store.Status, updated int, completed time.Time) store.Row {
-		return store.Row{ID: store.ID{15: 1}, Status: status, CreatedAt: epoch, UpdatedAt: at(updated), CompletedAt: completed}
+		return store.Row{ID: store.UUID([16]byte{15: 1}), Status: status, CreatedAt: epoch, UpdatedAt: at(updated), CompletedAt: completed}
 	}
 	undated := func(r store.Row) store.Row { r.UpdatedAt = time.Time{}; return r }
 	running, reopened := row(store.Running, 1, time.Time{}), row(store.Pending, 9, time.Time{})

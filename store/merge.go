@@ -163,9 +163,9 @@ func (v View) compare(o View) int {
 	return cmp.Or(
 		cmp.Compare(v.Status.rank(), o.Status.rank()),
 		cmp.Compare(v.Status, o.Status),
-		slices.Compare(v.User[:], o.User[:]),
-		slices.Compare(v.Draft[:], o.Draft[:]),
-		slices.Compare(v.Workflow[:], o.Workflow[:]),
+		v.User.Compare(o.User),
+		v.Draft.Compare(o.Draft),
+		v.Workflow.Compare(o.Workflow),
 	)
 }
 

@@ -159,7 +159,7 @@ func TestNoTwoClaimsTie(t *testing.T) {
 			if c.Evidence == store.Amended {
 				c.AmendedAt = at[r.IntN(2)]
 			}
-			return store.State{ID: store.ID{15: 1}, Outcome: c}
+			return store.State{ID: store.UUID([16]byte{15: 1}), Outcome: c}
 		}
 		a, b := draw(), draw()
 		b = [...]store.State{b, nearly(r, a, b)}[r.IntN(2)]
@@ -354,7 +354,7 @@ func TestTheEvidenceOfAChange(t *testing.T) {
 	t.Parallel()
 	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
 	row := func(status store.Status, updated int, completed time.Time) store.Row {
-		return store.Row{ID: store.ID{15: 1}, Status: status, CreatedAt: epoch, UpdatedAt: at(updated), CompletedAt: completed}
+		return store.Row{ID: store.UUID([16]byte{15: 1}), Status: status, CreatedAt: epoch, UpdatedAt: at(updated), CompletedAt: completed}
 	}
 	active, ended := row(store.Running, 1, time.Time{}), row(store.Completed, 2, at(2))
 	undated := row(store.Completed, 2, time.Time{})

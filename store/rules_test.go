@@ -34,9 +34,9 @@ var anyStatus = rapid.OneOf(
 
 var anyRow = rapid.Custom(func(t *rapid.T) store.Row {
 	return store.Row{
-		ID:           store.ID{15: 1},
-		User:         store.ID{15: 2},
-		Workflow:     store.ID{15: 3},
+		ID:           store.UUID([16]byte{15: 1}),
+		User:         store.UUID([16]byte{15: 2}),
+		Workflow:     store.UUID([16]byte{15: 3}),
 		Status:       anyStatus.Draw(t, "status"),
 		CreatedAt:    instants.Draw(t, "created"),
 		StartedAt:    instants.Draw(t, "started"),
@@ -327,7 +327,7 @@ func TestACountIsTheSumOfTheRunsThatCount(t *testing.T) {
 		runs := map[store.ID]storetest.Mirrored{}
 		for i := range rapid.IntRange(0, 12).Draw(t, "runs") {
 			row := anyRow.Draw(t, "row")
-			row.ID = store.ID{byte(i + 1)}
+			row.ID = store.UUID([16]byte{byte(i + 1)})
 			runs[row.ID] = storetest.Mirrored{Row: row, Presumed: rapid.Bool().Draw(t, "presumed")}
 		}
 		var want int64
@@ -336,7 +336,7 @@ func TestACountIsTheSumOfTheRunsThatCount(t *testing.T) {
 				want++
 			}
 		}
-		key := store.KeyOf(store.ID{15: 2}, store.ID{15: 3}, store.ID{})
+		key := store.KeyOf(store.UUID([16]byte{15: 2}), store.UUID([16]byte{15: 3}), store.ID{})
 		if got := p.Count(storetest.Tally(runs)[key]); got != want {
 			t.Fatalf("counted %d, want %d", got, want)
 		}

@@ -60,9 +60,9 @@ type Store interface {
 	// a result and not an error. A Begin that finds its run writes nothing but
 	// an idempotency key that is new, which finds the run from then on.
 	//
-	// Errors: [ErrInvalid] where the request has no key; [ErrConflict] where
-	// the id or the idempotency key belongs to a run of another key or a
-	// deleted one.
+	// Errors: [ErrInvalid] where the request has no key, or an id of another
+	// type than the table's; [ErrConflict] where the id or the idempotency key
+	// belongs to a run of another key or a deleted one.
 	Begin(ctx context.Context, b Begin) (Begun, error)
 
 	// Start moves a pending run to running at a moment, and returns it. It

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +80,7 @@ func (p *repairs) postponed(one Suspect) bool {
 	if !p.brief {
 		return false
 	}
-	if behind, waits := p.sweeper.turns[one.User]; waits && bytes.Compare(one.ID[:], behind[:]) <= 0 {
+	if behind, waits := p.sweeper.turns[one.User]; waits && one.ID.Compare(behind) <= 0 {
 		p.report.Postponed++
 		return true
 	}

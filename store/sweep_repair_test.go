@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -21,9 +20,9 @@ type refusing struct {
 }
 
 func (r *refusing) Suspects(_ context.Context, f store.FailStuck) (page []store.Suspect, err error) {
-	slices.SortFunc(r.runs, func(a, b store.Suspect) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	slices.SortFunc(r.runs, func(a, b store.Suspect) int { return a.ID.Compare(b.ID) })
 	for _, one := range r.runs {
-		if bytes.Compare(one.ID[:], f.After[:]) > 0 && len(page) < f.Max {
+		if one.ID.Compare(f.After) > 0 && len(page) < f.Max {
 			page = append(page, one)
 		}
 	}

@@ -44,7 +44,7 @@ func newMirror(t *testing.T) mirror {
 }
 
 func sweepID(n int) store.ID {
-	return store.ID{0: 0x5e, 12: byte(n >> 24), 13: byte(n >> 16), 14: byte(n >> 8), 15: byte(n)}
+	return store.UUID([16]byte{0: 0x5e, 12: byte(n >> 24), 13: byte(n >> 16), 14: byte(n >> 8), 15: byte(n)})
 }
 
 // mustInsert adds runs first to last, each of its own workflow, last heard of

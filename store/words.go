@@ -1,76 +1,10 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
-
-// ID is a UUID. The zero ID stands for SQL's null.
-type ID [16]byte
-
-// ParseID reads a UUID in the canonical form that PostgreSQL prints,
-// 8-4-4-4-12 hexadecimal digits, in either case.
-func ParseID(s string) (ID, error) {
-	var id ID
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return ID{}, errors.New("not a UUID such as 00000000-0000-4000-8000-000000000001")
-	}
-	var digits [32]byte
-	n := copy(digits[:], s[:8])
-	n += copy(digits[n:], s[9:13])
-	n += copy(digits[n:], s[14:18])
-	n += copy(digits[n:], s[19:23])
-	copy(digits[n:], s[24:])
-	if _, err := hex.Decode(id[:], digits[:]); err != nil {
-		return ID{}, errors.New("not a UUID: it holds a character that is not a hexadecimal digit")
-	}
-	return id, nil
-}
-
-// String returns the canonical lower-case form, and "" for the zero ID.
-func (id ID) String() string {
-	if id.IsZero() {
-		return ""
-	}
-	var b [36]byte
-	hex.Encode(b[:8], id[:4])
-	hex.Encode(b[9:13], id[4:6])
-	hex.Encode(b[14:18], id[6:8])
-	hex.Encode(b[19:23], id[8:10])
-	hex.Encode(b[24:], id[10:])
-	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
-	return string(b[:])
-}
-
-// IsZero reports whether the ID stands for null.
-func (id ID) IsZero() bool { return id == ID{} }
-
-// MarshalJSON writes the canonical form, and null for the zero ID.
-func (id ID) MarshalJSON() ([]byte, error) {
-	if id.IsZero() {
-		return []byte("null"), nil
-	}
-	return []byte(`"` + id.String() + `"`), nil
-}
-
-// UnmarshalJSON reads what MarshalJSON writes.
-func (id *ID) UnmarshalJSON(b []byte) error {
-	if string(b) == "null" {
-		*id = ID{}
-		return nil
-	}
-	parsed, err := ParseID(strings.Trim(string(b), `"`))
-	if err != nil {
-		return err
-	}
-	*id = parsed
-	return nil
-}
 
 // Kind says what a run ran: a workflow or a draft of one.
 type Kind string
@@ -125,16 +59,16 @@ func (k Key) String() string {
 	if k.IsZero() {
 		return "no key"
 	}
-	return fmt.Sprintf("user %s, %s %s", k.User, k.Kind, k.Ref)
+	return fmt.Sprintf("user %s, %s %s", k.User.Shown(), k.Kind, k.Ref.Shown())
 }
 
 // Compare orders keys as the databases do: by user, kind and ref. A
 // transaction that locks several keys locks them in this order.
 func (k Key) Compare(o Key) int {
 	return cmp.Or(
-		bytes.Compare(k.User[:], o.User[:]),
+		k.User.Compare(o.User),
 		cmp.Compare(k.Kind, o.Kind),
-		bytes.Compare(k.Ref[:], o.Ref[:]),
+		k.Ref.Compare(o.Ref),
 	)
 }
 

@@ -180,7 +180,7 @@ func (s *Server) beginRun(c *fiber.Ctx, f *fields) error {
 	}
 	// A try whose commit got lost on its way back created it, too.
 	created := begun.Created || drawn && begun.Run.ID == b.ID
-	c.Location("/v1/runs/" + begun.Run.ID.String())
+	c.Location("/v1/runs/" + url.PathEscape(begun.Run.ID.String()))
 	return writeJSON(c, fiber.StatusCreated, struct {
 		run
 		Created bool `json:"created"`
@@ -196,11 +196,11 @@ func limitReached(b store.Begun, limit int64) error {
 
 // newID draws a UUID of version 4.
 func newID() store.ID {
-	var id store.ID
-	rand.Read(id[:]) // never fails: the runtime ends the program rather
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
-	return id
+	var b [16]byte
+	rand.Read(b[:]) // never fails: the runtime ends the program rather
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return store.UUID(b)
 }
 
 // startRun answers POST /v1/runs/{id}/start.

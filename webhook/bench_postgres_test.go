@@ -139,7 +139,7 @@ func copyRuns(b *testing.B, address string, row store.Row, n, lost int) {
 		if lost > 0 && i%lost == 0 {
 			status, completed = string(store.Running), nil
 		}
-		return []any{id, owner, [16]byte(row.Workflow), status, row.StartedAt, completed, row.CreatedAt, row.UpdatedAt}, nil
+		return []any{id, owner, row.Workflow.String(), status, row.StartedAt, completed, row.CreatedAt, row.UpdatedAt}, nil
 	}))
 	if err != nil {
 		b.Fatal(err)

@@ -170,11 +170,11 @@ func fill(b *testing.B, s *Server, runs int) {
 		changes := make([]store.Change, 1000)
 		for i := range changes {
 			c := d.Changes[0]
-			var id [16]byte
+			var id, owner [16]byte
 			idOf(uint64(1<<40+n+i), &id)
-			c.Record.ID, c.Old.ID = id, id
-			userOf(0, (*[16]byte)(&c.Record.User))
-			c.Old.User = c.Record.User
+			userOf(0, &owner)
+			c.Record.ID, c.Record.User = store.UUID(id), store.UUID(owner)
+			c.Old.ID, c.Old.User = c.Record.ID, c.Record.User
 			changes[i] = c
 		}
 		if _, err := s.cfg.Store.Apply(b.Context(), changes, time.Now()); err != nil {

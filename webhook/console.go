@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"html/template"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -267,12 +268,12 @@ var consoleFuncs = template.FuncMap{
 		// Digits alone, so that there is nothing to escape.
 		return template.HTML(`<time datetime="` + u.Format(time.RFC3339Nano) + `">` + u.Format("2006-01-02 15:04:05") + ` UTC</time>`) //nolint:gosec // see above
 	},
-	"json": func(j store.JSON) string { return string(j) },
-	"ago":  func(d time.Duration) string { return d.Round(time.Second).String() },
-	"keyed": func(k store.Key) string {
-		return "/counts/" + k.User.String() + "/" + string(k.Kind) + "/" + k.Ref.String()
-	},
-	"short": func(id store.ID) string { return id.String()[:8] },
+	"json":    func(j store.JSON) string { return string(j) },
+	"ago":     func(d time.Duration) string { return d.Round(time.Second).String() },
+	"keyed":   func(k store.Key) string { return "/counts/" + keyPlace(k) },
+	"changes": func(k store.Key) string { return "/console/events?key=" + url.QueryEscape(keyPlace(k)) },
+	"run":     runPath,
+	"short":   short,
 	"bytes": func(n int64) string {
 		switch {
 		case n < 10<<10:

@@ -86,7 +86,7 @@ func (c *console) complete(f *fiber.Ctx, who session, form form) error {
 	if r.Won {
 		code = "completed"
 	}
-	return done(f, "/runs/"+id.String(), code)
+	return done(f, runPath(id), code)
 }
 
 func (c *console) amend(f *fiber.Ctx, who session, form form) error {
@@ -106,7 +106,7 @@ func (c *console) amend(f *fiber.Ctx, who session, form form) error {
 		return err
 	}
 	c.did(f, who, "a run was amended", "run_id", id.String(), "status", string(a.Status), "reason", a.Why)
-	return done(f, "/runs/"+id.String(), "amended")
+	return done(f, runPath(id), "amended")
 }
 
 func (c *console) askLetter(do string) handler {

@@ -44,13 +44,13 @@ func next(f *fiber.Ctx, places ...string) string {
 
 // idIn reads an id that may be left out.
 func idIn(f *fiber.Ctx, name string) (store.ID, error) {
-	text := strings.TrimSpace(f.Query(name))
+	text := strings.Clone(f.Query(name)) // which is the request's
 	if text == "" {
 		return store.ID{}, nil
 	}
 	id, err := store.ParseID(text)
 	if err != nil {
-		return store.ID{}, newProblem(fiber.StatusBadRequest, strconv.Quote(clip(text))+" is not a UUID such as 11111111-1111-4111-8111-111111111111. Copy the whole id.")
+		return store.ID{}, newProblem(fiber.StatusBadRequest, strconv.QuoteToGraphic(clip(text))+" is "+err.Error()+". Copy the id as the table has it.")
 	}
 	return id, nil
 }
@@ -109,7 +109,7 @@ func (c *console) counts(f *fiber.Ctx, who session) error {
 	if err != nil {
 		return err
 	}
-	d := countsData{User: strings.TrimSpace(f.Query("user")), Ref: strings.TrimSpace(f.Query("ref"))}
+	d := countsData{User: user.String(), Ref: ref.String()}
 	var has bool
 	if d.Counts, has = more(counts); has {
 		d.Next = next(f, "after", keyPlace(d.Counts[pageRows-1].Key))
@@ -117,24 +117,38 @@ func (c *console) counts(f *fiber.Ctx, who session) error {
 	return c.show(f, who, "counts", "Counts", d)
 }
 
-// keyPlace names a key in an address, and keyNamed reads it.
+// runPath is the address of a run's page.
+func runPath(id store.ID) string { return "/runs/" + url.PathEscape(id.String()) }
+
+// short is the beginning of an id that may be long.
+func short(id store.ID) string {
+	const most = 8
+	text := []rune(id.String())
+	if len(text) <= most+1 {
+		return string(text)
+	}
+	return string(text[:most]) + "…"
+}
+
+// keyPlace names a key in an address, and keyNamed reads it. An id may hold a
+// slash.
 func keyPlace(k store.Key) string {
-	return k.User.String() + "/" + string(k.Kind) + "/" + k.Ref.String()
+	return url.PathEscape(k.User.String()) + "/" + string(k.Kind) + "/" + url.PathEscape(k.Ref.String())
 }
 
 func keyNamed(text string) (store.Key, error) {
 	parts := strings.Split(text, "/")
 	if len(parts) == 3 {
-		user, err := store.ParseID(parts[0])
-		ref, err2 := store.ParseID(parts[2])
+		user, err := unescapedID(parts[0])
+		ref, err2 := unescapedID(parts[2])
 		for _, kind := range [...]store.Kind{store.KindWorkflow, store.KindDraft} {
-			if err == nil && err2 == nil && parts[1] == string(kind) && !user.IsZero() && !ref.IsZero() {
+			if err == nil && err2 == nil && parts[1] == string(kind) {
 				// Our own constant: the text is the request's, and a stream keeps the key.
 				return store.Key{User: user, Kind: kind, Ref: ref}, nil
 			}
 		}
 	}
-	return store.Key{}, newProblem(fiber.StatusBadRequest, "This address names no count: it is /counts/USER/workflow/WORKFLOW or /counts/USER/draft/DRAFT, with the ids as they are.")
+	return store.Key{}, newProblem(fiber.StatusBadRequest, "This address names no count: it is /counts/USER/workflow/WORKFLOW or /counts/USER/draft/DRAFT, with the ids percent-encoded.")
 }
 
 func keyIn(f *fiber.Ctx) (store.Key, error) {
@@ -208,7 +222,7 @@ func (c *console) runs(f *fiber.Ctx, who session) error {
 	if id, err := idIn(f, "id"); err != nil {
 		return err
 	} else if !id.IsZero() {
-		return f.Redirect("/runs/"+id.String(), fiber.StatusSeeOther)
+		return f.Redirect(runPath(id), fiber.StatusSeeOther)
 	}
 	d := runsData{State: f.Query("state", string(store.ActiveRuns)), States: []string{"active", "stuck", "presumed", "superseded", "odd"}}
 	if d.State == "stuck" {

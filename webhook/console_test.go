@@ -235,10 +235,10 @@ func TestEachPageOfTheConsole(t *testing.T) {
 	}
 	for path, want := range map[string]int{
 		"/runs?state=lost":          400,
-		"/runs?id=ada":              400,
-		"/runs/ada":                 400,
+		"/runs?id=%00":              400,
+		"/runs/%00":                 400,
 		"/runs/" + runID(999):       404,
-		"/counts?user=ada":          400,
+		"/counts?user=%ff":          400,
 		"/counts?after=x":           400,
 		"/counts/a/b/c":             400,
 		"/repairs?of=users":         400,
@@ -339,7 +339,7 @@ func TestTheActionsOfTheConsole(t *testing.T) {
 	for path, form := range map[string]url.Values{
 		"/runs/" + runID(2) + "/complete": {"status": {"running"}},
 		"/runs/" + runID(2) + "/amend":    {"status": {"completed"}},
-		"/runs/ada/complete":              {"status": {"completed"}},
+		"/runs/%00/complete":              {"status": {"completed"}},
 		"/dead-letters/x/drop":            {},
 	} {
 		form.Set("csrf", b.get("/sweep").csrf())

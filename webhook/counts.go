@@ -119,15 +119,16 @@ func (s *Server) getUserCounts(c *fiber.Ctx) error {
 // cursor says where the next page begins. The user is left out: it stands in
 // the path, and a cursor must not lead to another's counts.
 func cursor(k store.Key) string {
-	return base64.RawURLEncoding.EncodeToString(append([]byte{k.Kind[0]}, k.Ref[:]...))
+	return base64.RawURLEncoding.EncodeToString([]byte(string(k.Kind[:1]) + k.Ref.String()))
 }
 
 func parseCursor(user store.ID, text string) (store.Key, error) {
 	b, err := base64.RawURLEncoding.DecodeString(text)
-	if err == nil && len(b) == 1+len(store.ID{}) {
+	if err == nil && len(b) > 0 {
+		ref, err := store.ParseID(string(b[1:]))
 		for _, kind := range [...]store.Kind{store.KindDraft, store.KindWorkflow} {
-			if b[0] == kind[0] {
-				return store.Key{User: user, Kind: kind, Ref: store.ID(b[1:])}, nil
+			if err == nil && b[0] == kind[0] {
+				return store.Key{User: user, Kind: kind, Ref: ref}, nil
 			}
 		}
 	}

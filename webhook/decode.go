@@ -264,7 +264,7 @@ func (b *batch) change(s *scanner) error {
 		for _, row := range [...]*store.Row{&change.Record, &change.Old} {
 			b.retained += len(row.ErrorDetails) + len(row.Status)
 		}
-		if b.retained += changeSize; b.retained > maxRetained {
+		if b.retained += changeSize + e.record.held + e.old.held; b.retained > maxRetained {
 			return ErrTooMuch
 		}
 	}

@@ -270,12 +270,18 @@ func TestBadDeliveriesSayWhatToDo(t *testing.T) {
 		{"an insert with an old_record", changeOf("INSERT", columns(""), columns("")), "old_record is a row, but nothing stands before an INSERT; send null"},
 		{"a delete with a record", changeOf("DELETE", columns(""), columns("")), "record is a row, but nothing is left by a DELETE; send null"},
 		{"a delete without an old_record", changeOf("DELETE", "null", "null"), "old_record is missing or null; send the row that was deleted, or its id alone"},
-		{"a delete without an id", changeOf("DELETE", "null", "{}"), "old_record.id is missing, null or all zeros; send the row's id"},
+		{"a delete without an id", changeOf("DELETE", "null", "{}"), "old_record.id is missing or null; send the row's id"},
 		{"another id before", changeOf("UPDATE", columns(""), strings.Replace(columns(""), anID, aUser, 1)), "old_record.id is " + aUser + ", while record.id is " + anID + ", another than record.id; a run keeps its id: delete the one and insert the other"},
 
-		{"an id that is no UUID", "[" + strings.Replace(update, anID, "abc", 1) + "]", `change 0: record.id is "abc", not a UUID such as 00000000-0000-4000-8000-000000000001; send the row's id column`},
-		{"an id of zeros", strings.Replace(update, anID, strings.Repeat("0", 8)+"-0000-0000-0000-000000000000", 1), "record.id is missing, null or all zeros; send the row's id"},
-		{"a workflow that is a number", insert(`,"workflow_id":17`), "record.workflow_id is 17, not a string; send what the database's webhooks send"},
+		{"case T4: an id that is empty", "[" + strings.Replace(update, anID, "", 1) + "]", `change 0: record.id is "", empty; send the row's id, which has 1 to 255 bytes`},
+		{"case T4: an id that is too long", strings.Replace(update, anID, strings.Repeat("7", 256), 1), `record.id is "` + strings.Repeat("7", 63) + `…, longer than 255 bytes; send the row's id, which has 1 to 255 bytes`},
+		{"case T4: an id longer than any column", strings.Replace(update, anID, strings.Repeat("7", 9000), 1), `record.id is "` + strings.Repeat("7", 63) + `…, longer than 255 bytes; send the row's id, which has 1 to 255 bytes`},
+		{"case T4: an id of 256 digits", strings.Replace(update, `"`+anID+`"`, strings.Repeat("7", 256), 1), `record.id is ` + strings.Repeat("7", 64) + `…, longer than 255 bytes; send the row's id, which has 1 to 255 bytes`},
+		{"case T4: an id with a NUL", strings.Replace(update, anID, `a\u0000`, 1), `record.id is "a\u0000", text with a NUL in it, which no database keeps; send the row's id, which has 1 to 255 bytes`},
+		{"case T4: an id of half a surrogate pair", strings.Replace(update, anID, `\ud800`, 1), "record.id is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"},
+		{"case T4: an id with a fraction", strings.Replace(update, `"`+anID+`"`, "7.0", 1), "record.id is 7.0, neither a string nor a whole number; send what the database's webhooks send"},
+		{"case T4: an id with an exponent", strings.Replace(update, `"`+anID+`"`, "7e0", 1), "record.id is 7e0, neither a string nor a whole number; send what the database's webhooks send"},
+		{"a workflow that is true", insert(`,"workflow_id":true`), "record.workflow_id is true, neither a string nor a whole number; send what the database's webhooks send"},
 		{"no status", changeOf("INSERT", `{"id":"`+anID+`","user_id":"`+aUser+`"}`, "null"), "record.status is missing or null; send the row's status"},
 		{"an empty status", status(`""`), `record.status is "", an empty string; send the row's status`},
 		{"a status with a NUL", status(`"a\u0000"`), `record.status is "a\u0000", text with a NUL in it, which no database keeps; send the row's status`},
@@ -289,7 +295,7 @@ func TestBadDeliveriesSayWhatToDo(t *testing.T) {
 		{"a duration without end", insert(`,"duration_ms":` + strings.Repeat("1", 9000)), "record.duration_ms is longer than 8192 bytes; send what the column holds"},
 		{"details that are not UTF-8", insert(",\"error_details\":\"\xff\""), "record.error_details is not UTF-8; send the text in UTF-8"},
 		{"an outcome without any time", status(`"failed"`), "record.completed_at is missing, and so are updated_at and created_at: nothing says when this failed run ended; send one of them"},
-		{"the first of two faults", insert(`,"workflow_id":17,"draft_id":18`), "record.workflow_id is 17, not a string; send what the database's webhooks send"},
+		{"the first of two faults", insert(`,"workflow_id":true,"draft_id":false`), "record.workflow_id is true, neither a string nor a whole number; send what the database's webhooks send"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := runs.Decode(strings.NewReader(c.body))

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,9 +102,12 @@ func queryOf(c *fiber.Ctx, allowed ...string) *fields {
 		if _, twice := f.in[name]; twice {
 			f.fail("%s is given twice. Give it once.", name)
 		}
-		if _, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+		switch _, err := strconv.ParseInt(string(value), 10, 64); {
+		case err == nil:
 			f.in[name] = bytes.Clone(value)
-		} else {
+		case !utf8.Valid(value):
+			f.fail("%s is not UTF-8. Encode it as UTF-8, then percent-encode it.", clip(name))
+		default:
 			f.in[name] = encode(string(value))
 		}
 	}
@@ -163,29 +168,26 @@ func (f *fields) short(name, s string, most int) string {
 	return s
 }
 
-// id reads a UUID; the zero ID where it is absent.
-func (f *fields) id(name string) store.ID {
+// id reads an id, a string or a whole number; the zero ID where it is absent.
+func (f *fields) id(name string) (id store.ID) {
 	if !f.has(name) {
-		return store.ID{}
+		return id
 	}
-	s := f.text(name)
-	id, err := store.ParseID(s)
-	switch {
-	case err != nil:
-		f.fail("%s is %s.", name, err)
-	case id.IsZero():
-		f.fail("%s is the nil UUID, which stands for nothing. Send a real one, or leave it out.", name)
+	if err := id.UnmarshalJSON(f.in[name]); err != nil {
+		f.fail("%s is %s. %s", name, err, idAdvice)
 	}
 	return id
 }
 
-// mustID reads a UUID that has to be there.
+// mustID reads an id that has to be there.
 func (f *fields) mustID(name string) store.ID {
 	if !f.has(name) {
-		f.fail("%s is missing. Send it as a UUID.", name)
+		f.fail("%s is missing. Send the id as the table has it.", name)
 	}
 	return f.id(name)
 }
+
+const idAdvice = "Send the id as the table has it, a text of 1 to 255 bytes or a whole number."
 
 // number reads a whole number that is not negative; nil where it is absent.
 func (f *fields) number(name string) *int64 {
@@ -254,13 +256,24 @@ func (s *Server) object(handle func(*fiber.Ctx, *fields) error, allowed ...strin
 	}
 }
 
-// pathID reads a UUID from the path; what says in words what it names.
+// pathID reads an id from the path, where it is percent-encoded; what says in
+// words what it names.
 func pathID(c *fiber.Ctx, name, what string) (store.ID, error) {
-	id, err := store.ParseID(c.Params(name))
+	id, err := unescapedID(c.Params(name))
 	if err != nil {
-		return store.ID{}, newProblem(fiber.StatusBadRequest, fmt.Sprintf("The %s in the path is %s.", what, err))
+		return store.ID{}, newProblem(fiber.StatusBadRequest, fmt.Sprintf("The %s in the path is %s. Write the id as the table has it, percent-encoded.", what, err))
 	}
 	return id, nil
+}
+
+// unescapedID reads a percent-encoded id. It is copied: the text is the
+// request's, and a stream keeps the id.
+func unescapedID(text string) (store.ID, error) {
+	plain, err := url.PathUnescape(text)
+	if err != nil {
+		return store.ID{}, errors.New("not percent-encoded")
+	}
+	return store.ParseID(strings.Clone(plain))
 }
 
 // encode writes JSON as it is, without escapes for HTML.

@@ -42,7 +42,7 @@ func (c *countsOf) reads() int {
 }
 
 func hubKey(n byte) store.Key {
-	return store.Key{User: store.ID{n}, Kind: store.KindWorkflow, Ref: store.ID{1}}
+	return store.Key{User: store.UUID([16]byte{n}), Kind: store.KindWorkflow, Ref: store.UUID([16]byte{1})}
 }
 
 func TestASlowReaderGetsTheLastValueOnly(t *testing.T) {

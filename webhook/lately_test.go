@@ -10,9 +10,9 @@ import (
 )
 
 func madeAt(n uint32, version int64, updated time.Time) store.Change {
-	var id store.ID
+	var id [16]byte
 	binary.BigEndian.PutUint32(id[12:], n+1)
-	return store.Change{Op: store.Update, Version: version, Record: store.Row{ID: id, UpdatedAt: updated}}
+	return store.Change{Op: store.Update, Version: version, Record: store.Row{ID: store.UUID(id), UpdatedAt: updated}}
 }
 
 func TestWhatComesOutOfOrderIsCounted(t *testing.T) {

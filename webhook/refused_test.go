@@ -23,7 +23,7 @@ func unreadable() (changes, reasons []string) {
 		return inserted(row(9000+n, "completed", map[string]any{column: value}))
 	}
 	for _, c := range [][2]string{
-		{ended(1, "id", "00000000-0000-0000-0000-000000000000"), "record.id is missing, null or all zeros"},
+		{ended(1, "id", nil), "record.id is missing or null"},
 		{ended(2, "status", ""), "record.status is \"\", an empty string"},
 		{ended(3, "status", strings.Repeat("s", 300)), "longer than 256 bytes"},
 		{ended(4, "completed_at", "12026-11-22T20:10:38+00:00"), "record.completed_at is \"12026-"},
@@ -52,8 +52,8 @@ func TestCaseD2_TheSenderIsToldWhatIsWrongWithoutTheValue(t *testing.T) {
 	for _, c := range []struct{ bad, told string }{
 		{`"` + secret + `"`, `the change is not an object; send {`},
 		{changeOf("INSERT", `"`+secret+`"`, "null"), "record is not an object; send"},
-		{insert(`,"workflow_id":"` + secret + `"`), "record.workflow_id is not a UUID such as"},
-		{insert(`,"draft_id":{"` + secret + `":1}`), "record.draft_id is not a string; send"},
+		{changeOf("INSERT", strings.Replace(columns(""), anID, strings.Repeat(secret, 40), 1), "null"), "record.id is longer than 255 bytes; send"},
+		{insert(`,"draft_id":{"` + secret + `":1}`), "record.draft_id is neither a string nor"},
 		{insert(`,"updated_at":"` + secret + `"`), "record.updated_at is not a time such as"},
 		{insert(`,"completed_at":"` + secret + ` BC"`), "record.completed_at is outside of the years"},
 		{insert(`,"duration_ms":"` + secret + `"`), "record.duration_ms is not a number; send"},

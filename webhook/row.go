@@ -14,6 +14,7 @@ type tuple struct {
 	path    string // record or old_record; empty for a bare row
 	row     store.Row
 	present bool
+	held    int          // bytes that its ids took
 	seen    uint         // bits by column
 	problem *BadDelivery // the first that was met
 }
@@ -98,7 +99,7 @@ func (t *tuple) lacksID() *BadDelivery {
 	case t.problem != nil:
 		return t.problem
 	}
-	return t.bad("id", "is missing, null or all zeros; send the row's id")
+	return t.bad("id", "is missing or null; send the row's id")
 }
 
 // lacks returns what is wrong with a row that has to be whole: it can be read,
@@ -138,6 +139,9 @@ func (t *tuple) column(s *scanner, col int, text []byte, size int64) (shown, det
 	if string(text) == "null" {
 		return "", ""
 	}
+	if col <= colDraft {
+		return t.id(s, col, text, size)
+	}
 	if col == colDetails {
 		t.row.ErrorDetails, detail = readDetails(text, size)
 		return "", detail
@@ -154,20 +158,13 @@ func (t *tuple) column(s *scanner, col int, text []byte, size int64) (shown, det
 	value, isString := []byte(nil), text[0] == '"'
 	if isString {
 		if value, isString = s.unquote(text); !isString {
-			return "", "is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"
+			return "", notUnicode
 		}
 	}
 	if !isString {
 		return show(text), "not a string; send what the database's webhooks send"
 	}
 	switch r := &t.row; col {
-	case colID, colUser, colWorkflow, colDraft:
-		to := [...]*store.ID{&r.ID, &r.User, &r.Workflow, &r.Draft}[col-colID]
-		id, err := store.ParseID(string(value))
-		if err != nil {
-			return show(text), fmt.Sprintf("%v; send the row's %s column", err, columnNames[col])
-		}
-		*to = id
 	case colStatus:
 		r.Status, detail = readStatus(value)
 	case colLease:
@@ -181,6 +178,44 @@ func (t *tuple) column(s *scanner, col int, text []byte, size int64) (shown, det
 	}
 	return "", ""
 }
+
+// id reads one of the four ids. A text that can't be one leaves the run without
+// that user, workflow or draft, and so in no count, rather than without its
+// outcome. Without an id of its own there is no run to speak of.
+func (t *tuple) id(s *scanner, col int, text []byte, size int64) (shown, detail string) {
+	value, valid := text, true
+	switch quoted := text[0] == '"'; {
+	case !quoted && !store.IsInteger(text):
+		return show(text), "neither a string nor a whole number; send what the database's webhooks send"
+	case quoted && size <= maxValue:
+		value, valid = s.unquote(text)
+	}
+	id, held, err := s.id(col, value)
+	switch {
+	case valid && err == nil:
+		*[...]*store.ID{&t.row.ID, &t.row.User, &t.row.Workflow, &t.row.Draft}[col] = id
+		t.held += held
+	case col == colID && !valid:
+		return "", notUnicode
+	case col == colID:
+		return show(text), fmt.Sprintf("%v; send the row's id, which has 1 to %d bytes", err, store.MaxID)
+	}
+	return "", ""
+}
+
+// id returns the ID of a text, and how much memory it took. Most rows have ids
+// of the row before: these take none.
+func (s *scanner) id(col int, text []byte) (id store.ID, held int, err error) {
+	if last := s.ids[col]; len(text) > 0 && string(text) == last.String() {
+		return last, 0, nil
+	}
+	if id, err = store.ParseID(string(text)); err == nil {
+		s.ids[col] = id
+	}
+	return id, len(text), err
+}
+
+const notUnicode = "is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"
 
 // maxShown bounds how much of a value an error repeats, in bytes.
 const maxShown = 64

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/edgaze-ai/runcounter/store"
 )
 
 const (
@@ -63,6 +65,8 @@ type scanner struct {
 	record *excerpt
 
 	text []byte // the last string that had to be unescaped
+
+	ids [colDraft + 1]store.ID // the last of each column
 }
 
 // syntaxError says where a text breaks the grammar.

@@ -12,11 +12,11 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
-func userNamed(n int) store.ID { return store.ID{1, byte(n >> 8), byte(n)} }
+func userNamed(n int) store.ID { return store.UUID([16]byte{1, byte(n >> 8), byte(n)}) }
 
 func keysOfUser(user store.ID, from, count int) (keys []store.Key) {
 	for n := range count {
-		keys = append(keys, store.Key{User: user, Kind: store.KindWorkflow, Ref: store.ID{2, byte((from + n) >> 8), byte(from + n)}})
+		keys = append(keys, store.Key{User: user, Kind: store.KindWorkflow, Ref: store.UUID([16]byte{2, byte((from + n) >> 8), byte(from + n)})})
 	}
 	return keys
 }

@@ -170,7 +170,7 @@ func streamKeys(c *fiber.Ctx) ([]store.Key, error) {
 	for name, value := range c.Context().QueryArgs().All() {
 		id, err := store.ParseID(string(value))
 		if err != nil {
-			return nil, newProblem(fiber.StatusBadRequest, clip(string(name))+" is not a UUID such as 11111111-1111-4111-8111-111111111111.")
+			return nil, newProblem(fiber.StatusBadRequest, clip(string(name))+" is "+err.Error()+". "+idAdvice)
 		}
 		switch string(name) {
 		case "user_id":

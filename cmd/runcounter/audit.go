@@ -168,7 +168,7 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 				if !r.Ended() {
 					continue
 				}
-				fmt.Fprintf(&b, "  run %s  %s  %s\n", r.ID, orNull(r.Status), instant(r.CompletedAt))
+				fmt.Fprintf(&b, "  run %s  %s  %s\n", r.ID.Shown(), orNull(r.Status), instant(r.CompletedAt))
 			}
 			fmt.Fprintf(&b, "  all of it: %s\n", explainLine(cause.Drift.Key))
 		}

@@ -97,12 +97,12 @@ func (p *poster) answer() error {
 // post posts the captured end of a run as that of run n, of one of 1,000
 // users. Ids are scattered, as random UUIDs are.
 func (p *poster) post(n uint64) error {
-	var run, owner store.ID
+	var run, owner [16]byte
 	binary.BigEndian.PutUint64(run[:], (n+1)*0x9e3779b97f4a7c15)
 	binary.BigEndian.PutUint64(run[8:], n+1)
 	binary.BigEndian.PutUint64(owner[:], n%1000+1)
-	body := bytes.ReplaceAll(p.body, []byte(sampleRun), []byte(run.String()))
-	body = bytes.ReplaceAll(body, []byte(sampleUser), []byte(owner.String()))
+	body := bytes.ReplaceAll(p.body, []byte(sampleRun), []byte(store.UUID(run).String()))
+	body = bytes.ReplaceAll(body, []byte(sampleUser), []byte(store.UUID(owner).String()))
 	if _, err := p.conn.Write(append([]byte(benchHead(len(body))), body...)); err != nil {
 		return err
 	}

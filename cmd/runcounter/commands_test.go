@@ -247,7 +247,7 @@ func TestExplain(t *testing.T) {
 	if r := exec1(t, command(t, dir, nil, "explain", runID(99)), ""); r.code != exitNo || !strings.Contains(r.errs, "no such run") {
 		t.Errorf("an unknown run: exit code %d, want %d\n%s", r.code, exitNo, r.errs)
 	}
-	for _, args := range [][]string{{"explain"}, {"explain", "x"}, {"explain", "--user", sampleUser}, {"explain", runID(1), "--user", sampleUser}} {
+	for _, args := range [][]string{{"explain"}, {"explain", strings.Repeat("x", 256)}, {"explain", "--user", sampleUser}, {"explain", runID(1), "--user", sampleUser}} {
 		if r := exec1(t, command(t, dir, nil, args...), ""); r.code != exitUsage {
 			t.Errorf("%v: exit code %d, want %d\n%s", args, r.code, exitUsage, r.errs)
 		}

@@ -46,7 +46,7 @@ func complete(ctx context.Context, cmd *cli.Command) error {
 	return withStore(ctx, cmd, func(db backend) error {
 		result, err := db.Complete(ctx, completion)
 		if err != nil {
-			return fmt.Errorf("complete run %s: %w", completion.ID, err)
+			return fmt.Errorf("complete run %s: %w", completion.ID.Shown(), err)
 		}
 		if cmd.Bool("json") {
 			return printJSON(cmd.Root().Writer, struct {
@@ -73,7 +73,7 @@ func completionOf(cmd *cli.Command, now time.Time) (store.Completion, error) {
 	}
 	id, err := store.ParseID(cmd.Args().First())
 	if err != nil {
-		return c, badUsage("the run's id %q is %w", cmd.Args().First(), err)
+		return c, badUsage("the run's id %q is %w: write it as the table has it", cmd.Args().First(), err)
 	}
 	status, err := oneOf(cmd, "status", "completed", "failed", "cancelled", "timeout")
 	if err != nil {

@@ -49,13 +49,13 @@ func newWorld(seed uint64, runs int, begun time.Time) (*world, error) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	w := &world{runs: runs, truth: map[store.Key]int64{}}
 	id := func(kind, n int) store.ID {
-		var id store.ID
-		for i := range id {
-			id[i] = byte(r.Uint32())
+		var b [16]byte
+		for i := range b {
+			b[i] = byte(r.Uint32())
 		}
-		id[0], id[6], id[8] = byte(kind), 0x40|id[6]&0x0f, 0x80|id[8]&0x3f
-		id[14], id[15] = byte(n>>8), byte(n)
-		return id
+		b[0], b[6], b[8] = byte(kind), 0x40|b[6]&0x0f, 0x80|b[8]&0x3f
+		b[14], b[15] = byte(n>>8), byte(n)
+		return store.UUID(b)
 	}
 	for user := range 24 {
 		owner := id(0x11, user)

@@ -151,7 +151,7 @@ func stuckLine(cmd *cli.Command, source bool, stuck []store.Repaired) line {
 		fix = "say how long a run may be silent with RUNCOUNTER_STUCK_AFTER, since nothing ends them without it; runcounter sweep --dry-run shows them"
 	}
 	return warning(fix,
-		"%s silent for longer than the limit, or at odds with their completed_at, such as %s", many, stuck[0].Before.ID)
+		"%s silent for longer than the limit, or at odds with their completed_at, such as %s", many, stuck[0].Before.ID.Shown())
 }
 
 func runLines(h store.Health) []line {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -102,8 +101,7 @@ func (p patient) installedChecks() []checkup {
 			return policyLine(p.cmd, s.Policy), err
 		})},
 		{"counts", one(func(ctx context.Context) (line, error) {
-			var from store.ID // a page that begins anywhere, so that each look sees another
-			rand.Read(from[:])
+			from := newID() // a page that begins anywhere, so that each look sees another
 			all, err := p.db.Drift(ctx, store.KeyOf(from, from, store.ID{}), sample)
 			return driftLine(all), err
 		})},

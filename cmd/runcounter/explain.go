@@ -45,7 +45,7 @@ func explain(ctx context.Context, cmd *cli.Command) error {
 		}
 		id, err := store.ParseID(text)
 		if err != nil {
-			return badUsage("the run's id: %w", err)
+			return badUsage("the run's id %q is %w: write it as the table has it", text, err)
 		}
 		return withStore(ctx, cmd, func(db backend) error { return explainRun(ctx, cmd, db, id) })
 	}
@@ -109,7 +109,7 @@ func explainRun(ctx context.Context, cmd *cli.Command, db backend, id store.ID) 
 		return err
 	}
 	if !h.Found && h.DeletedAt.IsZero() && len(h.Repairs)+len(h.Amendments) == 0 {
-		return answerNo(fmt.Errorf("run %s: %w; was it deleted, or is this another database?", id, store.ErrNotFound))
+		return answerNo(fmt.Errorf("run %s: %w; was it deleted, or is this another database?", id.Shown(), store.ErrNotFound))
 	}
 	if !cmd.Bool("json") {
 		_, err := io.WriteString(cmd.Root().Writer, runText(id, h))
@@ -145,11 +145,11 @@ func runText(id store.ID, h store.History) string {
 	var b strings.Builder
 	switch {
 	case h.Found:
-		fmt.Fprintf(&b, "Run %s of %s\n%s\n\n", id, h.Run.Key(), h.Run.Verdict(h.Policy))
+		fmt.Fprintf(&b, "Run %s of %s\n%s\n\n", id.Shown(), h.Run.Key(), h.Run.Verdict(h.Policy))
 	case !h.DeletedAt.IsZero():
-		fmt.Fprintf(&b, "Run %s was deleted, which was heard of at %s.\nNot counted: nothing brings a deleted run back.\n\n", id, instant(h.DeletedAt))
+		fmt.Fprintf(&b, "Run %s was deleted, which was heard of at %s.\nNot counted: nothing brings a deleted run back.\n\n", id.Shown(), instant(h.DeletedAt))
 	default:
-		fmt.Fprintf(&b, "Run %s is not there any more: it was deleted.\nNot counted.\n\n", id)
+		fmt.Fprintf(&b, "Run %s is not there any more: it was deleted.\nNot counted.\n\n", id.Shown())
 	}
 	r := h.Run
 	for _, e := range []struct {
@@ -204,7 +204,7 @@ func reasonText(r store.Reason) string {
 }
 
 func explainLine(key store.Key) string {
-	return fmt.Sprintf("runcounter explain --user %s --%s %s", key.User, key.Kind, key.Ref)
+	return "runcounter explain " + keyFlags(key)
 }
 
 func explainKey(ctx context.Context, cmd *cli.Command, db backend, key store.Key) error {
@@ -280,8 +280,8 @@ func keyText(h store.KeyHistory) (string, error) {
 		}
 	}
 	if h.Drift.Stored != h.Drift.Actual {
-		fmt.Fprintf(&b, "\nWRONG: what is stored differs from the runs. %s\nMend it with: runcounter recount --user %s --%s %s\n",
-			h.Cause, h.Drift.Key.User, h.Drift.Key.Kind, h.Drift.Key.Ref)
+		fmt.Fprintf(&b, "\nWRONG: what is stored differs from the runs. %s\nMend it with: runcounter recount %s\n",
+			h.Cause, keyFlags(h.Drift.Key))
 	} else {
 		b.WriteString("What is stored equals the runs behind it.\n")
 	}

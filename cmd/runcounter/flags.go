@@ -131,15 +131,16 @@ func draftFlag() cli.Flag {
 	return &cli.StringFlag{Name: "draft", Category: flagsWhat, Usage: "the draft's `ID`, instead of a workflow's"}
 }
 
-// idOf returns the UUID in a flag, and the zero ID where it is not set.
+// idOf returns the id in a flag as it is written, and the zero ID where it is not
+// set.
 func idOf(cmd *cli.Command, name string) (store.ID, error) {
-	text := strings.TrimSpace(cmd.String(name))
+	text := cmd.String(name)
 	if text == "" {
 		return store.ID{}, nil
 	}
 	id, err := store.ParseID(text)
 	if err != nil {
-		return store.ID{}, badUsage("--%s %q is %w", name, text, err)
+		return store.ID{}, badUsage("--%s %q is %w: write the id as the table has it", name, text, err)
 	}
 	return id, nil
 }

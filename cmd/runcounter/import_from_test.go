@@ -193,7 +193,7 @@ func (a *application) write(ctx context.Context) {
 		for i := range somewhere {
 			somewhere[i] = byte(rand.Uint32())
 		}
-		tag, err := conn.Exec(a.Context(), steps[rand.IntN(len(steps))], store.ID(somewhere).String())
+		tag, err := conn.Exec(a.Context(), steps[rand.IntN(len(steps))], store.UUID(somewhere).String())
 		if err != nil {
 			a.Error(err)
 			return

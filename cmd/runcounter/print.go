@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -20,10 +22,17 @@ func printJSON(w io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-// printTable writes aligned columns; the first row is the head.
+// printTable writes aligned columns; the first row is the head. A cell that
+// would break its line, or move the terminal, is quoted.
 func printTable(w io.Writer, rows [][]string) error {
 	aligned := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
+		row := slices.Clone(row)
+		for i, cell := range row {
+			if strings.ContainsFunc(cell, unicode.IsControl) {
+				row[i] = strconv.Quote(cell)
+			}
+		}
 		if _, err := io.WriteString(aligned, strings.Join(row, "\t")+"\n"); err != nil {
 			return err
 		}
@@ -56,6 +65,24 @@ type keyJSON struct {
 }
 
 func keyJSONOf(k store.Key) keyJSON { return keyJSON{k.User, k.Workflow(), k.Draft()} }
+
+// keyFlags names a key as a command line does.
+func keyFlags(key store.Key) string {
+	return "--user " + shellWord(key.User.String()) + " --" + string(key.Kind) + " " + shellWord(key.Ref.String())
+}
+
+// shellWord writes a text as one word of a shell.
+func shellWord(text string) string {
+	const bare = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@"
+	switch {
+	case strings.Trim(text, bare) == "":
+		return text
+	case strings.ContainsFunc(text, unicode.IsControl):
+		quoted := strconv.Quote(text) // whose escapes are those of $'…'
+		return "$'" + strings.ReplaceAll(quoted[1:len(quoted)-1], "'", `\'`) + "'"
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
 
 // countJSON is a count as GET /v1/counts answers it.
 type countJSON struct {

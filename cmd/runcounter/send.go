@@ -210,11 +210,12 @@ func completedAt(cmd *cli.Command, status store.Status, now time.Time) (instant,
 }
 
 // newID draws a random UUID, version 4.
-func newID() (id store.ID) {
-	rand.Read(id[:]) // never fails: the runtime ends the program rather
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
-	return id
+func newID() store.ID {
+	var b [16]byte
+	rand.Read(b[:]) // never fails: the runtime ends the program rather
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return store.UUID(b)
 }
 
 // firstSecret returns the first of a list such as [webhook.ParseSecrets] reads.

@@ -7,10 +7,11 @@
 
 -- What the mirror knows of each run: the merge of the changes it received.
 create table if not exists workflow_runs (
-    id           text    not null primary key check (length(id) = 36),
-    user_id      text    check (length(user_id) = 36), -- null for a guest's
-    workflow_id  text    check (length(workflow_id) = 36),
-    draft_id     text    check (length(draft_id) = 36),
+    -- Ids are the texts of what the application's table has (store.ID).
+    id           text    not null primary key check (length(cast(id as blob)) between 1 and 255),
+    user_id      text    check (length(cast(user_id as blob)) between 1 and 255), -- null for a guest's
+    workflow_id  text    check (length(cast(workflow_id as blob)) between 1 and 255),
+    draft_id     text    check (length(cast(draft_id as blob)) between 1 and 255),
     -- Whose count it is. A run with both ids is the draft's; with neither, or
     -- without a user, it is not counted, and both columns are null.
     kind         text    generated always as (case

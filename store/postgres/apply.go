@@ -121,13 +121,13 @@ func scanFound(rows pgx.Row) (f found, err error) {
 func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error {
 	l.rows = make(map[store.ID]store.Row, len(changes))
 	l.tallies = make(map[store.Key]store.Tallies, len(changes))
-	ids := make([]string, 0, len(changes))
+	ids := make([]*string, 0, len(changes))
 	seen := make(map[store.ID]bool, len(changes))
 	l.asked = make(map[store.Key]bool, len(changes))
 	for _, c := range changes {
 		if id := c.ID(); !seen[id] {
 			seen[id] = true
-			ids = append(ids, idText(id))
+			ids = append(ids, idArg(id))
 		}
 		for _, key := range c.Keys() {
 			l.asked[key] = true
@@ -192,17 +192,17 @@ func (s *Store) readMore(ctx context.Context, l *look) error {
 // broken returns the runs that need a repair, in order. A glance says of
 // nearly all that they don't.
 func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
-	var suspects []string
+	var suspects []*string
 	for id, row := range l.rows {
 		claim := l.claims[id]
 		o, seen := claim.Outcome, claim.Evidence > store.Presumed
 		switch {
 		case row.Ended():
 			if seen && (o.Status != row.Status || !o.CompletedAt.Equal(row.CompletedAt)) {
-				suspects = append(suspects, idText(id)) // it may be presumed
+				suspects = append(suspects, idArg(id)) // it may be presumed
 			}
 		case row.Status.Terminal(), row.Status.Active() && (seen || !row.CompletedAt.IsZero()):
-			suspects = append(suspects, idText(id))
+			suspects = append(suspects, idArg(id))
 		}
 	}
 	if len(suspects) == 0 {
@@ -216,7 +216,7 @@ func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
 		}
 		return err
 	}})
-	slices.SortFunc(ids, func(a, b store.ID) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(ids, store.ID.Compare)
 	return ids, err
 }
 
@@ -282,7 +282,7 @@ func (s *Store) fix(ctx context.Context, l look, broken []store.ID, fixed map[st
 func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, missed map[store.ID]bool) ([]repair, error) {
 	texts := make([]string, len(ids))
 	for i, id := range ids {
-		texts[i] = idText(id)
+		texts[i] = id.String()
 	}
 	locked := make(map[store.ID]bool, len(ids))
 	var repairs []repair

@@ -108,7 +108,7 @@ select n.user_id, n.kind, n.ref_id, t.*
       from public.workflow_runs as r
      where r.user_id = n.user_id and ` + have.refColumn() + ` = n.ref_id and ` + have.kindColumn() + ` = n.kind and ` + endedSQL + `) as t`
 	}
-	return query{text: text, args: []any{idText(run)}, read: addTallies(into)}
+	return query{text: text, args: []any{idArg(run)}, read: addTallies(into)}
 }
 
 func addTallies(into map[store.Key]store.Tallies) func(rows pgx.Rows) error {
@@ -140,7 +140,7 @@ func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err er
 
 // countQueries read what makes up the count of a key, and the policy.
 func (s *Store) countQueries(have schema, policy *store.Policy, c *store.Count) []query {
-	ofKey, args := have.ofKey(c.Key.Kind, "$1", "$2")+` and `+endedSQL, []any{idText(c.Key.User), idText(c.Key.Ref)}
+	ofKey, args := have.ofKey(c.Key.Kind, "$1", "$2")+` and `+endedSQL, []any{idArg(c.Key.User), idArg(c.Key.Ref)}
 	stored := query{text: storedSQL, args: keyArgs(c.Key)}
 	if !have.installed {
 		stored.text, stored.args = `select`+actualSQL+`, 0::bigint, 0::bigint, 0::bigint, 0::bigint from public.workflow_runs as r where `+ofKey, args

@@ -20,7 +20,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		queries := []query{
 			s.policyFor(have, &h.Policy),
 			{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + ` from public.workflow_runs as r where r.id = $1::uuid`,
-				args: []any{idText(id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(rows, &h.Run) }},
+				args: []any{idArg(id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(rows, &h.Run) }},
 			runTalliesQuery(have, id, tallies),
 		}
 		if have.installed {
@@ -41,7 +41,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 func repairsQuery(id store.ID, into *[]store.RepairLog) query {
 	return query{
 		text: `select ` + repairColumns + ` from run_counter.repairs where run_id = $1::uuid order by last_at, kind`,
-		args: []any{idText(id)},
+		args: []any{idArg(id)},
 		read: func(rows pgx.Rows) error {
 			var l store.RepairLog
 			err := scanRepair(rows, &l)
@@ -54,7 +54,7 @@ func repairsQuery(id store.ID, into *[]store.RepairLog) query {
 func amendmentsQuery(id store.ID, into *[]store.AmendmentLog) query {
 	return query{
 		text: `select ` + amendmentColumns + ` from run_counter.amendments where run_id = $1::uuid order by seq`,
-		args: []any{idText(id)},
+		args: []any{idArg(id)},
 		read: func(rows pgx.Rows) error {
 			var l store.AmendmentLog
 			err := scanAmendment(rows, &l)
@@ -72,7 +72,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 	}
 	err = s.attempt(ctx, func(have schema) error {
 		h = store.KeyHistory{Count: store.Count{Key: key}, Drift: store.Drift{Key: key}}
-		keyed := []any{idText(key.User), idText(key.Ref)}
+		keyed := []any{idArg(key.User), idArg(key.Ref)}
 		queries := append(s.countQueries(have, &h.Policy, &h.Count),
 			query{text: `select count(*) from public.workflow_runs as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and ` + openSQL,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},

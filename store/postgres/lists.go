@@ -102,14 +102,14 @@ func searchQuery(have schema, search store.CountQuery) query {
 		user, kind, ref = "r.user_id", have.kindColumn(), have.refColumn()
 	}
 	if !search.After.IsZero() {
-		after := fmt.Sprintf("(%s::uuid, %s::text, %s::uuid)", w.arg(idText(search.After.User)), w.arg(string(search.After.Kind)), w.arg(idText(search.After.Ref)))
+		after := fmt.Sprintf("(%s::uuid, %s::text, %s::uuid)", w.arg(placeArg(search.After.User)), w.arg(string(search.After.Kind)), w.arg(placeArg(search.After.Ref)))
 		w.add(fmt.Sprintf("(%s, %s, %s) > %s", user, kind, ref, after))
 	}
 	if !search.User.IsZero() {
-		w.add(user + " = " + w.arg(search.User.String()) + "::uuid")
+		w.add(user + " = " + w.arg(idArg(search.User)) + "::uuid")
 	}
 	if !search.Ref.IsZero() {
-		w.add(ref + " = " + w.arg(search.Ref.String()) + "::uuid")
+		w.add(ref + " = " + w.arg(idArg(search.Ref)) + "::uuid")
 	}
 	limit := " order by 1, 2, 3 limit " + w.arg(search.Limit) + "::integer"
 	last := func(kind store.Kind) string {
@@ -184,7 +184,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 		}
 		var w conditions
 		if !search.After.At.IsZero() {
-			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(idText(search.After.ID)) + `::uuid)`)
+			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(placeArg(search.After.ID)) + `::uuid)`)
 		}
 		var policy store.Policy
 		err = s.snapshot(ctx, s.policyFor(have, &policy), query{
@@ -228,7 +228,7 @@ func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repa
 		repairs = nil
 		var w conditions
 		if !after.At.IsZero() {
-			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(idText(after.ID)) + `::uuid)`)
+			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(placeArg(after.ID)) + `::uuid)`)
 		}
 		return query{
 			text: `

@@ -119,7 +119,10 @@ func scanRow(rows pgx.Row, row *store.Row, more ...any) error {
 type uuid store.ID
 
 func (u *uuid) ScanUUID(v pgtype.UUID) error {
-	*u = v.Bytes // zero where it is null
+	*u = uuid{}
+	if v.Valid {
+		*u = uuid(store.UUID(v.Bytes))
+	}
 	return nil
 }
 
@@ -166,22 +169,31 @@ func (m *millis) ScanInt64(v pgtype.Int8) error {
 // The arguments of statements go as text, which any pooler and any mode of the
 // protocol carries; the statement casts them.
 
-// nilUUID is a value to the database, which may be in any row, and no null.
-const nilUUID = "00000000-0000-0000-0000-000000000000"
-
-// idText is an id that was read from the database, for the database.
-func idText(id store.ID) string {
-	if id.IsZero() {
-		return nilUUID
-	}
-	return id.String()
-}
-
-func idArg(id store.ID) any {
-	if id.IsZero() {
+// idArg is an id for the database, whose ids are UUIDs: any other text is in no
+// row, and so is null to a question, as the zero ID is.
+func idArg(id store.ID) *string {
+	if !isUUID(id) {
 		return nil
 	}
-	return id.String()
+	return textArg(id.String())
+}
+
+// isUUID reports whether an id is one that the database can hold.
+func isUUID(id store.ID) bool {
+	var u pgtype.UUID
+	text := id.String()
+	return len(text) == 36 && u.Scan(text) == nil && u.String() == text
+}
+
+// nilUUID is before all others.
+const nilUUID = "00000000-0000-0000-0000-000000000000"
+
+// placeArg is an id behind which a page begins.
+func placeArg(id store.ID) *string {
+	if id.IsZero() {
+		return textArg(nilUUID)
+	}
+	return idArg(id)
 }
 
 func timeArg(t time.Time) *time.Time {
@@ -206,13 +218,13 @@ func millisArg(m store.Millis) *int32 {
 	return &m.MS
 }
 
-func keyArgs(k store.Key) []any { return []any{idText(k.User), string(k.Kind), idText(k.Ref)} }
+func keyArgs(k store.Key) []any { return []any{idArg(k.User), string(k.Kind), idArg(k.Ref)} }
 
 // keyArrays are three arrays for unnest.
 func keyArrays(keys []store.Key) []any {
-	users, kinds, refs := make([]string, len(keys)), make([]string, len(keys)), make([]string, len(keys))
+	users, kinds, refs := make([]*string, len(keys)), make([]string, len(keys)), make([]*string, len(keys))
 	for i, k := range keys {
-		users[i], kinds[i], refs[i] = idText(k.User), string(k.Kind), idText(k.Ref)
+		users[i], kinds[i], refs[i] = idArg(k.User), string(k.Kind), idArg(k.Ref)
 	}
 	return []any{users, kinds, refs}
 }

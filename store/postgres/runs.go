@@ -20,6 +20,12 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 	if b.ID.IsZero() {
 		return begun, fmt.Errorf("%w: a run needs an id", store.ErrInvalid)
 	}
+	for i, id := range []store.ID{b.ID, b.User, b.Workflow, b.Draft} {
+		if !id.IsZero() && !isUUID(id) {
+			return begun, fmt.Errorf("%w: the column %s of workflow_runs holds UUIDs, and %q is none",
+				store.ErrInvalid, [...]string{"id", "user_id", "workflow_id", "draft_id"}[i], id)
+		}
+	}
 	b.Now = store.Instant(b.Now)
 	err = s.attempt(ctx, func(have schema) error {
 		if !b.Draft.IsZero() && !have.has(watched.Draft) {
@@ -61,7 +67,7 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 		run, found, err = s.runAfter(ctx, have, id, query{text: `
 update public.workflow_runs as r
    set status = 'running'` + have.set(watched.StartedAt, "$2::timestamptz") + have.set(watched.UpdatedAt, "$2::timestamptz") + `
- where r.id = $1::uuid and r.status = 'pending' and $2::timestamptz is not null`, args: []any{idText(id), store.Instant(at)}})
+ where r.id = $1::uuid and r.status = 'pending' and $2::timestamptz is not null`, args: []any{idArg(id), store.Instant(at)}})
 		return notFound(err, found)
 	})
 	return run, err
@@ -79,7 +85,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		if !have.installed {
 			end.text = have.directCompleteSQL()
 		}
-		end.args = []any{idText(c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
+		end.args = []any{idArg(c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
 		result = store.CompletionResult{}
 		end.read = func(rows pgx.Rows) error { return rows.Scan(&result.Won) }
 		var policy store.Policy
@@ -88,7 +94,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		err := s.commit(ctx, end, s.policyFor(have, &policy),
 			query{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + `
   from public.workflow_runs as r where r.id = $1::uuid`,
-				args: []any{idText(c.ID)},
+				args: []any{idArg(c.ID)},
 				read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &result.Run) }},
 			runTalliesQuery(have, c.ID, counts),
 		)
@@ -119,7 +125,7 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 		var found bool
 		run, found, err = s.runAfter(ctx, have, a.ID, query{
 			text: `select run_counter.amend_run($1::uuid, $2::text, $3::text, $4::text, $5::timestamptz)`,
-			args: []any{idText(a.ID), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
+			args: []any{idArg(a.ID), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
 			read: func(pgx.Rows) error { return nil },
 		})
 		return notFound(err, found)
@@ -147,7 +153,7 @@ func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before .
 	err = look(ctx, append(before, s.policyFor(have, &policy),
 		query{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + `
   from public.workflow_runs as r where r.id = $1::uuid`,
-			args: []any{idText(id)},
+			args: []any{idArg(id)},
 			read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &run) }})...)
 	run.Counted = counted(run, policy)
 	return run, found, err

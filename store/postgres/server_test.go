@@ -274,7 +274,7 @@ func TestASampleGoesRoundOnce(t *testing.T) {
 	}
 	defer i.Close()
 	for _, first := range []byte{0x01, 0x20, 0xe0, 0xff} {
-		from := store.ID{first}
+		from := store.UUID([16]byte{first})
 		for _, limit := range []int{3, 10} {
 			a, err := i.Drift(t.Context(), store.KeyOf(from, from, store.ID{}), limit)
 			if err != nil || a.Keys != 3 || len(a.Drifts) != 1 {

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +80,7 @@ func lockSweep(ctx context.Context, tx pgx.Tx, have schema) error {
 func (s *Store) mendAll(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) ([]store.Repaired, error) {
 	repairs = slices.Clone(repairs)
 	slices.SortStableFunc(repairs, func(a, b repair) int {
-		return bytes.Compare(a.found.row.User[:], b.found.row.User[:])
+		return a.found.row.User.Compare(b.found.row.User)
 	})
 	return s.mendHalves(ctx, tx, have, repairs, now)
 }
@@ -195,7 +194,7 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 	duration, details, presumed := make([]*int32, n), make([]*string, n), make([]bool, n)
 	for i, r := range repairs {
 		before, after := r.found.row, r.after
-		ids[i], was[i], wasAt[i] = idText(before.ID), textArg(before.Status), timeArg(before.CompletedAt)
+		ids[i], was[i], wasAt[i] = before.ID.String(), textArg(before.Status), timeArg(before.CompletedAt)
 		status[i], at[i] = string(after.Status), after.CompletedAt
 		duration[i], details[i], presumed[i] = millisArg(after.DurationMS), textArg(after.ErrorDetails), r.presumed
 	}
@@ -243,7 +242,7 @@ func logRepairs(ctx context.Context, tx pgx.Tx, repairs []repair, now time.Time)
 	n := len(repairs)
 	ids, kinds, was, status, at := make([]string, n), make([]string, n), make([]*string, n), make([]string, n), make([]time.Time, n)
 	for i, r := range repairs {
-		ids[i], kinds[i], was[i] = idText(r.found.row.ID), string(r.reason), textArg(r.found.row.Status)
+		ids[i], kinds[i], was[i] = r.found.row.ID.String(), string(r.reason), textArg(r.found.row.Status)
 		status[i], at[i] = string(r.after.Status), r.after.CompletedAt
 	}
 	_, err := tx.Exec(ctx, `

@@ -125,9 +125,9 @@ func first(ctx context.Context, to sender, have schema, f store.FailStuck) (ids 
 // wanted reads the rows that f names, and decides about each as it stands now.
 // A lock makes it stand still.
 func (s *Store) wanted(ctx context.Context, to sender, have schema, f store.FailStuck, lock string) (repairs []repair, err error) {
-	ids := make([]string, len(f.Runs))
+	ids := make([]*string, len(f.Runs))
 	for i, id := range f.Runs {
-		ids[i] = idText(id)
+		ids[i] = idArg(id)
 	}
 	err = send(ctx, to, query{text: `
 select ` + have.rowColumns() + `, ` + have.presumedColumn() + `, ` + have.seenColumn() + `

@@ -14,11 +14,11 @@ import (
 // numbered returns the change that ends run n, of one of so many keys, as a
 // webhook of a well-behaved source brings it.
 func numbered(n, keys int) store.Change {
-	var id store.ID
+	var id [16]byte
 	binary.BigEndian.PutUint64(id[:], uint64(n+1)*0x9e3779b97f4a7c15) // scattered, as random UUIDs are
 	binary.BigEndian.PutUint64(id[8:], uint64(n))
 	old := store.Row{
-		ID: id, User: storetest.MustID('a', n%keys), Workflow: storetest.MustID('c', 1), Status: store.Running,
+		ID: store.UUID(id), User: storetest.MustID('a', n%keys), Workflow: storetest.MustID('c', 1), Status: store.Running,
 		CreatedAt: now, StartedAt: now, UpdatedAt: now,
 	}
 	record := old

@@ -12,7 +12,7 @@ import (
 // History returns what is known of one run.
 func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err error) {
 	err = s.read(ctx, func(q querier) error {
-		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, `["`+id.String()+`"]`))
+		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, jsonList(id.String())))
 		if err != nil {
 			return fmt.Errorf("load run %s: %w", id, err)
 		}

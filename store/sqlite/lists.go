@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,17 +21,13 @@ func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.
 		}
 		texts[i] = keyText(key)
 	}
-	list, err := json.Marshal(texts)
-	if err != nil {
-		return nil, err
-	}
 	err = s.read(ctx, func(q querier) error {
 		policy, err := readPolicy(ctx, q)
 		if err != nil {
 			return err
 		}
 		counts = make([]store.Count, len(keys))
-		rows, err := q.QueryContext(ctx, talliesSQL, string(list))
+		rows, err := q.QueryContext(ctx, talliesSQL, jsonList(texts...))
 		if err = eachRow(rows, err, intoCounts(counts, keys, policy)); err != nil {
 			return fmt.Errorf("count %d keys: %w", len(keys), err)
 		}
@@ -146,12 +141,8 @@ func loadRuns(ctx context.Context, q querier, ids []string, policy store.Policy)
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	list, err := json.Marshal(ids)
-	if err != nil {
-		return nil, err
-	}
 	runs := make([]store.Run, len(ids))
-	rows, err := q.QueryContext(ctx, loadSQL, string(list))
+	rows, err := q.QueryContext(ctx, loadSQL, jsonList(ids...))
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		i, e, err := scanEntry(rows)
 		if err == nil {
@@ -176,11 +167,7 @@ select run_id, `+repairColumns+` from repairs`+w.String()+`
  order by last_at desc, run_id desc, kind limit ?`, append(w.args, limit+store.MorePlaces)...)
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var l store.ListedRepair
-		var id string
-		if err := scanRepair(rows, &l.RepairLog, &id); err != nil {
-			return err
-		}
-		l.ID, err = store.ParseID(id)
+		err := scanRepair(rows, &l.RepairLog, &l.ID)
 		repairs = append(repairs, l)
 		return err
 	})
@@ -198,11 +185,7 @@ select seq, run_id, `+amendmentColumns+` from amendments
  where seq < ? or ? = 0 order by seq desc limit ?`, before, before, limit)
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var d store.Decision
-		var id string
-		if err := scanAmendment(rows, &d.AmendmentLog, &d.Seq, &id); err != nil {
-			return err
-		}
-		d.ID, err = store.ParseID(id)
+		err := scanAmendment(rows, &d.AmendmentLog, &d.Seq, &d.ID)
 		decisions = append(decisions, d)
 		return err
 	})

@@ -80,15 +80,9 @@ func (t *tx) keepIdempotencyKey(b store.Begin, run store.ID) error {
 func (t *tx) findBegun(b store.Begin) (*store.State, error) {
 	id := b.ID
 	if b.IdempotencyKey != "" {
-		var text string
 		err := t.tx.QueryRowContext(t.ctx, `select run_id from idempotency_keys where user_id = ? and idempotency_key = ?`,
-			b.User.String(), b.IdempotencyKey).Scan(&text)
-		switch {
-		case err == nil:
-			if id, err = store.ParseID(text); err != nil {
-				return nil, fmt.Errorf("the table idempotency_keys holds %q: %w", text, err)
-			}
-		case !errors.Is(err, sql.ErrNoRows):
+			b.User.String(), b.IdempotencyKey).Scan(&id)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return nil, fmt.Errorf("look up an idempotency key: %w", err)
 		}
 	}
@@ -289,7 +283,7 @@ func notFound(id store.ID) error { return fmt.Errorf("run %s: %w", id, store.Err
 // Run implements [store.Store].
 func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
 	err = s.read(ctx, func(q querier) error {
-		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, `["`+id.String()+`"]`))
+		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, jsonList(id.String())))
 		if err != nil {
 			return fmt.Errorf("load run %s: %w", id, err)
 		}

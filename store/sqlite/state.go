@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -105,12 +104,17 @@ on conflict (id) do update set deleted_at = min(deleted_at, excluded.deleted_at)
 // each runs a statement that takes a JSON array of strings, and calls do for
 // each row.
 func (t *tx) each(stmt *sql.Stmt, texts []string, do func(rows *sql.Rows) error) error {
+	rows, err := t.tx.StmtContext(t.ctx, stmt).QueryContext(t.ctx, jsonList(texts...))
+	return eachRow(rows, err, do)
+}
+
+// jsonList is a JSON array of texts, which may hold any character.
+func jsonList(texts ...string) string {
 	list, err := json.Marshal(texts)
 	if err != nil {
-		return err
+		panic(err) // strings have no reason to fail
 	}
-	rows, err := t.tx.StmtContext(t.ctx, stmt).QueryContext(t.ctx, string(list))
-	return eachRow(rows, err, do)
+	return string(list)
 }
 
 func eachRow(rows *sql.Rows, err error, do func(rows *sql.Rows) error) error {
@@ -167,7 +171,7 @@ func scanEntry(rows interface{ Scan(...any) error }) (i int, e entry, err error)
 // saveAll writes what is known of runs, in the order of their ids. The ledger
 // triggers count it.
 func (t *tx) saveAll(entries []*entry) error {
-	slices.SortFunc(entries, func(a, b *entry) int { return bytes.Compare(a.state.ID[:], b.state.ID[:]) })
+	slices.SortFunc(entries, func(a, b *entry) int { return a.state.ID.Compare(b.state.ID) })
 	for _, e := range entries {
 		if err := t.save(e.state, e.exists); err != nil {
 			return err
@@ -214,29 +218,19 @@ func (t *tx) save(s store.State, exists bool) error {
 func scanState(row interface{ Scan(...any) error }, before ...any) (store.State, error) {
 	var (
 		s                                                 store.State
-		id, user, workflow, draft, status, details        sql.NullString
+		v                                                 store.View
+		status, details                                   sql.NullString
 		created, started, updated, lease, completed, asOf sql.NullInt64
 		duration, amended, reopened, version, evidence    sql.NullInt64
 		views                                             sql.NullString
 	)
-	columns := []any{&id, &user, &workflow, &draft, &status, &created, &started, &updated, &lease, &completed,
+	columns := []any{&s.ID, &v.User, &v.Workflow, &v.Draft, &status, &created, &started, &updated, &lease, &completed,
 		&duration, &details, &evidence, &amended, &reopened, &version, &asOf, &views}
 	err := row.Scan(append(before, columns...)...)
-	if err != nil || !id.Valid {
+	if err != nil || s.ID.IsZero() {
 		return s, err
 	}
-	v := store.View{Status: store.Status(status.String)}
-	s.Last.Version = version.Int64
-	for _, p := range []struct {
-		id   *store.ID
-		text sql.NullString
-	}{{&s.ID, id}, {&v.User, user}, {&v.Workflow, workflow}, {&v.Draft, draft}} {
-		if p.text.Valid {
-			if *p.id, err = store.ParseID(p.text.String); err != nil {
-				return s, fmt.Errorf("the table holds %q: %w", p.text.String, err)
-			}
-		}
-	}
+	v.Status, s.Last.Version = store.Status(status.String), version.Int64
 	s.CreatedAt, s.StartedAt, s.UpdatedAt, s.LeaseAt = timeOf(created), timeOf(started), timeOf(updated), timeOf(lease)
 	s.ReopenedAt, s.Last.At = timeOf(reopened), timeOf(asOf)
 	if evidence.Int64 > 0 {
@@ -290,12 +284,9 @@ func decodeViews(text string) (heads, past []store.View, err error) {
 		for _, v := range in {
 			view := store.View{Status: store.Status(v[3])}
 			for i, id := range []*store.ID{&view.User, &view.Workflow, &view.Draft} {
-				if v[i] == "" {
-					continue
+				if v[i] != "" {
+					err = errors.Join(err, id.Scan(v[i]))
 				}
-				parsed, e := store.ParseID(v[i])
-				err = errors.Join(err, e)
-				*id = parsed
 			}
 			out = append(out, view)
 		}

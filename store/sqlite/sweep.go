@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -39,15 +38,7 @@ func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.
 		limit(store.Pending), limit(store.Running), limit(store.Cancelling), f.After.String(), f.Max)
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var one store.Suspect
-		var id string
-		var user sql.NullString // null for a guest's
-		err := rows.Scan(&id, &user)
-		if err == nil {
-			one.ID, err = store.ParseID(id)
-		}
-		if err == nil && user.Valid {
-			one.User, err = store.ParseID(user.String)
-		}
+		err := rows.Scan(&one.ID, &one.User)
 		found = append(found, one)
 		return err
 	})
@@ -178,12 +169,8 @@ func (s *Store) stuck(ctx context.Context, f store.FailStuck) (found []store.Rep
 	for i, id := range f.Runs {
 		ids[i] = id.String()
 	}
-	named, err := json.Marshal(ids)
-	if err != nil {
-		return nil, err
-	}
 	rows, err := s.reader.QueryContext(ctx, `
-select (select seen_at from ahead where run_id = r.id),`+runColumns+` from workflow_runs as r where id in (select value from json_each(?)) order by id`, string(named))
+select (select seen_at from ahead where run_id = r.id),`+runColumns+` from workflow_runs as r where id in (select value from json_each(?)) order by id`, jsonList(ids...))
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var seen sql.NullInt64
 		state, err := scanState(rows, &seen)

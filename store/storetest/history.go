@@ -309,11 +309,11 @@ func (s *Source) stamp(c store.Change) store.Change {
 }
 
 func (s *Source) id(kind byte, n int) store.ID {
-	var id store.ID
-	binary.BigEndian.PutUint64(id[:], s.Space)
-	id[8] = kind
-	binary.BigEndian.PutUint32(id[12:], uint32(n))
-	return id
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], s.Space)
+	b[8] = kind
+	binary.BigEndian.PutUint32(b[12:], uint32(n))
+	return store.UUID(b)
 }
 
 // Adversary stands between a source and a store: it delivers changes late,

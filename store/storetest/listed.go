@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"math/rand/v2"
@@ -115,7 +114,7 @@ type expected struct {
 }
 
 func byPlace(a, b store.Place) int {
-	return cmp.Or(b.At.Compare(a.At), bytes.Compare(b.ID[:], a.ID[:]))
+	return cmp.Or(b.At.Compare(a.At), b.ID.Compare(a.ID))
 }
 
 // expect asks for each run and key by itself.

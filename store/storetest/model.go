@@ -263,9 +263,9 @@ func lastView(all []sighting) store.View {
 		return cmp.Or(
 			cmp.Compare(slices.Index(life, a.Status), slices.Index(life, b.Status)),
 			cmp.Compare(a.Status, b.Status),
-			slices.Compare(a.User[:], b.User[:]),
-			slices.Compare(a.Draft[:], b.Draft[:]),
-			slices.Compare(a.Workflow[:], b.Workflow[:]),
+			a.User.Compare(b.User),
+			a.Draft.Compare(b.Draft),
+			a.Workflow.Compare(b.Workflow),
 		)
 	})
 }

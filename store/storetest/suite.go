@@ -96,7 +96,7 @@ func Run(t *testing.T, open Open) {
 
 // Contract yields the cases of the suite by name.
 func Contract(open Open) iter.Seq2[string, func(testing.TB)] {
-	return each(open, slices.Concat(runCases, changeCases, countCases, sweepCases, listCases, tableCases))
+	return each(open, slices.Concat(runCases, changeCases, countCases, sweepCases, listCases, tableCases, idCases))
 }
 
 func each(open Open, cases []contractCase) iter.Seq2[string, func(testing.TB)] {

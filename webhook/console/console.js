@@ -11,3 +11,10 @@ for (const part of document.querySelectorAll("[data-events]")) {
   };
   addEventListener("pagehide", () => events.close());
 }
+
+// What was copied with blanks around it is found, too. An address is taken as it is.
+for (const search of document.querySelectorAll("form.search")) {
+  search.addEventListener("submit", () => {
+    for (const input of search.querySelectorAll("input")) input.value = input.value.trim();
+  });
+}

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -59,7 +60,7 @@ const (
 
 // User is who a token says.
 type User struct {
-	ID      store.ID
+	ID      store.ID  // the sub of the token, which is what user_id holds
 	Expires time.Time // when the token does
 	roles   []string
 }
@@ -169,8 +170,8 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 		return User{}, &Refused{"the token is not that of a signed-in user: its role is not \"authenticated\""}
 	}
 	id, err := store.ParseID(c.Subject)
-	if err != nil || id.IsZero() {
-		return User{}, &Refused{"the token names no user: its sub is not a UUID"}
+	if err != nil || strings.ContainsFunc(c.Subject, unicode.IsControl) {
+		return User{}, &Refused{"the token names no user: its sub is not a text of 1 to 255 bytes without control characters"}
 	}
 	u := User{ID: id, Expires: c.ExpiresAt.Time}
 	for _, given := range []any{c.UserRole, c.AppMetadata.Role, c.AppMetadata.Roles} {
