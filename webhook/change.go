@@ -16,7 +16,9 @@ import (
 type event struct {
 	seen        uint // bits by field
 	op          store.Op
-	other       bool // of another table, or of a type that says nothing of a row
+	other       bool // of a type that says nothing of a row
+	schema      string
+	table       string
 	record, old tuple
 	version     int64
 	mark        store.Mark
@@ -63,15 +65,15 @@ func (e *event) read(s *scanner, key []byte, d Decoder) error {
 	case fieldType:
 		name, err := e.readName(s, "type")
 		e.op = store.Op(name)
-		e.other = e.other || e.op != store.Insert && e.op != store.Update && e.op != store.Delete
+		e.other = e.op != store.Insert && e.op != store.Update && e.op != store.Delete
 		return err
 	case fieldSchema:
 		name, err := e.readName(s, "schema")
-		e.other = e.other || name != d.Schema
+		e.schema = name
 		return err
 	case fieldTable:
 		name, err := e.readName(s, "table")
-		e.other = e.other || name != d.Table
+		e.table = name
 		return err
 	case fieldVersion:
 		return e.readVersion(s)
@@ -151,7 +153,7 @@ func (e *event) holdBack(path, value, detail string) {
 }
 
 // change returns what was read, and whether it is of the watched table.
-func (e *event) change() (c store.Change, ours bool, bad *BadDelivery) {
+func (e *event) change(d Decoder) (c store.Change, ours bool, bad *BadDelivery) {
 	if e.broken != nil {
 		return c, false, e.broken
 	}
@@ -160,7 +162,7 @@ func (e *event) change() (c store.Change, ours bool, bad *BadDelivery) {
 			return c, false, &BadDelivery{Path: name, Detail: "is missing; send type, schema and table with every change"}
 		}
 	}
-	if e.other {
+	if e.other || !d.watches(e.schema, e.table) {
 		return c, false, nil
 	}
 	if bad = cmp.Or(e.problem, e.shape()); bad == nil {
@@ -181,6 +183,12 @@ func (e *event) change() (c store.Change, ours bool, bad *BadDelivery) {
 		c.Old = e.old.row
 	}
 	return c, true, nil
+}
+
+// looksLikeRun reports whether a change of a table that is not watched holds
+// what only a run has.
+func (e *event) looksLikeRun() bool {
+	return !e.other && (e.record.lacks() == nil || e.old.lacks() == nil)
 }
 
 // keepsID holds that an UPDATE is of one run.

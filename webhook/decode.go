@@ -62,6 +62,9 @@ type Decoder struct {
 	// Schema and Table name the table that is watched. Changes of others are
 	// ignored, whatever shape their rows have.
 	Schema, Table string
+	// Partitions are names of the table's partitions, as SCHEMA.TABLE, in which *
+	// stands for any text: their changes are the table's.
+	Partitions []string
 	// LeaseColumn is a lease or heartbeat column, read into Row.LeaseAt; none
 	// where empty.
 	LeaseColumn string
@@ -80,6 +83,7 @@ type Delivery struct {
 	Changes  []store.Change // those of the watched table, in order
 	Received int            // all changes in the request
 	Ignored  int            // those of other tables and of other types
+	Other    string         // the first of these tables of which a row looks like a run; empty where none does
 	Refused  []Refused      // those that can't be read, in order
 }
 
@@ -254,11 +258,14 @@ func (b *batch) change(s *scanner) error {
 	if err != nil {
 		return err
 	}
-	switch change, ours, bad := e.change(); {
+	switch change, ours, bad := e.change(b.Decoder); {
 	case bad != nil:
 		b.refuse(s, bad)
 	case !ours:
 		b.delivery.Ignored++
+		if b.delivery.Other == "" && e.looksLikeRun() {
+			b.delivery.Other = e.schema + "." + e.table
+		}
 	default:
 		b.delivery.Changes = append(b.delivery.Changes, change)
 		for _, row := range [...]*store.Row{&change.Record, &change.Old} {

@@ -70,6 +70,7 @@ func (s *Server) degraded() []string {
 		list = append(list, "No API key is set: any process on this machine can read and change runs. Set RUNCOUNTER_API_KEY.")
 	}
 	list = append(list, s.losses.degraded()...)
+	list = append(list, s.others.degraded(s.cfg.Decoder, s.cfg.Now())...)
 	if s.cfg.Degraded != nil {
 		list = append(list, s.cfg.Degraded()...)
 	}

@@ -118,6 +118,7 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 		applied, err = s.commit(d.Changes, prefersMinimal(c))
 	}
 	s.keep(c, unreadableIn(d, b, err), now)
+	s.others.hear(d.Other, s.cfg.Decoder, now, s.cfg.Log)
 	if _, bad := errors.AsType[*BadDelivery](err); bad && len(d.Refused) > 0 {
 		p := problemOf(err).because(err)
 		p.Refused = refusedOf(d)

@@ -150,6 +150,7 @@ type Server struct {
 	lately   lately
 	sample   *sampler // for what strangers can cause
 	losses   losses   // of a mirror
+	others   others   // tables that are not watched
 
 	hub     *hub     // nil where nothing is streamed
 	console *console // nil where there are no pages

@@ -77,6 +77,10 @@ func ourWebhookLines(w postgres.WebhookState) (lines []line) {
 			lines = append(lines, warning("alter table "+w.Table+" enable trigger "+t.Name, "%s is disabled: no %s is told", t.Name, t.Event))
 		}
 	}
+	if len(w.Unheard) > 0 {
+		lines = append(lines, warning(installAgain+". The role has to own the partition or have TRIGGER on it",
+			"no statement that names one of these partitions itself is told, since they came after it: %s", few(w.Unheard)))
+	}
 	if !w.Enabled {
 		lines = append(lines, warning("update run_counter_webhook.settings set enabled = true", "it is switched off in run_counter_webhook.settings: nothing is told"))
 	}

@@ -89,6 +89,14 @@ func tableFlag() cli.Flag {
 	}
 }
 
+func partitionsFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "partitions", Category: flagsRules, DefaultText: "none",
+		Usage:   "`NAMES` under which a sender tells of the table's partitions, separated by commas; * stands for any text, as in public.workflow_runs_*",
+		Sources: cli.EnvVars("RUNCOUNTER_PARTITIONS"),
+	}
+}
+
 // importTableFlag names the same table, which a mirror reads once.
 func importTableFlag() cli.Flag {
 	return &cli.StringFlag{
@@ -167,7 +175,8 @@ func ownerOf(cmd *cli.Command) (o owner, err error) {
 	return o, nil
 }
 
-// decoderOf returns the reader of rows that --table and --lease-column ask for.
+// decoderOf returns the reader of rows that --table, --partitions and
+// --lease-column ask for.
 func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 	name := strings.TrimSpace(cmd.String("table"))
 	schema, table, dotted := strings.Cut(name, ".")
@@ -177,7 +186,20 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 	if schema == "" || table == "" || strings.Contains(table, ".") {
 		return webhook.Decoder{}, badUsage("--table %q is not a table's name: write it as public.workflow_runs", name)
 	}
-	return webhook.Decoder{Schema: schema, Table: table, LeaseColumn: cmd.String("lease-column")}, nil
+	d := webhook.Decoder{Schema: schema, Table: table, LeaseColumn: cmd.String("lease-column")}
+	if names := strings.TrimSpace(cmd.String("partitions")); names != "" {
+		for name := range strings.SplitSeq(names, ",") {
+			name = strings.TrimSpace(name)
+			if !strings.Contains(name, ".") {
+				name = "public." + name
+			}
+			if schema, table, _ := strings.Cut(name, "."); schema == "" || table == "" {
+				return webhook.Decoder{}, badUsage("--partitions %q names no table: write them as public.workflow_runs_2026, or public.workflow_runs_* for all that begin so", names)
+			}
+			d.Partitions = append(d.Partitions, name)
+		}
+	}
+	return d, nil
 }
 
 func limitsOf(cmd *cli.Command) (store.Limits, error) {

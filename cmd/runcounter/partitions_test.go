@@ -72,3 +72,32 @@ select '`+sampleUser+`', '`+sampleWorkflow+`', 'completed', '2025-06-01'::timest
 		t.Errorf("afterwards: got %+v", r)
 	}
 }
+
+// TestCaseT15_APartitionThatOurWebhookDoesNotHearIsNamed, one that came after it,
+// until it is installed again.
+func TestCaseT15_APartitionThatOurWebhookDoesNotHearIsNamed(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.InstallNet(t, address)
+	pgtest.InstallVault(t, address)
+	pgtest.Exec(t, address, `
+create table public.workflow_runs (id uuid, user_id uuid, workflow_id uuid, status text, completed_at timestamptz, created_at timestamptz, updated_at timestamptz, primary key (id, created_at))
+ partition by range (created_at);
+create table public.others partition of public.workflow_runs default`)
+	run := func(args ...string) string {
+		t.Helper()
+		r := exec1(t, command(t, t.TempDir(), []string{"DATABASE_URL=" + address}, append([]string{"webhook"}, args...)...), "")
+		return r.out + r.errs
+	}
+	const said = "no statement that names one of these partitions itself is told, since they came after it: public.runs_2025"
+	for _, want := range []bool{false, true, false} {
+		if !want {
+			run("install", "--url", "https://counter.example.com")
+		} else {
+			pgtest.Exec(t, address, `create table public.runs_2025 partition of public.workflow_runs for values from ('2025-01-01') to ('2026-01-01')`)
+		}
+		if got := run("status"); strings.Contains(got, said) != want {
+			t.Errorf("got %s, want it named: %v", got, want)
+		}
+	}
+}

@@ -351,6 +351,10 @@ begin
         if not (select s.enabled from run_counter_webhook.settings as s) then
             return null;
         end if;
+        if tg_relid <> to_regclass($name$)
+           and not exists (select from pg_partition_ancestors(tg_relid) as a where a.relid = to_regclass($name$)) then
+            return null; -- it was a partition once, or the table that was watched
+        end if;
         if tg_op = 'INSERT' then
             select count(*), $size$ into v_count, v_slim from new_rows as x;
         else
@@ -371,14 +375,14 @@ begin
         v_guarded := to_regclass('run_counter.presumed') is not null;
         if tg_op = 'INSERT' then
             open v_rows for
-                select json_build_object('type', tg_op, 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
+                select json_build_object('type', tg_op, 'schema', $names$, 'version', v_version,
                                          'record', case when r.id is null then $row(n)$ else $row(r)$ end, 'old_record', null), false
                   from new_rows as n left join $table$ as r on r.id = n.id
                  where coalesce(r.status, n.status) is not null;
         elsif tg_op = 'UPDATE' then -- whose id was changed is, for a mirror, another run
             open v_rows for
                 select json_build_object('type', case when n.id is null then 'DELETE' when o.id is null then 'INSERT' else 'UPDATE' end,
-                                         'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
+                                         'schema', $names$, 'version', v_version,
                                          'record', case when r.id is not null then $row(r)$ when n.id is not null then $row(n)$ end,
                                          'old_record', case when n.id is null or o.status is not null then $was(o)$ end,
                                          'evidence', case when v_guarded and coalesce(o.completed_at, r.completed_at) is not null
@@ -388,7 +392,7 @@ begin
                    and ($counts$ or $details$ or $life$);
         else
             open v_rows for
-                select json_build_object('type', tg_op, 'schema', tg_table_schema, 'table', tg_table_name, 'version', v_version,
+                select json_build_object('type', tg_op, 'schema', $names$, 'version', v_version,
                                          'record', null, 'old_record', $was(o)$), true
                   from old_rows as o;
         end if;
@@ -428,6 +432,8 @@ end
 $fn$
 $sql$;
     v_sql := replace(v_sql, '$table$', {name});
+    v_sql := replace(v_sql, '$name$', quote_literal({name}));
+    v_sql := replace(v_sql, '$names$', (select format('%L, ''table'', %L', n.nspname, c.relname) from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = v_table));
     v_sql := replace(v_sql, '$row(n)$', pg_temp.run_counter_columns('n', v_columns));
     v_sql := replace(v_sql, '$row(r)$', pg_temp.run_counter_columns('r', v_columns));
     v_sql := replace(v_sql, '$was(o)$', pg_temp.run_counter_columns('o', array(select c from unnest(v_columns) as c where c = any (v_was))));
@@ -480,10 +486,27 @@ commit;
 -- seconds, this ends with an error, and can be run again.
 begin;
 set local lock_timeout = '2s';
-create or replace trigger run_counter_webhook_insert after insert on {table}
-    referencing new table as new_rows for each statement execute function run_counter_webhook.notify();
-create or replace trigger run_counter_webhook_update after update on {table}
-    referencing old table as old_rows new table as new_rows for each statement execute function run_counter_webhook.notify();
-create or replace trigger run_counter_webhook_delete after delete on {table}
-    referencing old table as old_rows for each statement execute function run_counter_webhook.notify();
+-- A statement fires those of the table that it names alone: so each partition has
+-- them too, where this role may give it any.
+do $do$
+declare
+    v_table text;
+begin
+    for v_table in
+        select format('%I.%I', n.nspname, c.relname)
+          from (select {name}::regclass as relid, 0 as level union select t.relid, t.level from pg_partition_tree({name}) as t) as t
+          join pg_class as c on c.oid = t.relid
+          join pg_namespace as n on n.oid = c.relnamespace
+         where t.level = 0 or c.relkind in ('r', 'p') and has_table_privilege(c.oid, 'trigger')
+         order by t.level, c.oid
+    loop
+        execute 'create or replace trigger run_counter_webhook_insert after insert on ' || v_table
+            || ' referencing new table as new_rows for each statement execute function run_counter_webhook.notify()';
+        execute 'create or replace trigger run_counter_webhook_update after update on ' || v_table
+            || ' referencing old table as old_rows new table as new_rows for each statement execute function run_counter_webhook.notify()';
+        execute 'create or replace trigger run_counter_webhook_delete after delete on ' || v_table
+            || ' referencing old table as old_rows for each statement execute function run_counter_webhook.notify()';
+    end loop;
+end
+$do$;
 commit;

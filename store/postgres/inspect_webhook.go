@@ -30,9 +30,10 @@ type WebhookState struct {
 	InstalledAt time.Time
 	RotatedAt   time.Time // when a rotation was last finished
 	Triggers    []WebhookTrigger
-	Net         bool // pg_net's net.http_post is there
-	Vault       bool // and Vault, which keeps the secret
-	Unseen      bool // the role may not see what is in it: Secret and Rotating say nothing
+	Unheard     []string // partitions of the table without these triggers: what names one of them is not told
+	Net         bool     // pg_net's net.http_post is there
+	Vault       bool     // and Vault, which keeps the secret
+	Unseen      bool     // the role may not see what is in it: Secret and Rotating say nothing
 	Secret      bool
 	Sealed      string // why Vault can't decrypt the secrets that are there; empty where it can, or the role may not
 	Rotating    bool   // there is a second secret, and requests are signed by both
@@ -94,8 +95,19 @@ select 'run_counter_webhook_' || e.event, e.event as fires_for, coalesce(t.tgena
 	if err != nil {
 		return err
 	}
-	w.Triggers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[WebhookTrigger])
-	return err
+	if w.Triggers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[WebhookTrigger]); err != nil {
+		return err
+	}
+	return tx.QueryRow(ctx, `
+select array(select format('%I.%I', n.nspname, c.relname)
+               from pg_partition_tree(to_regclass($1::text)) as t
+               join pg_class as c on c.oid = t.relid
+               join pg_namespace as n on n.oid = c.relnamespace
+              where t.level > 0 and c.relkind in ('r', 'p')
+                and (select count(*) from pg_trigger as g
+                      where g.tgrelid = c.oid and g.tgenabled in ('O', 'A')
+                        and g.tgname in ('run_counter_webhook_insert', 'run_counter_webhook_update', 'run_counter_webhook_delete')) < 3
+              order by 1)`, w.Table).Scan(&w.Unheard)
 }
 
 // lookAtVault looks whether secrets are there and can be decrypted, and never
