@@ -12,6 +12,12 @@ import (
 
 func TestContract(t *testing.T) { storetest.Run(t, open) }
 
+func TestCaseT4_ContractWithOtherIDs(t *testing.T) {
+	for _, ids := range []storetest.OtherIDs{storetest.TextIDs, storetest.BigintIDs} {
+		t.Run(ids.Name, func(t *testing.T) { storetest.Run(t, ids.Open(open)) })
+	}
+}
+
 func TestLetters(t *testing.T) { storetest.Letters(t, open) }
 
 func open(t testing.TB) storetest.Backend { return backend(t, mustOpen(t)) }

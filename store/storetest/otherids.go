@@ -1,0 +1,234 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// OtherIDs runs the suite with ids of another type: a store that it opens is
+// given another id for each of the suite's, and what it answers is turned back.
+// The order of the ids stays. Those that stand for themselves are left as they
+// are.
+type OtherIDs struct {
+	Name     string
+	to, from func(id string) string
+}
+
+// TextIDs are of different lengths, up to the longest, and hold what has to be
+// escaped somewhere.
+var TextIDs = OtherIDs{
+	"text",
+	func(id string) string {
+		if len(id) != len(ada.String()) {
+			return id
+		}
+		return textHead + id + strings.Repeat("ß", (store.MaxID-len(textHead)-len(id))/2*int(id[len(id)-1]%4)/3)
+	},
+	func(id string) string {
+		if id, other := strings.CutPrefix(id, textHead); other {
+			return id[:len(ada.String())]
+		}
+		return id
+	},
+}
+
+const textHead = "auth0|'\"\\ü%/\t<&>"
+
+// BigintIDs are those of an identity column.
+var BigintIDs = OtherIDs{
+	"bigint",
+	func(id string) string {
+		var kind byte
+		var n int
+		if _, err := fmt.Sscanf(id, "%02x000000-0000-4000-8000-%012x", &kind, &n); err != nil || MustID(kind, n).String() != id {
+			return id
+		}
+		return strconv.FormatInt(1e18+int64(kind)*1e15+int64(n), 10)
+	},
+	func(id string) string {
+		n, err := strconv.ParseInt(id, 10, 64)
+		if err != nil || n < 1e18 {
+			return id
+		}
+		return MustID(byte((n-1e18)/1e15), int(n%1e15)).String()
+	},
+}
+
+// Open opens a store through open that has these ids.
+func (o OtherIDs) Open(open Open) Open {
+	to, from := asID(o.to), asID(o.from)
+	return func(t testing.TB) Backend {
+		b := open(t)
+		inner, ok := b.Store.(everything)
+		if !ok {
+			t.Fatalf("%T is no more than a store", b.Store)
+		}
+		other := b
+		other.Store = renamed{inner, to, from}
+		other.Tell = func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied {
+			return with(from, b.Tell(t, received, with(to, changes)...))
+		}
+		other.Spoil = func(t testing.TB, key store.Key, by int64) { b.Spoil(t, with(to, key), by) }
+		other.Forget = func(t testing.TB, key store.Key) { b.Forget(t, with(to, key)) }
+		return other
+	}
+}
+
+func asID(f func(string) string) func(store.ID) store.ID {
+	return func(id store.ID) store.ID {
+		if id.IsZero() {
+			return id
+		}
+		return mustText(f(id.String()))
+	}
+}
+
+// with returns a copy of a value in which each id is another.
+func with[T any](f func(store.ID) store.ID, value T) T {
+	copied := reflect.New(reflect.TypeFor[T]()).Elem()
+	replace(f, copied, reflect.ValueOf(&value).Elem())
+	return copied.Interface().(T)
+}
+
+func replace(f func(store.ID) store.ID, to, from reflect.Value) {
+	to.Set(from)
+	if id, is := from.Interface().(store.ID); is {
+		to.Set(reflect.ValueOf(f(id)))
+		return
+	}
+	switch {
+	case from.Type() == reflect.TypeFor[time.Time]():
+	case from.Kind() == reflect.Struct:
+		for i := range from.NumField() {
+			replace(f, to.Field(i), from.Field(i))
+		}
+	case from.Kind() == reflect.Slice && !from.IsNil():
+		to.Set(reflect.MakeSlice(from.Type(), from.Len(), from.Len()))
+		for i := range from.Len() {
+			replace(f, to.Index(i), from.Index(i))
+		}
+	}
+}
+
+// everything is what the suite asks a store for.
+type everything interface {
+	store.Store
+	Lists
+	historian
+	Health(ctx context.Context) (store.Health, error)
+}
+
+// renamed is a store behind other ids. What names none goes through.
+type renamed struct {
+	everything
+	to, from func(store.ID) store.ID
+}
+
+func back[T any](r renamed, value T, err error) (T, error) { return with(r.from, value), err }
+
+func (r renamed) Begin(ctx context.Context, b store.Begin) (store.Begun, error) {
+	begun, err := r.everything.Begin(ctx, with(r.to, b))
+	return back(r, begun, err)
+}
+
+func (r renamed) Start(ctx context.Context, id store.ID, at time.Time) (store.Run, error) {
+	run, err := r.everything.Start(ctx, r.to(id), at)
+	return back(r, run, err)
+}
+
+func (r renamed) Complete(ctx context.Context, c store.Completion) (store.CompletionResult, error) {
+	result, err := r.everything.Complete(ctx, with(r.to, c))
+	return back(r, result, err)
+}
+
+func (r renamed) Amend(ctx context.Context, a store.Amendment) (store.Run, error) {
+	run, err := r.everything.Amend(ctx, with(r.to, a))
+	return back(r, run, err)
+}
+
+func (r renamed) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.Applied, error) {
+	applied, err := r.everything.Apply(ctx, with(r.to, changes), received)
+	return back(r, applied, err)
+}
+
+func (r renamed) Count(ctx context.Context, key store.Key) (store.Count, error) {
+	count, err := r.everything.Count(ctx, with(r.to, key))
+	return back(r, count, err)
+}
+
+func (r renamed) Run(ctx context.Context, id store.ID) (store.Run, error) {
+	run, err := r.everything.Run(ctx, r.to(id))
+	return back(r, run, err)
+}
+
+func (r renamed) Suspects(ctx context.Context, f store.FailStuck) ([]store.Suspect, error) {
+	found, err := r.everything.Suspects(ctx, with(r.to, f))
+	return back(r, found, err)
+}
+
+func (r renamed) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
+	repaired, err := r.everything.FailStuck(ctx, with(r.to, f))
+	return back(r, repaired, err)
+}
+
+func (r renamed) Audit(ctx context.Context, a store.Audit) (store.Audited, error) {
+	audited, err := r.everything.Audit(ctx, with(r.to, a))
+	return back(r, audited, err)
+}
+
+func (r renamed) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
+	recounted, err := r.everything.Recount(ctx, with(r.to, key), now)
+	return back(r, recounted, err)
+}
+
+func (r renamed) UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error) {
+	counts, err := r.everything.UserCounts(ctx, r.to(user), with(r.to, after), limit)
+	return back(r, counts, err)
+}
+
+func (r renamed) CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error) {
+	counts, err := r.everything.CountsOf(ctx, with(r.to, keys))
+	return back(r, counts, err)
+}
+
+func (r renamed) SearchCounts(ctx context.Context, q store.CountQuery) ([]store.Count, error) {
+	counts, err := r.everything.SearchCounts(ctx, with(r.to, q))
+	return back(r, counts, err)
+}
+
+func (r renamed) SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error) {
+	runs, err := r.everything.SearchRuns(ctx, with(r.to, q))
+	return back(r, runs, err)
+}
+
+func (r renamed) Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error) {
+	repairs, err := r.everything.Repairs(ctx, with(r.to, after), limit)
+	return back(r, repairs, err)
+}
+
+func (r renamed) Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error) {
+	decisions, err := r.everything.Decisions(ctx, before, limit)
+	return back(r, decisions, err)
+}
+
+func (r renamed) Recounts(ctx context.Context, before int64, limit int) ([]store.ListedRecount, error) {
+	recounts, err := r.everything.Recounts(ctx, before, limit)
+	return back(r, recounts, err)
+}
+
+func (r renamed) History(ctx context.Context, id store.ID) (store.History, error) {
+	history, err := r.everything.History(ctx, r.to(id))
+	return back(r, history, err)
+}
+
+func (r renamed) KeyHistory(ctx context.Context, key store.Key, limit int) (store.KeyHistory, error) {
+	history, err := r.everything.KeyHistory(ctx, with(r.to, key), limit)
+	return back(r, history, err)
+}
