@@ -56,13 +56,14 @@ var forCounting = []wanted{
 
 // forSending is what our own webhook understands: it only reads, so that a table
 // may generate columns, choose its partitions by any, and have fewer. The mirror
-// that is told takes ids that are UUIDs, and times that are moments.
+// that is told takes ids of any type that prints a text of its own for each, and
+// times that are moments.
 func forSending(lease string) []wanted {
 	all := []wanted{
-		{name: "id", role: watched.ID, types: uuids, add: "uuid not null default gen_random_uuid() primary key"},
-		{name: "user_id", role: watched.User, types: uuids, add: "uuid"},
-		{name: "workflow_id", role: watched.Workflow, types: uuids, add: "uuid"},
-		{name: "draft_id", role: watched.Draft, types: uuids, optional: true},
+		{name: "id", role: watched.ID, types: ids, add: "uuid not null default gen_random_uuid() primary key"},
+		{name: "user_id", role: watched.User, types: ids, add: "uuid"},
+		{name: "workflow_id", role: watched.Workflow, types: ids, add: "uuid"},
+		{name: "draft_id", role: watched.Draft, types: ids, optional: true},
 		{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'"},
 		{name: "created_at", role: watched.CreatedAt, types: moments, optional: true},
 		{name: "started_at", role: watched.StartedAt, types: moments, optional: true},
@@ -82,6 +83,7 @@ func forSending(lease string) []wanted {
 
 var (
 	uuids   = []string{"uuid"}
+	ids     = []string{"uuid", "int8", "int4", "int2", "text", "varchar"}
 	words   = []string{"text", "varchar"}
 	moments = []string{"timestamptz"}
 	jsons   = []string{"jsonb", "json"}

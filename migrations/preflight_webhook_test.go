@@ -3,6 +3,7 @@ package migrations
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +20,11 @@ import (
 func TestCasesOfTablesThatAWebhookRefuses(t *testing.T) {
 	t.Parallel()
 	for _, u := range []unusual{
-		{name: "case T4: users known by text", alter: `alter table workflow_runs alter user_id type text`, want: []string{refusedHead + "user_id is text and has to be uuid" + refusedTail}},
-		{name: "case T4: ids of bigint", alter: `alter table workflow_runs alter id drop default, alter id type bigint using 1, alter id add generated always as identity`,
-			want: []string{"id is bigint and has to be uuid"}},
+		{name: "case T4: ids with a fraction", alter: `alter table workflow_runs alter id drop default, alter id type numeric using 1, alter id set default 1.5`,
+			want: []string{refusedHead + "id is numeric and has to be uuid or bigint or integer or smallint or text or varchar" + refusedTail}},
+		{name: "case T4: ids of char", alter: `alter table workflow_runs alter workflow_id type char(40)`, want: []string{"workflow_id is character(40) and has to be uuid or bigint"}},
+		{name: "case T4: ids that are the same in either case", alter: `create collation anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); alter table workflow_runs alter id drop default, alter id type text collate anycase, alter id set default gen_random_uuid()`,
+			want: []string{"id is text under a collation by which values that differ can be equal and has to be uuid"}},
 		{name: "case T5: an enum", alter: `create type run_status as enum ('running', 'completed'); alter table workflow_runs alter status type run_status using 'running'`,
 			want: []string{"status is public.run_status (an enum) and has to be text or varchar"}},
 		{name: "case T5: char", alter: `alter table workflow_runs alter status type char(12)`, want: []string{"status is character(12) and has to be text or varchar; what helps: "}},
@@ -96,11 +99,55 @@ type hearing struct {
 	Ended, UpdatedAt time.Time
 }
 
+// TestCaseT4_OurWebhookSendsIDsOfAnyType holds that a mirror hears of them what
+// it hears of UUIDs, digit by digit.
+func TestCaseT4_OurWebhookSendsIDsOfAnyType(t *testing.T) {
+	t.Parallel()
+	plain := heard(t, tableWithDrafts)
+	all := tableWithDrafts + `alter table workflow_runs alter id drop default, alter id type %s using null, alter user_id type %s using null, alter workflow_id type %s using null;`
+	for name, c := range map[string]struct{ table, run, user, flow string }{
+		"bigint, text and integer":  {fmt.Sprintf(all, "bigint", "text", "integer"), "9007199254740993", `auth0|"5f7c"\ü`, "-7"},
+		"text, varchar and bigint":  {fmt.Sprintf(all, "text", "varchar(80)", "bigint"), "run_2abC/%/'", "user_2abC", "9223372036854775807"},
+		"smallint, uuid and text":   {fmt.Sprintf(all, "smallint", "uuid", "text"), "7", alice, strings.Repeat("ß", 127)},
+		"beside our own migrations": {fmt.Sprintf(all, "bigint", "bigint", "bigint") + `create schema run_counter; create table run_counter.presumed (run_id uuid);`, "1", "2", "3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var want []hearing
+			for _, one := range plain {
+				one.ID = mustID(t, c.run)
+				if one.Op != store.Delete {
+					one.User, one.Ref = mustID(t, c.user), mustID(t, c.flow)
+				}
+				want = append(want, one)
+			}
+			if diff := cmp.Diff(want, heardOf(t, c.table, c.run, c.user, c.flow)); diff != "" {
+				t.Errorf("what a mirror hears (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func mustID(t *testing.T, text string) store.ID {
+	t.Helper()
+	id, err := store.ParseID(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 // heard returns what a mirror hears of a run's life.
 func heard(t *testing.T, table string) (all []hearing) {
 	t.Helper()
+	return heardOf(t, table, run1, alice, flow)
+}
+
+func heardOf(t *testing.T, table, run, user, flow string) (all []hearing) {
+	t.Helper()
 	s := newSending(t, table, theWebhook())
-	s.exec(`insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values ('`+run1+`', '`+alice+`', '`+flow+`', 'running', '2026-01-01 12:00Z')`,
+	quoted := strings.ReplaceAll(run+"\x00"+user+"\x00"+flow, "'", "''")
+	s.exec(`insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values ('`+strings.ReplaceAll(quoted, "\x00", "', '")+`', 'running', '2026-01-01 12:00Z')`,
 		`update workflow_runs set status = 'completed', completed_at = '2026-01-01 12:01:00.123456Z', updated_at = '2026-01-01 12:01Z'`,
 		`delete from workflow_runs`)
 	if failed := s.failures(); failed != "" {

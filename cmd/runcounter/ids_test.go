@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
 // The commands take an id as it is written, and say it as it is.
@@ -50,6 +51,32 @@ func TestCaseT4_CommandsTakeAnyID(t *testing.T) {
 			t.Errorf("explain of %q says %q, want %q", id, args, want)
 		} else if got := must(t, dir, "", append([]string{"explain"}, args...)...); !strings.Contains(got, " is 1, under the policy") {
 			t.Errorf("what explain of %q says, says %s", id, got)
+		}
+	}
+}
+
+// A table of bigint ids is read in its own order, in which 10 comes after 9, and
+// is in the mirror what it is in the table.
+func TestCaseT4_ImportOfATableWithIDsOfAnyType(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	const rows = 2*importPage + 500
+	pgtest.Exec(t, address, `create table public.workflow_runs (id bigint primary key, user_id text, workflow_id integer, status text, completed_at timestamptz, updated_at timestamptz)`,
+		fmt.Sprintf(`insert into public.workflow_runs
+select case when n <= 5 then 9223372036854775807 - n else n end, case when n %% 10 = 0 then repeat('u', 256) when n %% 2 = 0 then 'auth0|even' else 'ODD' end, -7, 'completed', now(), now()
+  from generate_series(1, %d) as n`, rows))
+	dir := t.TempDir()
+	if got := mustJSON[fromShape](t, dir, "", "import", "--from", address); !got.Done || got.Runs != rows || got.Bad != 0 {
+		t.Errorf("got %+v, want %d runs", got, rows)
+	}
+	for user, want := range map[string]int64{"auth0|even": rows/2 - rows/10, "ODD": rows / 2, "odd": 0} {
+		if got := mustJSON[countShape](t, dir, "", "count", "--user", user, "--workflow=-7"); got.Count != want {
+			t.Errorf("count of %s: got %d, want %d", user, got.Count, want)
+		}
+	}
+	for id, want := range map[string]string{"9223372036854775802": "user ODD, workflow -7", "10": "no key"} { // the user of 10 can't be one
+		if got := must(t, dir, "", "explain", id); !strings.HasPrefix(got, "Run "+id+" of "+want+"\n") {
+			t.Errorf("explain %s: %s", id, got)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 func TestCaseItem4_AStatementOfFiveHundredRowsWithSevenUnreadableOnes(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, runsTable, `alter table workflow_runs alter column user_id drop not null`)
+	pgtest.Exec(t, address, runsTable, `alter table workflow_runs alter column user_id drop not null, alter column id drop default, alter column id type text`)
 	pgtest.InstallVault(t, address)
 	net := pgtest.StartNet(t, address)
 	f := newFront(t)
@@ -25,7 +25,7 @@ func TestCaseItem4_AStatementOfFiveHundredRowsWithSevenUnreadableOnes(t *testing
 	f.behind.Store(&[]string{listens(t, dir, []string{"RUNCOUNTER_WEBHOOK_SECRET=" + secret}, "--stuck-after", "0").url})
 	pgtest.Exec(t, address, `
 insert into workflow_runs (id, user_id, workflow_id, status, created_at, started_at, completed_at, updated_at)
-select case when n = 1 then '00000000-0000-0000-0000-000000000000'::uuid else ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid end,
+select case when n = 1 then repeat('x', 300) else 'run ' || n end,
        case when n <> 8 then 'aaaaaaaa-0000-4000-8000-000000000001'::uuid end, 'cccccccc-0000-4000-8000-000000000001',
        case n when 2 then '' when 3 then repeat('s', 300) else 'completed' end,
        case when n = 4 then '4713-01-01 00:00:00+00 BC'::timestamptz else now() end,
@@ -61,7 +61,7 @@ select case when n = 1 then '00000000-0000-0000-0000-000000000000'::uuid else ('
 	if len(letters) != 7 {
 		t.Fatalf("got %d dead letters, want 7: %+v", len(letters), letters)
 	}
-	reasons := []string{"record.id is missing", `record.status is ""`, "longer than 256 bytes", "record.created_at is", "record.started_at is", "record.completed_at is", "record.updated_at is"}
+	reasons := []string{"longer than 255 bytes", `record.status is ""`, "longer than 256 bytes", "record.created_at is", "record.started_at is", "record.completed_at is", "record.updated_at is"}
 	for _, letter := range letters {
 		for i, reason := range reasons {
 			if strings.Contains(letter.Reason, reason) {

@@ -385,8 +385,7 @@ begin
                                          'schema', $names$, 'version', v_version,
                                          'record', case when r.id is not null then $row(r)$ when n.id is not null then $row(n)$ end,
                                          'old_record', case when n.id is null or o.status is not null then $was(o)$ end,
-                                         'evidence', case when v_guarded and coalesce(o.completed_at, r.completed_at) is not null
-                                                          then run_counter_webhook.evidence(n.id, o.status, o.completed_at, r.status, r.completed_at) end), n.id is null
+                                         'evidence', $evidence$), n.id is null
                   from new_rows as n full join old_rows as o on o.id = n.id left join $table$ as r on r.id = n.id
                  where (n.id is null or coalesce(r.status, n.status) is not null)
                    and ($counts$ or $details$ or $life$);
@@ -434,6 +433,11 @@ $sql$;
     v_sql := replace(v_sql, '$table$', {name});
     v_sql := replace(v_sql, '$name$', quote_literal({name}));
     v_sql := replace(v_sql, '$names$', (select format('%L, ''table'', %L', n.nspname, c.relname) from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = v_table));
+    -- What run_counter has marked are runs whose ids are UUIDs.
+    v_sql := replace(v_sql, '$evidence$', case when (select a.atttypid = 'uuid'::regtype from pg_attribute as a where a.attrelid = v_table and a.attname = 'id')
+        then 'case when v_guarded and coalesce(o.completed_at, r.completed_at) is not null '
+             'then run_counter_webhook.evidence(n.id, o.status, o.completed_at, r.status, r.completed_at) end'
+        else 'null' end);
     v_sql := replace(v_sql, '$row(n)$', pg_temp.run_counter_columns('n', v_columns));
     v_sql := replace(v_sql, '$row(r)$', pg_temp.run_counter_columns('r', v_columns));
     v_sql := replace(v_sql, '$was(o)$', pg_temp.run_counter_columns('o', array(select c from unnest(v_columns) as c where c = any (v_was))));
