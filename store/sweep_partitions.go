@@ -63,7 +63,7 @@ func (p Partitions) UntoldSentence() string {
 		return ""
 	}
 	return "A TRUNCATE of one of these partitions alone is not counted until an audit finds it: " + someOf(p.Untold) +
-		". The role that ran runcounter migrate up has to own them: alter table ... owner to ..., and the next sweep does the rest."
+		". The role that ran runcounter migrate up has to own them (alter table ... owner to ...), and their trigger zzzz_run_counter_ledger_truncate to be enabled; the next sweep does the rest."
 }
 
 // Withheld is what the last audit of all keys left as it was, since partitions

@@ -17,7 +17,7 @@ import (
 const partitionsSQL = `
 with leaves as materialized (
     select c.oid, format('%I.%I', n.nspname, c.relname) as name, p.leaf is not null as counted,
-           exists (select from pg_trigger as g
+           c.relkind = 'f' or exists (select from pg_trigger as g
                     where g.tgrelid = c.oid and g.tgname = 'zzzz_run_counter_ledger_truncate' and g.tgenabled in ('O', 'A')) as told
       from pg_partition_tree(to_regclass('public.workflow_runs')) as t
       join pg_class as c on c.oid = t.relid
