@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -16,33 +17,27 @@ type index struct {
 	Definition string // from "on" on
 }
 
-const (
-	hasEnded    = `completed_at is not null and status in ('completed', 'failed', 'cancelled', 'timeout')`
-	hasNotEnded = `completed_at is null or status is null or status not in ('completed', 'failed', 'cancelled', 'timeout')`
-	oddStatus   = `status is null or status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')`
-)
-
 // indexes are those that are made for a table. The ended ones answer last_run_at
 // and what an audit counts, from the index alone; the open one has the slots that
 // are taken, and what a sweep looks through; the odd one has what is not counted,
 // or looks wrong, and is reported.
 func indexes(t watched.Table) []index {
-	odd := oddStatus
-	if started, there := t.Column(watched.StartedAt); there {
-		odd += " or completed_at < " + ident(started.Name)
+	on := func(roles ...watched.Role) string {
+		return "on " + t.SQL() + " (" + strings.Join(columns(t, roles...), ", ")
 	}
+	end, status, draft := t.Col("", watched.CompletedAt), t.Col("", watched.Status), t.Col("", watched.Draft)
+	ended := func(ran watched.Role) string {
+		return on(watched.User, ran) + ", " + end + " desc) include (" + status + ") where " + t.Ended("")
+	}
+	open := index{"run_counter_open", on(watched.User, watched.Workflow, watched.Draft) + ") where " + t.Open("")}
+	odd := index{"run_counter_odd", on(watched.ID) + ") where " + t.Odd("")}
 	if !t.Has(watched.Draft) {
-		return []index{
-			{"run_counter_ended", "on public.workflow_runs (user_id, workflow_id, completed_at desc) include (status) where " + hasEnded},
-			{"run_counter_open", "on public.workflow_runs (user_id, workflow_id) where " + hasNotEnded},
-			{"run_counter_odd", "on public.workflow_runs (id) where user_id is null or workflow_id is null or " + odd},
-		}
+		return []index{{"run_counter_ended", ended(watched.Workflow)}, open, odd}
 	}
 	return []index{
-		{"run_counter_ended", "on public.workflow_runs (user_id, workflow_id, completed_at desc) include (status) where " + hasEnded + " and draft_id is null"},
-		{"run_counter_ended_draft", "on public.workflow_runs (user_id, draft_id, completed_at desc) include (status) where " + hasEnded + " and draft_id is not null"},
-		{"run_counter_open", "on public.workflow_runs (user_id, workflow_id, draft_id) where " + hasNotEnded},
-		{"run_counter_odd", "on public.workflow_runs (id) where user_id is null or workflow_id is null and draft_id is null or " + odd},
+		{"run_counter_ended", ended(watched.Workflow) + " and " + draft + " is null"},
+		{"run_counter_ended_draft", ended(watched.Draft) + " and " + draft + " is not null"},
+		open, odd,
 	}
 }
 

@@ -12,10 +12,9 @@ import (
 	"text/template"
 	"unicode"
 
-	"github.com/golang-migrate/migrate/v4/source"
-	"github.com/jackc/pgx/v5"
-
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/watched"
+	"github.com/golang-migrate/migrate/v4/source"
 )
 
 // rendering is golang-migrate's source of the PostgreSQL migrations: what goes
@@ -79,17 +78,24 @@ func rendered(t watched.Table) ([]script, error) {
 // render fills a template of SQL in for a table. A template knows, beside the
 // methods of [watched.Table]:
 //
-//	col "new" "draft"    the role's column of a row, or a null of its type
-//	name "updated_at"    the role's column
-//	cast "error_details" the cast from jsonb to what the role's column is
-//	ident "Name"         an identifier, quoted where it has to be
-//	literal "it's"       a string constant
-//	description          the table as JSON, as a string constant
-//	times                when it was created, started, and written, as far as there are columns
-//	begins               those of them that are set when a run begins
-//	stuck "v.details"    whether that says what a sweep has written
-//	lastSign "new"       the last sign of life of a row, given v_now
-//	indexes              those on the watched table
+//	new "draft"            the role's column of a row new, or a null of its type; so do old and r
+//	status "new"           that row's status in our words; so do its terminal, active, ended, keyed, kind, ran and ref
+//	runs "id"              the select of all runs in our words, with such columns
+//	runsOf "parts" "id"    the same of a partition
+//	table                  the table's name
+//	name "updated_at"      the role's column
+//	cast "error_details"   the cast from jsonb to what the role's column is
+//	words "or" "pending"   the table's words for statuses of ours, for a person
+//	unsayable              the branch of an if that refuses a p_status for which the table has no word
+//	ident "Name"           an identifier, quoted where it has to be
+//	literal "it's"         a string constant
+//	description            the table as JSON, as a string constant
+//	anyDraft               whether there is no draft since the table has no such column
+//	times                  when it was created, started, and written, as far as there are columns
+//	begins                 those of them that are set when a run begins
+//	stuck "v.details"      whether that says what a sweep has written
+//	lastSign "new"         the last sign of life of a row, given v_now
+//	indexes                those on the watched table
 //
 // What is rendered stands between dollar quotes: a name that holds a dollar, or a
 // character that is not printed, is an error.
@@ -97,22 +103,30 @@ func render(name, text string, t watched.Table) (string, error) {
 	if odd := unwritable(t); odd != "" {
 		return "", fmt.Errorf("%s: %q holds a character that can't stand in a function", t, odd)
 	}
+	col := func(row string) func(watched.Role) string {
+		return func(role watched.Role) string { return t.Col(row, role) }
+	}
 	parsed, err := template.New(name).Option("missingkey=error").Funcs(template.FuncMap{
-		"col": func(row string, role watched.Role) (string, error) { return column(t, row, role) },
+		"new": col("new"), "old": col("old"), "r": col("r"),
+		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
+		"runs": t.Runs, "runsOf": t.RunsOf, "table": t.SQL,
 		"name": func(role watched.Role) (string, error) {
 			c, there := t.Column(role)
 			if !there {
 				return "", fmt.Errorf("%s has no column for %s", t, role)
 			}
-			return ident(c.Name), nil
+			return watched.Ident(c.Name), nil
 		},
-		"cast":    func(role watched.Role) string { return cast(t, role) },
-		"ident":   ident,
-		"literal": literal,
+		"cast":      func(role watched.Role) string { return cast(t, role) },
+		"words":     func(and string, all ...store.Status) string { return listed(t, and, all) },
+		"unsayable": func() string { return unsayable(t) },
+		"ident":     watched.Ident,
+		"literal":   literal,
 		"description": func() (string, error) {
 			text, err := json.Marshal(t)
 			return literal(string(text)), err
 		},
+		"anyDraft": func() bool { _, said := t.Said.Columns[watched.Draft]; return !t.Has(watched.Draft) && !said },
 		"times":    func() []string { return columns(t, watched.CreatedAt, watched.StartedAt, watched.UpdatedAt) },
 		"begins":   func() []string { return columns(t, watched.CreatedAt, watched.UpdatedAt) },
 		"stuck":    func(expression string) string { return stuck(t, expression) },
@@ -127,6 +141,40 @@ func render(name, text string, t watched.Table) (string, error) {
 		return "", err
 	}
 	return b.String(), nil
+}
+
+// listed names the table's words for statuses of ours, for a person: "a, b or c".
+func listed(t watched.Table, and string, all []store.Status) string {
+	named := make([]string, len(all))
+	for i, one := range all {
+		named[i] = string(one)
+		if word, there := t.Says(one); there {
+			named[i] = word
+		}
+	}
+	last := len(named) - 1
+	if last == 0 {
+		return named[0]
+	}
+	return strings.Join(named[:last], ", ") + " " + and + " " + named[last]
+}
+
+// unsayable refuses a status for which the table has no word, in one sentence,
+// where PostgreSQL would say that something is no label of an enum.
+func unsayable(t watched.Table) string {
+	missing := t.Unsayable()
+	if len(missing) == 0 {
+		return ""
+	}
+	literals := make([]string, len(missing))
+	for i, one := range missing {
+		literals[i] = literal(string(one))
+	}
+	return `elsif p_status in (` + strings.Join(literals, ", ") + `) then
+        raise invalid_parameter_value using
+            message = pg_catalog.format('the table has no status that means %s', p_status),
+            hint = 'Use another; or add one to the table, and run runcounter migrate up, with --status THEIRS=OURS where it has a name of its own.';
+    `
 }
 
 // unwritable returns a name or a type of the table that can't be written into a
@@ -157,12 +205,6 @@ func stuck(t watched.Table, expression string) string {
 	return condition
 }
 
-// nulls are what stands in place of a column that the table does not have.
-var nulls = map[watched.Role]string{
-	watched.Draft: "null::uuid", watched.CreatedAt: "null::timestamptz", watched.StartedAt: "null::timestamptz",
-	watched.DurationMS: "null::integer", watched.ErrorDetails: "null::jsonb", watched.StateSnapshot: "null::jsonb",
-}
-
 // cast makes a jsonb what the role's column is.
 func cast(t watched.Table, role watched.Role) string {
 	if c, _ := t.Column(role); c.Kind == watched.JSON {
@@ -171,21 +213,11 @@ func cast(t watched.Table, role watched.Role) string {
 	return ""
 }
 
-func column(t watched.Table, row string, role watched.Role) (string, error) {
-	if c, there := t.Column(role); there {
-		return row + "." + ident(c.Name), nil
-	}
-	if null, known := nulls[role]; known {
-		return null, nil
-	}
-	return "", fmt.Errorf("%s has no column for %s", t, role)
-}
-
 // columns are those of the table that play the roles.
 func columns(t watched.Table, roles ...watched.Role) (names []string) {
 	for _, role := range roles {
 		if c, there := t.Column(role); there {
-			names = append(names, ident(c.Name))
+			names = append(names, watched.Ident(c.Name))
 		}
 	}
 	return names
@@ -196,7 +228,7 @@ func columns(t watched.Table, roles ...watched.Role) (names []string) {
 func lastSign(t watched.Table, row string) string {
 	var signs []string
 	sign := func(name string) {
-		signs = append(signs, fmt.Sprintf("case when %[1]s.%[2]s <= v_now then %[1]s.%[2]s end", row, ident(name)))
+		signs = append(signs, fmt.Sprintf("case when %[1]s.%[2]s <= v_now then %[1]s.%[2]s end", row, watched.Ident(name)))
 	}
 	for _, role := range []watched.Role{watched.StartedAt, watched.UpdatedAt} {
 		if c, there := t.Column(role); there {
@@ -206,18 +238,5 @@ func lastSign(t watched.Table, row string) string {
 	for _, name := range t.Heartbeats {
 		sign(name)
 	}
-	created := "null::timestamptz"
-	if c, there := t.Column(watched.CreatedAt); there {
-		created = row + "." + ident(c.Name)
-	}
-	return fmt.Sprintf("coalesce(greatest(%s), %s)", strings.Join(append(signs, "null::timestamptz"), ", "), created)
-}
-
-// ident writes an identifier as SQL does: in quotes, since it may be a keyword,
-// but for the names that the migrations use themselves.
-func ident(name string) string {
-	if slices.ContainsFunc(watched.Default().Columns, func(c watched.Column) bool { return c.Name == name }) {
-		return name
-	}
-	return pgx.Identifier{name}.Sanitize()
+	return fmt.Sprintf("coalesce(greatest(%s), %s)", strings.Join(append(signs, "null::timestamptz"), ", "), t.Col(row, watched.CreatedAt))
 }

@@ -36,17 +36,9 @@ func (s *Store) Altered(ctx context.Context) (sentence string, err error) {
 
 // altered compares the table with what the migrations have noted of it.
 func altered(ctx context.Context, tx pgx.Tx) ([]string, error) {
-	var noted []byte
-	err := tx.QueryRow(ctx, `select described from run_counter.settings`).Scan(&noted)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
+	was, noted, err := described(ctx, tx)
+	if err != nil || !noted {
 		return nil, err
-	}
-	var was watched.Table
-	if err := json.Unmarshal(noted, &was); err != nil {
-		return nil, fmt.Errorf("read what the table was: %w", err)
 	}
 	is, there, err := catalogOf(ctx, tx)
 	switch {
@@ -55,7 +47,23 @@ func altered(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	case !there:
 		return []string{"it is gone"}, nil
 	}
-	return was.Changes(watched.Describe(is, watched.Overrides{}).Table), nil
+	return was.Changes(watched.Describe(is, was.Said).Table), nil
+}
+
+// described returns the table as the migrations have noted it.
+func described(ctx context.Context, tx pgx.Tx) (was watched.Table, noted bool, err error) {
+	var text []byte
+	err = tx.QueryRow(ctx, `select described from run_counter.settings`).Scan(&text)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return was, false, nil
+	}
+	if err != nil {
+		return was, false, err
+	}
+	if err := json.Unmarshal(text, &was); err != nil {
+		return was, false, fmt.Errorf("read what the table was: %w", err)
+	}
+	return was, true, nil
 }
 
 // catalogOf reads what the database says of the watched table, and false where

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Apply implements [store.Store]. A change is a hint to look: the rows are read
@@ -95,8 +96,8 @@ type look struct {
 // glanceSQL reads of rows what says whether there is anything to do, and whose
 // they are. Nearly all of them are in order, and only this is read of them.
 func (h schema) glanceSQL() string {
-	return `select r.id, r.user_id, r.workflow_id, ` + h.draftColumn() + `, r.status::text, r.completed_at, null::bigint[]
-  from public.workflow_runs as r
+	return `select r.id, r.user_id, r.workflow_id, r.draft_id, r.status::text, r.completed_at, null::bigint[]
+  from ` + h.keyed() + ` as r
  where r.id = any ($1::uuid[])`
 }
 
@@ -106,8 +107,8 @@ func (h schema) lookSQL() string {
 	if h.installed {
 		reopened = `(select max(a.at) from run_counter.amendments as a where a.run_id = r.id and a.status in ('pending', 'running', 'cancelling'))`
 	}
-	return `select ` + h.rowColumns() + `, ` + h.presumedColumn() + `, ` + reopened + `
-  from public.workflow_runs as r
+	return `select ` + rowSQL + `, ` + h.presumedColumn() + `, ` + reopened + `
+  from ` + h.rows() + ` as r
  where r.id = any ($1::uuid[])`
 }
 
@@ -280,6 +281,7 @@ func (s *Store) fix(ctx context.Context, l look, broken []store.ID, fixed map[st
 // lock locks rows, reads them in the next statement, and decides again. Rows
 // that are not had stay among the missed.
 func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, missed map[store.ID]bool) ([]repair, error) {
+	id := l.have.table.Col("r", watched.ID)
 	texts := make([]string, len(ids))
 	for i, id := range ids {
 		texts[i] = id.String()
@@ -288,7 +290,7 @@ func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, 
 	var repairs []repair
 	err := send(ctx, tx,
 		query{
-			text: `select r.id from public.workflow_runs as r where r.id = any ($1::uuid[]) order by r.id ` + lock,
+			text: `select ` + id + ` from ` + l.have.table.SQL() + ` as r where ` + id + ` = any ($1::uuid[]) order by ` + id + ` ` + lock,
 			args: []any{texts},
 			read: func(rows pgx.Rows) error {
 				var id store.ID

@@ -20,22 +20,22 @@ func (h schema) auditSQL() string {
 	runKeys := func(kind store.Kind, ref string, more string) string {
 		return `
     (select distinct r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id
-       from public.workflow_runs as r
-      where r.user_id >= $1::uuid and ` + ref + ` is not null` + more + ` and ` + endedSQL + `
+       from ` + h.keyed() + ` as r
+      where r.user_id >= $1::uuid and ` + ref + ` is not null` + more + ` and r.ended
         and (r.user_id, '` + string(kind) + `'::text, ` + ref + `) > ($1::uuid, $2::text, $3::uuid)
       order by 1, 3 limit $4::integer + 1)`
 	}
 	runs := func(kind store.Kind, ref string, more string) string {
 		return `
     select r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id,` + actualSQL + `
-      from public.workflow_runs as r, bounds as b
-     where r.user_id >= $1::uuid and r.user_id <= b.last_user and ` + ref + ` is not null` + more + ` and ` + endedSQL + `
+      from ` + h.keyed() + ` as r, bounds as b
+     where r.user_id >= $1::uuid and r.user_id <= b.last_user and ` + ref + ` is not null` + more + ` and r.ended
      group by 1, 2, 3`
 	}
-	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", ""), runs(store.KindWorkflow, "r.workflow_id", "")
+	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null"), runs(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null")
 	if h.has(watched.Draft) {
-		keys = runKeys(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null") + ` union ` + runKeys(store.KindDraft, "r.draft_id", "")
-		actual = runs(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null") + ` union all ` + runs(store.KindDraft, "r.draft_id", "")
+		keys += ` union ` + runKeys(store.KindDraft, "r.draft_id", "")
+		actual += ` union all ` + runs(store.KindDraft, "r.draft_id", "")
 	}
 	return `
 with keys as materialized (
@@ -58,10 +58,10 @@ with keys as materialized (
      group by 1, 2, 3
 ), actual as (` + actual + `
 ), actual_presumed as (
-    select r.user_id, ` + h.kindColumn() + ` collate "C" as kind, ` + h.refColumn() + ` as ref_id,` + actualPresumedSQL + `
-      from run_counter.presumed as p join public.workflow_runs as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status,
+    select r.user_id, r.kind collate "C" as kind, r.ref_id,` + actualPresumedSQL + `
+      from run_counter.presumed as p join ` + h.keyed() + ` as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status,
            bounds as b
-     where r.user_id >= $1::uuid and r.user_id <= b.last_user and ` + endedSQL + `
+     where r.user_id >= $1::uuid and r.user_id <= b.last_user and r.ended
      group by 1, 2, 3
 )
 select k.user_id, k.kind, k.ref_id,

@@ -82,7 +82,7 @@ select n.user_id, n.kind, n.ref_id, l.*
 		text = `
 select n.user_id, n.kind, n.ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
   from ` + list + `
-  join public.workflow_runs as r on r.user_id = n.user_id and ` + have.refColumn() + ` = n.ref_id and ` + have.kindColumn() + ` = n.kind and ` + endedSQL + `
+  join ` + have.keyed() + ` as r on r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended
  group by 1, 2, 3`
 	}
 	return query{text: text, args: keyArrays(keys), read: addTallies(into)}
@@ -91,9 +91,9 @@ select n.user_id, n.kind, n.ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::b
 // runTalliesQuery reads the tallies of the key that a run has now.
 func runTalliesQuery(have schema, run store.ID, into map[store.Key]store.Tallies) query {
 	ofRun := `
-  from public.workflow_runs as r`
-	ofKey := ` where r.id = $1::uuid and ` + have.refColumn() + ` is not null`
-	on := ` as k on k.user_id = r.user_id and k.kind = ` + have.kindColumn() + ` and k.ref_id = ` + have.refColumn()
+  from ` + have.keyed() + ` as r`
+	const ofKey = ` where r.id = $1::uuid and r.ref_id is not null`
+	const on = ` as k on k.user_id = r.user_id and k.kind = r.kind and k.ref_id = r.ref_id`
 	text := `
 select k.user_id, k.kind, k.ref_id, ` + columnsSQL + ofRun + ` join run_counter.counts` + on + ofKey + `
  union all
@@ -102,11 +102,11 @@ select k.user_id, k.kind, k.ref_id,` + sumSQL + ofRun + ` join run_counter.ledge
 	if !have.installed {
 		text = `
 select n.user_id, n.kind, n.ref_id, t.*
-  from (select r.user_id, ` + have.kindColumn() + ` as kind, ` + have.refColumn() + ` as ref_id` + ofRun + ofKey + `) as n
+  from (select r.user_id, r.kind, r.ref_id` + ofRun + ofKey + `) as n
  cross join lateral (
     select` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
-      from public.workflow_runs as r
-     where r.user_id = n.user_id and ` + have.refColumn() + ` = n.ref_id and ` + have.kindColumn() + ` = n.kind and ` + endedSQL + `) as t`
+      from ` + have.keyed() + ` as r
+     where r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended) as t`
 	}
 	return query{text: text, args: []any{idArg(run)}, read: addTallies(into)}
 }
@@ -140,14 +140,14 @@ func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err er
 
 // countQueries read what makes up the count of a key, and the policy.
 func (s *Store) countQueries(have schema, policy *store.Policy, c *store.Count) []query {
-	ofKey, args := have.ofKey(c.Key.Kind, "$1", "$2")+` and `+endedSQL, []any{idArg(c.Key.User), idArg(c.Key.Ref)}
+	ofKey, args := have.keyed()+` as r where `+ofKey(c.Key.Kind, "$1", "$2")+` and r.ended`, []any{idArg(c.Key.User), idArg(c.Key.Ref)}
 	stored := query{text: storedSQL, args: keyArgs(c.Key)}
 	if !have.installed {
-		stored.text, stored.args = `select`+actualSQL+`, 0::bigint, 0::bigint, 0::bigint, 0::bigint from public.workflow_runs as r where `+ofKey, args
+		stored.text, stored.args = `select`+actualSQL+`, 0::bigint, 0::bigint, 0::bigint, 0::bigint from `+ofKey, args
 	}
 	stored.read = func(rows pgx.Rows) error { return rows.Scan(talliesOf(&c.Tallies)...) }
 	return []query{s.policyFor(have, policy), stored, {
-		text: `select r.completed_at from public.workflow_runs as r where ` + ofKey + ` order by r.completed_at desc limit 1`,
+		text: `select r.completed_at from ` + ofKey + ` order by r.completed_at desc limit 1`,
 		args: args,
 		read: func(rows pgx.Rows) error { return rows.Scan((*instant)(&c.LastRunAt)) },
 	}}

@@ -19,22 +19,22 @@ import (
 var errNeedsMigrations = fmt.Errorf("%w: this needs runcounter's migrations in the database; run runcounter migrate up", store.ErrInvalid)
 
 func (h schema) directCompleteSQL() string {
-	started := h.column(watched.StartedAt, "timestamptz")
+	started, id := h.table.Col("r", watched.StartedAt), h.table.Col("r", watched.ID)
 	return `
 with given as (
     select $4::integer as duration_ms, $5::jsonb as error_details, $6::jsonb as state_snapshot
 ), locked as (
-    select r.id from public.workflow_runs as r where r.id = $1::uuid for no key update
+    select ` + id + ` as id from ` + h.table.SQL() + ` as r where ` + id + ` = $1::uuid for no key update
 ), ended as (
-    update public.workflow_runs as r
-       set status = $2::text, completed_at = coalesce($3::timestamptz, $7::timestamptz)` + h.set(watched.UpdatedAt, "$7::timestamptz") +
-		h.set(watched.DurationMS, `coalesce(given.duration_ms, `+h.column(watched.DurationMS, "integer")+`, case when coalesce($3::timestamptz, $7::timestamptz) >= `+started+` and isfinite(`+started+`)
+    update ` + h.table.SQL() + ` as r
+       set ` + h.outcome("$2::text", "coalesce($3::timestamptz, $7::timestamptz)") + h.set(watched.UpdatedAt, "$7::timestamptz") +
+		h.set(watched.DurationMS, `coalesce(given.duration_ms, `+h.table.Col("r", watched.DurationMS)+`, case when coalesce($3::timestamptz, $7::timestamptz) >= `+started+` and isfinite(`+started+`)
                 then least(trunc((extract(epoch from coalesce($3::timestamptz, $7::timestamptz)) - extract(epoch from `+started+`)) * 1000), 2147483647)::integer end)`) +
-		h.set(watched.ErrorDetails, `coalesce(given.error_details::`+h.json(watched.ErrorDetails)+`, `+h.column(watched.ErrorDetails, "jsonb")+`)`) +
-		h.set(watched.StateSnapshot, `coalesce(given.state_snapshot::`+h.json(watched.StateSnapshot)+`, `+h.column(watched.StateSnapshot, "jsonb")+`)`) + `
+		h.set(watched.ErrorDetails, `coalesce(given.error_details::`+h.json(watched.ErrorDetails)+`, `+h.table.Col("r", watched.ErrorDetails)+`)`) +
+		h.set(watched.StateSnapshot, `coalesce(given.state_snapshot::`+h.json(watched.StateSnapshot)+`, `+h.table.Col("r", watched.StateSnapshot)+`)`) + `
       from locked, given
-     where r.id = locked.id and ` + activeSQL + `
-    returning r.id
+     where ` + id + ` = locked.id and ` + h.table.Active("r") + `
+    returning true
 )
 select exists (select from ended) from locked`
 }
@@ -58,10 +58,10 @@ func (s *Store) directBegin(ctx context.Context, have schema, b store.Begin) (be
 		// Counted and active in one statement: a run that ends between two is
 		// in neither.
 		err := send(ctx, tx, query{text: `
-select ` + have.rowColumns() + `, n.*
-  from (select` + actualSQL + `, count(*) filter (where ` + openSQL + `) as open
-          from public.workflow_runs as r where ` + have.ofKey(key.Kind, "$1", "$2") + `) as n
-  left join public.workflow_runs as r on r.id = $3::uuid`,
+select ` + rowSQL + `, n.*
+  from (select` + actualSQL + `, count(*) filter (where r.open) as open
+          from ` + have.keyed("open") + ` as r where ` + ofKey(key.Kind, "$1", "$2") + `) as n
+  left join ` + have.rows() + ` as r on r.id = $3::uuid`,
 			args: []any{key.User.String(), key.Ref.String(), b.ID.String()},
 			read: func(rows pgx.Rows) error {
 				return scanRow(rows, &begun.Run.Row, append(talliesOf(&tallies)[:4], &begun.Active)...)
@@ -81,23 +81,24 @@ select ` + have.rowColumns() + `, n.*
 			begun.LimitReached = true
 			return nil
 		}
+		t := have.table
 		columns, values := "", ""
 		for _, role := range []watched.Role{watched.CreatedAt, watched.UpdatedAt} {
-			if c, there := have.table.Column(role); there {
-				columns, values = columns+", "+pgx.Identifier{c.Name}.Sanitize(), values+", $4::timestamptz"
+			if t.Has(role) {
+				columns, values = columns+", "+t.Col("", role), values+", $4::timestamptz"
 			}
 		}
 		args := []any{b.ID.String(), b.User.String(), idArg(b.Workflow), b.Now}
 		if have.has(watched.Draft) {
-			columns, values = columns+", draft_id", values+", $5::uuid"
+			columns, values = columns+", "+t.Col("", watched.Draft), values+", $5::uuid"
 			args = append(args, idArg(b.Draft))
 		}
 		begun.Created = true
 		begun.Active++
 		return send(ctx, tx, query{text: `
-insert into public.workflow_runs as r (id, user_id, workflow_id, status` + columns + `)
-select $1::uuid, $2::uuid, $3::uuid, 'pending'` + values + ` where $4::timestamptz is not null
-returning ` + have.rowColumns(), args: args, read: func(rows pgx.Rows) error { return scanRow(rows, &begun.Run.Row) }})
+insert into ` + t.SQL() + ` as r (` + t.Col("", watched.ID) + `, ` + t.Col("", watched.User) + `, ` + t.Col("", watched.Workflow) + `, ` + t.Col("", watched.Status) + columns + `)
+select $1::uuid, $2::uuid, $3::uuid, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null
+returning ` + have.returned("r"), args: args, read: func(rows pgx.Rows) error { return scanRow(rows, &begun.Run.Row) }})
 	})
 	return begun, err
 }

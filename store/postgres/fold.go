@@ -75,8 +75,8 @@ delete from run_counter.counts as c
  where c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
    and (c.completed, c.failed, c.cancelled, c.timeout, c.presumed_completed, c.presumed_failed, c.presumed_cancelled, c.presumed_timeout)
        = (0, 0, 0, 0, 0, 0, 0, 0)
-   and not exists (select from public.workflow_runs as r
-                    where r.user_id = c.user_id and ` + h.refColumn() + ` = c.ref_id and ` + h.kindColumn() + ` = c.kind and ` + openSQL + `)`
+   and not exists (select from ` + h.keyed("open") + ` as r
+                    where r.user_id = c.user_id and r.ref_id = c.ref_id and r.kind = c.kind and r.open)`
 }
 
 // keepLogs is how long what was repaired and refused stays readable.

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // History returns what is known of one run.
@@ -19,7 +18,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		tallies := map[store.Key]store.Tallies{}
 		queries := []query{
 			s.policyFor(have, &h.Policy),
-			{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + ` from public.workflow_runs as r where r.id = $1::uuid`,
+			{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + ` from ` + have.rows("state_snapshot") + ` as r where r.id = $1::uuid`,
 				args: []any{idArg(id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(rows, &h.Run) }},
 			runTalliesQuery(have, id, tallies),
 		}
@@ -74,10 +73,10 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		h = store.KeyHistory{Count: store.Count{Key: key}, Drift: store.Drift{Key: key}}
 		keyed := []any{idArg(key.User), idArg(key.Ref)}
 		queries := append(s.countQueries(have, &h.Policy, &h.Count),
-			query{text: `select count(*) from public.workflow_runs as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and ` + openSQL,
+			query{text: `select count(*) from ` + have.keyed("open") + ` as r where ` + ofKey(key.Kind, "$1", "$2") + ` and r.open`,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
-			query{text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + ` from public.workflow_runs as r
- where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, ` + have.column(watched.CreatedAt, "timestamptz") + ` desc limit $3::integer`,
+			query{text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + ` from ` + have.rows() + ` as r
+ where ` + ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, r.created_at desc limit $3::integer`,
 				args: append(keyed, limit), read: func(rows pgx.Rows) error {
 					var run store.Run
 					err := scanRun(rows, &run)

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // CountsOf returns the exact counts of keys, in their order and of one
@@ -97,10 +96,11 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 
 func searchQuery(have schema, search store.CountQuery) query {
 	var w conditions
-	user, kind, ref := "k.user_id", "k.kind", "k.ref_id"
+	of := "k"
 	if !have.installed {
-		user, kind, ref = "r.user_id", have.kindColumn(), have.refColumn()
+		of = "r"
 	}
+	user, kind, ref := of+".user_id", of+".kind", of+".ref_id"
 	if !search.After.IsZero() {
 		after := fmt.Sprintf("(%s::uuid, %s::text, %s::uuid)", w.arg(placeArg(search.After.User)), w.arg(string(search.After.Kind)), w.arg(placeArg(search.After.Ref)))
 		w.add(fmt.Sprintf("(%s, %s, %s) > %s", user, kind, ref, after))
@@ -113,8 +113,8 @@ func searchQuery(have schema, search store.CountQuery) query {
 	}
 	limit := " order by 1, 2, 3 limit " + w.arg(search.Limit) + "::integer"
 	last := func(kind store.Kind) string {
-		return `(select r.completed_at from public.workflow_runs as r
-          where ` + have.ofKey(kind, "t.user_id", "t.ref_id") + ` and ` + endedSQL + ` order by r.completed_at desc limit 1)`
+		return `(select r.completed_at from ` + have.keyed() + ` as r
+          where ` + ofKey(kind, "t.user_id", "t.ref_id") + ` and r.ended order by r.completed_at desc limit 1)`
 	}
 	// Both sides in order and bounded, or a page would cost what the table has.
 	part := func(table string) string {
@@ -130,9 +130,9 @@ select p.user_id, p.kind, p.ref_id, t.*
             select ` + columnsSQL + ` from run_counter.ledger as l where l.user_id = p.user_id and l.kind = p.kind and l.ref_id = p.ref_id) as k) as t`
 	if !have.installed { // in one pass: the table may have no index for the keys
 		return query{text: `
-select r.user_id, ` + kind + ` as kind, ` + ref + ` as ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint, max(r.completed_at)
-  from public.workflow_runs as r
- where ` + ref + ` is not null and ` + endedSQL + w.and() + ` group by 1, 2, 3` + limit, args: w.args}
+select r.user_id, r.kind, r.ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint, max(r.completed_at)
+  from ` + have.keyed() + ` as r
+ where r.ref_id is not null and r.ended` + w.and() + ` group by 1, 2, 3` + limit, args: w.args}
 	}
 	return query{
 		text: `
@@ -150,18 +150,18 @@ type listedRuns struct{ from, at, id string }
 func runsIn(have schema, state store.RunState) (l listedRuns, err error) {
 	switch state {
 	case store.ActiveRuns:
-		return listedRuns{`public.workflow_runs as r where ` + openSQL, shownSQL(have.column(watched.CreatedAt, "timestamptz")), "r.id"}, nil
+		return listedRuns{have.rows("open") + ` as r where r.open`, shownSQL("r.created_at"), "r.id"}, nil
 	case store.OddRuns:
-		return listedRuns{`public.workflow_runs as r where (` + have.oddSQL() + `)`, shownSQL(have.column(watched.CreatedAt, "timestamptz")), "r.id"}, nil
+		return listedRuns{have.rows("odd") + ` as r where r.odd`, shownSQL("r.created_at"), "r.id"}, nil
 	case store.PresumedRuns:
 		// Lateral, or the table is read as a whole: the planner expects few of
 		// the marks to be those of what their run is.
 		return listedRuns{`run_counter.presumed as m
-  join lateral (select * from public.workflow_runs as w where w.id = m.run_id limit 1) as r on r.completed_at = m.ended_at and r.status = m.status where ` + endedSQL, "m.ended_at", "m.run_id"}, nil
+  join lateral (select * from ` + have.rows("ended") + ` as w where w.id = m.run_id limit 1) as r on r.completed_at = m.ended_at and r.status = m.status where r.ended`, "m.ended_at", "m.run_id"}, nil
 	case store.SupersededRuns:
 		// Of a run that was repaired for both reasons the later repair tells.
-		return listedRuns{`run_counter.repairs as m join public.workflow_runs as r on r.id = m.run_id
- where m.kind in ('stuck', 'overwritten') and ` + endedSQL + ` and not ` + presumedSQL + `
+		return listedRuns{`run_counter.repairs as m join ` + have.rows("ended") + ` as r on r.id = m.run_id
+ where m.kind in ('stuck', 'overwritten') and r.ended and not ` + presumedSQL + `
    and not exists (select from run_counter.repairs as q
                     where q.run_id = m.run_id and q.kind in ('stuck', 'overwritten') and (q.last_at, q.kind) > (m.last_at, m.kind))`, "m.last_at", "m.run_id"}, nil
 	}
@@ -188,7 +188,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 		}
 		var policy store.Policy
 		err = s.snapshot(ctx, s.policyFor(have, &policy), query{
-			text: `select ` + have.rowColumns() + `, ''::text, ` + have.presumedColumn() + `, ` + l.at + ` from ` + l.from + w.and() +
+			text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + `, ` + l.at + ` from ` + l.from + w.and() +
 				` order by ` + l.at + ` desc, ` + l.id + ` desc limit ` + w.arg(search.Limit) + `::integer`,
 			args: w.args,
 			read: func(rows pgx.Rows) error {

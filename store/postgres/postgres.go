@@ -161,9 +161,8 @@ func (s *Store) Installed(ctx context.Context) (bool, error) {
 
 // schema is what the database has.
 type schema struct {
-	installed bool // our migrations
-	table     watched.Table
-	lease     string
+	installed bool          // our migrations
+	table     watched.Table // of which the lease is that of the options
 }
 
 // relook is how often a database without the migrations is asked for them.
@@ -181,9 +180,18 @@ func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) 
 	if err != nil || !there {
 		return have, err
 	}
-	have.table = watched.Describe(catalog, watched.Overrides{}).Table
-	if _, leases := catalog.Column(lease); leases {
-		have.lease = lease
+	var said watched.Overrides
+	if have.installed {
+		was, _, err := described(ctx, tx)
+		if err != nil {
+			return have, err
+		}
+		said = was.Said
+	}
+	have.table = watched.Describe(catalog, said).Table
+	if column, leases := catalog.Column(lease); leases {
+		have.table = have.table.Without(watched.Lease)
+		have.table.Columns = append(have.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: watched.TimestampTZ, Type: column.Declared})
 	}
 	return have, nil
 }
@@ -204,7 +212,7 @@ func (s *Store) schema(ctx context.Context) (schema, error) {
 		return have, translate(err)
 	case have.table.Name == "":
 		return have, errors.New("the database has no table public.workflow_runs: is it the right one? runcounter migrate up makes the table where there is none")
-	case s.options.LeaseColumn != "" && have.lease == "":
+	case s.options.LeaseColumn != "" && !have.has(watched.Lease):
 		return have, fmt.Errorf("%w: public.workflow_runs has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
 			store.ErrInvalid, s.options.LeaseColumn)
 	}

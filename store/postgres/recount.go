@@ -67,13 +67,13 @@ select s.*, a.*, p.*
 
 // actualOfKey counts the runs of the key $1, $2, $3, from the index alone.
 func actualOfKey(have schema, key store.Key) string {
-	return `select` + actualSQL + ` from public.workflow_runs as r where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and ` + endedSQL
+	return `select` + actualSQL + ` from ` + have.keyed() + ` as r where $2::text <> '' and ` + ofKey(key.Kind, "$1", "$3") + ` and r.ended`
 }
 
 func presumedOfKey(have schema, key store.Key) string {
 	return `select` + actualPresumedSQL + `
-          from run_counter.presumed as p join public.workflow_runs as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status
-         where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and ` + endedSQL
+          from run_counter.presumed as p join ` + have.keyed() + ` as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status
+         where $2::text <> '' and ` + ofKey(key.Kind, "$1", "$3") + ` and r.ended`
 }
 
 func (s *Store) recount(ctx context.Context, have schema, key store.Key, now time.Time) (store.Recounted, error) {
@@ -88,7 +88,7 @@ func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, n
 		err := send(ctx, tx,
 			// A TRUNCATE that is under way is waited for before the snapshot
 			// is taken: it empties the table for older ones, too.
-			query{text: `lock table public.workflow_runs in access share mode`},
+			query{text: `lock table ` + have.table.SQL() + ` in access share mode`},
 			query{text: `set local lock_timeout = '` + recountPatience + `'`},
 			query{text: `select run_counter.lock_key($1::uuid, $2::text, $3::uuid)`, args: keyArgs(key), read: func(pgx.Rows) error { return nil }},
 			query{text: `set local lock_timeout to default`},
@@ -133,7 +133,7 @@ func mendMarks(ctx context.Context, tx pgx.Tx, have schema, key store.Key) error
 	rows, err := tx.Query(ctx, `
 select p.run_id::text from run_counter.presumed as p
  where p.user_id = $1::uuid and p.kind = $2::text and p.ref_id = $3::uuid
-    or p.run_id in (select r.id from public.workflow_runs as r where `+have.ofKey(key.Kind, "$1", "$3")+` and `+endedSQL+`)
+    or p.run_id in (select r.id from `+have.keyed()+` as r where `+ofKey(key.Kind, "$1", "$3")+` and r.ended)
    for update skip locked`, keyArgs(key)...)
 	if err != nil {
 		return err
@@ -142,19 +142,18 @@ select p.run_id::text from run_counter.presumed as p
 	if err != nil || len(runs) == 0 {
 		return err
 	}
-	ref := `case when r.user_id is not null then ` + have.refColumn() + ` end`
-	kind := `case when ` + ref + ` is not null then ` + have.kindColumn() + ` end`
+	const kind = `case when r.ref_id is not null then r.kind end`
 	return send(ctx, tx,
 		query{args: []any{runs}, text: `
 delete from run_counter.presumed as p
  where p.run_id = any ($1::uuid[])
-   and not exists (select from public.workflow_runs as r where r.id = p.run_id and p.ended_at = r.completed_at and p.status = r.status)`},
+   and not exists (select from ` + have.keyed() + ` as r where r.id = p.run_id and p.ended_at = r.completed_at and p.status = r.status)`},
 		query{args: []any{runs}, text: `
 update run_counter.presumed as p
-   set user_id = r.user_id, kind = ` + kind + `, ref_id = ` + ref + `
-  from public.workflow_runs as r
+   set user_id = r.user_id, kind = ` + kind + `, ref_id = r.ref_id
+  from ` + have.keyed() + ` as r
  where p.run_id = any ($1::uuid[]) and r.id = p.run_id
-   and (p.user_id, p.kind, p.ref_id) is distinct from (r.user_id, ` + kind + `, ` + ref + `)`},
+   and (p.user_id, p.kind, p.ref_id) is distinct from (r.user_id, ` + kind + `, r.ref_id)`},
 	)
 }
 

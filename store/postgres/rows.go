@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,31 +13,37 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// Conditions on a row r, as the partial indexes have them, word by word: the
-// planner compares text.
-const (
-	endedSQL  = `r.completed_at is not null and r.status in ('completed', 'failed', 'cancelled', 'timeout')`
-	openSQL   = `(r.completed_at is null or r.status is null or r.status not in ('completed', 'failed', 'cancelled', 'timeout'))`
-	activeSQL = `r.status in ('pending', 'running', 'cancelling')`
-	// presumedSQL holds for a run whose outcome is provisional.
-	presumedSQL = `exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status)`
-)
+// presumedSQL holds for a run r whose outcome is provisional.
+const presumedSQL = `exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status)`
 
 func (h schema) has(role watched.Role) bool { return h.table.Has(role) }
 
-// column is the role's column of a row r, or a null of a type where the table
-// has none.
-func (h schema) column(role watched.Role, typ string) string {
-	if c, there := h.table.Column(role); there {
-		return "r." + pgx.Identifier{c.Name}.Sanitize()
-	}
-	return "null::" + typ
+// rowSQL are the columns of a run r that [scanRow] reads.
+const rowSQL = `r.id, r.user_id, r.workflow_id, r.draft_id, r.status, r.created_at, r.started_at, r.completed_at, r.updated_at, r.lease_at, r.duration_ms, r.error_details::text`
+
+var rowNames = []string{
+	"id", "user_id", "workflow_id", "draft_id", "status", "created_at", "started_at", "completed_at", "updated_at", "lease_at", "duration_ms", "error_details",
 }
 
-func (h schema) draftColumn() string { return h.column(watched.Draft, "uuid") }
+// rows is the select of the runs with what rowSQL, presumedSQL and a key need, and
+// more.
+func (h schema) rows(more ...string) string {
+	return h.table.Runs(slices.Concat(rowNames, more)...)
+}
 
-// snapshotColumn is read as text.
-func (h schema) snapshotColumn() string { return h.column(watched.StateSnapshot, "jsonb") + "::text" }
+// returned are the columns that [scanRow] reads, of a row of the table itself.
+func (h schema) returned(row string) string {
+	columns := make([]string, len(rowNames))
+	for i, name := range rowNames {
+		columns[i] = h.table.Run(row, name)
+	}
+	return strings.Join(columns, ", ") + "::text"
+}
+
+// keyed is the select of the runs with what [ofKey] and a count need, and more.
+func (h schema) keyed(more ...string) string {
+	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "kind", "ref_id", "status", "completed_at", "ended"}, more...)...)
+}
 
 // json is the type of the role's column: json, or else jsonb. A text that was read
 // of a json is not read as jsonb, which takes less and rewrites it.
@@ -53,36 +61,21 @@ func (h schema) set(role watched.Role, value string) string {
 	if !there || !c.Writable {
 		return ""
 	}
-	return ", " + pgx.Identifier{c.Name}.Sanitize() + " = " + value
+	return ", " + watched.Ident(c.Name) + " = " + value
 }
 
-func (h schema) kindColumn() string {
-	if h.has(watched.Draft) {
-		return "case when r.draft_id is null then 'workflow' else 'draft' end"
+// outcome is the assignment of a status of ours and of an end.
+func (h schema) outcome(status, end string) string {
+	return h.table.Col("", watched.Status) + " = " + h.table.Word(status) + ", " + h.table.Col("", watched.CompletedAt) + " = " + end
+}
+
+// says refuses a status for which the table has no word.
+func (h schema) says(status store.Status) error {
+	if _, there := h.table.Says(status); !there {
+		return fmt.Errorf("%w: the table has no status that means %s: use another; or add one to the table, and run runcounter migrate up, with --status THEIRS=OURS where it has a name of its own",
+			store.ErrInvalid, status)
 	}
-	return "'workflow'::text"
-}
-
-// refColumn is null for a run without a key: one of no user has none, whatever
-// it ran.
-func (h schema) refColumn() string {
-	if h.has(watched.Draft) {
-		return "case when r.user_id is not null then coalesce(r.draft_id, r.workflow_id) end"
-	}
-	return "case when r.user_id is not null then r.workflow_id end"
-}
-
-func (h schema) leaseColumn() string {
-	if h.lease == "" {
-		return "null::timestamptz"
-	}
-	return "r." + pgx.Identifier{h.lease}.Sanitize() + "::timestamptz"
-}
-
-// rowColumns are the columns that [scanRow] reads.
-func (h schema) rowColumns() string {
-	return `r.id, r.user_id, r.workflow_id, ` + h.draftColumn() + `, r.status, ` + h.column(watched.CreatedAt, "timestamptz") + `, ` + h.column(watched.StartedAt, "timestamptz") + `, r.completed_at, ` + h.column(watched.UpdatedAt, "timestamptz") + `,
-       ` + h.leaseColumn() + `, ` + h.column(watched.DurationMS, "integer") + `, ` + h.column(watched.ErrorDetails, "jsonb") + `::text`
+	return nil
 }
 
 func (h schema) presumedColumn() string {
@@ -92,18 +85,13 @@ func (h schema) presumedColumn() string {
 	return "false"
 }
 
-// ofKey is the condition on a row r that it belongs to a key, whose user and
-// ref are two parameters. Each kind has an index of its own.
-func (h schema) ofKey(kind store.Kind, user, ref string) string {
-	switch {
-	case kind == store.KindDraft && h.has(watched.Draft):
+// ofKey is the condition on a run r that it belongs to a key, whose user and ref
+// are two parameters. Each kind has an index of its own.
+func ofKey(kind store.Kind, user, ref string) string {
+	if kind == store.KindDraft {
 		return `r.user_id = ` + user + `::uuid and r.draft_id = ` + ref + `::uuid and r.draft_id is not null`
-	case kind == store.KindDraft:
-		return `false and r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid`
-	case h.has(watched.Draft):
-		return `r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid and r.draft_id is null`
 	}
-	return `r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid`
+	return `r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid and r.draft_id is null`
 }
 
 func scanRow(rows pgx.Row, row *store.Row, more ...any) error {

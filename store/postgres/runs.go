@@ -45,8 +45,8 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Counted, &begun.Active)
 				}},
 			policyQuery(&policy),
-			query{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + presumedSQL + `
-  from public.workflow_runs as r
+			query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + presumedSQL + `
+  from ` + have.rows("state_snapshot") + ` as r
  where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::uuid and idempotency_key = $2::text), $3::uuid)`,
 				args: []any{b.User.String(), textArg(b.IdempotencyKey), b.ID.String()},
 				read: func(rows pgx.Rows) error { return scanRun(rows, &begun.Run) }},
@@ -65,9 +65,9 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 	err = s.attempt(ctx, func(have schema) error {
 		var found bool
 		run, found, err = s.runAfter(ctx, have, id, query{text: `
-update public.workflow_runs as r
-   set status = 'running'` + have.set(watched.StartedAt, "$2::timestamptz") + have.set(watched.UpdatedAt, "$2::timestamptz") + `
- where r.id = $1::uuid and r.status = 'pending' and $2::timestamptz is not null`, args: []any{idArg(id), store.Instant(at)}})
+update ` + have.table.SQL() + ` as r
+   set ` + have.table.Col("", watched.Status) + ` = ` + have.table.Word("'running'") + have.set(watched.StartedAt, "$2::timestamptz") + have.set(watched.UpdatedAt, "$2::timestamptz") + `
+ where ` + have.table.Col("r", watched.ID) + ` = $1::uuid and ` + have.table.Status("r") + ` = 'pending' and $2::timestamptz is not null`, args: []any{idArg(id), store.Instant(at)}})
 		return notFound(err, found)
 	})
 	return run, err
@@ -81,6 +81,9 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 	}
 	c.Now, o.CompletedAt = store.Instant(c.Now), store.Instant(o.CompletedAt)
 	err = s.attempt(ctx, func(have schema) error {
+		if err := have.says(o.Status); err != nil {
+			return err
+		}
 		end := query{text: `select c.won from run_counter.complete_run($1::uuid, $2::text, $3::timestamptz, $4::integer, $5::jsonb, $6::jsonb, $7::timestamptz) as c`}
 		if !have.installed {
 			end.text = have.directCompleteSQL()
@@ -92,8 +95,8 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		found := false
 		counts := map[store.Key]store.Tallies{}
 		err := s.commit(ctx, end, s.policyFor(have, &policy),
-			query{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + `
-  from public.workflow_runs as r where r.id = $1::uuid`,
+			query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + `
+  from ` + have.rows("state_snapshot") + ` as r where r.id = $1::uuid`,
 				args: []any{idArg(c.ID)},
 				read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &result.Run) }},
 			runTalliesQuery(have, c.ID, counts),
@@ -151,8 +154,8 @@ func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before .
 		look = s.commit
 	}
 	err = look(ctx, append(before, s.policyFor(have, &policy),
-		query{text: `select ` + have.rowColumns() + `, ` + have.snapshotColumn() + `, ` + have.presumedColumn() + `
-  from public.workflow_runs as r where r.id = $1::uuid`,
+		query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + `
+  from ` + have.rows("state_snapshot") + ` as r where r.id = $1::uuid`,
 			args: []any{idArg(id)},
 			read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &run) }})...)
 	run.Counted = counted(run, policy)

@@ -6,7 +6,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Policy returns the policy in force.
@@ -41,31 +40,13 @@ func healthQuery(have schema, h *store.Health) query {
 		ours = `0::bigint, 0::bigint`
 	}
 	return query{text: `
-select (select count(*) from public.workflow_runs as r where ` + openSQL + `),
-       count(*) filter (where ` + have.refColumn() + ` is null),
+select (select count(*) from ` + have.keyed("open") + ` as r where r.open),
+       count(*) filter (where r.ref_id is null),
        count(*) filter (where r.status is null or r.status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')),
-       count(*) filter (where ` + endedSQL + ` and ` + have.tooSoonSQL() + `),
+       count(*) filter (where r.ended and r.too_soon),
        ` + ours + `
-  from public.workflow_runs as r
- where ` + have.oddSQL(), read: func(rows pgx.Rows) error {
+  from ` + have.keyed("odd", "too_soon") + ` as r
+ where r.odd`, read: func(rows pgx.Rows) error {
 		return rows.Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.Ledger, &h.DeadLetters)
 	}}
-}
-
-// oddSQL is the condition of the index run_counter_odd, word by word.
-func (h schema) oddSQL() string {
-	noKey := "r.user_id is null or r.workflow_id is null"
-	if h.has(watched.Draft) {
-		noKey += " and r.draft_id is null"
-	}
-	odd := noKey + ` or r.status is null or r.status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')`
-	if h.has(watched.StartedAt) {
-		odd += " or " + h.tooSoonSQL()
-	}
-	return odd
-}
-
-// tooSoonSQL holds for a run that ended before it had started.
-func (h schema) tooSoonSQL() string {
-	return "r.completed_at < " + h.column(watched.StartedAt, "timestamptz")
 }

@@ -198,14 +198,15 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 		status[i], at[i] = string(after.Status), after.CompletedAt
 		duration[i], details[i], presumed[i] = millisArg(after.DurationMS), textArg(after.ErrorDetails), r.presumed
 	}
-	args := []any{ids, was, wasAt, status, at, duration, details}
+	t, args := have.table, []any{ids, was, wasAt, status, at, duration, details}
 	update := `
-    update public.workflow_runs as r
-       set status = n.status, completed_at = n.completed_at` + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::"+have.json(watched.ErrorDetails)) + `
+    update ` + t.SQL() + ` as r
+       set ` + have.outcome("n.status", "n.completed_at") + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::"+have.json(watched.ErrorDetails)) + `
       from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
            as n (id, was, was_completed_at, status, completed_at, duration_ms, error_details)
-     where r.id = n.id and r.status is not distinct from n.was and r.completed_at is not distinct from n.was_completed_at
-    returning r.id, r.user_id, ` + have.kindColumn() + ` as kind, ` + have.refColumn() + ` as ref_id, r.status, r.completed_at, ` + endedSQL + ` as ended`
+     where ` + t.Col("r", watched.ID) + ` = n.id and ` + t.Status("r") + ` is not distinct from n.was and ` + t.Col("r", watched.CompletedAt) + ` is not distinct from n.was_completed_at
+    returning ` + t.Col("r", watched.ID) + ` as id, ` + t.Col("r", watched.User) + ` as user_id, ` + t.Kind("r") + ` as kind, ` + t.Ref("r") + ` as ref_id, ` +
+		t.Status("r") + ` as status, ` + t.Col("r", watched.CompletedAt) + ` as completed_at, ` + t.Ended("r") + ` as ended`
 	statement := `with updated as (` + update + `
 )
 select id::text from updated where ended`

@@ -3,13 +3,11 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // suspectsSQL finds rows behind the id $5 that are inconsistent, or silent for
@@ -20,23 +18,18 @@ func (h schema) suspectsSQL() string {
 	sign := func(column string) string {
 		return `case when ` + column + ` <= $1::timestamptz then ` + column + ` end`
 	}
-	created, updated := h.column(watched.CreatedAt, "timestamptz"), h.column(watched.UpdatedAt, "timestamptz")
-	lease := ""
-	if h.lease != "" {
-		lease = ", " + sign(h.leaseColumn())
-	}
 	return `
 select id, user_id
   from (
     select r.id, r.user_id
-      from public.workflow_runs as r
-     where ` + openSQL + `
+      from ` + h.rows("open", "active", "terminal") + ` as r
+     where r.open
        and (
-            (r.status in ('completed', 'failed', 'cancelled', 'timeout') and r.completed_at is null and coalesce(` + updated + `, ` + created + `) is not null)
-            or (` + activeSQL + ` and r.completed_at is not null)
-            or (` + activeSQL + ` and r.completed_at is null
+            (r.terminal and r.completed_at is null and coalesce(r.updated_at, r.created_at) is not null)
+            or (r.active and r.completed_at is not null)
+            or (r.active and r.completed_at is null
                 and case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end > 0
-                and coalesce(greatest(` + sign(h.column(watched.StartedAt, "timestamptz")) + `, ` + sign(updated) + lease + `), ` + sign(created) + `, ` + h.seenColumn() + `)
+                and coalesce(greatest(` + sign("r.started_at") + `, ` + sign("r.updated_at") + `, ` + sign("r.lease_at") + `), ` + sign("r.created_at") + `, ` + h.seenColumn() + `)
                     < $1::timestamptz - make_interval(secs =>
                         (case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end)::double precision / 1000000))
        )
@@ -61,23 +54,17 @@ func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
 		if !have.installed {
 			return nil // there is no place to keep it
 		}
-		times := []string{have.leaseColumn()}
-		for _, role := range []watched.Role{watched.CreatedAt, watched.StartedAt, watched.UpdatedAt} {
-			times = append(times, have.column(role, "timestamptz"))
-		}
-		var epochs []string // as text they don't depend on the session's time zone
-		for _, column := range times {
-			epochs = append(epochs, "extract(epoch from "+column+")")
-		}
-		at := []any{store.Instant(now)}
-		ahead := openSQL + ` and ` + activeSQL + ` and r.completed_at is null and least(` + strings.Join(times, ", ") + `) > $1::timestamptz`
+		runs, at := have.rows("open", "active")+" as r", []any{store.Instant(now)}
+		const ahead = `r.open and r.active and r.completed_at is null and least(r.lease_at, r.created_at, r.started_at, r.updated_at) > $1::timestamptz`
 		return s.commit(ctx,
 			query{text: `
 delete from run_counter.ahead as a
- where not exists (select from public.workflow_runs as r where r.id = a.run_id and ` + ahead + `)`, args: at},
+ where not exists (select from ` + runs + ` where r.id = a.run_id and ` + ahead + `)`, args: at},
 			query{text: `
 insert into run_counter.ahead as a (run_id, times, seen_at)
-select r.id, concat_ws(' ', r.status, ` + strings.Join(epochs, ", ") + `), $1::timestamptz from public.workflow_runs as r where ` + ahead + `
+-- epochs, since they don't depend on the session's time zone
+select r.id, concat_ws(' ', r.status, extract(epoch from r.lease_at), extract(epoch from r.created_at), extract(epoch from r.started_at), extract(epoch from r.updated_at)),
+       $1::timestamptz from ` + runs + ` where ` + ahead + `
     on conflict (run_id) do update
    set times = excluded.times, seen_at = excluded.seen_at
  where a.times <> excluded.times`, args: at})
@@ -130,9 +117,9 @@ func (s *Store) wanted(ctx context.Context, to sender, have schema, f store.Fail
 		ids[i] = idArg(id)
 	}
 	err = send(ctx, to, query{text: `
-select ` + have.rowColumns() + `, ` + have.presumedColumn() + `, ` + have.seenColumn() + `
-  from public.workflow_runs as r
- where r.id = any($1::uuid[]) and ` + openSQL + `
+select ` + rowSQL + `, ` + have.presumedColumn() + `, ` + have.seenColumn() + `
+  from ` + have.rows("open") + ` as r
+ where r.id = any($1::uuid[]) and r.open
  order by r.id ` + lock, args: []any{ids}, read: func(rows pgx.Rows) error {
 		var found found
 		if err := scanRow(rows, &found.row, &found.presumed, (*instant)(&found.seen)); err != nil {

@@ -21,7 +21,8 @@ type Table struct {
 	Partitioned bool   `json:"partitioned,omitempty"`
 	// Columns are in the order of Roles.
 	Columns []Column `json:"columns"`
-	// Statuses are those words of the table that mean one of ours.
+	// Statuses are those words of the table that mean one of ours, in the order of
+	// ours. Of several for the same the first is the one that is written.
 	Statuses []Word `json:"statuses"`
 	// Heartbeats are the timestamptz columns by whose names a worker seems to say
 	// that it is alive, whether or not one plays the role of the lease.
@@ -32,6 +33,8 @@ type Table struct {
 	// description: names, types, nulls, checks, keys. It is "" where nobody has
 	// looked at the table.
 	Fingerprint string `json:"fingerprint"`
+	// Said is what the operator has said of it.
+	Said Overrides `json:"said,omitzero"`
 }
 
 // Column is one that plays a role.
@@ -135,7 +138,7 @@ func (t Table) Column(role Role) (Column, bool) {
 func Describe(c Catalog, o Overrides) Report {
 	d := describer{catalog: c, overrides: o}
 	d.report.Guessed = o.Over(Overrides{}) // a copy
-	d.report.Table = Table{Schema: c.Schema, Name: c.Name, Partitioned: c.Kind == "p", Zone: cmp.Or(o.Zone, "UTC")}
+	d.report.Table = Table{Schema: c.Schema, Name: c.Name, Partitioned: c.Kind == "p", Zone: cmp.Or(o.Zone, "UTC"), Said: o}
 	switch c.Kind {
 	case "r", "p":
 	default:
@@ -286,15 +289,13 @@ func (d *describer) statuses() {
 	for _, theirs := range slices.Sorted(maps.Keys(d.overrides.Statuses)) {
 		if len(column.Labels) > 0 && !slices.Contains(column.Labels, theirs) {
 			d.refuse("--status %s=%s: %s has no label %q; they are %s", theirs, d.overrides.Statuses[theirs], column.Declared, theirs, strings.Join(column.Labels, ", "))
-			continue
 		}
-		d.report.Table.Statuses = append(d.report.Table.Statuses, Word{theirs, d.overrides.Statuses[theirs]})
 	}
 	for _, one := range ours {
-		// An enum has a word or has it not; a text column can hold any.
-		if _, mapped := d.overrides.Statuses[string(one)]; !mapped && (len(column.Labels) == 0 || slices.Contains(column.Labels, string(one))) {
-			d.report.Table.Statuses = append(d.report.Table.Statuses, Word{string(one), one})
-		}
+		d.report.Table.Statuses = append(d.report.Table.Statuses, d.words(one, column.Labels, known)...)
+	}
+	if len(column.Labels) > 0 && d.report.Table.theirs(store.Status.Terminal) == "" {
+		d.refuse("none of %s means that a run has ended: say which does with --status THEIRS=OURS, such as %s", strings.Join(column.Labels, ", "), example(column.Labels))
 	}
 	for _, theirs := range known {
 		if _, mapped := d.overrides.Statuses[theirs]; mapped || store.Status(theirs).Known() {
@@ -305,6 +306,34 @@ func (d *describer) statuses() {
 			d.report.Guessed.Statuses[theirs] = guess
 		}
 	}
+}
+
+// example is a mapping that may be meant, for a table where nothing ends a run.
+func example(labels []string) string {
+	for _, theirs := range labels {
+		if guess := guessStatus(theirs); guess.Terminal() {
+			return theirs + "=" + string(guess)
+		}
+	}
+	return labels[len(labels)-1] + "=" + string(store.Completed)
+}
+
+// words are those of the table for a status of ours. Ours itself is written where
+// the table is known to allow it, and else what the operator has named.
+func (d *describer) words(one store.Status, labels, known []string) (words []Word) {
+	for _, theirs := range slices.Sorted(maps.Keys(d.overrides.Statuses)) {
+		if d.overrides.Statuses[theirs] == one && (len(labels) == 0 || slices.Contains(labels, theirs)) {
+			words = append(words, Word{theirs, one})
+		}
+	}
+	// An enum has a word or has it not; a text column can hold any.
+	if _, mapped := d.overrides.Statuses[string(one)]; mapped || len(labels) > 0 && !slices.Contains(labels, string(one)) {
+		return words
+	}
+	if slices.Contains(known, string(one)) {
+		return slices.Insert(words, 0, Word{string(one), one})
+	}
+	return append(words, Word{string(one), one})
 }
 
 // times notes a zone that would have to be said.
@@ -407,7 +436,7 @@ func (t Table) Changes(now Table) (changes []string) {
 			changes = append(changes, fmt.Sprintf("the column %s has come", is.Name))
 		case was.Name != is.Name:
 			changes = append(changes, fmt.Sprintf("the column %s is gone, and there is %s", was.Name, is.Name))
-		case was.Type != is.Type:
+		case was.Type != is.Type || was.Kind != is.Kind:
 			changes = append(changes, fmt.Sprintf("the column %s is %s, and was %s", is.Name, is.Type, was.Type))
 		case was.Writable != is.Writable:
 			changes = append(changes, fmt.Sprintf("the column %s is generated now, or is no longer", is.Name))
@@ -415,6 +444,9 @@ func (t Table) Changes(now Table) (changes []string) {
 	}
 	if t.Partitioned != now.Partitioned {
 		changes = append(changes, "it is partitioned now, or is no longer")
+	}
+	if !slices.Equal(t.Statuses, now.Statuses) {
+		changes = append(changes, "the words for its statuses are others")
 	}
 	if !slices.Equal(t.Heartbeats, now.Heartbeats) {
 		changes = append(changes, fmt.Sprintf("its columns of heartbeats are %s", cmp.Or(strings.Join(now.Heartbeats, ", "), "none")))

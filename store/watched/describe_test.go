@@ -104,7 +104,7 @@ func TestCaseT4ToT9_EachVariantOfATypeHasItsKind(t *testing.T) {
 		{"id text", Overrides{}, ID, Column{ID, "id", Text, "text", true}},
 		{"user_id citext", Overrides{}, User, Column{User, "user_id", Text, "citext", true}},
 		{"workflow_id varchar", Overrides{}, Workflow, Column{Workflow, "workflow_id", Text, "character varying(191)", true}},
-		{"status run_status labels(pending|running)", Overrides{}, Status, Column{Status, "status", Enum, "run_status", true}},
+		{"status run_status labels(pending|running|completed)", Overrides{}, Status, Column{Status, "status", Enum, "run_status", true}},
 		{"status bpchar", Overrides{}, Status, Column{Status, "status", Text, "bpchar", true}},
 		{"error_details json", Overrides{}, ErrorDetails, Column{ErrorDetails, "error_details", JSON, "json", true}},
 		{"state_snapshot text", Overrides{}, StateSnapshot, Column{StateSnapshot, "state_snapshot", Text, "text", true}},
@@ -176,7 +176,8 @@ func TestWhatCannotBeWatchedIsRefusedWithWhatHelps(t *testing.T) {
 		{"ids that are equal under their collation", nondeterministic, Overrides{}, "non-deterministic collation"},
 		{"a column that is not there", with(), column(User, "owner"), "there is no column owner; its columns are id, user_id"},
 		{"a column with two roles", with(), column(Draft, "workflow_id"), "can't be workflow and draft at once"},
-		{"a label that the enum lacks", with("status run_status labels(pending|done)"), Overrides{Statuses: map[string]store.Status{"complete": store.Completed}}, `has no label "complete"; they are pending, done`},
+		{"a label that the enum lacks", with("status run_status labels(pending|completed)"), Overrides{Statuses: map[string]store.Status{"complete": store.Completed}}, `has no label "complete"; they are pending, completed`},
+		{"an enum by which nothing ends", with("status run_status labels(running|succeeded)"), Overrides{}, "none of running, succeeded means that a run has ended: say which does with --status THEIRS=OURS, such as succeeded=completed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := Describe(tt.c, tt.o)
@@ -225,7 +226,7 @@ func TestCaseT26_WordsThatMeanNothingAreNamed(t *testing.T) {
 		})
 	}
 	r := Describe(enum, Overrides{Statuses: map[string]store.Status{"succeeded": store.Completed}})
-	want := []Word{{"succeeded", store.Completed}, {"running", store.Running}}
+	want := []Word{{"running", store.Running}, {"succeeded", store.Completed}}
 	if diff := cmp.Diff(want, r.Table.Statuses); diff != "" {
 		t.Errorf("an enum's words (-want +got)\n%s", diff)
 	}

@@ -1,0 +1,275 @@
+package watched
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// What a table is in SQL. All that reads runs reads [Table.Runs]; what looks at a
+// row as it is written, in a trigger, an index or an UPDATE, writes the same
+// expressions over the table's own columns. row is the name by which a row is
+// known there, such as new, old or r; "" is for the columns alone.
+
+// Ident writes an identifier as SQL does: in quotes, since it may be a keyword,
+// but for the names of the table that the migrations make.
+func Ident(name string) string {
+	if slices.Contains(bare, name) {
+		return name
+	}
+	return quote(name)
+}
+
+var bare = []string{
+	"public", "workflow_runs", "id", "user_id", "workflow_id", "draft_id", "status", "started_at", "completed_at", "duration_ms",
+	"error_details", "state_snapshot", "created_at", "updated_at",
+}
+
+// Literal writes a string constant.
+func Literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// SQL is the table's name.
+func (t Table) SQL() string { return Ident(t.Schema) + "." + Ident(t.Name) }
+
+// nulls stand in place of a column that the table does not have.
+var nulls = map[Role]string{
+	User: "uuid", Workflow: "uuid", Draft: "uuid", CreatedAt: "timestamptz", StartedAt: "timestamptz", UpdatedAt: "timestamptz", Lease: "timestamptz",
+	DurationMS: "integer", ErrorDetails: "jsonb", StateSnapshot: "jsonb",
+}
+
+// Col is the role's column of a row, or a null of its type where the table has
+// none.
+func (t Table) Col(row string, role Role) string {
+	c, there := t.Column(role)
+	if !there {
+		return "null::" + nulls[role]
+	}
+	if row == "" {
+		return Ident(c.Name)
+	}
+	return row + "." + Ident(c.Name)
+}
+
+// Status is a row's status in our words, as text; one that means nothing is what
+// it is.
+func (t Table) Status(row string) string {
+	status := t.Col(row, Status)
+	if c, _ := t.Column(Status); c.Kind == Enum {
+		status += "::text"
+	}
+	var whens strings.Builder
+	for _, w := range t.Statuses {
+		if w.Theirs != string(w.Ours) {
+			fmt.Fprintf(&whens, " when %s then %s", Literal(w.Theirs), Literal(string(w.Ours)))
+		}
+	}
+	if whens.Len() == 0 {
+		return status
+	}
+	return "case " + status + whens.String() + " else " + status + " end"
+}
+
+// theirs are the table's words for statuses, as a list of SQL; "" where it has
+// none.
+func (t Table) theirs(which func(store.Status) bool) string {
+	var words []string
+	for _, w := range t.Statuses {
+		if which(w.Ours) {
+			words = append(words, Literal(w.Theirs))
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// is is the condition that a row's status is one of those.
+func (t Table) is(row string, which func(store.Status) bool) string {
+	words := t.theirs(which)
+	if words == "" {
+		return "false"
+	}
+	return t.Col(row, Status) + " in (" + words + ")"
+}
+
+// Terminal is the condition that a row's status is terminal. It is null where
+// there is no status.
+func (t Table) Terminal(row string) string { return t.is(row, store.Status.Terminal) }
+
+// Active is the condition that a row's status is active.
+func (t Table) Active(row string) string { return t.is(row, store.Status.Active) }
+
+// Ended is the condition that a row is that of a run which has ended.
+func (t Table) Ended(row string) string {
+	return t.Col(row, CompletedAt) + " is not null and " + t.Terminal(row)
+}
+
+// Open is the condition that a row is that of a run which has not ended, whatever
+// its status is: it takes a slot of a limit.
+func (t Table) Open(row string) string {
+	return t.Col(row, CompletedAt) + " is null or " + t.unlike(row, store.Status.Terminal)
+}
+
+// unlike is the condition that a row's status is none of those, or null.
+func (t Table) unlike(row string, which func(store.Status) bool) string {
+	words := t.theirs(which)
+	if words == "" {
+		return "true"
+	}
+	status := t.Col(row, Status)
+	return status + " is null or " + status + " not in (" + words + ")"
+}
+
+// Odd is the condition that a row is that of a run which is not counted, or looks
+// wrong, and is reported.
+func (t Table) Odd(row string) string {
+	odd := t.Col(row, User) + " is null or " + t.Col(row, Workflow) + " is null"
+	if t.Has(Draft) {
+		odd += " and " + t.Col(row, Draft) + " is null"
+	}
+	odd += " or " + t.unlike(row, store.Status.Known)
+	if t.Has(StartedAt) {
+		odd += " or " + t.TooSoon(row)
+	}
+	return odd
+}
+
+// TooSoon is the condition that a row's run ended before it had started.
+func (t Table) TooSoon(row string) string {
+	return t.Col(row, CompletedAt) + " < " + t.Col(row, StartedAt)
+}
+
+// Kind is the kind of a row's key, of one that has a key.
+func (t Table) Kind(row string) string {
+	if !t.Has(Draft) {
+		return "'workflow'::text"
+	}
+	return "case when " + t.Col(row, Draft) + " is null then 'workflow' else 'draft' end"
+}
+
+// Ran is what a row's run ran, a workflow or a draft.
+func (t Table) Ran(row string) string {
+	if !t.Has(Draft) {
+		return t.Col(row, Workflow)
+	}
+	return "coalesce(" + t.Col(row, Draft) + ", " + t.Col(row, Workflow) + ")"
+}
+
+// Keyed is the condition that a row has a key: a user, and a workflow or draft.
+func (t Table) Keyed(row string) string {
+	return t.Col(row, User) + " is not null and " + t.Ran(row) + " is not null"
+}
+
+// Ref is the id of a row's key, and null for a run without a key.
+func (t Table) Ref(row string) string {
+	return "case when " + t.Col(row, User) + " is not null then " + t.Ran(row) + " end"
+}
+
+// Word is an expression for the table's word, of the column's type, where another
+// expression is one of our statuses. It is null for what the table has no word
+// for, if that can be told: see [Table.Unsayable].
+func (t Table) Word(expression string) string {
+	var whens strings.Builder
+	for _, one := range ours {
+		if word, there := t.Says(one); there && word != string(one) {
+			fmt.Fprintf(&whens, " when %s then %s", Literal(string(one)), Literal(word))
+		}
+	}
+	word := expression
+	if whens.Len() > 0 {
+		word = "case " + expression + whens.String() + " else " + expression + " end"
+	}
+	if c, _ := t.Column(Status); c.Kind == Enum {
+		return "(" + word + ")::" + c.Type
+	}
+	return word
+}
+
+// Says returns the table's word for a status of ours, the one that is written;
+// false where it has none.
+func (t Table) Says(one store.Status) (string, bool) {
+	i := slices.IndexFunc(t.Statuses, func(w Word) bool { return w.Ours == one })
+	if i < 0 {
+		return "", false
+	}
+	return t.Statuses[i].Theirs, true
+}
+
+// First is the table's word for a run that has begun: pending, or where it has no
+// word for that, the first of the active ones that it has.
+func (t Table) First() string {
+	for _, one := range []store.Status{store.Pending, store.Running, store.Cancelling} {
+		if word, there := t.Says(one); there {
+			return word
+		}
+	}
+	return string(store.Pending)
+}
+
+// Unsayable are the statuses of ours that the table has no word for.
+func (t Table) Unsayable() (missing []store.Status) {
+	for _, one := range ours {
+		if _, there := t.Says(one); !there {
+			missing = append(missing, one)
+		}
+	}
+	return missing
+}
+
+// Runs is the select of the table's runs in our words, in brackets: what follows
+// gives it a name. Each column is called as in the table that the migrations
+// make, whatever this table calls it, and is null where it has none; lease_at is
+// the lease. Beside them stand kind, ref_id (null for a run without a key),
+// ended, open, active, terminal, odd and too_soon. PostgreSQL puts it into the query around
+// it, and finds its indexes as if that had named the table itself. The columns
+// are those that are named; one that there is not is left out, and its reader
+// fails.
+func (t Table) Runs(columns ...string) string { return t.RunsOf(t.SQL(), columns...) }
+
+// RunsOf is that of a partition, which is called otherwise.
+func (t Table) RunsOf(name string, columns ...string) string {
+	const row = "t"
+	var list []string
+	for _, name := range columns {
+		if expression := t.Run(row, name); expression != "" {
+			list = append(list, expression+" as "+name)
+		}
+	}
+	return "(select " + strings.Join(list, ", ") + " from " + name + " as " + row + ")"
+}
+
+// Run is the expression of a column of [Table.Runs] over a row of the table, and
+// "" where there is no such column.
+func (t Table) Run(row, name string) string {
+	switch name {
+	case "id", "created_at", "started_at", "updated_at", "completed_at", "duration_ms", "error_details", "state_snapshot":
+		return t.Col(row, Role(name))
+	case "user_id":
+		return t.Col(row, User)
+	case "workflow_id":
+		return t.Col(row, Workflow)
+	case "draft_id":
+		return t.Col(row, Draft)
+	case "lease_at":
+		return t.Col(row, Lease) + "::timestamptz"
+	case "status":
+		return t.Status(row)
+	case "kind":
+		return t.Kind(row)
+	case "ref_id":
+		return t.Ref(row)
+	case "ended":
+		return t.Ended(row)
+	case "open":
+		return "(" + t.Open(row) + ")"
+	case "active":
+		return t.Active(row)
+	case "terminal":
+		return t.Terminal(row)
+	case "odd":
+		return "(" + t.Odd(row) + ")"
+	case "too_soon":
+		return t.TooSoon(row)
+	}
+	return ""
+}
