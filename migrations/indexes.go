@@ -46,24 +46,33 @@ func indexes(t watched.Table) []index {
 // indexes do. The functions that they made would stop every write to a table
 // that has lost a column.
 func (p *postgres) altered(conn *sql.Conn) (altered, indexed bool, err error) {
+	was, there, err := p.described(conn)
+	if err != nil || !there {
+		return false, false, err
+	}
+	now := p.rendering.table
+	changed := len(was.Changes(now)) > 0 || !slices.Equal(was.Said.Args(), now.Said.Args())
+	return changed, !slices.Equal(indexes(was), indexes(now)), nil
+}
+
+// described returns the table that the migrations were applied to, and false where
+// they were not.
+func (p *postgres) described(conn *sql.Conn) (was watched.Table, there bool, err error) {
 	var text []byte
-	var there bool
 	err = conn.QueryRowContext(p.ctx, `select to_regclass('run_counter.settings') is not null`).Scan(&there)
 	if err == nil && there {
 		err = conn.QueryRowContext(p.ctx, `select described from run_counter.settings`).Scan(&text)
 	}
 	if errors.Is(err, sql.ErrNoRows) || err == nil && !there {
-		return false, false, nil
+		return was, false, nil
 	}
-	var was watched.Table
 	if err == nil {
 		err = json.Unmarshal(text, &was)
 	}
 	if err != nil {
-		return false, false, fmt.Errorf("read what the table was when the migrations were applied: %w", err)
+		return was, false, fmt.Errorf("read what the table was when the migrations were applied: %w", err)
 	}
-	now := p.rendering.table
-	return len(was.Changes(now)) > 0, !slices.Equal(indexes(was), indexes(now)), nil
+	return was, true, nil
 }
 
 // buildIndexes builds the indexes on a table that exists without holding its

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,9 +30,11 @@ type postgres struct {
 	// rendering is what golang-migrate reads, for the table as alone has found it.
 	rendering *rendering
 	totals    *Totals
-	said      []string // by the migrations themselves
-	policy    string   // which Up sets, "" for none
-	unmapped  []string // the table's statuses that have no meaning
+	said      []string          // by the migrations themselves
+	policy    string            // which Up sets, "" for none
+	given     watched.Overrides // what the operator says of the table, over what was said before
+	unmapped  []string          // the table's statuses that have no meaning
+	guessed   watched.Overrides // what is said of the table, and what could be guessed beside it
 }
 
 const (
@@ -111,8 +114,7 @@ func (m *Migrator) upPostgres() error {
 			}
 		}
 		if words := m.postgres.unmapped; len(words) > 0 {
-			m.postgres.said = append(m.postgres.said, fmt.Sprintf(
-				"finds statuses that have no meaning, %s: such runs are not counted, are never ended, and each takes a slot of a limit", strings.Join(words, ", ")))
+			m.postgres.said = append(m.postgres.said, m.postgres.unmappedSentence(words))
 		}
 		m.postgres.totals, err = m.postgres.laterTotals(conn, counted)
 		return err
@@ -319,18 +321,45 @@ func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
 // describe finds out which table the migrations are rendered for: the one that is
 // there, else the one that they make.
 func (p *postgres) describe(conn *sql.Conn) error {
-	schema, name := watched.Overrides{}.SchemaAndName()
+	said, err := p.overrides(conn)
+	if err != nil {
+		return err
+	}
+	schema, name := said.SchemaAndName()
 	catalog, there, err := readCatalog(p.ctx, conn, schema, name)
 	switch {
 	case err != nil:
 		return err
 	case there:
-		report := watched.Describe(catalog, watched.Overrides{})
-		p.rendering.table, p.unmapped = report.Table, report.Unmapped
+		report := watched.Describe(catalog, said)
+		p.rendering.table, p.unmapped, p.guessed = report.Table, report.Unmapped, report.Guessed
 	default:
 		p.rendering.table = watched.Default()
 	}
 	return nil
+}
+
+// overrides are what the operator says of the table now, over what was said of it
+// before.
+func (p *postgres) overrides(conn *sql.Conn) (watched.Overrides, error) {
+	was, _, err := p.described(conn)
+	return p.given.Over(was.Said), err
+}
+
+// unmappedSentence names statuses that have no meaning, and the command that gives
+// one to each for which it could be guessed.
+func (p *postgres) unmappedSentence(words []string) string {
+	sentence := fmt.Sprintf("finds statuses that have no meaning, %s: such runs are not counted, are never ended, and each takes a slot of a limit", strings.Join(words, ", "))
+	var statuses []string
+	for _, arg := range (watched.Overrides{Statuses: p.guessed.Statuses}).Args() {
+		if !slices.Contains((watched.Overrides{Statuses: p.rendering.table.Said.Statuses}).Args(), arg) {
+			statuses = append(statuses, arg)
+		}
+	}
+	if len(statuses) == 0 {
+		return sentence + "; runcounter migrate up --status THEIRS=OURS gives them one"
+	}
+	return sentence + "; if that is what they mean: runcounter migrate up " + strings.Join(statuses, " ")
 }
 
 // begin makes golang-migrate's table, outside public, where Supabase's lints

@@ -29,26 +29,28 @@ type wanted struct {
 	// is never written, moves one that may change while a run lives, and nulled
 	// one that is set to null when an outcome gives way to another.
 	optional, read, moves, nulled bool
-	// named is one that may have any name by which package watched finds it, and
-	// yields one that the database may generate, since it is left alone then.
+	// named is one that may have any name by which package watched finds it, or
+	// the operator has, and yields one that the database may generate, since it is
+	// left alone then.
 	named, yields bool
-	// domains is one that may be of a domain over text.
-	domains bool
+	// domains is one that may be of a domain over text, enums one that may be of
+	// an enum.
+	domains, enums bool
 }
 
 // forCounting is what migrate up understands. A column that is not listed plays
 // no part. Half of what another name, type or word would need stops the
 // application's writes: so what is not listed here is refused whole.
 var forCounting = []wanted{
-	{name: "id", role: watched.ID, types: uuids, add: "uuid not null default gen_random_uuid() primary key"},
-	{name: "user_id", role: watched.User, types: uuids, add: "uuid", moves: true},
-	{name: "workflow_id", role: watched.Workflow, types: uuids, add: "uuid", moves: true},
-	{name: "draft_id", role: watched.Draft, types: uuids, optional: true, moves: true},
-	{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'", moves: true, domains: true},
+	{name: "id", role: watched.ID, types: uuids, add: "uuid not null default gen_random_uuid() primary key", named: true},
+	{name: "user_id", role: watched.User, types: uuids, add: "uuid", named: true, moves: true},
+	{name: "workflow_id", role: watched.Workflow, types: uuids, add: "uuid", named: true, moves: true},
+	{name: "draft_id", role: watched.Draft, types: uuids, optional: true, named: true, moves: true},
+	{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'", named: true, moves: true, domains: true, enums: true},
 	{name: "created_at", role: watched.CreatedAt, types: moments, optional: true, named: true},
 	{name: "started_at", role: watched.StartedAt, types: moments, optional: true, named: true, moves: true},
 	{name: "updated_at", role: watched.UpdatedAt, types: moments, optional: true, named: true, moves: true},
-	{name: "completed_at", role: watched.CompletedAt, types: moments, add: "timestamptz", moves: true, nulled: true},
+	{name: "completed_at", role: watched.CompletedAt, types: moments, add: "timestamptz", named: true, moves: true, nulled: true},
 	{name: "duration_ms", role: watched.DurationMS, types: []string{"int4", "int8"}, optional: true, named: true, yields: true, moves: true, nulled: true},
 	{name: "error_details", role: watched.ErrorDetails, types: jsons, optional: true, named: true, yields: true, moves: true, nulled: true},
 	{name: "state_snapshot", role: watched.StateSnapshot, types: jsons, optional: true, named: true, yields: true, moves: true},
@@ -111,22 +113,24 @@ type fault struct {
 	help string
 }
 
-// understood returns what keeps a table from being watched by the SQL of today.
-func understood(c watched.Catalog, all []wanted) (faults []fault) {
+// understood returns what keeps a table from being watched by the SQL of today,
+// where the operator has said so much of it.
+func understood(c watched.Catalog, all []wanted, said watched.Overrides) (faults []fault) {
 	if c.Kind != "r" && c.Kind != "p" {
 		return []fault{{what: "it is no table but a " + kindOf(c.Kind) + ", on which no trigger fires for each run"}}
 	}
 	all = slices.Clone(all)
 	for i, w := range all {
 		if w.named {
-			all[i].name = watched.Found(c, w.role)
+			all[i].name = columnOf(c, w, said)
 		}
 	}
 	// As it would be once each column is as it should be, and without those that
 	// play no part.
 	mended := c
 	mended.Columns = slices.DeleteFunc(slices.Clone(c.Columns), func(column watched.CatalogColumn) bool {
-		return !slices.ContainsFunc(all, func(w wanted) bool { return w.name == column.Name })
+		_, named := said.Role(column.Name)
+		return !named && !slices.ContainsFunc(all, func(w wanted) bool { return w.name == column.Name })
 	})
 	for _, w := range all {
 		column, there := c.Column(w.name)
@@ -135,7 +139,7 @@ func understood(c watched.Catalog, all []wanted) (faults []fault) {
 		case there:
 			one = w.unlike(column, slices.Contains(c.PartitionKey, w.name))
 		case !w.optional:
-			one = w.absent(c)
+			one = w.absent(c, said)
 		}
 		if one == (fault{}) {
 			continue
@@ -155,14 +159,26 @@ func understood(c watched.Catalog, all []wanted) (faults []fault) {
 			}
 		}
 	}
-	if odd := unwritable(watched.Describe(c, watched.Overrides{}).Table); writes && odd != "" {
+	if odd := unwritable(watched.Describe(c, said).Table); writes && odd != "" {
 		faults = append(faults, fault{what: fmt.Sprintf("%q holds a character that can't stand in a function, such as $: rename it", odd)})
 	}
 	// And what is wrong beside the columns: these sentences say what helps.
-	for _, problem := range watched.Describe(mended, watched.Overrides{}).Problems {
+	for _, problem := range watched.Describe(mended, said).Problems {
 		faults = append(faults, fault{what: problem})
 	}
 	return faults
+}
+
+// columnOf is the name of the column that plays the role, or that a column which
+// is missing is to be added with.
+func columnOf(c watched.Catalog, w wanted, said watched.Overrides) string {
+	if name, named := said.Columns[w.role]; named {
+		return name
+	}
+	if found := watched.Found(c, w.role); found != "" || w.optional {
+		return found
+	}
+	return w.name
 }
 
 // mend returns the catalog with the column as it should be.
@@ -187,16 +203,20 @@ func kindOf(relkind string) string {
 }
 
 // absent says that there is no such column, and which one may be meant by it.
-func (w wanted) absent(c watched.Catalog) fault {
-	report := watched.Describe(c, watched.Overrides{})
-	other := report.Guessed.Columns[w.role]
-	if found := watched.Found(c, w.role); found != "" {
-		other = found
+func (w wanted) absent(c watched.Catalog, said watched.Overrides) fault {
+	if name, named := said.Columns[w.role]; named && name == "" {
+		return fault{what: fmt.Sprintf("--column %s= says that no column plays the role %[1]s, and one has to", w.role)}
 	}
-	if other != "" {
-		return fault{what: fmt.Sprintf("there is no column %s, and %s can't stand for it yet", w.name, other)}
+	guess := watched.Describe(c, said).Guessed.Columns[w.role]
+	switch {
+	case said.Columns[w.role] != "" || guess == "" && !w.named:
+		return fault{"there is no column " + w.name, "add column " + bareIdent(w.name) + " " + w.add}
+	case guess == "":
+		return fault{fmt.Sprintf("there is no column %s: another that plays the role is named with --column %s=NAME", w.name, w.role), "add column " + bareIdent(w.name) + " " + w.add}
+	case w.named:
+		return fault{what: fmt.Sprintf("there is no column %s: if %s is what plays the role %s, say --column %[3]s=%[2]s", w.name, guess, w.role)}
 	}
-	return fault{"there is no column " + w.name, "add column " + w.name + " " + w.add}
+	return fault{what: fmt.Sprintf("there is no column %s, and %s can't stand for it yet", w.name, guess)}
 }
 
 // unlike says what is wrong with a column that is there. One that chooses the
@@ -207,7 +227,8 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	alter := "alter column " + bareIdent(w.name) + " "
 	frozen := column.Generated && !w.read && !w.yields
 	imprecise := w.moves && coarse.MatchString(column.Declared)
-	fits := slices.Contains(w.types, column.Type) && (!column.Domain || w.domains && column.Type == "text") &&
+	known := slices.Contains(w.types, column.Type) || w.enums && len(column.Labels) > 0
+	fits := known && (!column.Domain || w.domains && column.Type == "text") &&
 		!column.Nondeterministic && (w.read || !imprecise && !short.MatchString(column.Declared))
 	switch {
 	case !fits && frozen:
@@ -237,7 +258,11 @@ var coarse = regexp.MustCompile(`^timestamp\([0-5]\) with time zone$`)
 
 // need names the types that a column may have.
 func (w wanted) need() string {
-	return strings.NewReplacer("int4", "integer", "int8", "bigint", "int2", "smallint").Replace(strings.Join(w.types, " or "))
+	types := w.types
+	if w.enums {
+		types = append(slices.Clone(types), "an enum")
+	}
+	return strings.NewReplacer("int4", "integer", "int8", "bigint", "int2", "smallint").Replace(strings.Join(types, " or "))
 }
 
 // described is a column's type, with what is special about it.
@@ -275,15 +300,26 @@ var bare = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 // look refuses a table that is not understood. One that is not there is made by
 // the migrations.
-func look(ctx context.Context, db begins, schema, name string, all []wanted) error {
+func look(ctx context.Context, db begins, schema, name string, all []wanted, said watched.Overrides) error {
 	c, there, err := readCatalog(ctx, db, schema, name)
-	if err != nil || !there {
+	if err != nil {
 		return err
 	}
-	if faults := understood(c, all); len(faults) > 0 {
-		return refusal(c, faults)
+	if !there {
+		if len(said.Columns)+len(said.Statuses) > 0 {
+			return fmt.Errorf("%s.%s %w: there is no such table yet, and the one that migrate up makes needs no --column and no --status", schema, name, ErrTable)
+		}
+		return nil
 	}
-	return nil
+	faults := understood(c, all, said)
+	if len(faults) == 0 {
+		return nil
+	}
+	guessed := watched.Describe(c, said).Guessed
+	if args := guessed.Args(); len(understood(c, all, guessed)) == 0 {
+		faults = append(faults, fault{what: "with every mapping that could be guessed it can be, check each: runcounter migrate up " + strings.Join(args, " ")})
+	}
+	return refusal(c, faults)
 }
 
 // refusal is the sentence that names all faults, and one ALTER TABLE of all that
@@ -312,8 +348,15 @@ func refusal(c watched.Catalog, faults []fault) error {
 
 // preflight looks at public.workflow_runs before anything is made.
 func (m *Migrator) preflight(conn *sql.Conn) error {
-	look := func() error { return look(m.postgres.ctx, conn, "public", "workflow_runs", forCounting) }
-	err := m.patiently(conn, look, func() error { return nil })
+	said, err := m.postgres.overrides(conn)
+	if err != nil {
+		return err
+	}
+	if schema, name := said.SchemaAndName(); schema+"."+name != watched.DefaultTable {
+		return fmt.Errorf("%s.%s %w: only %s can be watched so far. Nothing was changed.", schema, name, ErrTable, watched.DefaultTable)
+	}
+	look := func() error { return look(m.postgres.ctx, conn, "public", "workflow_runs", forCounting, said) }
+	err = m.patiently(conn, look, func() error { return nil })
 	if !errors.Is(err, ErrTable) {
 		return err
 	}
@@ -326,24 +369,28 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 
 // Print returns the script that does what Up does on the table that is there.
 // Like Up it refuses one that is not understood.
-func (m *Migrator) Print() (string, error) {
-	if err := m.Check(); err != nil {
-		return "", err
-	}
-	schema, name := watched.Overrides{}.SchemaAndName()
-	c, there, err := m.Catalog(schema, name)
-	if err != nil {
-		return "", err
-	}
-	if !there {
-		return PrintPostgres(watched.Default())
-	}
-	return PrintPostgres(watched.Describe(c, watched.Overrides{}).Table)
+func (m *Migrator) Print() (script string, err error) {
+	err = m.onTable(func(conn *sql.Conn) error {
+		if err := m.preflight(conn); err != nil {
+			return err
+		}
+		if err := m.postgres.describe(conn); err != nil {
+			return err
+		}
+		script, err = PrintPostgres(m.postgres.rendering.table)
+		return err
+	})
+	return script, err
 }
 
 // Check looks at public.workflow_runs as Up does, and changes nothing. The error
 // wraps [ErrTable] where the table is not understood.
-func (m *Migrator) Check() (err error) {
+func (m *Migrator) Check() error {
+	return m.onTable(m.preflight)
+}
+
+// onTable looks at a PostgreSQL database over a connection of its own.
+func (m *Migrator) onTable(look func(conn *sql.Conn) error) (err error) {
 	if m.postgres == nil {
 		return nil
 	}
@@ -352,5 +399,5 @@ func (m *Migrator) Check() (err error) {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	return sessionless(m.preflight(conn))
+	return sessionless(look(conn))
 }

@@ -149,20 +149,10 @@ func (p *postgres) keys(tx *sql.Tx) (keys []Total, err error) {
 	if _, err := tx.ExecContext(p.ctx, `set local statement_timeout = '30s'; set local lock_timeout = '2s'`); err != nil {
 		return nil, err
 	}
-	draft := "null::uuid" // the table need not have it
-	var has bool
-	err = tx.QueryRowContext(p.ctx, `select exists (select from pg_attribute
- where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id' and not attisdropped)`).Scan(&has)
-	if err != nil {
-		return nil, err
-	}
-	if has {
-		draft = "r.draft_id"
-	}
 	rows, err := tx.QueryContext(p.ctx, `
-select distinct r.user_id::text, case when `+draft+` is null then 'workflow' else 'draft' end, coalesce(`+draft+`, r.workflow_id)::text
-  from public.workflow_runs as r
- where r.user_id is not null and coalesce(`+draft+`, r.workflow_id) is not null
+select distinct r.user_id::text, r.kind, r.ref_id::text
+  from `+p.rendering.table.Runs("user_id", "kind", "ref_id")+` as r
+ where r.ref_id is not null
  limit `+strconv.Itoa(keysAsked+1))
 	if err != nil {
 		return nil, err

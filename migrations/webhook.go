@@ -15,6 +15,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Webhook is a webhook of our own: triggers on the watched table that send what
@@ -155,7 +157,9 @@ func (s *WebhookSwitch) Install(w Webhook) (secret string, err error) {
 	if err != nil {
 		return "", err
 	}
-	err = s.again(func() error { return look(s.on.ctx, s.on.db, w.Schema, w.Table, forSending(w.Lease)) })
+	err = s.again(func() error {
+		return look(s.on.ctx, s.on.db, w.Schema, w.Table, forSending(w.Lease), watched.Overrides{})
+	})
 	if err != nil {
 		return "", err
 	}

@@ -31,7 +31,10 @@ func migrateCommand() *cli.Command {
           at any table; the address of a server has its table looked at first
 
 up and print refuse a workflow_runs that is not understood yet, and change
-nothing: the sentence names each column at fault, and what helps.
+nothing: the sentence names each column at fault, and what helps. --column and
+--status say what the columns and the statuses of the application mean; the
+database keeps that, so a later up needs them no more. runcounter table shows
+what was found.
 
 A SQLite file is brought up by every command that opens it. A PostgreSQL
 database is changed by migrate up alone, as the owner of its workflow_runs, over
@@ -41,9 +44,10 @@ writers go on: a lock that is not had within two seconds is tried for again.
 Examples:
   runcounter migrate status
   DATABASE_URL=$SUPABASE_DB_URL runcounter migrate up
+  runcounter migrate up --column user=org_id --status succeeded=completed
   runcounter migrate print --database-url postgres: > runcounter.sql
   runcounter migrate down --yes`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			databaseFlag(),
 			&cli.StringFlag{
 				Name: "policy", Category: flagsRules, DefaultText: "what the database says, at first outcomes",
@@ -52,7 +56,7 @@ Examples:
 			},
 			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that down is meant"},
 			jsonFlag(),
-		},
+		}, overrideFlags()...),
 		Action: action(migrate),
 	}
 }
@@ -76,17 +80,24 @@ func migrate(ctx context.Context, cmd *cli.Command) error {
 
 // migratePrint looks at the table first where the address names a server.
 func migratePrint(ctx context.Context, cmd *cli.Command) error {
+	said, err := overridesOf(cmd)
+	if err != nil {
+		return err
+	}
 	var text string
-	var err error
 	switch address := cmd.String("database-url"); {
 	case !isPostgres(address):
 		text, err = migrations.PrintSQLite()
 	case strings.TrimRight(address, ":/") == "postgres" || strings.TrimRight(address, ":/") == "postgresql":
+		if len(said.Args()) > 0 {
+			return badUsage("%s says something of a table that has to be looked at: name its database with --database-url postgres://USER:PASSWORD@HOST:5432/NAME", strings.Join(said.Args(), " "))
+		}
 		unseen := watched.Default()
 		unseen.Fingerprint = ""
 		text, err = migrations.PrintPostgres(unseen)
 	default:
 		err = withMigrator(ctx, cmd, func(m *migrations.Migrator) (err error) {
+			m.Override(said)
 			text, err = m.Print()
 			return err
 		})
@@ -100,6 +111,10 @@ func migratePrint(ctx context.Context, cmd *cli.Command) error {
 
 func migrateUp(ctx context.Context, cmd *cli.Command) error {
 	if isPostgres(cmd.String("database-url")) {
+		said, err := overridesOf(cmd)
+		if err != nil {
+			return err
+		}
 		policy := cmd.String("policy")
 		if policy != "" {
 			if _, err := store.ParsePolicy(policy); err != nil {
@@ -107,6 +122,7 @@ func migrateUp(ctx context.Context, cmd *cli.Command) error {
 			}
 		}
 		return withMigrator(ctx, cmd, func(m *migrations.Migrator) error {
+			m.Override(said)
 			m.SetPolicy(policy)
 			if err := m.Up(); err != nil {
 				return err

@@ -22,9 +22,8 @@ func tableCommand() *cli.Command {
 which column plays which role and is read as which type, which roles no column
 plays and what is lost by that, which statuses have no meaning yet, and what
 keeps migrate up from taking the table. It prints the whole command with every
-mapping that could be guessed: check each. So far the flags show what would be
-found; migrate up goes by the names of columns alone, and the last line says
-whether it takes the table.
+mapping that could be guessed: check each. migrate up takes the same flags, and
+the last line says whether it takes the table.
 
 The roles are id, user, workflow, draft, status, created_at, started_at,
 updated_at, lease, completed_at, duration_ms, error_details and state_snapshot.
@@ -102,7 +101,12 @@ func overridesOf(cmd *cli.Command) (watched.Overrides, error) {
 	return said.Over(written), nil
 }
 
-func printTableReport(cmd *cli.Command, m *migrations.Migrator, o watched.Overrides) error {
+func printTableReport(cmd *cli.Command, m *migrations.Migrator, given watched.Overrides) error {
+	m.Override(given)
+	o, err := m.Overrides()
+	if err != nil {
+		return err
+	}
 	schema, name := o.SchemaAndName()
 	catalog, there, err := m.Catalog(schema, name)
 	if err != nil {
@@ -112,14 +116,11 @@ func printTableReport(cmd *cli.Command, m *migrations.Migrator, o watched.Overri
 		return answerNo(fmt.Errorf("the database has no table %s.%s: name another with --table SCHEMA.TABLE; runcounter migrate up makes %s where there is none", schema, name, watched.DefaultTable))
 	}
 	report := watched.Describe(catalog, o)
-	refused := "Only " + watched.DefaultTable + " can be watched so far."
-	if report.Table.String() == watched.DefaultTable {
-		refused = ""
-		if err := m.Check(); errors.Is(err, migrations.ErrTable) {
-			refused = err.Error()
-		} else if err != nil {
-			return err
-		}
+	refused := ""
+	if err := m.Check(); errors.Is(err, migrations.ErrTable) {
+		refused = err.Error()
+	} else if err != nil {
+		return err
 	}
 	out := cmd.Root().Writer
 	switch {
@@ -129,7 +130,7 @@ func printTableReport(cmd *cli.Command, m *migrations.Migrator, o watched.Overri
 			Refused string `json:"refused,omitempty"`
 		}{report, refused})
 	case refused != "":
-		_, err = fmt.Fprintf(out, "%s\nmigrate up refuses it, and goes by none of these flags yet: %s\n", report.Text(), refused)
+		_, err = fmt.Fprintf(out, "%s\nmigrate up refuses it, as it is: %s\n", report.Text(), refused)
 	default:
 		_, err = fmt.Fprintf(out, "%s\nmigrate up takes it as it is.\n", report.Text())
 	}

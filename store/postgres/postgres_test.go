@@ -141,8 +141,12 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 // once, whatever becomes of the transaction.
 func watchWrites(t testing.TB, s *Store) {
 	t.Helper()
-	_, err := s.pool.Exec(t.Context(), `
-alter table public.workflow_runs alter user_id drop not null; -- guests may run, and users may leave
+	have, err := s.schema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.pool.Exec(t.Context(), `
+alter table public.workflow_runs alter `+have.table.Col("", watched.User)+` drop not null; -- guests may run, and users may leave
 create sequence if not exists written;
 create or replace function count_write() returns trigger language plpgsql as
 $$ begin perform nextval('public.written'); return null; end $$;
@@ -164,49 +168,48 @@ end $$`, pgx.QueryExecModeSimpleProtocol)
 // enact makes a change to the table, as an application would that knows its
 // columns.
 func enact(ctx context.Context, s *Store, c store.Change) error {
-	if c.Op == store.Delete {
-		_, err := s.pool.Exec(ctx, `delete from workflow_runs where id = $1::uuid`, c.Old.ID.String())
-		return err
-	}
 	have, err := s.schema(ctx)
 	if err != nil {
 		return err
 	}
+	id := have.table.Col("", watched.ID)
+	if c.Op == store.Delete {
+		_, err := s.pool.Exec(ctx, `delete from workflow_runs where `+id+` = $1::uuid`, c.Old.ID.String())
+		return err
+	}
 	var columns, values, pairs []string
 	var args []any
-	set := func(column, typ string, value any) {
+	set := func(role watched.Role, typ string, value any) {
+		if c, there := have.table.Column(role); !there || role != watched.Lease && !c.Writable {
+			return
+		}
+		column := have.table.Col("", role)
 		args = append(args, value)
 		text := fmt.Sprintf("$%d::%s", len(args), typ)
 		columns, values, pairs = append(columns, column), append(values, text), append(pairs, column+" = "+text)
 	}
 	r := c.Record
-	set("id", "uuid", r.ID.String())
-	set("user_id", "uuid", idArg(r.User))
-	set("workflow_id", "uuid", idArg(r.Workflow))
-	set("draft_id", "uuid", idArg(r.Draft))
-	set("status", "text", textArg(r.Status))
-	if have.has(watched.CreatedAt) {
-		set("created_at", "timestamptz", timeArg(r.CreatedAt))
+	word := r.Status
+	if theirs, there := have.table.Says(word); there {
+		word = store.Status(theirs)
 	}
-	if have.has(watched.StartedAt) {
-		set("started_at", "timestamptz", timeArg(r.StartedAt))
-	}
-	set("completed_at", "timestamptz", timeArg(r.CompletedAt))
-	if have.has(watched.UpdatedAt) {
-		set("updated_at", "timestamptz", timeArg(r.UpdatedAt))
-	}
-	if c, _ := have.table.Column(watched.DurationMS); c.Writable {
-		set(pgx.Identifier{c.Name}.Sanitize(), "integer", millisArg(r.DurationMS))
-	}
-	if c, _ := have.table.Column(watched.ErrorDetails); c.Writable {
-		set(pgx.Identifier{c.Name}.Sanitize(), string(c.Kind), textArg(r.ErrorDetails))
-	}
-	if s.options.LeaseColumn != "" {
-		set(s.options.LeaseColumn, "timestamptz", timeArg(r.LeaseAt))
-	}
+	status, _ := have.table.Column(watched.Status)
+	details, _ := have.table.Column(watched.ErrorDetails)
+	set(watched.ID, "uuid", r.ID.String())
+	set(watched.User, "uuid", idArg(r.User))
+	set(watched.Workflow, "uuid", idArg(r.Workflow))
+	set(watched.Draft, "uuid", idArg(r.Draft))
+	set(watched.Status, status.Type, textArg(word))
+	set(watched.CreatedAt, "timestamptz", timeArg(r.CreatedAt))
+	set(watched.StartedAt, "timestamptz", timeArg(r.StartedAt))
+	set(watched.CompletedAt, "timestamptz", timeArg(r.CompletedAt))
+	set(watched.UpdatedAt, "timestamptz", timeArg(r.UpdatedAt))
+	set(watched.DurationMS, "integer", millisArg(r.DurationMS))
+	set(watched.ErrorDetails, string(details.Kind), textArg(r.ErrorDetails))
+	set(watched.Lease, "timestamptz", timeArg(r.LeaseAt))
 	text := `insert into workflow_runs (` + strings.Join(columns, ", ") + `) values (` + strings.Join(values, ", ") + `)`
 	if c.Op == store.Update {
-		text = `update workflow_runs set ` + strings.Join(pairs[1:], ", ") + ` where id = $1::uuid`
+		text = `update workflow_runs set ` + strings.Join(pairs[1:], ", ") + ` where ` + id + ` = $1::uuid`
 	}
 	_, err = s.pool.Exec(ctx, text, args...)
 	return err
@@ -216,8 +219,8 @@ func enact(ctx context.Context, s *Store, c store.Change) error {
 // in one snapshot.
 const exactSQL = `
 with runs as (
-    select r.user_id, case when r.draft_id is null then 'workflow' else 'draft' end as kind, coalesce(r.draft_id, r.workflow_id) as ref_id, r.status,
-           exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status) as presumed
+    select r.user_id, case when r.draft_id is null then 'workflow' else 'draft' end as kind, coalesce(r.draft_id, r.workflow_id) as ref_id, r.status::text as status,
+           exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status::text) as presumed
       from workflow_runs as r
      where r.completed_at is not null and r.status in ('completed', 'failed', 'cancelled', 'timeout')
        and r.user_id is not null and coalesce(r.draft_id, r.workflow_id) is not null
@@ -263,7 +266,9 @@ func exactIn(t testing.TB, in interface {
 		return all
 	}
 	text := exactSQL
-	if drafts := ask(`select attname::text from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id'`); len(drafts) == 0 {
+	if theirs := ask(`select attname::text from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'org_id'`); len(theirs) > 0 {
+		text = strings.ReplaceAll(text, "from workflow_runs as r", "from ("+theirsSQL+") as r")
+	} else if drafts := ask(`select attname::text from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id'`); len(drafts) == 0 {
 		text = strings.ReplaceAll(text, "r.draft_id", "null::uuid")
 	}
 	wrong := ask(text)

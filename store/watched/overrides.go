@@ -133,6 +133,16 @@ func (o Overrides) Over(other Overrides) Overrides {
 	return o
 }
 
+// Role returns the role that a column is named for.
+func (o Overrides) Role(column string) (Role, bool) {
+	for role, name := range o.Columns {
+		if name == column {
+			return role, true
+		}
+	}
+	return "", false
+}
+
 // SchemaAndName returns the table's schema and name.
 func (o Overrides) SchemaAndName() (schema, name string) {
 	if o.Table == "" {
