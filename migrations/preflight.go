@@ -353,7 +353,7 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 		return err
 	}
 	if schema, name := said.SchemaAndName(); schema+"."+name != watched.DefaultTable {
-		return fmt.Errorf("%s.%s %w: only %s can be watched so far. Nothing was changed.", schema, name, ErrTable, watched.DefaultTable)
+		return fmt.Errorf("%s.%s %w: only %s can be watched so far", schema, name, ErrTable, watched.DefaultTable)
 	}
 	look := func() error { return look(m.postgres.ctx, conn, "public", "workflow_runs", forCounting, said) }
 	err = m.patiently(conn, look, func() error { return nil })

@@ -82,7 +82,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	status "new"           that row's status in our words; so do its terminal, active, ended, keyed, kind, ran and ref
 //	runs "id"              the select of all runs in our words, with such columns
 //	runsOf "parts" "id"    the same of a partition
-//	table                  the table's name
+//	table                  what the table is called
 //	name "updated_at"      the role's column
 //	cast "error_details"   the cast from jsonb to what the role's column is
 //	words "or" "pending"   the table's words for statuses of ours, for a person

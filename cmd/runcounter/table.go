@@ -130,7 +130,7 @@ func printTableReport(cmd *cli.Command, m *migrations.Migrator, given watched.Ov
 			Refused string `json:"refused,omitempty"`
 		}{report, refused})
 	case refused != "":
-		_, err = fmt.Fprintf(out, "%s\nmigrate up refuses it, as it is: %s\n", report.Text(), refused)
+		_, err = fmt.Fprintf(out, "%s\nmigrate up refuses it: %s\n", report.Text(), refused)
 	default:
 		_, err = fmt.Fprintf(out, "%s\nmigrate up takes it as it is.\n", report.Text())
 	}

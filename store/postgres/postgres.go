@@ -162,6 +162,7 @@ func (s *Store) Installed(ctx context.Context) (bool, error) {
 // schema is what the database has.
 type schema struct {
 	installed bool          // our migrations
+	there     bool          // the table is
 	table     watched.Table // of which the lease is that of the options
 }
 
@@ -171,15 +172,18 @@ const relook = 2 * time.Second
 // installedSQL asks for our migrations.
 const installedSQL = `select to_regproc('public.begin_workflow_run') is not null and to_regclass('run_counter.replaced') is not null`
 
-// has asks what the database has. The table is the zero one where there is none.
+// has asks what the database has. Where there is no table it is described as the
+// migrations would make it.
 func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) {
 	if err := tx.QueryRow(ctx, installedSQL).Scan(&have.installed); err != nil {
 		return have, err
 	}
 	catalog, there, err := catalogOf(ctx, tx)
 	if err != nil || !there {
+		have.table = watched.Default()
 		return have, err
 	}
+	have.there = true
 	var said watched.Overrides
 	if have.installed {
 		was, _, err := described(ctx, tx)
@@ -210,7 +214,7 @@ func (s *Store) schema(ctx context.Context) (schema, error) {
 	switch {
 	case err != nil:
 		return have, translate(err)
-	case have.table.Name == "":
+	case !have.there:
 		return have, errors.New("the database has no table public.workflow_runs: is it the right one? runcounter migrate up makes the table where there is none")
 	case s.options.LeaseColumn != "" && !have.has(watched.Lease):
 		return have, fmt.Errorf("%w: public.workflow_runs has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",

@@ -85,10 +85,10 @@ func (r Report) unmapped() (lines []string) {
 	return lines
 }
 
-// Command is the command that looks at the table with every mapping that could
-// be guessed.
+// Command is the command that watches the table with every mapping that could be
+// guessed.
 func (r Report) Command() string {
-	return strings.Join(append([]string{"runcounter table"}, r.Guessed.Args()...), " ")
+	return strings.Join(append([]string{"runcounter migrate up"}, r.Guessed.Args()...), " ")
 }
 
 // Args returns the flags that say the same, quoted for a shell.

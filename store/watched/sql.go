@@ -83,8 +83,8 @@ func (t Table) theirs(which func(store.Status) bool) string {
 	return strings.Join(words, ", ")
 }
 
-// is is the condition that a row's status is one of those.
-func (t Table) is(row string, which func(store.Status) bool) string {
+// one is the condition that a row's status is one of those.
+func (t Table) one(row string, which func(store.Status) bool) string {
 	words := t.theirs(which)
 	if words == "" {
 		return "false"
@@ -94,10 +94,10 @@ func (t Table) is(row string, which func(store.Status) bool) string {
 
 // Terminal is the condition that a row's status is terminal. It is null where
 // there is no status.
-func (t Table) Terminal(row string) string { return t.is(row, store.Status.Terminal) }
+func (t Table) Terminal(row string) string { return t.one(row, store.Status.Terminal) }
 
 // Active is the condition that a row's status is active.
-func (t Table) Active(row string) string { return t.is(row, store.Status.Active) }
+func (t Table) Active(row string) string { return t.one(row, store.Status.Active) }
 
 // Ended is the condition that a row is that of a run which has ended.
 func (t Table) Ended(row string) string {
