@@ -128,6 +128,29 @@ func TestCaseT4_OurWebhookSendsIDsOfAnyType(t *testing.T) {
 	}
 }
 
+// A text is in any length what an application made it: that of one run must not
+// make the request too long in which the others are told.
+func TestCaseT4_OurWebhookCutsATextThatIsNoID(t *testing.T) {
+	t.Parallel()
+	const row = `(id, user_id, workflow_id, status, updated_at) values `
+	s := newSending(t, tableWithDrafts+`alter table workflow_runs alter id drop default, alter id type text, alter user_id type text, alter workflow_id type varchar`, theWebhook())
+	s.exec(`insert into workflow_runs ` + row + `('1', repeat('u', 3000000), repeat('w', 300), 'running', now()), ('2', repeat('u', 255), 'w', 'running', now()), (repeat('i', 3000), 'u', 'w', repeat('s', 3000000), now())`)
+	calls := s.calls()
+	if len(calls) != 1 || len(calls[0].body) > 10_000 {
+		t.Fatalf("got %d requests, the first of %d bytes; want one of a few", len(calls), len(calls[0].body))
+	}
+	got, err := webhook.Decoder{Schema: "public", Table: "workflow_runs"}.Decode(bytes.NewReader(calls[0].body))
+	if err != nil || len(got.Changes) != 2 || len(got.Refused) != 1 {
+		t.Fatalf("got %+v, %v; want two runs and one refused", got, err)
+	}
+	if first, second := got.Changes[0].Record, got.Changes[1].Record; !first.User.IsZero() || !first.Workflow.IsZero() || second.Key().IsZero() {
+		t.Errorf("got %+v and %+v, want the first without a key", first, second)
+	}
+	if failed := s.failures(); failed != "" {
+		t.Errorf("the trigger failed: %s", failed)
+	}
+}
+
 func mustID(t *testing.T, text string) store.ID {
 	t.Helper()
 	id, err := store.ParseID(text)

@@ -277,7 +277,8 @@ $fn$;
 -- The columns of an alias as one object. What would make a receiver refuse the
 -- whole request is left out or shortened as the receiver would do it: an
 -- infinite time, error_details of more than 8 KB. Of a statement that changes
--- much at once, none are sent.
+-- much at once, none are sent. A text that is too long for an id or a status is
+-- cut, and still too long.
 create or replace function pg_temp.run_counter_columns(p_alias text, p_columns text[]) returns text
 language sql
 as $fn$
@@ -286,7 +287,9 @@ as $fn$
                    '%1$L, case when v_slim and %2$s.%1$I is not null then json_build_object(''code'', ''too_large'', ''message'','
                    ' ''error_details are not sent of a statement that changes so much at once.'') when octet_length(%2$s.%1$I::text) > 8192 then json_build_object(''code'', ''too_large'', ''message'','
                    ' format(''error_details of %%s bytes is not kept here.'', octet_length(%2$s.%1$I::text))) else to_json(%2$s.%1$I) end'
-               when c in ('id', 'user_id', 'workflow_id', 'draft_id', 'status', 'duration_ms') then '%1$L, %2$s.%1$I'
+               when c in ('id', 'user_id', 'workflow_id', 'draft_id', 'status', 'duration_ms') then
+                   case when exists (select from pg_attribute as a where a.attrelid = {name}::regclass and a.attname = c and a.atttypid in ('text'::regtype, 'varchar'::regtype))
+                        then '%1$L, left(%2$s.%1$I, 257)' else '%1$L, %2$s.%1$I' end
                else '%1$L, case when isfinite(%2$s.%1$I) then %2$s.%1$I end'
            end, c, p_alias), ', ') || ')'
       from unnest(p_columns) as c
