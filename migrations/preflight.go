@@ -151,14 +151,6 @@ func understood(c watched.Catalog, all []wanted, said watched.Overrides) (faults
 	if writes && slices.Contains(c.PartitionKey, "") {
 		faults = append(faults, fault{what: "an expression chooses the row's partition, and what that depends on can't be told: partition by the column created_at"})
 	}
-	if writes {
-		for _, name := range c.PartitionKey {
-			known := slices.ContainsFunc(all, func(w wanted) bool { return w.name == name })
-			if name != "" && !known {
-				faults = append(faults, fault{what: name + " chooses the row's partition, and an outcome is no longer known as presumed once it moves to another: partition by created_at"})
-			}
-		}
-	}
 	if odd := unwritable(watched.Describe(c, said).Table); writes && odd != "" {
 		faults = append(faults, fault{what: fmt.Sprintf("%q holds a character that can't stand in a function, such as $: rename it", odd)})
 	}
@@ -219,10 +211,12 @@ func (w wanted) absent(c watched.Catalog, said watched.Overrides) fault {
 	return fault{what: fmt.Sprintf("there is no column %s, and %s can't stand for it yet", w.name, guess)}
 }
 
-// unlike says what is wrong with a column that is there. One that chooses the
-// row's partition may not change: PostgreSQL refuses that in a trigger, and by a
-// statement it is a DELETE and an INSERT, by which an outcome is no longer known
-// as presumed.
+// crossed are the roles by which a run may move to another partition: it stays
+// the same run, and no trigger of ours sets them before a row is first stored.
+var crossed = []watched.Role{watched.User, watched.Workflow, watched.Draft, watched.Status}
+
+// unlike says what is wrong with a column that is there. PostgreSQL refuses a
+// trigger that moves a row to another partition before it is stored.
 func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	alter := "alter column " + bareIdent(w.name) + " "
 	frozen := column.Generated && !w.read && !w.yields
@@ -241,8 +235,8 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 		return one
 	case frozen:
 		return fault{w.name + " is generated always and has to be writable", alter + "drop expression"}
-	case partitions && w.moves:
-		return fault{what: w.name + " chooses the row's partition and may change, by which the run would move to another: partition by created_at"}
+	case partitions && w.moves && !slices.Contains(crossed, w.role):
+		return fault{what: w.name + " chooses the row's partition, and Run Counter may write it, which PostgreSQL refuses in a trigger: partition by created_at"}
 	case w.nulled && column.NotNull && !column.Generated:
 		return fault{w.name + " is not null and has to take null", alter + "drop not null"}
 	}

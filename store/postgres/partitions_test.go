@@ -259,3 +259,45 @@ func TestCaseT14_UpSaysThatPartitionsCameAndWent(t *testing.T) {
 	pgtest.Exec(t, f.address, `insert into march (user_id, workflow_id, status, created_at) values ('`+ada+`', '`+adaFlow+`', 'completed', '2026-04-02')`, `truncate march`)
 	exact(t, f.store)
 }
+
+// TestCaseT13_ARunThatEndsMovesToThePartitionOfItsStatus, by whom it may be ended,
+// and a presumed one to that of the outcome that supersedes it.
+func TestCaseT13_ARunThatEndsMovesToThePartitionOfItsStatus(t *testing.T) {
+	t.Parallel()
+	address := mustEditedFixture(t, partitionedApp("list (status)", "id, status, user_id", `
+create table ended partition of workflow_runs for values in ('completed', 'failed', 'cancelled', 'timeout') partition by hash (user_id);
+create table ended_0 partition of ended for values with (modulus 2, remainder 0);
+create table ended_1 partition of ended for values with (modulus 2, remainder 1);
+create table others partition of workflow_runs default`))
+	migrate(t, address, (*migrations.Migrator).Up)
+	c := newCaller(t, address)
+	for _, tt := range []struct{ role, sql, want string }{
+		{"bob", `update workflow_runs set status = 'completed' where id = '` + active + `' returning tableoid::regclass::text like 'ended%' and completed_at is not null`, "t"},
+		{"bob", `update workflow_runs set status = 'cancelling' where id = '` + active + `' returning tableoid::regclass::text = 'others'`, "t"},
+		{"bob", `select complete_workflow_run('` + active + `', 'failed')`, "t"},
+		{"service_role", `update workflow_runs set status = 'running' where id = '` + bobsRun + `' returning status = 'completed'`, "t"},
+		{"service_role", `update workflow_runs set user_id = '` + ada + `' where id = '` + bobsRun + `' returning status = 'completed'`, "t"},
+	} {
+		if got, _, err := c.as(tt.role, tt.sql); err != nil || got != tt.want {
+			t.Errorf("%s: %s: got %q, %v; want %s", tt.role, tt.sql, got, err, tt.want)
+		}
+	}
+	if _, _, err := c.as("bob", `delete from workflow_runs`); err == nil || !strings.Contains(err.Error(), "can't delete workflow runs") {
+		t.Errorf("bob deletes: got %v, want it refused", err)
+	}
+	f := &fixture{TB: t, address: address, store: mustOpen(t, address, Options{})}
+	pgtest.Exec(t, address, `update workflow_runs set updated_at = now() - interval '1 day', started_at = now() - interval '1 day' where id = '`+active+`'`, `alter table workflow_runs disable trigger touch`,
+		`update workflow_runs set updated_at = now() - interval '1 day' where id = '`+active+`'`)
+	if got := f.failStuck(); len(got) == 0 {
+		t.Fatal("FailStuck: got none, want the run")
+	}
+	exact(t, f.store)
+	mustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`' and status = 'failed'`, "1")
+	pgtest.Exec(t, address, `update workflow_runs set user_id = '`+ada+`' where id = '`+active+`'`)
+	exact(t, f.store)
+	mustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`' and user_id = '`+ada+`'`, "1")
+	pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+active+`'`)
+	mustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`'`, "0")
+	mustBe(t, address, `select status from workflow_runs where id = '`+active+`'`, "completed")
+	exact(t, f.store)
+}

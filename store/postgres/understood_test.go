@@ -28,6 +28,7 @@ func TestCasesOfTablesThatAreUnderstood(t *testing.T) {
 		"times of microseconds":            plainTable + `alter table workflow_runs alter started_at type timestamptz(6), alter completed_at type timestamptz(6)`,
 		"case T13: partitions by creation": partitioned("range (created_at)", "id, created_at", "default"),
 		"case T13: partitions by id":       partitioned("hash (id)", "id", "for values with (modulus 1, remainder 0)"),
+		"case T13: partitions by status":   partitioned("list (status)", "id, status", "for values in ('completed', 'failed')") + `; create table rest partition of public.workflow_runs default`,
 		"a snapshot that is not null":      plainTable + `alter table workflow_runs alter state_snapshot set default '{}', alter state_snapshot set not null`,
 	} {
 		t.Run(name, func(t *testing.T) {
