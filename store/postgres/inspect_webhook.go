@@ -99,7 +99,7 @@ select 'run_counter_webhook_' || e.event, e.event as fires_for, coalesce(t.tgena
 		return err
 	}
 	return tx.QueryRow(ctx, `
-select array(select format('%I.%I', n.nspname, c.relname)
+select nullif(array(select format('%I.%I', n.nspname, c.relname)
                from pg_partition_tree(to_regclass($1::text)) as t
                join pg_class as c on c.oid = t.relid
                join pg_namespace as n on n.oid = c.relnamespace
@@ -107,7 +107,7 @@ select array(select format('%I.%I', n.nspname, c.relname)
                 and (select count(*) from pg_trigger as g
                       where g.tgrelid = c.oid and g.tgenabled in ('O', 'A')
                         and g.tgname in ('run_counter_webhook_insert', 'run_counter_webhook_update', 'run_counter_webhook_delete')) < 3
-              order by 1)`, w.Table).Scan(&w.Unheard)
+              order by 1), '{}')`, w.Table).Scan(&w.Unheard)
 }
 
 // lookAtVault looks whether secrets are there and can be decrypted, and never
