@@ -65,6 +65,11 @@ type Decoder struct {
 	// Partitions are names of the table's partitions, as SCHEMA.TABLE, in which *
 	// stands for any text: their changes are the table's.
 	Partitions []string
+	// Columns are the names of the table's columns, each with ours for it, such
+	// as user_id for org_id, where they differ: no other column is read then.
+	Columns map[string]string
+	// Statuses are the table's words that mean a status of ours.
+	Statuses map[string]store.Status
 	// LeaseColumn is a lease or heartbeat column, read into Row.LeaseAt; none
 	// where empty.
 	LeaseColumn string

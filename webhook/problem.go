@@ -70,6 +70,9 @@ func problemOf(err error) *problem {
 	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
 		return newProblem(fiber.StatusServiceUnavailable, trouble.What+" Send the request again after the time in Retry-After; repeating it is safe.")
 	}
+	if missing, ok := errors.AsType[*store.NoWord](err); ok {
+		return newProblem(fiber.StatusBadRequest, strings.ToUpper(missing.Error()[:1])+missing.Error()[1:]+".")
+	}
 	switch {
 	case errors.Is(err, ErrNoLetter):
 		return newProblem(fiber.StatusNotFound, "There is no such dead letter: it was replayed or dropped, or newer ones took its place. GET /v1/dead-letters lists those that are there.")

@@ -14,9 +14,10 @@ type tuple struct {
 	path    string // record or old_record; empty for a bare row
 	row     store.Row
 	present bool
-	held    int          // bytes that its ids took
-	seen    uint         // bits by column
-	problem *BadDelivery // the first that was met
+	held    int               // bytes that its ids took
+	seen    uint              // bits by column
+	problem *BadDelivery      // the first that was met
+	columns map[string]string // those of the decoder
 }
 
 // The columns that are read.
@@ -52,16 +53,10 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 		}
 		return err
 	}
-	t.present = true
+	t.present, t.columns = true, d.Columns
 	return s.object(func(key []byte) error {
-		col := slices.Index(columnNames[:], string(key))
-		name := d.LeaseColumn
-		switch {
-		case col >= 0:
-			name = columnNames[col]
-		case name != "" && string(key) == name:
-			col = colLease
-		default:
+		col, name := d.column(key)
+		if col < 0 {
 			return s.skip()
 		}
 		text, size, err := s.capture(maxValue)
@@ -71,6 +66,9 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 		value, detail := "", "stands in the row twice; send it once"
 		if t.seen&(1<<col) == 0 {
 			value, detail = t.column(s, col, text, size)
+			if ours, mapped := d.Statuses[string(t.row.Status)]; mapped && col == colStatus {
+				t.row.Status = ours
+			}
 		} else if col == colID {
 			t.row.ID = store.ID{} // it is neither
 		}
@@ -83,8 +81,31 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 	})
 }
 
+// column returns which column a key names, and what the table calls it; -1 for
+// one that is not read.
+func (d *Decoder) column(key []byte) (col int, name string) {
+	switch ours, named := d.Columns[string(key)]; {
+	case named:
+		return slices.Index(columnNames[:], ours), ours
+	case d.Columns == nil:
+		if col = slices.Index(columnNames[:], string(key)); col >= 0 {
+			return col, columnNames[col]
+		}
+	}
+	if d.LeaseColumn != "" && string(key) == d.LeaseColumn {
+		return colLease, d.LeaseColumn
+	}
+	return -1, ""
+}
+
 // bad returns the error for a column.
 func (t *tuple) bad(column, detail string) *BadDelivery {
+	for theirs, ours := range t.columns {
+		if ours == column {
+			column = theirs
+			break
+		}
+	}
 	if t.path != "" {
 		column = t.path + "." + column
 	}

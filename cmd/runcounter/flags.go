@@ -2,12 +2,14 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
 
@@ -175,8 +177,8 @@ func ownerOf(cmd *cli.Command) (o owner, err error) {
 	return o, nil
 }
 
-// decoderOf returns the reader of rows that --table, --partitions and
-// --lease-column ask for.
+// decoderOf returns the reader of rows that --table, --partitions, --lease-column,
+// --column, --status and --description ask for.
 func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 	name := strings.TrimSpace(cmd.String("table"))
 	schema, table, dotted := strings.Cut(name, ".")
@@ -186,7 +188,12 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 	if schema == "" || table == "" || strings.Contains(table, ".") {
 		return webhook.Decoder{}, badUsage("--table %q is not a table's name: write it as public.workflow_runs", name)
 	}
+	said, err := overridesOf(cmd)
+	if err != nil {
+		return webhook.Decoder{}, err
+	}
 	d := webhook.Decoder{Schema: schema, Table: table, LeaseColumn: cmd.String("lease-column")}
+	d.Columns, d.Statuses = columnsOf(watched.Default(), said.Columns), said.Statuses
 	if names := strings.TrimSpace(cmd.String("partitions")); names != "" {
 		for name := range strings.SplitSeq(names, ",") {
 			name = strings.TrimSpace(name)
@@ -197,6 +204,52 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 				return webhook.Decoder{}, badUsage("--partitions %q names no table: write them as public.workflow_runs_2026, or public.workflow_runs_* for all that begin so", names)
 			}
 			d.Partitions = append(d.Partitions, name)
+		}
+	}
+	return d, nil
+}
+
+// columnsOf are the names of a table's columns, each with ours for it; nil where
+// they are the same. What is said of a role stands in place of its column.
+func columnsOf(t watched.Table, said map[watched.Role]string) map[string]string {
+	columns, other := map[string]string{}, false
+	for _, ours := range watched.Default().Columns {
+		c, there := t.Column(ours.Role)
+		name, named := said[ours.Role]
+		if !named && there {
+			name = c.Name
+		}
+		if name != "" {
+			columns[name] = ours.Name
+		}
+		other = other || named && name == "" || name != "" && name != ours.Name
+	}
+	if !other {
+		return nil
+	}
+	return columns
+}
+
+// decoderFor is decoderOf for a database: a source knows what its table is called.
+func decoderFor(ctx context.Context, cmd *cli.Command, db backend) (webhook.Decoder, error) {
+	d, err := decoderOf(cmd)
+	if err != nil || db.table == nil {
+		return d, err
+	}
+	if d.Columns != nil || d.Statuses != nil {
+		return d, badUsage("--column and --status are kept by the database: say them to runcounter migrate up")
+	}
+	t, err := db.table(ctx)
+	if err != nil {
+		return d, err
+	}
+	d.Columns = columnsOf(t, nil)
+	for _, w := range t.Statuses {
+		if w.Theirs != string(w.Ours) {
+			if d.Statuses == nil {
+				d.Statuses = map[string]store.Status{}
+			}
+			d.Statuses[w.Theirs] = w.Ours
 		}
 	}
 	return d, nil

@@ -47,7 +47,7 @@ Examples:
 			&cli.StringFlag{Name: "from", Category: flagsWhat, Usage: "the `ADDRESS` to read from: postgres://USER:PASSWORD@HOST:5432/NAME"},
 			&cli.BoolFlag{Name: "restart", Category: flagsWhat, Usage: "with --from: begin anew where an import was stopped"},
 			&cli.BoolFlag{Name: "copy", Category: flagsWhat, Usage: "the lines come from COPY in its text format, which doubles backslashes"},
-			importTableFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
+			importTableFlag(), columnFlag(), statusFlag(), descriptionFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(importRuns),
 	}
@@ -101,6 +101,10 @@ func importRuns(ctx context.Context, cmd *cli.Command) (err error) {
 	if cmd.Bool("restart") {
 		return badUsage("--restart is for an import --from ADDRESS; one from a file begins anew each time")
 	}
+	decoder, err := decoderOf(cmd)
+	if err != nil {
+		return err
+	}
 	in := cmd.Root().Reader
 	if name := cmd.Args().First(); name != "" && name != "-" {
 		file, err := os.Open(name)
@@ -115,7 +119,7 @@ func importRuns(ctx context.Context, cmd *cli.Command) (err error) {
 		return err
 	}
 	i := importer{
-		store: db, decoder: webhook.Decoder{LeaseColumn: cmd.String("lease-column")}, copied: cmd.Bool("copy"),
+		store: db, decoder: decoder, copied: cmd.Bool("copy"),
 		now: time.Now, progress: progressOn(cmd.Root().ErrWriter), done: imported{Reasons: []badLine{}},
 	}
 	if err := errors.Join(i.read(ctx, in), db.Close()); err != nil {

@@ -99,7 +99,7 @@ func openAndImport(ctx context.Context, cmd *cli.Command, decoder webhook.Decode
 		return err
 	}
 	table, err := postgres.OpenTable(ctx, cmd.String("from"),
-		postgres.TableOptions{Schema: decoder.Schema, Name: decoder.Table, LeaseColumn: decoder.LeaseColumn})
+		postgres.TableOptions{Schema: decoder.Schema, Name: decoder.Table, LeaseColumn: decoder.LeaseColumn, Columns: decoder.Columns})
 	if errors.Is(err, postgres.ErrAddress) {
 		return badUsage("--from is %w", err)
 	}

@@ -46,7 +46,7 @@ Examples:
 			&cli.StringFlag{Name: "before", Category: flagsWhat, Usage: "those with a smaller `NUMBER`: where a page ended"},
 			&cli.IntFlag{Name: "max", Category: flagsWhat, Value: 100, Usage: "list at most `N` of them"},
 			&cli.BoolFlag{Name: "all", Category: flagsWhat, Usage: "say that all of them are meant"},
-			tableFlag(), partitionsFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
+			tableFlag(), partitionsFlag(), columnFlag(), statusFlag(), descriptionFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(deadLetters),
 	}
@@ -209,7 +209,7 @@ type letterResultJSON struct {
 }
 
 func replayLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
-	decoder, err := decoderOf(cmd)
+	decoder, err := decoderFor(ctx, cmd, db)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
+	"github.com/edgaze-ai/runcounter/store/watched"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
 
@@ -36,6 +37,8 @@ type backend struct {
 	calls  deliveries              // a source's alone
 	idle   func(store.Change) bool // a source's alone
 	parts  partitioned             // a source's alone
+	// table is a source's watched table, as it is described.
+	table func(ctx context.Context) (watched.Table, error)
 }
 
 // partitioned knows how the partitions of a source differ from those that are
@@ -110,7 +113,7 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 	if err != nil {
 		return backend{}, errors.Join(err, s.Close())
 	}
-	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s, idle: s.Idle, parts: s}, nil
+	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s, idle: s.Idle, parts: s, table: s.Table}, nil
 }
 
 // withStore does a command's work on a database that exists. To create one

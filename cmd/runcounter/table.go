@@ -56,12 +56,24 @@ Examples:
 func overrideFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "table", Category: flagsWhat, Value: watched.DefaultTable, Usage: "the table of the runs, as `SCHEMA.TABLE`", Sources: cli.EnvVars("RUNCOUNTER_TABLE")},
-		&cli.StringSliceFlag{Name: "column", Category: flagsWhat, Usage: "which column plays a role, as `ROLE=NAME`, such as user=org_id; without NAME none does"},
-		&cli.StringSliceFlag{Name: "status", Category: flagsWhat, Usage: "what a status of the table means, as `THEIRS=OURS`, such as canceled=cancelled"},
+		columnFlag(),
+		statusFlag(),
 		&cli.StringFlag{Name: "timezone", Category: flagsWhat, DefaultText: "UTC", Usage: "the `ZONE` of timestamps without zone, such as Europe/Berlin"},
 		&cli.StringFlag{Name: "times", Category: flagsWhat, Usage: "what times that are integers count since 1970: `UNIT` is milliseconds or seconds"},
-		&cli.StringFlag{Name: "description", Category: flagsWhat, Usage: "a JSON `FILE` that says the same; flags go before it"},
+		descriptionFlag(),
 	}
+}
+
+func columnFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "column", Category: flagsWhat, Usage: "which column plays a role, as `ROLE=NAME`, such as user=org_id; without NAME none does"}
+}
+
+func statusFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "status", Category: flagsWhat, Usage: "what a status of the table means, as `THEIRS=OURS`, such as canceled=cancelled"}
+}
+
+func descriptionFlag() cli.Flag {
+	return &cli.StringFlag{Name: "description", Category: flagsWhat, Usage: "a JSON `FILE` that says the same; flags go before it", Sources: cli.EnvVars("RUNCOUNTER_DESCRIPTION")}
 }
 
 func overridesOf(cmd *cli.Command) (watched.Overrides, error) {

@@ -150,6 +150,13 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
+// Table returns the watched table as it is described: found, and with what its
+// operator has said.
+func (s *Store) Table(ctx context.Context) (watched.Table, error) {
+	have, err := s.schema(ctx)
+	return have.table, err
+}
+
 // Installed reports whether the migrations are applied.
 func (s *Store) Installed(ctx context.Context) (bool, error) {
 	have, err := s.schema(ctx)

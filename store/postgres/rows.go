@@ -72,8 +72,7 @@ func (h schema) outcome(status, end string) string {
 // says refuses a status for which the table has no word.
 func (h schema) says(status store.Status) error {
 	if _, there := h.table.Says(status); !there {
-		return fmt.Errorf("%w: the table has no status that means %s: use another; or add one to the table, and run runcounter migrate up, with --status THEIRS=OURS where it has a name of its own",
-			store.ErrInvalid, status)
+		return &store.NoWord{Status: status}
 	}
 	return nil
 }

@@ -125,6 +125,9 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 		if !have.installed {
 			return errNeedsMigrations
 		}
+		if err := have.says(a.Status); err != nil {
+			return err
+		}
 		var found bool
 		run, found, err = s.runAfter(ctx, have, a.ID, query{
 			text: `select run_counter.amend_run($1::uuid, $2::text, $3::text, $4::text, $5::timestamptz)`,

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,40 @@ type Table struct {
 type TableOptions struct {
 	Schema, Name string
 	LeaseColumn  string // none where empty
+	// Columns are the names of its columns, each with ours for it; nil where they
+	// are the same.
+	Columns map[string]string
+}
+
+// called is what the table calls a column of ours, "" where it has none.
+func (o TableOptions) called(ours string) string {
+	if o.Columns == nil {
+		return ours
+	}
+	for theirs, name := range o.Columns {
+		if name == ours {
+			return theirs
+		}
+	}
+	return ""
+}
+
+// wanted are the names of the columns that are read: those that there must be,
+// and all.
+func (o TableOptions) wanted() (required, all []string) {
+	for _, ours := range requiredColumns {
+		required = append(required, cmp.Or(o.called(ours), ours))
+	}
+	all = slices.Clone(required)
+	for _, ours := range optionalColumns {
+		if name := o.called(ours); name != "" {
+			all = append(all, name)
+		}
+	}
+	if o.LeaseColumn != "" && !slices.Contains(all, o.LeaseColumn) {
+		all = append(all, o.LeaseColumn)
+	}
+	return required, all
 }
 
 // Record is a row: the columns on which anything depends, as one JSON object.
@@ -82,16 +117,13 @@ func OpenTable(ctx context.Context, address string, o TableOptions) (*Table, err
 // look finds out what the table has, from catalogs that every role can read.
 func (t *Table) look(ctx context.Context, o TableOptions) error {
 	plain := o.Schema + "." + o.Name
-	wanted := slices.Concat(requiredColumns, optionalColumns)
-	if o.LeaseColumn != "" && !slices.Contains(wanted, o.LeaseColumn) {
-		wanted = append(wanted, o.LeaseColumn)
-	}
+	required, wanted := o.wanted()
 	h := &t.have
 	err := t.pool.QueryRow(ctx, `
 select has_schema_privilege(n.oid, 'usage'),
        row_security_active(c.oid),
        coalesce((select format_type(a.atttypid, a.atttypmod) from pg_attribute as a
-                  where a.attrelid = c.oid and a.attname = 'id' and not a.attisdropped), ''),
+                  where a.attrelid = c.oid and a.attname = $4::text and not a.attisdropped), ''),
        w.columns, w.refused, coalesce(s.rows, 0)::bigint, s.size::bigint
   from pg_class as c
   join pg_namespace as n on n.oid = c.relnamespace
@@ -105,7 +137,7 @@ select has_schema_privilege(n.oid, 'usage'),
           from pg_class as p
          where p.relkind in ('r', 'm') and (p.oid = c.oid or p.oid in (select relid from pg_partition_tree(c.oid)))) as s
  where n.nspname = $1::text and c.relname = $2::text and c.relkind in ('r', 'p', 'v', 'm', 'f')`,
-		o.Schema, o.Name, wanted).Scan(&h.usage, &h.hidden, &h.idType, &h.columns, &h.refused, &h.estimate, &h.size)
+		o.Schema, o.Name, wanted, required[0]).Scan(&h.usage, &h.hidden, &h.idType, &h.columns, &h.refused, &h.estimate, &h.size)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("%w: %s has no table %s: is it the right database? --table SCHEMA.TABLE reads another table", store.ErrInvalid, t.Where(), plain)
 	}
@@ -113,7 +145,7 @@ select has_schema_privilege(n.oid, 'usage'),
 		return t.unreachable(err)
 	}
 	var lacks []string
-	for _, name := range requiredColumns {
+	for _, name := range required {
 		if !slices.Contains(h.columns, name) {
 			lacks = append(lacks, name)
 		}
@@ -126,23 +158,23 @@ select has_schema_privilege(n.oid, 'usage'),
 	case len(h.refused) > 0:
 		return fmt.Errorf("%w: the role of the address may not read %s of %s: as its owner, run grant select on %s to that role", store.ErrInvalid, strings.Join(h.refused, ", "), plain, t.name)
 	}
-	t.write(wanted)
+	t.write(wanted, "r."+pgx.Identifier{required[0]}.Sanitize())
 	return nil
 }
 
 // write writes the statements for the columns that there are. Values go through
 // jsonb, as they do on their way into a webhook.
-func (t *Table) write(wanted []string) {
+func (t *Table) write(wanted []string, id string) {
 	var pairs []string
 	for _, name := range wanted {
 		if slices.Contains(t.have.columns, name) {
 			pairs = append(pairs, "'"+strings.ReplaceAll(name, "'", "''")+"', r."+pgx.Identifier{name}.Sanitize())
 		}
 	}
-	head := "select r.id::text, jsonb_build_object(" + strings.Join(pairs, ", ") + ")::text from " + t.name + " as r where "
-	const tail = " order by r.id limit $1::integer"
-	t.first = head + "r.id is not null" + tail
-	t.next = head + "r.id > $2::text::" + t.have.idType + tail
+	head := "select " + id + "::text, jsonb_build_object(" + strings.Join(pairs, ", ") + ")::text from " + t.name + " as r where "
+	tail := " order by " + id + " limit $1::integer"
+	t.first = head + id + " is not null" + tail
+	t.next = head + id + " > $2::text::" + t.have.idType + tail
 }
 
 // Page returns the first rows by id, or those after one: fewer than limit at
