@@ -48,7 +48,7 @@ update workflow_runs set status = 'succeeded' where id = '`+runID(1)+`'`)
 	if body := post(t, source.url+"/v1/runs/"+runID(2)+"/complete", `{"status":"timeout"}`, http.StatusBadRequest); !strings.Contains(body, "no status that means timeout") {
 		t.Errorf("a status that the table has no word for: got %s, want a sentence", body)
 	}
-	if got := textOf(t, address, `select string_agg(status::text, ' ' order by id) from workflow_runs where finished_at is not null`); got != "succeeded succeeded" || count(source) != 2 {
+	if got := textOf(t, address, `select string_agg(status::text, '' order by id) from workflow_runs where finished_at is not null`); got != strings.Repeat("succeeded", 2) || count(source) != 2 {
 		t.Errorf("the source: got the statuses %s, and the count %d; want succeeded twice, in its word, and 2", got, count(source))
 	}
 	if r := exec1(t, command(t, t.TempDir(), []string{"DATABASE_URL=" + address}, append([]string{"serve"}, saidOfIt...)...), ""); r.code != exitUsage || !strings.Contains(r.errs, "say them to runcounter migrate up") {
