@@ -343,7 +343,12 @@ func (p *postgres) describe(conn *sql.Conn) error {
 // before.
 func (p *postgres) overrides(conn *sql.Conn) (watched.Overrides, error) {
 	was, _, err := p.described(conn)
-	return p.given.Over(was.Said), err
+	if err != nil || len(was.Said.Statuses) == 0 {
+		return p.given.Over(was.Said), err
+	}
+	schema, name := was.Said.SchemaAndName()
+	catalog, _, err := readCatalog(p.ctx, conn, schema, name)
+	return p.given.Over(was.Said.Still(catalog)), err
 }
 
 // unmappedSentence names statuses that have no meaning, and the command that gives

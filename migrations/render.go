@@ -121,10 +121,10 @@ func render(name, text string, t watched.Table) (string, error) {
 		"words":     func(and string, all ...store.Status) string { return listed(t, and, all) },
 		"unsayable": func() string { return unsayable(t) },
 		"ident":     watched.Ident,
-		"literal":   literal,
+		"literal":   watched.Literal,
 		"description": func() (string, error) {
 			text, err := json.Marshal(t)
-			return literal(string(text)), err
+			return watched.Literal(string(text)), err
 		},
 		"anyDraft": func() bool { _, said := t.Said.Columns[watched.Draft]; return !t.Has(watched.Draft) && !said },
 		"times":    func() []string { return columns(t, watched.CreatedAt, watched.StartedAt, watched.UpdatedAt) },
@@ -168,7 +168,7 @@ func unsayable(t watched.Table) string {
 	}
 	literals := make([]string, len(missing))
 	for i, one := range missing {
-		literals[i] = literal(string(one))
+		literals[i] = watched.Literal(string(one))
 	}
 	return `elsif p_status in (` + strings.Join(literals, ", ") + `) then
         raise invalid_parameter_value using

@@ -101,19 +101,10 @@ func (w Webhook) sql() (string, error) {
 	table := pgx.Identifier{w.Schema, w.Table}.Sanitize()
 	lease := "null"
 	if w.Lease != "" {
-		lease = literal(w.Lease)
+		lease = watched.Literal(w.Lease)
 	}
-	return strings.NewReplacer("{name}", literal(table), "{table}", table, "{url}", literal(w.URL), "{lease}", lease,
+	return strings.NewReplacer("{name}", watched.Literal(table), "{table}", table, "{url}", watched.Literal(w.URL), "{lease}", lease,
 		"{timeout}", strconv.FormatInt(w.Timeout.Milliseconds(), 10)).Replace(string(text)), nil
-}
-
-// literal quotes a text for SQL, whatever standard_conforming_strings is.
-func literal(s string) string {
-	quoted := "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
-	if strings.Contains(s, `\`) {
-		return "E" + quoted
-	}
-	return quoted
 }
 
 // The names of the secrets in Vault: the second while a rotation is under way.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -130,6 +131,17 @@ func (o Overrides) Over(other Overrides) Overrides {
 	maps.Copy(columns, o.Columns)
 	maps.Copy(statuses, o.Statuses)
 	o.Columns, o.Statuses = columns, statuses
+	return o
+}
+
+// Still returns what is said without the statuses that have gone since: labels of
+// an enum that it has no longer.
+func (o Overrides) Still(c Catalog) Overrides {
+	o = o.Over(Overrides{}) // a copy
+	status, _ := c.Column(cmp.Or(o.Columns[Status], Found(c, Status)))
+	maps.DeleteFunc(o.Statuses, func(theirs string, _ store.Status) bool {
+		return len(status.Labels) > 0 && !slices.Contains(status.Labels, theirs)
+	})
 	return o
 }
 

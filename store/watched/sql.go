@@ -27,8 +27,15 @@ var bare = []string{
 	"error_details", "state_snapshot", "created_at", "updated_at",
 }
 
-// Literal writes a string constant.
-func Literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+// Literal writes a string constant, whatever standard_conforming_strings is where
+// it is read.
+func Literal(s string) string {
+	quoted := "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
+	if strings.Contains(s, `\`) {
+		return "E" + quoted
+	}
+	return quoted
+}
 
 // SQL is the table's name.
 func (t Table) SQL() string { return Ident(t.Schema) + "." + Ident(t.Name) }
@@ -55,10 +62,7 @@ func (t Table) Col(row string, role Role) string {
 // Status is a row's status in our words, as text; one that means nothing is what
 // it is.
 func (t Table) Status(row string) string {
-	status := t.Col(row, Status)
-	if c, _ := t.Column(Status); c.Kind == Enum {
-		status += "::text"
-	}
+	status := t.statusText(row)
 	var whens strings.Builder
 	for _, w := range t.Statuses {
 		if w.Theirs != string(w.Ours) {
@@ -69,6 +73,25 @@ func (t Table) Status(row string) string {
 		return status
 	}
 	return "case " + status + whens.String() + " else " + status + " end"
+}
+
+// statusText is a row's status as it is, as text.
+func (t Table) statusText(row string) string {
+	if c, _ := t.Column(Status); c.Kind == Enum {
+		return t.Col(row, Status) + "::text"
+	}
+	return t.Col(row, Status)
+}
+
+// compared is a row's status as it is compared with the table's words. In a
+// trigger an enum is text: a constant that is no label any more, since the
+// application has renamed it, would raise in each of its writes. The index and the
+// select of runs compare labels, since an index takes nothing else.
+func (t Table) compared(row string) string {
+	if row == "new" || row == "old" {
+		return t.statusText(row)
+	}
+	return t.Col(row, Status)
 }
 
 // theirs are the table's words for statuses, as a list of SQL; "" where it has
@@ -89,7 +112,7 @@ func (t Table) one(row string, which func(store.Status) bool) string {
 	if words == "" {
 		return "false"
 	}
-	return t.Col(row, Status) + " in (" + words + ")"
+	return t.compared(row) + " in (" + words + ")"
 }
 
 // Terminal is the condition that a row's status is terminal. It is null where
@@ -116,7 +139,7 @@ func (t Table) unlike(row string, which func(store.Status) bool) string {
 	if words == "" {
 		return "true"
 	}
-	status := t.Col(row, Status)
+	status := t.compared(row)
 	return status + " is null or " + status + " not in (" + words + ")"
 }
 

@@ -1,0 +1,136 @@
+package postgres
+
+import (
+	"testing"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/watched"
+)
+
+const (
+	runOne = "00000000-0000-4000-8000-000000000001"
+	runTwo = "00000000-0000-4000-8000-000000000002"
+)
+
+// ofEnum makes the status an enum of words of the application's own.
+const ofEnum = `alter table workflow_runs alter id set default gen_random_uuid(); create type run_state as enum ('pending', 'running', 'done', 'failed'); alter table workflow_runs alter status drop default;
+alter table workflow_runs alter status type run_state using status::run_state`
+
+// TestCaseT5_ALabelThatIsRenamedStopsNoWrite: what looked for the old label would
+// raise in each write that it looks at.
+func TestCaseT5_ALabelThatIsRenamedStopsNoWrite(t *testing.T) {
+	t.Parallel()
+	for name, partitioned := range map[string]bool{"a plain table": false, "a partitioned one": true} {
+		t.Run(name, func(t *testing.T) {
+			address := pgtest.Supabase(t)
+			pgtest.Exec(t, address, bareTable, ofEnum)
+			if partitioned {
+				pgtest.Exec(t, address, `alter table workflow_runs alter created_at set default now(); create table parted (like workflow_runs including defaults, primary key (id, created_at)) partition by range (created_at);
+drop table workflow_runs; alter table parted rename to workflow_runs; create table all_runs partition of workflow_runs default`)
+			}
+			pgtest.Exec(t, address, `grant all on workflow_runs to authenticated`)
+			migrate(t, address, variant{said: watched.Overrides{Statuses: map[string]store.Status{"done": store.Completed}}}.up)
+			pgtest.Exec(t, address, begun(runOne), begun(runTwo), `update workflow_runs set status = 'done' where id = '`+runOne+`'`)
+			pgtest.Exec(t, address, `alter type run_state rename value 'done' to 'success'`,
+				`update workflow_runs set status = 'success', completed_at = now() where id = '`+runTwo+`'`,
+				`update workflow_runs set user_id = gen_random_uuid() where id = '`+runTwo+`'`,
+				`insert into workflow_runs (user_id, workflow_id, status) values ('`+ada+`', '`+adaFlow+`', 'success')`,
+				`insert into workflow_runs (user_id, workflow_id, status, completed_at) values ('`+ada+`', '`+adaFlow+`', 'failed', now())`,
+				asBob(`update workflow_runs set updated_at = now()`), `update run_counter.settings set hardening = false`, asBob(`delete from workflow_runs where id = '`+runTwo+`'`))
+			if partitioned {
+				pgtest.Exec(t, address, `truncate all_runs`)
+			}
+			pgtest.Exec(t, address, begun(runTwo), `update workflow_runs set status = 'success' where id = '`+runTwo+`'`)
+			// What the database has kept of the old word keeps nothing from being said of the new.
+			migrate(t, address, variant{said: watched.Overrides{Statuses: map[string]store.Status{"success": store.Completed}}}.up)
+			pgtest.Exec(t, address, `update workflow_runs set completed_at = now() where completed_at is null`)
+			audited(t, address)
+		})
+	}
+}
+
+// audited looks with the audit's eyes, since exactSQL knows our names and words alone.
+func audited(t *testing.T, address string) {
+	t.Helper()
+	s := mustOpen(t, address, Options{})
+	if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{Full: true, DryRun: true}); err != nil || r.Drifting > 0 || r.Audited == 0 {
+		t.Errorf("law 1: got %+v, %v; want keys that are audited, and no drift", r, err)
+	}
+}
+
+func begun(id string) string {
+	return `insert into workflow_runs (id, user_id, workflow_id, status) values ('` + id + `', '` + ada + `', '` + adaFlow + `', 'running')`
+}
+
+// TestCaseT26_APresumedRunWhoseWordMeansSomethingElse: its mark says what it means
+// now, or is gone where it is not presumed any more.
+func TestCaseT26_APresumedRunWhoseWordMeansSomethingElse(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		said  watched.Overrides
+		marks string
+	}{
+		"another end":    {watched.Overrides{Statuses: map[string]store.Status{"failed": store.Cancelled, "cancelled": store.Failed}}, "1"},
+		"no end at all":  {watched.Overrides{Statuses: map[string]store.Status{"failed": store.Running}}, "0"},
+		"another moment": {watched.Overrides{Columns: map[watched.Role]string{watched.CompletedAt: "ended_on"}}, "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := pgtest.Database(t)
+			pgtest.Exec(t, address, bareTable, `alter table workflow_runs add ended_on timestamptz`)
+			migrate(t, address, (*migrations.Migrator).Up)
+			pgtest.Exec(t, address, begun(runOne), `update workflow_runs set created_at = now() - interval '1 day', started_at = null, updated_at = now() - interval '1 day'`)
+			s := mustOpen(t, address, Options{})
+			if _, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			mustBe(t, address, `select count(*) from run_counter.presumed`, "1")
+			migrate(t, address, variant{said: tt.said}.up)
+			mustBe(t, address, `select count(*) from run_counter.presumed`, tt.marks)
+			audited(t, address)
+			pgtest.Exec(t, address, `update workflow_runs set status = 'completed', completed_at = now(), user_id = gen_random_uuid()`)
+			audited(t, address)
+			pgtest.Exec(t, address, `delete from workflow_runs`)
+			audited(t, address)
+		})
+	}
+}
+
+// TestCaseT26_AColumnCalledAsAVariableOfOurs: no function takes one for the other.
+func TestCaseT26_AColumnCalledAsAVariableOfOurs(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, bareTable, `alter table workflow_runs rename id to p_run_id; alter table workflow_runs rename user_id to "new"; alter table workflow_runs rename status to p_status;
+alter table workflow_runs rename completed_at to v_end; alter table workflow_runs rename started_at to found; alter table workflow_runs rename error_details to p_error_details;
+alter table workflow_runs rename updated_at to v_now; alter table workflow_runs rename workflow_id to old;
+alter table workflow_runs add v_run text, add p_now text, add p_who text, add won text, add active text, add counted text, add v_opens text, add id bigint, add user_id text, add status text, add v_was text`)
+	migrate(t, address, variant{said: watched.Overrides{Columns: map[watched.Role]string{
+		watched.ID: "p_run_id", watched.User: "new", watched.Workflow: "old", watched.Status: "p_status", watched.CompletedAt: "v_end", watched.StartedAt: "found",
+		watched.ErrorDetails: "p_error_details", watched.UpdatedAt: "v_now",
+	}}}.up)
+	mustBe(t, address, `select public.begin_workflow_run('`+ada+`', '`+adaFlow+`', null, 10, 'key', '`+runOne+`')`, runOne)
+	mustBe(t, address, `select new_count from public.complete_workflow_run_and_get_count('`+runOne+`', 'completed', null, '{"a": 1}')`, "1")
+	mustBe(t, address, `select run_counter.amend_run('`+runOne+`', 'running', 'support', 'again')`, "t")
+	mustBe(t, address, `select public.complete_workflow_run('`+runOne+`', 'failed')`, "t")
+	s := mustOpen(t, address, Options{})
+	if run, err := s.Run(t.Context(), mustParse(t, runOne)); err != nil || run.Status != store.Failed || time.Since(run.CompletedAt) > time.Hour {
+		t.Errorf("got %+v, %v; want it failed now", run, err)
+	}
+	audited(t, address)
+}
+
+// TestCaseT26_AWordWithABackslash is the same word in a session of the application
+// where a backslash in a constant is an escape.
+func TestCaseT26_AWordWithABackslash(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, bareTable)
+	migrate(t, address, variant{said: watched.Overrides{Statuses: map[string]store.Status{`it's 100 %s\`: store.Completed}}}.up)
+	const word = `E'it\'s 100 %s\\'`
+	pgtest.Exec(t, address, begun(runOne), begun(runTwo), `set standard_conforming_strings = off; update workflow_runs set status = `+word+` where id = '`+runOne+`'; delete from workflow_runs where id = '`+runTwo+`'`,
+		`update workflow_runs set status = 'running'`)
+	mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "1")
+	mustBe(t, address, `select count(*) from workflow_runs where status = `+word+` and completed_at is not null`, "1")
+}
