@@ -50,6 +50,7 @@ var forCounting = []wanted{
 	{name: "created_at", role: watched.CreatedAt, types: moments, optional: true, named: true},
 	{name: "started_at", role: watched.StartedAt, types: moments, optional: true, named: true, moves: true},
 	{name: "updated_at", role: watched.UpdatedAt, types: moments, optional: true, named: true, moves: true},
+	{name: "lease", role: watched.Lease, types: moments, optional: true, named: true, read: true},
 	{name: "completed_at", role: watched.CompletedAt, types: moments, add: "timestamptz", named: true, moves: true, nulled: true},
 	{name: "duration_ms", role: watched.DurationMS, types: []string{"int4", "int8"}, optional: true, named: true, yields: true, moves: true, nulled: true},
 	{name: "error_details", role: watched.ErrorDetails, types: jsons, optional: true, named: true, yields: true, moves: true, nulled: true},

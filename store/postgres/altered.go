@@ -16,8 +16,10 @@ import (
 
 // Altered says in a sentence what was changed of the watched table since the
 // migrations were applied to it, and what to do; "" where nothing was. What they
-// made was made for the table as it was.
+// made was made for the table as it was. A sweep asks first, so the store looks
+// again here at what an operator says of it.
 func (s *Store) Altered(ctx context.Context) (sentence string, err error) {
+	s.forget()
 	err = s.attempt(ctx, func(have schema) error {
 		sentence = ""
 		if !have.installed {

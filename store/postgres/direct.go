@@ -27,7 +27,7 @@ with given as (
     select ` + id + ` as id from ` + h.table.SQL() + ` as r where ` + id + ` = $1::uuid for no key update
 ), ended as (
     update ` + h.table.SQL() + ` as r
-       set ` + h.outcome("$2::text", "coalesce($3::timestamptz, $7::timestamptz)") + h.set(watched.UpdatedAt, "$7::timestamptz") +
+       set ` + h.outcome("r", "$2::text", "coalesce($3::timestamptz, $7::timestamptz)") + h.set(watched.UpdatedAt, "$7::timestamptz") +
 		h.set(watched.DurationMS, `coalesce(given.duration_ms, `+h.table.Col("r", watched.DurationMS)+`, case when coalesce($3::timestamptz, $7::timestamptz) >= `+started+` and isfinite(`+started+`)
                 then least(trunc((extract(epoch from coalesce($3::timestamptz, $7::timestamptz)) - extract(epoch from `+started+`)) * 1000), 2147483647)::integer end)`) +
 		h.set(watched.ErrorDetails, `coalesce(given.error_details::`+h.json(watched.ErrorDetails)+`, `+h.table.Col("r", watched.ErrorDetails)+`)`) +

@@ -171,6 +171,7 @@ type schema struct {
 	installed bool          // our migrations
 	there     bool          // the table is
 	table     watched.Table // of which the lease is that of the options
+	said      string        // what its operator had said of it
 }
 
 // relook is how often a database without the migrations is asked for them.
@@ -197,7 +198,7 @@ func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) 
 		if err != nil {
 			return have, err
 		}
-		said = was.Said
+		said, have.said = was.Said, strings.Join(was.Said.Args(), " ")
 	}
 	have.table = watched.Describe(catalog, said).Table
 	if column, leases := catalog.Column(lease); leases {
@@ -237,9 +238,28 @@ func (s *Store) forget() {
 	s.known = nil
 }
 
+// errSaid is that an operator has said something else of the table since it was
+// looked at.
+var errSaid = errors.New("another meaning was given to the table's columns or statuses meanwhile: try again")
+
+// stillSaid stops what is about to write by what was said of the table, where
+// that is no longer said: it would mend counts that are right. It is asked for
+// once the key is locked, so that what migrate up counts comes behind.
+func (h schema) stillSaid(ctx context.Context, tx pgx.Tx) error {
+	if !h.installed {
+		return nil
+	}
+	now, _, err := described(ctx, tx)
+	if err == nil && strings.Join(now.Said.Args(), " ") != h.said {
+		return errSaid
+	}
+	return err
+}
+
 // attempt runs do, which works with what the database is known to have. Where
-// that turns out to be wrong, since migrations came or went meanwhile, it asks
-// again and does it once more: nothing was committed.
+// that turns out to be wrong, since migrations came or went meanwhile, or an
+// operator has said something else of the table, it asks again and does it once
+// more: nothing was committed.
 func (s *Store) attempt(ctx context.Context, do func(have schema) error) error {
 	for again := false; ; again = true {
 		have, err := s.schema(ctx)
@@ -249,7 +269,7 @@ func (s *Store) attempt(ctx context.Context, do func(have schema) error) error {
 		if err = do(have); err == nil {
 			return nil
 		}
-		if again || !missing(err) {
+		if again || !missing(err) && !errors.Is(err, errSaid) {
 			return translate(err)
 		}
 		s.forget()

@@ -99,6 +99,9 @@ func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, n
 		if err != nil {
 			return fmt.Errorf("lock %s: %w", key, err)
 		}
+		if err := have.stillSaid(ctx, tx); err != nil {
+			return err
+		}
 		if err := mendMarks(ctx, tx, have, key); err != nil {
 			return fmt.Errorf("look through the presumed outcomes of %s: %w", key, err)
 		}

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,4 +135,82 @@ func TestCaseT26_AWordWithABackslash(t *testing.T) {
 		`update workflow_runs set status = 'running'`)
 	mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "1")
 	mustBe(t, address, `select count(*) from workflow_runs where status = `+word+` and completed_at is not null`, "1")
+}
+
+// TestCaseT26_ASweepKeepsTheApplicationsWord: of two words for one status a repair
+// leaves the row's own, and it writes none that means something else.
+func TestCaseT26_ASweepKeepsTheApplicationsWord(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, bareTable, begun(runOne), begun(runTwo),
+		`update workflow_runs set status = 'finished', updated_at = '2026-01-01' where id = '`+runOne+`'`, `update workflow_runs set completed_at = '2026-01-01' where id = '`+runTwo+`'`)
+	migrate(t, address, variant{said: watched.Overrides{Statuses: map[string]store.Status{"completed": store.Running, "done": store.Failed, "finished": store.Failed}}}.up)
+	for _, dry := range []bool{true, false} {
+		r, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{DryRun: dry})
+		if err != nil || r.Unwritable != 1 || len(r.Refused) != 1 || !strings.Contains(r.Refused[0].Refused, "no status that means completed") {
+			t.Errorf("dry %v: got %+v, %v; want the run refused that can't be said to have completed", dry, r, err)
+		}
+	}
+	mustBe(t, address, `select count(*) from workflow_runs where status = 'finished' and completed_at = '2026-01-01'`, "1")
+	mustBe(t, address, `select count(*) from workflow_runs where status = 'running' and completed_at = '2026-01-01'`, "1")
+}
+
+// TestCaseT26_ALeaseIsAMoment: a sweep compares it with others.
+func TestCaseT26_ALeaseIsAMoment(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, bareTable, `alter table workflow_runs add beat bigint, add seen_at timestamptz; grant all on workflow_runs to authenticated`, begun(runOne), `update workflow_runs set user_id = '`+bob+`', seen_at = now()`)
+	m, err := migrations.Postgres(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	m.Override(watched.Overrides{Columns: map[watched.Role]string{watched.Lease: "beat"}, Times: watched.Milliseconds})
+	if err := m.Up(); !errors.Is(err, migrations.ErrTable) || !strings.Contains(err.Error(), "beat is bigint") {
+		t.Errorf("got %v, want the lease refused", err)
+	}
+	migrate(t, address, variant{said: watched.Overrides{Columns: map[watched.Role]string{watched.Lease: "seen_at"}}}.up)
+	c := newCaller(t, address)
+	if _, _, err := c.as("bob", `update workflow_runs set seen_at = now() - interval '1 hour'`); err == nil || !strings.Contains(err.Error(), "into the past") {
+		t.Errorf("got %v, want an end user's lease held where it is", err)
+	}
+}
+
+// TestCaseT26_WhatIsSaidWhileAStoreIsOpen: the store that looked before it was said
+// mends no count that is right by now, and writes no word that means something else.
+func TestCaseT26_WhatIsSaidWhileAStoreIsOpen(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(s *Store, key store.Key) error{
+		"a recount": func(s *Store, key store.Key) error { _, err := s.Recount(t.Context(), key, time.Now()); return err },
+		"a sweep": func(s *Store, _ store.Key) error {
+			r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{Full: true})
+			if r.Drifting > 0 {
+				t.Errorf("got %d keys that drift, want none", r.Drifting)
+			}
+			return err
+		},
+		"a repair": func(s *Store, _ store.Key) error {
+			_, err := s.FailStuck(t.Context(), store.FailStuck{Now: time.Now(), Max: 10})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := pgtest.Database(t)
+			pgtest.Exec(t, address, bareTable)
+			migrate(t, address, (*migrations.Migrator).Up)
+			s := mustOpen(t, address, Options{})
+			key := store.Key{User: mustParse(t, ada), Kind: store.KindWorkflow, Ref: mustParse(t, adaFlow)}
+			if _, err := s.Count(t.Context(), key); err != nil { // it has looked
+				t.Fatal(err)
+			}
+			pgtest.Exec(t, address, begun(runOne), `update workflow_runs set status = 'failed' where id = '`+runOne+`'`, begun(runTwo), `update workflow_runs set completed_at = '2026-01-01' where id = '`+runTwo+`'`)
+			migrate(t, address, variant{said: watched.Overrides{Statuses: map[string]store.Status{"failed": store.Timeout, "completed": store.Failed, "done": store.Completed}}}.up)
+			if err := do(s, key); err != nil {
+				t.Fatal(err)
+			}
+			mustBe(t, address, `select count(*) from run_counter.recounts`, "0")
+			mustBe(t, address, `select count(*) from workflow_runs where status = 'completed'`, "0") // which means failed
+			audited(t, address)
+		})
+	}
 }

@@ -64,9 +64,14 @@ func (h schema) set(role watched.Role, value string) string {
 	return ", " + watched.Ident(c.Name) + " = " + value
 }
 
-// outcome is the assignment of a status of ours and of an end.
-func (h schema) outcome(status, end string) string {
-	return h.table.Col("", watched.Status) + " = " + h.table.Word(status) + ", " + h.table.Col("", watched.CompletedAt) + " = " + end
+// outcome is the assignment of a status of ours and of an end to a row. Of two
+// words for one status the row keeps the one that it has.
+func (h schema) outcome(row, status, end string) string {
+	t, word := h.table, h.table.Word(status)
+	if t.Ambiguous() {
+		word = "case when " + t.Status(row) + " = " + status + " then " + t.Col(row, watched.Status) + " else " + word + " end"
+	}
+	return t.Col("", watched.Status) + " = " + word + ", " + t.Col("", watched.CompletedAt) + " = " + end
 }
 
 // says refuses a status for which the table has no word.

@@ -29,6 +29,15 @@ func (r repair) report() store.Repaired {
 	return store.Repaired{Reason: r.reason, Before: r.found.row, After: r.after, Refused: r.refused}
 }
 
+// said is the repair, refused where the table has no word for it: ours may mean
+// something else there.
+func (r repair) said(have schema) repair {
+	if err := have.says(r.after.Status); err != nil {
+		r.refused = err.Error()
+	}
+	return r
+}
+
 // FailStuck implements [store.Store].
 func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) (done []store.Repaired, err error) {
 	f.Now = store.Instant(f.Now)
@@ -78,11 +87,23 @@ func lockSweep(ctx context.Context, tx pgx.Tx, have schema) error {
 // says why. The rows of one user stand together, so that those of another are
 // rarely in a half with them.
 func (s *Store) mendAll(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) ([]store.Repaired, error) {
-	repairs = slices.Clone(repairs)
-	slices.SortStableFunc(repairs, func(a, b repair) int {
+	if err := have.stillSaid(ctx, tx); err != nil {
+		return nil, err
+	}
+	var told []store.Repaired
+	said := make([]repair, 0, len(repairs))
+	for _, r := range repairs {
+		if r = r.said(have); r.refused != "" {
+			told = append(told, r.report())
+		} else {
+			said = append(said, r)
+		}
+	}
+	slices.SortStableFunc(said, func(a, b repair) int {
 		return a.found.row.User.Compare(b.found.row.User)
 	})
-	return s.mendHalves(ctx, tx, have, repairs, now)
+	done, err := s.mendHalves(ctx, tx, have, said, now)
+	return append(done, told...), err
 }
 
 func (s *Store) mendHalves(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) ([]store.Repaired, error) {
@@ -201,7 +222,7 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 	t, args := have.table, []any{ids, was, wasAt, status, at, duration, details}
 	update := `
     update ` + t.SQL() + ` as r
-       set ` + have.outcome("n.status", "n.completed_at") + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::"+have.json(watched.ErrorDetails)) + `
+       set ` + have.outcome("r", "n.status", "n.completed_at") + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::"+have.json(watched.ErrorDetails)) + `
       from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
            as n (id, was, was_completed_at, status, completed_at, duration_ms, error_details)
      where ` + t.Col("r", watched.ID) + ` = n.id and ` + t.Status("r") + ` is not distinct from n.was and ` + t.Col("r", watched.CompletedAt) + ` is not distinct from n.was_completed_at

@@ -154,7 +154,7 @@ func Describe(c Catalog, o Overrides) Report {
 	d.statuses()
 	d.times()
 	for _, column := range c.Columns {
-		if column.Type == "timestamptz" && heartbeat.MatchString(column.Name) {
+		if role, _ := d.playing(column.Name); column.Type == "timestamptz" && (role == Lease || heartbeat.MatchString(column.Name)) {
 			d.report.Table.Heartbeats = append(d.report.Table.Heartbeats, column.Name)
 		}
 	}

@@ -218,6 +218,16 @@ func (t Table) Says(one store.Status) (string, bool) {
 	return t.Statuses[i].Theirs, true
 }
 
+// Ambiguous reports whether the table has two words for one status.
+func (t Table) Ambiguous() bool {
+	seen := map[store.Status]bool{}
+	return slices.ContainsFunc(t.Statuses, func(w Word) bool {
+		twice := seen[w.Ours]
+		seen[w.Ours] = true
+		return twice
+	})
+}
+
 // First is the table's word for a run that has begun: pending, or where it has no
 // word for that, the first of the active ones that it has.
 func (t Table) First() string {
