@@ -20,7 +20,7 @@ func TestABusyTableDoesNotStallBehindUp(t *testing.T) {
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, tableWithDrafts, aliceHasThree)
 	for _, i := range indexes(watched.Default()) { // building them waits, and holds nobody off
-		pgtest.Exec(t, address, `create index `+i.Name+` `+i.Definition)
+		pgtest.Exec(t, address, `create index `+i.Name+` `+i.Definition, `comment on index `+i.Name+` is `+watched.Literal(i.Comment()))
 	}
 	letGo := mustHold(t, address)
 	m := mustPostgres(t, address)

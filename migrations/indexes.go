@@ -17,6 +17,10 @@ type index struct {
 	Definition string // from "on" on
 }
 
+// Comment says what an index was made for, so that one for other columns or words
+// is known.
+func (i index) Comment() string { return "Run Counter: " + i.Definition }
+
 // indexes are those that are made for a table. The ended ones answer last_run_at
 // and what an audit counts, from the index alone; the open one has the slots that
 // are taken, and what a sweep looks through; the odd one has what is not counted,
@@ -42,17 +46,15 @@ func indexes(t watched.Table) []index {
 }
 
 // altered compares the table with the one that the migrations were applied to:
-// whether it differs in what all that they made was made from, and whether its
-// indexes do. The functions that they made would stop every write to a table
-// that has lost a column.
-func (p *postgres) altered(conn *sql.Conn) (altered, indexed bool, err error) {
+// whether it differs in what all that they made was made from. The functions that
+// they made would stop every write to a table that has lost a column.
+func (p *postgres) altered(conn *sql.Conn) (altered bool, err error) {
 	was, there, err := p.described(conn)
 	if err != nil || !there {
-		return false, false, err
+		return false, err
 	}
 	now := p.rendering.table
-	changed := len(was.Changes(now)) > 0 || !slices.Equal(was.Said.Args(), now.Said.Args())
-	return changed, !slices.Equal(indexes(was), indexes(now)), nil
+	return len(was.Changes(now)) > 0 || !slices.Equal(was.Said.Args(), now.Said.Args()), nil
 }
 
 // described returns the table that the migrations were applied to, and false where
@@ -77,9 +79,8 @@ func (p *postgres) described(conn *sql.Conn) (was watched.Table, there bool, err
 
 // buildIndexes builds the indexes on a table that exists without holding its
 // writers off, which the migration alone could not do: CREATE INDEX
-// CONCURRENTLY runs outside a transaction. anew is for a table whose columns
-// have changed.
-func (p *postgres) buildIndexes(conn *sql.Conn, anew bool) error {
+// CONCURRENTLY runs outside a transaction.
+func (p *postgres) buildIndexes(conn *sql.Conn) error {
 	var kind string
 	err := conn.QueryRowContext(p.ctx, `select coalesce((select relkind::text from pg_class where oid = to_regclass('public.workflow_runs')), '')`).Scan(&kind)
 	if err != nil {
@@ -93,31 +94,34 @@ func (p *postgres) buildIndexes(conn *sql.Conn, anew bool) error {
 		return fmt.Errorf("set the lock timeout: %w", err)
 	}
 	for _, i := range indexes(p.rendering.table) {
-		if err := p.buildIndex(conn, i, anew); err != nil {
+		if err := p.buildIndex(conn, i); err != nil {
 			return fmt.Errorf("build index %s: %w", i.Name, err)
 		}
 	}
 	return nil
 }
 
-func (p *postgres) buildIndex(conn *sql.Conn, i index, anew bool) error {
+func (p *postgres) buildIndex(conn *sql.Conn, i index) error {
 	var there, valid bool
 	err := conn.QueryRowContext(p.ctx, `
-select count(*) > 0, coalesce(bool_and(x.indisvalid), false)
+select count(*) > 0, coalesce(bool_and(x.indisvalid and obj_description(c.oid, 'pg_class') = $2), false)
   from pg_class as c
   join pg_index as x on x.indexrelid = c.oid
- where c.relnamespace = 'public'::regnamespace and c.relname = $1`, i.Name).Scan(&there, &valid)
+ where c.relnamespace = 'public'::regnamespace and c.relname = $1`, i.Name, i.Comment()).Scan(&there, &valid)
 	if err != nil {
 		return err
 	}
-	if there && valid && !anew {
+	if there && valid {
 		return nil
 	}
-	if there { // not usable: what built it was interrupted
+	if there { // not usable: what built it was interrupted, or it is for other words
 		if _, err := conn.ExecContext(p.ctx, `drop index concurrently if exists public.`+i.Name); err != nil {
 			return err
 		}
 	}
-	_, err = conn.ExecContext(p.ctx, `create index concurrently if not exists `+i.Name+` `+i.Definition)
+	if _, err := conn.ExecContext(p.ctx, `create index concurrently if not exists `+i.Name+` `+i.Definition); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(p.ctx, `comment on index public.`+i.Name+` is `+watched.Literal(i.Comment()))
 	return err
 }

@@ -133,7 +133,7 @@ func (m *Migrator) tryUp(conn *sql.Conn) error {
 	if at.number > 0 && uint(at.number) > m.latest() {
 		return m.errNewer(uint(at.number))
 	}
-	changed, indexed, err := m.postgres.altered(conn)
+	changed, err := m.postgres.altered(conn)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (m *Migrator) tryUp(conn *sql.Conn) error {
 			return nil
 		}
 	}
-	if err := m.postgres.buildIndexes(conn, indexed); err != nil {
+	if err := m.postgres.buildIndexes(conn); err != nil {
 		return err
 	}
 	if changed {

@@ -193,7 +193,17 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 		return webhook.Decoder{}, err
 	}
 	d := webhook.Decoder{Schema: schema, Table: table, LeaseColumn: cmd.String("lease-column")}
+	if lease := said.Columns[watched.Lease]; d.LeaseColumn != "" && lease != "" && lease != d.LeaseColumn {
+		return webhook.Decoder{}, badUsage("--column lease=%s and --lease-column %s name two columns: say one of them", lease, d.LeaseColumn)
+	} else if d.LeaseColumn == "" {
+		d.LeaseColumn = lease
+	}
 	d.Columns, d.Statuses = columnsOf(watched.Default(), said.Columns), said.Statuses
+	for role, name := range said.Columns {
+		if ours := d.Columns[name]; ours != "" && role != watched.Lease && ours != ourName(role) {
+			return webhook.Decoder{}, badUsage("the column %s can't be two things at once, %s and what --column %s=%[1]s says: say which column is the other with --column, or that there is none", name, ours, role)
+		}
+	}
 	if names := strings.TrimSpace(cmd.String("partitions")); names != "" {
 		for name := range strings.SplitSeq(names, ",") {
 			name = strings.TrimSpace(name)
@@ -207,6 +217,12 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 		}
 	}
 	return d, nil
+}
+
+// ourName is what we call the column of a role.
+func ourName(role watched.Role) string {
+	c, _ := watched.Default().Column(role)
+	return c.Name
 }
 
 // columnsOf are the names of a table's columns, each with ours for it; nil where
@@ -244,6 +260,9 @@ func decoderFor(ctx context.Context, cmd *cli.Command, db backend) (webhook.Deco
 		return d, err
 	}
 	d.Columns = columnsOf(t, nil)
+	if c, leases := t.Column(watched.Lease); leases {
+		d.LeaseColumn = c.Name
+	}
 	for _, w := range t.Statuses {
 		if w.Theirs != string(w.Ours) {
 			if d.Statuses == nil {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
@@ -71,5 +72,28 @@ update workflow_runs set status = 'succeeded' where id = '`+runID(1)+`'`)
 	}
 	if got := must(t, dir, run(5, "succeeded", `"2026-01-31T12:00:01Z"`), append([]string{"import"}, saidOfIt...)...); !strings.Contains(got, "1 run") {
 		t.Errorf("import of a line: got %s", got)
+	}
+}
+
+// TestCaseT26_WhatAMirrorIsToldOfItsColumns is used, or refused where it can't be.
+func TestCaseT26_WhatAMirrorIsToldOfItsColumns(t *testing.T) {
+	t.Parallel()
+	dir, now := t.TempDir(), time.Now().UTC()
+	must(t, dir, `{"id":"`+runID(1)+`","user_id":"`+sampleUser+`","workflow_id":"`+sampleWorkflow+`","status":"running","created_at":"`+now.Add(-time.Hour).Format(time.RFC3339)+
+		`","beat":"`+now.Format(time.RFC3339)+`"}`, "import", "--column", "lease=beat")
+	if got := must(t, dir, "", "sweep"); !strings.Contains(got, "Repaired 0 runs") {
+		t.Errorf("a run whose lease is new: got %s, want it left", got)
+	}
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"one column for two roles":        {[]string{"--column", "user=workflow_id"}, "can't be two things at once"},
+		"one column that is said for two": {[]string{"--column", "user=owner", "--column", "workflow=owner"}, "can't be two things at once"},
+		"two leases":                      {[]string{"--column", "lease=beat", "--lease-column", "other"}, "two columns"},
+	} {
+		if r := exec1(t, command(t, dir, nil, append([]string{"import"}, tt.args...)...), ""); r.code != exitUsage || !strings.Contains(r.errs, tt.want) {
+			t.Errorf("%s: got %+v, want it refused", name, r)
+		}
 	}
 }
