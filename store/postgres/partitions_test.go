@@ -301,3 +301,19 @@ create table others partition of workflow_runs default`))
 	mustBe(t, address, `select status from workflow_runs where id = '`+active+`'`, "completed")
 	exact(t, f.store)
 }
+
+// TestCaseT14_APartitionWhoseSchemaIsClosedToUs is emptied as it is without us, and
+// the next sweep mends the counts.
+func TestCaseT14_APartitionWhoseSchemaIsClosedToUs(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, partitionedTable, `create schema archive; drop table others; create table archive.others partition of workflow_runs default`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, partitionedRuns)
+	pgtest.Exec(t, pgtest.Admin(t, address), `alter schema archive owner to postgres`, `truncate archive.others`)
+	s := mustOpen(t, address, Options{})
+	if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Drifting == 0 || r.Mended != r.Drifting {
+		t.Errorf("got %+v, %v; want the counts mended", r, err)
+	}
+	exact(t, s)
+}
