@@ -251,7 +251,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		{"a run without a workflow", `insert into workflow_runs (id, user_id, status) values ('` + runID(9) + `', '` + sampleUser + `', 'running')`,
 			"runs", warns, "1 run with neither a workflow nor a draft", "workflow_id", `delete from workflow_runs where id = '` + runID(9) + `'`},
 		{"an unknown status", `insert into workflow_runs (id, user_id, workflow_id, status) values ('` + runID(9) + `', '` + sampleUser + `', '` + sampleWorkflow + `', 'paused')`,
-			"runs", warns, "1 run with an unknown status", "use pending", `delete from workflow_runs where id = '` + runID(9) + `'`},
+			"runs", warns, "1 run with an unknown status", "--status THEIRS=OURS", `delete from workflow_runs where id = '` + runID(9) + `'`},
 		{"a prepared transaction", `begin; select from workflow_runs; insert into public.workflow_runs (id, user_id, status) values (gen_random_uuid(), gen_random_uuid(), 'x'); prepare transaction 'forgotten'`,
 			"snapshots", warns, "prepared transaction forgotten of postgres has been open", "rollback prepared 'forgotten'", `rollback prepared 'forgotten'`},
 		{"a webhook is disabled", `alter table workflow_runs disable trigger runs`,
