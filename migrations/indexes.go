@@ -27,9 +27,15 @@ func (i index) Comment() string { return "Run Counter: " + i.Definition }
 // or looks wrong, and is reported.
 func indexes(t watched.Table) []index {
 	on := func(roles ...watched.Role) string {
-		return "on " + t.SQL() + " (" + strings.Join(columns(t, roles...), ", ")
+		list := columns(t, roles...)
+		for i, role := range slices.DeleteFunc(roles, func(role watched.Role) bool { return !t.Has(role) }) {
+			if role != watched.ID && t.Type(role) == "text" {
+				list[i] += ` collate "C"` // as the select has it
+			}
+		}
+		return "on " + t.SQL() + " (" + strings.Join(list, ", ")
 	}
-	end, status, draft := t.Col("", watched.CompletedAt), t.Col("", watched.Status), t.Col("", watched.Draft)
+	end, status := t.Col("", watched.CompletedAt), t.Col("", watched.Status)
 	ended := func(ran watched.Role) string {
 		return on(watched.User, ran) + ", " + end + " desc) include (" + status + ") where " + t.Ended("")
 	}
@@ -39,8 +45,8 @@ func indexes(t watched.Table) []index {
 		return []index{{"run_counter_ended", ended(watched.Workflow)}, open, odd}
 	}
 	return []index{
-		{"run_counter_ended", ended(watched.Workflow) + " and " + draft + " is null"},
-		{"run_counter_ended_draft", ended(watched.Draft) + " and " + draft + " is not null"},
+		{"run_counter_ended", ended(watched.Workflow) + " and " + t.Run("", "no_draft")},
+		{"run_counter_ended_draft", ended(watched.Draft) + " and " + t.Run("", "has_draft")},
 		open, odd,
 	}
 }

@@ -321,10 +321,11 @@ func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
 // describe finds out which table the migrations are rendered for: the one that is
 // there, else the one that they make.
 func (p *postgres) describe(conn *sql.Conn) error {
-	said, err := p.overrides(conn)
+	was, _, err := p.described(conn)
 	if err != nil {
 		return err
 	}
+	said := p.given.Over(was.Said)
 	schema, name := said.SchemaAndName()
 	catalog, there, err := readCatalog(p.ctx, conn, schema, name)
 	switch {
@@ -332,6 +333,14 @@ func (p *postgres) describe(conn *sql.Conn) error {
 		return err
 	case there:
 		report := watched.Describe(catalog, said)
+		if was.Name != "" {
+			for _, role := range []watched.Role{watched.ID, watched.User, watched.Workflow} {
+				if is := report.Table.Type(role); is != was.Type(role) {
+					return fmt.Errorf("%s %w: what plays the role %s is %s, and what was counted by is %s: runcounter migrate down --yes forgets that, and up begins anew",
+						report.Table, ErrTable, role, is, was.Type(role))
+				}
+			}
+		}
 		p.rendering.table, p.unmapped, p.guessed = report.Table, report.Unmapped, report.Guessed
 	default:
 		p.rendering.table = watched.Default()

@@ -36,16 +36,18 @@ type wanted struct {
 	// domains is one that may be of a domain over text, enums one that may be of
 	// an enum.
 	domains, enums bool
+	// drawn is one that may be an identity, which the database draws.
+	drawn bool
 }
 
 // forCounting is what migrate up understands. A column that is not listed plays
 // no part. Half of what another name, type or word would need stops the
 // application's writes: so what is not listed here is refused whole.
 var forCounting = []wanted{
-	{name: "id", role: watched.ID, types: uuids, add: "uuid not null default gen_random_uuid() primary key", named: true},
-	{name: "user_id", role: watched.User, types: uuids, add: "uuid", named: true, moves: true},
-	{name: "workflow_id", role: watched.Workflow, types: uuids, add: "uuid", named: true, moves: true},
-	{name: "draft_id", role: watched.Draft, types: uuids, optional: true, named: true, moves: true},
+	{name: "id", role: watched.ID, types: ids, add: "uuid not null default gen_random_uuid() primary key", named: true, drawn: true},
+	{name: "user_id", role: watched.User, types: ids, add: "uuid", named: true, moves: true},
+	{name: "workflow_id", role: watched.Workflow, types: ids, add: "uuid", named: true, moves: true},
+	{name: "draft_id", role: watched.Draft, types: ids, optional: true, named: true, moves: true},
 	{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'", named: true, moves: true, domains: true, enums: true},
 	{name: "created_at", role: watched.CreatedAt, types: moments, optional: true, named: true},
 	{name: "started_at", role: watched.StartedAt, types: moments, optional: true, named: true, moves: true},
@@ -85,7 +87,6 @@ func forSending(lease string) []wanted {
 }
 
 var (
-	uuids   = []string{"uuid"}
 	ids     = []string{"uuid", "int8", "int4", "int2", "text", "varchar"}
 	words   = []string{"text", "varchar"}
 	moments = []string{"timestamptz"}
@@ -149,6 +150,9 @@ func understood(c watched.Catalog, all []wanted, said watched.Overrides) (faults
 		mended = w.mend(mended)
 	}
 	writes := slices.ContainsFunc(all, func(w wanted) bool { return !w.read })
+	if table := watched.Describe(c, said).Table; writes && table.Has(watched.Draft) && table.Has(watched.Workflow) && table.Type(watched.Draft) != table.Type(watched.Workflow) {
+		faults = append(faults, fault{what: fmt.Sprintf("drafts are known by %s and workflows by %s, and one type has to hold both", table.Type(watched.Draft), table.Type(watched.Workflow))})
+	}
 	if writes && slices.Contains(c.PartitionKey, "") {
 		faults = append(faults, fault{what: "an expression chooses the row's partition, and what that depends on can't be told: partition by the column created_at"})
 	}
@@ -220,7 +224,7 @@ var crossed = []watched.Role{watched.User, watched.Workflow, watched.Draft, watc
 // trigger that moves a row to another partition before it is stored.
 func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	alter := "alter column " + bareIdent(w.name) + " "
-	frozen := column.Generated && !w.read && !w.yields
+	frozen := column.Generated && !w.read && !w.yields && (!w.drawn || column.Default != "identity")
 	imprecise := w.moves && coarse.MatchString(column.Declared)
 	known := slices.Contains(w.types, column.Type) || w.enums && len(column.Labels) > 0
 	fits := known && (!column.Domain || w.domains && column.Type == "text") &&

@@ -21,7 +21,8 @@ create table workflow_runs (id uuid primary key default gen_random_uuid(), user_
     created_at timestamptz not null default now(), started_at timestamptz, completed_at timestamptz);`,
 		life: `insert into workflow_runs (user_id, workflow_type) values ('` + alice + `', 'mail');
 update workflow_runs set status = 'running', started_at = now(); update workflow_runs set status = 'succeeded', completed_at = now(); delete from workflow_runs;`,
-		want: []string{"there is no column workflow_id: if workflow_type is what plays the role workflow, say --column workflow=workflow_type"},
+		want: []string{"there is no column workflow_id: if workflow_type is what plays the role workflow, say --column workflow=workflow_type",
+			"runcounter migrate up --column workflow=workflow_type --status canceled=cancelled --status queued=pending --status succeeded=completed" + refusedTail},
 	},
 	{
 		name: "case R3: counted by creator, and a workspace",
@@ -67,7 +68,7 @@ create table workflow_runs (id serial primary key, run_uuid text unique, trigger
     status text not null check (status in ('running', 'completed', 'failed', 'cancelled')), started_at timestamp, completed_at timestamp);`,
 		life: `insert into workflow_runs (run_uuid, triggered_by, workflow_id, status) values ('r', '0xabc', 1, 'running');
 update workflow_runs set status = 'completed', completed_at = now(); delete from workflow_runs;`,
-		want: []string{"id is integer and has to be uuid; ", "there is no column user_id: if triggered_by is what plays the role user, say --column user=triggered_by", "workflow_id is integer and has to be uuid; ",
+		want: []string{"there is no column user_id: if triggered_by is what plays the role user, say --column user=triggered_by",
 			"started_at is timestamp without time zone and has to be timestamptz; "},
 	},
 	{
@@ -76,7 +77,7 @@ update workflow_runs set status = 'completed', completed_at = now(); delete from
     created_at timestamptz not null default now(), updated_at timestamptz not null default now(), completed_at timestamptz);`,
 		life: `insert into workflow_runs (id, user_id, tenant_id, status) values ('run_1', 'user_2ab', 'org_1', 'running');
 update workflow_runs set status = 'completed', completed_at = now(); delete from workflow_runs;`,
-		want: []string{"id is text and has to be uuid; user_id is text and has to be uuid; there is no column workflow_id: "},
+		want: []string{refusedHead + "there is no column workflow_id: another that plays the role is named with --column workflow=NAME; "},
 	},
 	{
 		name: "case R10: varchar everywhere",
@@ -85,7 +86,7 @@ create table workflow_runs (id varchar(255) primary key, triggered_by text refer
     started_at timestamp, completed_at timestamp);`,
 		life: `insert into workflow_runs (id, triggered_by, workflow_id) values ('run_1', 'p', 'w');
 update workflow_runs set status = 'completed', completed_at = now(); delete from workflow_runs;`,
-		want: []string{"id is character varying(255) and has to be uuid; there is no column user_id: if triggered_by is what plays the role user, say --column user=triggered_by", "workflow_id is character varying(255) and has to be uuid; "},
+		want: []string{"there is no column user_id: if triggered_by is what plays the role user, say --column user=triggered_by"},
 	},
 	{
 		name: "case R11: milliseconds since 1970, in camel case",
@@ -94,7 +95,7 @@ create table workflow_runs (id varchar(191) primary key, workflow_id varchar(191
     "startedAt" bigint, "finishedAt" bigint, "createdAt" bigint not null, "updatedAt" bigint);`,
 		life: `insert into workflow_runs (id, workflow_id, status, "createdAt") values ('run_1', 'w', 'running', 1769904000000);
 update workflow_runs set status = 'success', "finishedAt" = 1769904000001; delete from workflow_runs;`,
-		want: []string{"id is character varying(191) and has to be uuid; ", "there is no column user_id: "},
+		want: []string{"there is no column user_id: "},
 	},
 	{
 		name: "case R12: ids of varchar, an enum by value",

@@ -84,6 +84,10 @@ func rendered(t watched.Table) ([]script, error) {
 //	runsOf "parts" "id"    the same of a partition
 //	table                  what the table is called
 //	name "updated_at"      the role's column
+//	idType                 the type of the ids of runs; so do userType, workflowType, draftType, and refType for the last two
+//	userKey                the type of a column of ours that holds users; so does refKey
+//	uid                    who has signed in
+//	overriding             what lets an INSERT give an id that the table would draw
 //	cast "error_details"   the cast from jsonb to what the role's column is
 //	words "or" "pending"   the table's words for statuses of ours, for a person
 //	unsayable              the branch of an if that refuses a p_status for which the table has no word
@@ -117,6 +121,10 @@ func render(name, text string, t watched.Table) (string, error) {
 			}
 			return watched.Ident(c.Name), nil
 		},
+		"idType": func() string { return t.Type(watched.ID) }, "userType": func() string { return t.Type(watched.User) },
+		"workflowType": func() string { return t.Type(watched.Workflow) }, "draftType": func() string { return t.Type(watched.Draft) },
+		"refType": func() string { return t.Type(watched.Workflow) }, "userKey": func() string { return t.KeyType(watched.User) },
+		"refKey": func() string { return t.KeyType(watched.Workflow) }, "uid": func() string { return uid(t) }, "overriding": func() string { return overriding(t) },
 		"cast":      func(role watched.Role) string { return cast(t, role) },
 		"words":     func(and string, all ...store.Status) string { return listed(t, and, all) },
 		"unsayable": func() string { return unsayable(t) },
@@ -141,6 +149,29 @@ func render(name, text string, t watched.Table) (string, error) {
 		return "", err
 	}
 	return b.String(), nil
+}
+
+// uid is who has signed in, where it is users who are counted: the claim sub, as
+// the table has it.
+func uid(t watched.Table) string {
+	switch typ := t.Type(watched.User); {
+	case !t.SignsIn:
+		return "null::" + typ
+	case typ == "uuid":
+		return "auth.uid()"
+	case typ == "text":
+		return "(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')"
+	default:
+		return "null::" + typ
+	}
+}
+
+// overriding lets an id be given that the table would draw.
+func overriding(t watched.Table) string {
+	if c, _ := t.Column(watched.ID); c.Kind == watched.Integer {
+		return "overriding system value "
+	}
+	return ""
 }
 
 // listed names the table's words for statuses of ours, for a person: "a, b or c".

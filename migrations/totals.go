@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Total is one key's count, by the function that was there before and by ours.
@@ -107,7 +109,7 @@ select p.oid::regprocedure::text,
 	}
 	for len(keys) > 0 {
 		n := min(keysAtOnce, len(keys))
-		if err := e.ask(p.ctx, tx, call, keys[:n]); err != nil {
+		if err := e.ask(p.ctx, tx, p.rendering.table, call, keys[:n]); err != nil {
 			return nil, err
 		}
 		keys = keys[n:]
@@ -170,14 +172,15 @@ select distinct r.user_id::text, r.kind, r.ref_id::text
 
 // ask asks for some keys in one statement, since the server may be far away. A
 // key that fails doesn't stop the others; what takes too long stops these.
-func (e *earlier) ask(ctx context.Context, tx *sql.Tx, call string, keys []Total) error {
+func (e *earlier) ask(ctx context.Context, tx *sql.Tx, t watched.Table, call string, keys []Total) error {
 	var values []string
 	for i, key := range keys {
-		workflow, draft := "'"+key.Ref+"'", "null"
+		workflow, draft := watched.Literal(key.Ref), "null"
 		if key.Kind == "draft" {
 			workflow, draft = draft, workflow
 		}
-		values = append(values, fmt.Sprintf("(%d, '%s'::uuid, %s::uuid, %s::uuid)", i, key.User, workflow, draft))
+		values = append(values, fmt.Sprintf("(%d, %s::%s, %s::%s, %s::%s)", i,
+			watched.Literal(key.User), t.Type(watched.User), workflow, t.Type(watched.Workflow), draft, t.Type(watched.Draft)))
 	}
 	statement := `
 set local statement_timeout = '5s';
@@ -323,9 +326,10 @@ func (p *postgres) compare(in interface {
 	if err != nil {
 		return nil, err
 	}
+	t := p.rendering.table
 	rows, err := in.QueryContext(p.ctx, `
 select k.n, public.get_user_workflow_run_count(k.user_id, k.workflow_id, k.draft_id)
-  from json_to_recordset($1::json) as k (n integer, user_id uuid, workflow_id uuid, draft_id uuid)
+  from json_to_recordset($1::json) as k (n integer, user_id `+t.Type(watched.User)+`, workflow_id `+t.Type(watched.Workflow)+`, draft_id `+t.Type(watched.Draft)+`)
  order by k.n`, string(text))
 	if err != nil {
 		return nil, fmt.Errorf("compare the counts with the earlier ones: %w", err)

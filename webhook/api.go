@@ -165,7 +165,7 @@ func (s *Server) beginRun(c *fiber.Ctx, f *fields) error {
 	}
 	drawn := b.ID.IsZero()
 	if drawn {
-		b.ID = newID()
+		b.ID, b.AnyID = newID(), true
 	}
 	var begun store.Begun
 	err := s.tries(c.UserContext(), func(ctx context.Context) (err error) {

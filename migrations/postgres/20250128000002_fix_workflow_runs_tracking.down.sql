@@ -12,14 +12,15 @@ drop trigger if exists zzzz_run_counter_ledger_truncate on public.workflow_runs;
 
 drop table if exists run_counter.counts, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.settings, run_counter.audits_due;
 
-drop function if exists run_counter.guard();
-drop function if exists run_counter.end_of(uuid, timestamptz, timestamptz, timestamptz);
-drop function if exists run_counter.duration_of(timestamptz, timestamptz);
-drop function if exists run_counter.harden();
-drop function if exists run_counter.harden_delete();
-drop function if exists run_counter.is_presumed(uuid, timestamptz);
-drop function if exists run_counter.ledger_insert();
-drop function if exists run_counter.ledger_update();
-drop function if exists run_counter.ledger_delete();
-drop function if exists run_counter.ledger_presumed();
-drop function if exists run_counter.ledger_truncate();
+do $do$
+declare
+    o record;
+begin
+    for o in
+        select p.oid::regprocedure::text as name from pg_proc as p
+         where p.pronamespace = to_regnamespace('run_counter') and p.proname in ('guard', 'end_of', 'duration_of', 'harden', 'harden_delete', 'is_presumed', 'ledger_insert', 'ledger_update', 'ledger_delete', 'ledger_presumed', 'ledger_truncate')
+    loop
+        execute format('drop routine %s', o.name);
+    end loop;
+end
+$do$;

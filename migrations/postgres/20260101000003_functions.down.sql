@@ -94,17 +94,18 @@ begin
 end
 $do$;
 
-drop function if exists run_counter.amend_run(uuid, text, text, text, timestamptz);
-drop function if exists run_counter.begin_run(uuid, uuid, uuid, uuid, bigint, text, timestamptz);
-drop function if exists run_counter.complete_own_run(uuid, text, integer, jsonb, jsonb);
-drop function if exists run_counter.complete_run(uuid, text, timestamptz, integer, jsonb, jsonb, timestamptz);
-drop function if exists run_counter.look(uuid[], uuid[], text[], uuid[]);
-drop function if exists run_counter.lock_key(uuid, text, uuid);
-drop function if exists run_counter.last_run_at(uuid, text, uuid);
-drop function if exists run_counter.count_own(uuid, text, uuid);
-drop function if exists run_counter.own_counts();
-drop function if exists run_counter.count_of(uuid, text, uuid);
-drop function if exists run_counter.policy();
-drop function if exists run_counter.allow_user(uuid);
-drop function if exists run_counter.trusted();
-drop function if exists run_counter.uid();
+-- Their arguments have the types of the table's ids.
+do $do$
+declare
+    o record;
+begin
+    for o in
+        select p.oid::regprocedure::text as name
+          from unnest(array['amend_run', 'begin_run', 'complete_own_run', 'complete_run', 'look', 'lock_key', 'last_run_at', 'count_own', 'own_counts', 'count_of', 'policy', 'allow_user', 'trusted', 'uid']) with ordinality as n (name, place)
+          join pg_proc as p on p.proname = n.name and p.pronamespace = to_regnamespace('run_counter')
+         order by n.place
+    loop
+        execute format('drop routine %s', o.name);
+    end loop;
+end
+$do$;

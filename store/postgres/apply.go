@@ -98,7 +98,7 @@ type look struct {
 func (h schema) glanceSQL() string {
 	return `select r.id, r.user_id, r.workflow_id, r.draft_id, r.status::text, r.completed_at, null::bigint[]
   from ` + h.keyed() + ` as r
- where r.id = any ($1::uuid[])`
+ where r.id = any ($1::` + h.id + `[])`
 }
 
 // lookSQL reads rows with what decides about them.
@@ -109,7 +109,7 @@ func (h schema) lookSQL() string {
 	}
 	return `select ` + rowSQL + `, ` + h.presumedColumn() + `, ` + reopened + `
   from ` + h.rows() + ` as r
- where r.id = any ($1::uuid[])`
+ where r.id = any ($1::` + h.id + `[])`
 }
 
 func scanFound(rows pgx.Row) (f found, err error) {
@@ -128,7 +128,7 @@ func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error
 	for _, c := range changes {
 		if id := c.ID(); !seen[id] {
 			seen[id] = true
-			ids = append(ids, idArg(id))
+			ids = append(ids, l.have.arg(watched.ID, id))
 		}
 		for _, key := range c.Keys() {
 			l.asked[key] = true
@@ -137,8 +137,8 @@ func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error
 	keys := slices.Collect(maps.Keys(l.asked))
 	if l.have.installed {
 		return send(ctx, s.pool, query{
-			text: `select * from run_counter.look($1::uuid[], $2::uuid[], $3::text[], $4::uuid[])`,
-			args: append([]any{ids}, keyArrays(keys)...),
+			text: `select * from run_counter.look($1::` + l.have.id + `[], $2::` + l.have.user + `[], $3::text[], $4::` + l.have.ref + `[])`,
+			args: append([]any{ids}, l.have.keyArrays(keys)...),
 			read: l.scan,
 		})
 	}
@@ -200,10 +200,10 @@ func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
 		switch {
 		case row.Ended():
 			if seen && (o.Status != row.Status || !o.CompletedAt.Equal(row.CompletedAt)) {
-				suspects = append(suspects, idArg(id)) // it may be presumed
+				suspects = append(suspects, l.have.arg(watched.ID, id)) // it may be presumed
 			}
 		case row.Status.Terminal(), row.Status.Active() && (seen || !row.CompletedAt.IsZero()):
-			suspects = append(suspects, idArg(id))
+			suspects = append(suspects, l.have.arg(watched.ID, id))
 		}
 	}
 	if len(suspects) == 0 {
@@ -290,7 +290,7 @@ func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, 
 	var repairs []repair
 	err := send(ctx, tx,
 		query{
-			text: `select ` + id + ` from ` + l.have.table.SQL() + ` as r where ` + id + ` = any ($1::uuid[]) order by ` + id + ` ` + lock,
+			text: `select ` + id + ` from ` + l.have.table.SQL() + ` as r where ` + id + ` = any ($1::` + l.have.id + `[]) order by ` + id + ` ` + lock,
 			args: []any{texts},
 			read: func(rows pgx.Rows) error {
 				var id store.ID

@@ -21,47 +21,47 @@ func (h schema) auditSQL() string {
 		return `
     (select distinct r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id
        from ` + h.keyed() + ` as r
-      where r.user_id >= $1::uuid and ` + ref + ` is not null` + more + ` and r.ended
-        and (r.user_id, '` + string(kind) + `'::text, ` + ref + `) > ($1::uuid, $2::text, $3::uuid)
+      where r.user_id >= $1::` + h.user + ` and r.somebody and ` + more + ` and r.ended
+        and (r.user_id, '` + string(kind) + `'::text, ` + ref + `) > ($1::` + h.user + `, $2::text, $3::` + h.ref + `)
       order by 1, 3 limit $4::integer + 1)`
 	}
 	runs := func(kind store.Kind, ref string, more string) string {
 		return `
     select r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id,` + actualSQL + `
       from ` + h.keyed() + ` as r, bounds as b
-     where r.user_id >= $1::uuid and r.user_id <= b.last_user and ` + ref + ` is not null` + more + ` and r.ended
+     where r.user_id >= $1::` + h.user + ` and r.user_id <= b.last_user and r.somebody and ` + more + ` and r.ended
      group by 1, 2, 3`
 	}
-	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null"), runs(store.KindWorkflow, "r.workflow_id", " and r.draft_id is null")
+	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", "r.has_workflow and r.no_draft"), runs(store.KindWorkflow, "r.workflow_id", "r.has_workflow and r.no_draft")
 	if h.has(watched.Draft) {
-		keys += ` union ` + runKeys(store.KindDraft, "r.draft_id", "")
-		actual += ` union all ` + runs(store.KindDraft, "r.draft_id", "")
+		keys += ` union ` + runKeys(store.KindDraft, "r.draft_id", "r.has_draft")
+		actual += ` union all ` + runs(store.KindDraft, "r.draft_id", "r.has_draft")
 	}
 	return `
 with keys as materialized (
     select user_id, kind, ref_id
       from (` + keys + ` union
     (select user_id, kind, ref_id from run_counter.counts
-      where (user_id, kind, ref_id) > ($1::uuid, $2::text, $3::uuid) order by 1, 2, 3 limit $4::integer + 1) union
+      where (user_id, kind, ref_id) > ($1::` + h.user + `, $2::text, $3::` + h.ref + `) order by 1, 2, 3 limit $4::integer + 1) union
     (select distinct user_id, kind, ref_id from run_counter.ledger
-      where (user_id, kind, ref_id) > ($1::uuid, $2::text, $3::uuid) order by 1, 2, 3 limit $4::integer + 1)) as k
+      where (user_id, kind, ref_id) > ($1::` + h.user + `, $2::text, $3::` + h.ref + `) order by 1, 2, 3 limit $4::integer + 1)) as k
      order by 1, 2, 3 limit $4::integer
 ), bounds as materialized (
     select user_id as last_user from keys order by 1 desc limit 1
 ), stored as (
     select k.user_id, k.kind, k.ref_id,` + sumSQL + `
       from (select c.user_id, c.kind, c.ref_id, ` + columnsSQL + ` from run_counter.counts as c, bounds as b
-             where c.user_id >= $1::uuid and c.user_id <= b.last_user
+             where c.user_id >= $1::` + h.user + ` and c.user_id <= b.last_user
              union all
             select l.user_id, l.kind, l.ref_id, ` + columnsSQL + ` from run_counter.ledger as l, bounds as b
-             where l.user_id >= $1::uuid and l.user_id <= b.last_user) as k
+             where l.user_id >= $1::` + h.user + ` and l.user_id <= b.last_user) as k
      group by 1, 2, 3
 ), actual as (` + actual + `
 ), actual_presumed as (
     select r.user_id, r.kind collate "C" as kind, r.ref_id,` + actualPresumedSQL + `
       from run_counter.presumed as p join ` + h.keyed() + ` as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status,
            bounds as b
-     where r.user_id >= $1::uuid and r.user_id <= b.last_user and r.ended
+     where r.user_id >= $1::` + h.user + ` and r.user_id <= b.last_user and r.ended
      group by 1, 2, 3
 )
 select k.user_id, k.kind, k.ref_id,
@@ -115,10 +115,7 @@ func (s *Store) AuditDone(ctx context.Context, event int64) error {
 
 // audit passes over the keys behind until, unless that is the zero key.
 func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.Audited, err error) {
-	after := []any{nilUUID, "", nilUUID}
-	if !a.After.IsZero() {
-		after = keyArgs(a.After)
-	}
+	after := have.keyPlace(a.After)
 	var last store.Key
 	err = send(ctx, to, query{text: have.auditSQL(), args: append(after, a.Max), read: func(rows pgx.Rows) error {
 		var d store.Drift

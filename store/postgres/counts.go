@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // columnsSQL are the eight numbers of a key, of counts and of ledger alike.
@@ -21,13 +22,15 @@ const sumSQL = `
 
 // storedSQL is counts + ledger of a key ($1, $2, $3), in one statement and so
 // in one snapshot (law 1).
-const storedSQL = `
+func (h schema) storedSQL() string {
+	return `
 select` + sumSQL + `
   from (select ` + columnsSQL + `
-          from run_counter.counts where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid
+          from run_counter.counts where user_id = $1::` + h.user + ` and kind = $2::text and ref_id = $3::` + h.ref + `
          union all
         select ` + columnsSQL + `
-          from run_counter.ledger where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid) as k`
+          from run_counter.ledger where user_id = $1::` + h.user + ` and kind = $2::text and ref_id = $3::` + h.ref + `) as k`
+}
 
 // actualSQL counts the ended runs r of whatever stands behind it, with p the
 // mark of a presumed one.
@@ -67,7 +70,7 @@ func (s *Store) policyFor(have schema, p *store.Policy) query {
 // whole. Without our migrations the runs are counted in one pass, since the
 // table may have no index for the keys.
 func talliesQuery(have schema, keys []store.Key, into map[store.Key]store.Tallies) query {
-	const list = `unnest($1::uuid[], $2::text[], $3::uuid[]) as n (user_id, kind, ref_id)`
+	list := `unnest($1::` + have.user + `[], $2::text[], $3::` + have.ref + `[]) as n (user_id, kind, ref_id)`
 	text := `
 select n.user_id, n.kind, n.ref_id, ` + columnsSQL + `
   from ` + list + `
@@ -85,14 +88,14 @@ select n.user_id, n.kind, n.ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::b
   join ` + have.keyed() + ` as r on r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended
  group by 1, 2, 3`
 	}
-	return query{text: text, args: keyArrays(keys), read: addTallies(into)}
+	return query{text: text, args: have.keyArrays(keys), read: addTallies(into)}
 }
 
 // runTalliesQuery reads the tallies of the key that a run has now.
 func runTalliesQuery(have schema, run store.ID, into map[store.Key]store.Tallies) query {
 	ofRun := `
   from ` + have.keyed() + ` as r`
-	const ofKey = ` where r.id = $1::uuid and r.ref_id is not null`
+	ofKey := ` where r.id = $1::` + have.id + ` and r.ref_id is not null`
 	const on = ` as k on k.user_id = r.user_id and k.kind = r.kind and k.ref_id = r.ref_id`
 	text := `
 select k.user_id, k.kind, k.ref_id, ` + columnsSQL + ofRun + ` join run_counter.counts` + on + ofKey + `
@@ -108,7 +111,7 @@ select n.user_id, n.kind, n.ref_id, t.*
       from ` + have.keyed() + ` as r
      where r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended) as t`
 	}
-	return query{text: text, args: []any{idArg(run)}, read: addTallies(into)}
+	return query{text: text, args: []any{have.arg(watched.ID, run)}, read: addTallies(into)}
 }
 
 func addTallies(into map[store.Key]store.Tallies) func(rows pgx.Rows) error {
@@ -140,8 +143,8 @@ func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err er
 
 // countQueries read what makes up the count of a key, and the policy.
 func (s *Store) countQueries(have schema, policy *store.Policy, c *store.Count) []query {
-	ofKey, args := have.keyed()+` as r where `+ofKey(c.Key.Kind, "$1", "$2")+` and r.ended`, []any{idArg(c.Key.User), idArg(c.Key.Ref)}
-	stored := query{text: storedSQL, args: keyArgs(c.Key)}
+	ofKey, args := have.keyed()+` as r where `+have.ofKey(c.Key.Kind, "$1", "$2")+` and r.ended`, []any{have.arg(watched.User, c.Key.User), have.arg(watched.Workflow, c.Key.Ref)}
+	stored := query{text: have.storedSQL(), args: have.keyArgs(c.Key)}
 	if !have.installed {
 		stored.text, stored.args = `select`+actualSQL+`, 0::bigint, 0::bigint, 0::bigint, 0::bigint from `+ofKey, args
 	}

@@ -24,7 +24,7 @@ func (h schema) directCompleteSQL() string {
 with given as (
     select $4::integer as duration_ms, $5::jsonb as error_details, $6::jsonb as state_snapshot
 ), locked as (
-    select ` + id + ` as id from ` + h.table.SQL() + ` as r where ` + id + ` = $1::uuid for no key update
+    select ` + id + ` as id from ` + h.table.SQL() + ` as r where ` + id + ` = $1::` + h.id + ` for no key update
 ), ended as (
     update ` + h.table.SQL() + ` as r
        set ` + h.outcome("r", "$2::text", "coalesce($3::timestamptz, $7::timestamptz)") + h.set(watched.UpdatedAt, "$7::timestamptz") +
@@ -60,8 +60,8 @@ func (s *Store) directBegin(ctx context.Context, have schema, b store.Begin) (be
 		err := send(ctx, tx, query{text: `
 select ` + rowSQL + `, n.*
   from (select` + actualSQL + `, count(*) filter (where r.open) as open
-          from ` + have.keyed("open") + ` as r where ` + ofKey(key.Kind, "$1", "$2") + `) as n
-  left join ` + have.rows() + ` as r on r.id = $3::uuid`,
+          from ` + have.keyed("open") + ` as r where ` + have.ofKey(key.Kind, "$1", "$2") + `) as n
+  left join ` + have.rows() + ` as r on r.id = $3::` + have.id + ``,
 			args: []any{key.User.String(), key.Ref.String(), b.ID.String()},
 			read: func(rows pgx.Rows) error {
 				return scanRow(rows, &begun.Run.Row, append(talliesOf(&tallies)[:4], &begun.Active)...)
@@ -88,16 +88,16 @@ select ` + rowSQL + `, n.*
 				columns, values = columns+", "+t.Col("", role), values+", $4::timestamptz"
 			}
 		}
-		args := []any{b.ID.String(), b.User.String(), idArg(b.Workflow), b.Now}
+		args := []any{b.ID.String(), b.User.String(), have.arg(watched.Workflow, b.Workflow), b.Now}
 		if have.has(watched.Draft) {
-			columns, values = columns+", "+t.Col("", watched.Draft), values+", $5::uuid"
-			args = append(args, idArg(b.Draft))
+			columns, values = columns+", "+t.Col("", watched.Draft), values+", $5::"+t.Type(watched.Draft)
+			args = append(args, have.arg(watched.Draft, b.Draft))
 		}
 		begun.Created = true
 		begun.Active++
 		return send(ctx, tx, query{text: `
 insert into ` + t.SQL() + ` as r (` + t.Col("", watched.ID) + `, ` + t.Col("", watched.User) + `, ` + t.Col("", watched.Workflow) + `, ` + t.Col("", watched.Status) + columns + `)
-select $1::uuid, $2::uuid, $3::uuid, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null
+select $1::` + have.id + `, $2::` + have.user + `, $3::` + have.table.Type(watched.Workflow) + `, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null
 returning ` + have.returned("r"), args: args, read: func(rows pgx.Rows) error { return scanRow(rows, &begun.Run.Row) }})
 	})
 	return begun, err

@@ -14,39 +14,46 @@ import (
 
 // foldableSQL are the keys of the first $1 rows of the ledger behind a key ($2
 // to $4): how many of these rows each has, and whether it has a row in counts.
-const foldableSQL = `
+func (h schema) foldableSQL() string {
+	return `
 select f.user_id, f.kind, f.ref_id, f.n,
        exists (select from run_counter.counts as c where c.user_id = f.user_id and c.kind = f.kind and c.ref_id = f.ref_id)
   from (select l.user_id, l.kind, l.ref_id, count(*) as n
           from (select user_id, kind, ref_id from run_counter.ledger
-                 where (user_id, kind, ref_id) > ($2::uuid, $3::text, $4::uuid)
+                 where (user_id, kind, ref_id) > ($2::` + h.user + `, $3::text, $4::` + h.ref + `)
                  order by user_id, kind, ref_id, seq limit $1::integer) as l
          group by l.user_id, l.kind, l.ref_id) as f
  order by 1, 2, 3`
+}
 
 // makeSQL makes the rows of keys in counts: only a row that is there can be
 // locked.
-const makeSQL = `
+func (h schema) makeSQL() string {
+	return `
 insert into run_counter.counts (user_id, kind, ref_id)
-select * from unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id) order by 1, 2, 3
+select * from unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id) order by 1, 2, 3
     on conflict do nothing`
+}
 
 // lockableSQL locks those of the keys that no other session holds. It waits for
 // none, so a fold can't be part of a deadlock.
-const lockableSQL = `
+func (h schema) lockableSQL() string {
+	return `
 select c.user_id, c.kind, c.ref_id
-  from unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id)
+  from unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id)
   join run_counter.counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
  order by 1, 2, 3
    for update of c skip locked`
+}
 
 // foldSQL moves what it sees of the ledger into the counts of locked keys.
 // It is a statement of its own, so that what it sees is newer than the locks:
 // no other fold can have moved the same rows.
-const foldSQL = `
+func (h schema) foldSQL() string {
+	return `
 with gone as (
     delete from run_counter.ledger as l
-     using unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id)
+     using unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id)
      where l.user_id = k.user_id and l.kind = k.kind and l.ref_id = k.ref_id
     returning l.*
 ), sums as (
@@ -62,6 +69,7 @@ with gone as (
     returning s.n
 )
 select coalesce(sum(n), 0)::bigint from folded`
+}
 
 // pruneSQL drops the zero rows among keys that are locked: a missing row and a
 // row of zeros say the same. One with a run that has not ended is kept. Its
@@ -71,7 +79,7 @@ select coalesce(sum(n), 0)::bigint from folded`
 func (h schema) pruneSQL() string {
 	return `
 delete from run_counter.counts as c
- using unnest($1::uuid[], $2::text[], $3::uuid[]) as k (user_id, kind, ref_id)
+ using unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id)
  where c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
    and (c.completed, c.failed, c.cancelled, c.timeout, c.presumed_completed, c.presumed_failed, c.presumed_cancelled, c.presumed_timeout)
        = (0, 0, 0, 0, 0, 0, 0, 0)
@@ -93,7 +101,7 @@ func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int,
 		}
 		for after, more := (store.Key{}), true; more && folded < limit; {
 			var keys []store.Key
-			if keys, more, err = s.foldable(ctx, after, limit); err != nil {
+			if keys, more, err = s.foldable(ctx, have, after, limit); err != nil {
 				return fmt.Errorf("find what to fold: %w", err)
 			}
 			if len(keys) == 0 {
@@ -117,14 +125,11 @@ func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int,
 // foldable returns the keys of the first rows of the ledger behind one, and
 // whether there may be more behind them. Their rows in counts are made where
 // they are missing.
-func (s *Store) foldable(ctx context.Context, after store.Key, limit int) (keys []store.Key, more bool, err error) {
-	behind := []any{limit, nilUUID, "", nilUUID}
-	if !after.IsZero() {
-		behind = append(behind[:1], keyArgs(after)...)
-	}
+func (s *Store) foldable(ctx context.Context, have schema, after store.Key, limit int) (keys []store.Key, more bool, err error) {
+	behind := append([]any{limit}, have.keyPlace(after)...)
 	var missing []store.Key
 	rows := 0
-	err = send(ctx, s.pool, query{text: foldableSQL, args: behind, read: func(all pgx.Rows) error {
+	err = send(ctx, s.pool, query{text: have.foldableSQL(), args: behind, read: func(all pgx.Rows) error {
 		var key store.Key
 		var n int
 		var there bool
@@ -141,9 +146,9 @@ func (s *Store) foldable(ctx context.Context, after store.Key, limit int) (keys 
 	if err != nil || len(missing) == 0 {
 		return keys, rows == limit, err
 	}
-	if err = s.makeRows(ctx, missing); busy(err) && len(missing) > 1 {
+	if err = s.makeRows(ctx, have, missing); busy(err) && len(missing) > 1 {
 		for _, key := range missing {
-			if err = s.makeRows(ctx, []store.Key{key}); err != nil && !busy(err) {
+			if err = s.makeRows(ctx, have, []store.Key{key}); err != nil && !busy(err) {
 				break
 			}
 		}
@@ -157,8 +162,8 @@ func (s *Store) foldable(ctx context.Context, after store.Key, limit int) (keys 
 // makeRows makes rows in a transaction of its own, which waits for next to
 // nothing: where a transaction that has begun the first run of a key is still
 // open, the row that it made stands in the way, and can't be skipped.
-func (s *Store) makeRows(ctx context.Context, keys []store.Key) error {
-	return s.commit(ctx, query{text: `set local lock_timeout = '10ms'`}, query{text: makeSQL, args: keyArrays(keys)})
+func (s *Store) makeRows(ctx context.Context, have schema, keys []store.Key) error {
+	return s.commit(ctx, query{text: `set local lock_timeout = '10ms'`}, query{text: have.makeSQL(), args: have.keyArrays(keys)})
 }
 
 // busy reports that a lock was not to be had.
@@ -171,7 +176,7 @@ func busy(err error) bool {
 func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (folded int, err error) {
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		folded = 0
-		keys, err := queryKeys(ctx, tx, lockableSQL, keyArrays(keys)...)
+		keys, err := queryKeys(ctx, tx, have.lockableSQL(), have.keyArrays(keys)...)
 		if err != nil {
 			return fmt.Errorf("lock what to fold: %w", err)
 		}
@@ -179,8 +184,8 @@ func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (fo
 			return nil
 		}
 		err = send(ctx, tx,
-			query{text: foldSQL, args: keyArrays(keys), read: func(rows pgx.Rows) error { return rows.Scan(&folded) }},
-			query{text: have.pruneSQL(), args: keyArrays(keys)})
+			query{text: have.foldSQL(), args: have.keyArrays(keys), read: func(rows pgx.Rows) error { return rows.Scan(&folded) }},
+			query{text: have.pruneSQL(), args: have.keyArrays(keys)})
 		if err != nil {
 			return fmt.Errorf("fold the ledger: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // History returns what is known of one run.
@@ -18,12 +19,12 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		tallies := map[store.Key]store.Tallies{}
 		queries := []query{
 			s.policyFor(have, &h.Policy),
-			{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + ` from ` + have.rows("state_snapshot") + ` as r where r.id = $1::uuid`,
-				args: []any{idArg(id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(rows, &h.Run) }},
+			{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + ` from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
+				args: []any{have.arg(watched.ID, id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(rows, &h.Run) }},
 			runTalliesQuery(have, id, tallies),
 		}
 		if have.installed {
-			queries = append(queries, repairsQuery(id, &h.Repairs), amendmentsQuery(id, &h.Amendments))
+			queries = append(queries, repairsQuery(have, id, &h.Repairs), amendmentsQuery(have, id, &h.Amendments))
 		}
 		if err := s.snapshot(ctx, queries...); err != nil {
 			return fmt.Errorf("look up run %s: %w", id, err)
@@ -37,10 +38,10 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 	return h, err
 }
 
-func repairsQuery(id store.ID, into *[]store.RepairLog) query {
+func repairsQuery(have schema, id store.ID, into *[]store.RepairLog) query {
 	return query{
-		text: `select ` + repairColumns + ` from run_counter.repairs where run_id = $1::uuid order by last_at, kind`,
-		args: []any{idArg(id)},
+		text: `select ` + repairColumns + ` from run_counter.repairs where run_id = $1::` + have.id + ` order by last_at, kind`,
+		args: []any{have.arg(watched.ID, id)},
 		read: func(rows pgx.Rows) error {
 			var l store.RepairLog
 			err := scanRepair(rows, &l)
@@ -50,10 +51,10 @@ func repairsQuery(id store.ID, into *[]store.RepairLog) query {
 	}
 }
 
-func amendmentsQuery(id store.ID, into *[]store.AmendmentLog) query {
+func amendmentsQuery(have schema, id store.ID, into *[]store.AmendmentLog) query {
 	return query{
-		text: `select ` + amendmentColumns + ` from run_counter.amendments where run_id = $1::uuid order by seq`,
-		args: []any{idArg(id)},
+		text: `select ` + amendmentColumns + ` from run_counter.amendments where run_id = $1::` + have.id + ` order by seq`,
+		args: []any{have.arg(watched.ID, id)},
 		read: func(rows pgx.Rows) error {
 			var l store.AmendmentLog
 			err := scanAmendment(rows, &l)
@@ -71,12 +72,12 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 	}
 	err = s.attempt(ctx, func(have schema) error {
 		h = store.KeyHistory{Count: store.Count{Key: key}, Drift: store.Drift{Key: key}}
-		keyed := []any{idArg(key.User), idArg(key.Ref)}
+		keyed := []any{have.arg(watched.User, key.User), have.arg(watched.Workflow, key.Ref)}
 		queries := append(s.countQueries(have, &h.Policy, &h.Count),
-			query{text: `select count(*) from ` + have.keyed("open") + ` as r where ` + ofKey(key.Kind, "$1", "$2") + ` and r.open`,
+			query{text: `select count(*) from ` + have.keyed("open") + ` as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and r.open`,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
-			query{text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + ` from ` + have.rows() + ` as r
- where ` + ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, r.created_at desc limit $3::integer`,
+			query{text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + ` from ` + have.rows("no_draft", "has_draft") + ` as r
+ where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, r.created_at desc limit $3::integer`,
 				args: append(keyed, limit), read: func(rows pgx.Rows) error {
 					var run store.Run
 					err := scanRun(rows, &run)
@@ -84,7 +85,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 					return err
 				}})
 		if have.installed {
-			queries = append(append(queries, compareQuery(have, &h.Drift)), ledgerQueries(key, &h)...)
+			queries = append(append(queries, compareQuery(have, &h.Drift)), ledgerQueries(have, key, &h)...)
 		}
 		if err := s.snapshot(ctx, queries...); err != nil {
 			return fmt.Errorf("look up %s: %w", key, err)
@@ -106,12 +107,12 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 	return h, err
 }
 
-func ledgerQueries(key store.Key, h *store.KeyHistory) []query {
+func ledgerQueries(have schema, key store.Key, h *store.KeyHistory) []query {
 	return []query{
-		{text: `select count(*) from run_counter.ledger where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid`,
-			args: keyArgs(key), read: func(rows pgx.Rows) error { return rows.Scan(&h.Ledger) }},
-		{text: `select ` + recountColumns + ` from run_counter.recounts where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid order by seq`,
-			args: keyArgs(key), read: func(rows pgx.Rows) error {
+		{text: `select count(*) from run_counter.ledger where user_id = $1::` + have.user + ` and kind = $2::text and ref_id = $3::` + have.ref + ``,
+			args: have.keyArgs(key), read: func(rows pgx.Rows) error { return rows.Scan(&h.Ledger) }},
+		{text: `select ` + recountColumns + ` from run_counter.recounts where user_id = $1::` + have.user + ` and kind = $2::text and ref_id = $3::` + have.ref + ` order by seq`,
+			args: have.keyArgs(key), read: func(rows pgx.Rows) error {
 				var l store.RecountLog
 				err := scanRecount(rows, &l)
 				h.Recounts = append(h.Recounts, l)

@@ -188,11 +188,11 @@ func TestARecountLooksAfterItsLock(t *testing.T) {
 					if _, err := recount.conn.Exec(t.Context(), `begin`); err != nil {
 						return err
 					}
-					if _, err := recount.conn.Exec(t.Context(), `select run_counter.lock_key($1::uuid, $2::text, $3::uuid)`, keyArgs(key)...); err != nil {
+					if _, err := recount.conn.Exec(t.Context(), `select run_counter.lock_key($1::uuid, $2::text, $3::uuid)`, f.have.keyArgs(key)...); err != nil {
 						return err
 					}
 				}
-				if _, err := recount.conn.Exec(t.Context(), recountSQL(f.have, key), keyArgs(key)...); err != nil {
+				if _, err := recount.conn.Exec(t.Context(), recountSQL(f.have, key), f.have.keyArgs(key)...); err != nil {
 					return err
 				}
 				if tt.locks {
@@ -202,7 +202,7 @@ func TestARecountLooksAfterItsLock(t *testing.T) {
 				return nil
 			})
 			f.end(2) // committed while the recount waits
-			if _, err := fold.conn.Exec(t.Context(), foldSQL, keyArrays([]store.Key{f.key})...); err != nil {
+			if _, err := fold.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{f.key})...); err != nil {
 				t.Fatal(err)
 			}
 			fold.do(`commit`)
@@ -229,7 +229,7 @@ func TestTheStoresRecountWaitsForAFold(t *testing.T) {
 	}()
 	until(t, func() bool { return waits(t, fold.watcher, `application_name = 'runcounter'`) })
 	f.end(2)
-	if _, err := fold.conn.Exec(t.Context(), foldSQL, keyArrays([]store.Key{f.key})...); err != nil {
+	if _, err := fold.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{f.key})...); err != nil {
 		t.Fatal(err)
 	}
 	fold.do(`commit`)
@@ -302,7 +302,7 @@ func TestTheFillHoldsOffFolds(t *testing.T) {
 				return err
 			})
 			f.end(2)
-			if _, err := fold.conn.Exec(t.Context(), foldSQL, keyArrays([]store.Key{f.key})...); err != nil {
+			if _, err := fold.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{f.key})...); err != nil {
 				t.Fatal(err)
 			}
 			fold.do(`commit`)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // CountsOf returns the exact counts of keys, in their order and of one
@@ -102,19 +103,19 @@ func searchQuery(have schema, search store.CountQuery) query {
 	}
 	user, kind, ref := of+".user_id", of+".kind", of+".ref_id"
 	if !search.After.IsZero() {
-		after := fmt.Sprintf("(%s::uuid, %s::text, %s::uuid)", w.arg(placeArg(search.After.User)), w.arg(string(search.After.Kind)), w.arg(placeArg(search.After.Ref)))
+		after := fmt.Sprintf("(%s::%s, %s::text, %s::%s)", w.arg(have.place(watched.User, search.After.User)), have.user, w.arg(string(search.After.Kind)), w.arg(have.place(watched.Workflow, search.After.Ref)), have.ref)
 		w.add(fmt.Sprintf("(%s, %s, %s) > %s", user, kind, ref, after))
 	}
 	if !search.User.IsZero() {
-		w.add(user + " = " + w.arg(idArg(search.User)) + "::uuid")
+		w.add(user + " = " + w.arg(have.arg(watched.User, search.User)) + "::" + have.user)
 	}
 	if !search.Ref.IsZero() {
-		w.add(ref + " = " + w.arg(idArg(search.Ref)) + "::uuid")
+		w.add(ref + " = " + w.arg(have.arg(watched.Workflow, search.Ref)) + "::" + have.ref)
 	}
 	limit := " order by 1, 2, 3 limit " + w.arg(search.Limit) + "::integer"
 	last := func(kind store.Kind) string {
 		return `(select r.completed_at from ` + have.keyed() + ` as r
-          where ` + ofKey(kind, "t.user_id", "t.ref_id") + ` and r.ended order by r.completed_at desc limit 1)`
+          where ` + have.ofKey(kind, "t.user_id", "t.ref_id") + ` and r.ended order by r.completed_at desc limit 1)`
 	}
 	// Both sides in order and bounded, or a page would cost what the table has.
 	part := func(table string) string {
@@ -184,7 +185,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 		}
 		var w conditions
 		if !search.After.At.IsZero() {
-			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(placeArg(search.After.ID)) + `::uuid)`)
+			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(have.place(watched.ID, search.After.ID)) + `::` + have.id + `)`)
 		}
 		var policy store.Policy
 		err = s.snapshot(ctx, s.policyFor(have, &policy), query{
@@ -210,12 +211,12 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 }
 
 // logs reads one of our logs; a database without our migrations has none.
-func (s *Store) logs(ctx context.Context, what string, q func() query) error {
+func (s *Store) logs(ctx context.Context, what string, q func(have schema) query) error {
 	return s.attempt(ctx, func(have schema) error {
 		if !have.installed {
 			return nil
 		}
-		if err := send(ctx, s.pool, q()); err != nil {
+		if err := send(ctx, s.pool, q(have)); err != nil {
 			return fmt.Errorf("list the %s: %w", what, err)
 		}
 		return nil
@@ -224,11 +225,11 @@ func (s *Store) logs(ctx context.Context, what string, q func() query) error {
 
 // Repairs returns at most limit of the repairs behind a place, latest first.
 func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repairs []store.ListedRepair, err error) {
-	err = s.logs(ctx, "repairs", func() query {
+	err = s.logs(ctx, "repairs", func(have schema) query {
 		repairs = nil
 		var w conditions
 		if !after.At.IsZero() {
-			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(placeArg(after.ID)) + `::uuid)`)
+			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(have.place(watched.ID, after.ID)) + `::` + have.id + `)`)
 		}
 		return query{
 			text: `
@@ -249,7 +250,7 @@ select run_id, ` + repairColumns + ` from run_counter.repairs
 // Decisions returns at most limit of the amendments made before one, latest
 // first.
 func (s *Store) Decisions(ctx context.Context, before int64, limit int) (decisions []store.Decision, err error) {
-	err = s.logs(ctx, "amendments", func() query {
+	err = s.logs(ctx, "amendments", func(have schema) query {
 		decisions = nil
 		return query{
 			text: `
@@ -270,7 +271,7 @@ select seq, run_id, ` + amendmentColumns + ` from run_counter.amendments
 // Recounts returns at most limit of the repairs of counts made before one,
 // latest first.
 func (s *Store) Recounts(ctx context.Context, before int64, limit int) (recounts []store.ListedRecount, err error) {
-	err = s.logs(ctx, "recounts", func() query {
+	err = s.logs(ctx, "recounts", func(have schema) query {
 		recounts = nil
 		return query{
 			text: `

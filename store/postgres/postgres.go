@@ -172,6 +172,8 @@ type schema struct {
 	there     bool          // the table is
 	table     watched.Table // of which the lease is that of the options
 	said      string        // what its operator had said of it
+	// What the ids of runs, of users, and of workflows and drafts are in SQL.
+	id, user, ref string
 }
 
 // relook is how often a database without the migrations is asked for them.
@@ -188,8 +190,7 @@ func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) 
 	}
 	catalog, there, err := catalogOf(ctx, tx)
 	if err != nil || !there {
-		have.table = watched.Default()
-		return have, err
+		return have.of(watched.Default()), err
 	}
 	have.there = true
 	var said watched.Overrides
@@ -200,12 +201,19 @@ func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) 
 		}
 		said, have.said = was.Said, strings.Join(was.Said.Args(), " ")
 	}
-	have.table = watched.Describe(catalog, said).Table
+	have = have.of(watched.Describe(catalog, said).Table)
 	if column, leases := catalog.Column(lease); leases {
 		have.table = have.table.Without(watched.Lease)
 		have.table.Columns = append(have.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: watched.TimestampTZ, Type: column.Declared})
 	}
 	return have, nil
+}
+
+// of is the schema with a table.
+func (h schema) of(t watched.Table) schema {
+	h.table = t
+	h.id, h.user, h.ref = t.Type(watched.ID), t.Type(watched.User), t.Type(watched.Workflow)
+	return h
 }
 
 func (s *Store) schema(ctx context.Context) (schema, error) {

@@ -111,13 +111,21 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 		},
 		Spoil: func(t testing.TB, key store.Key, by int64) {
 			t.Helper()
-			exec(t, `insert into run_counter.counts as c (user_id, kind, ref_id, completed) values ($1::uuid, $2::text, $3::uuid, $4::bigint)
-			             on conflict (user_id, kind, ref_id) do update set completed = c.completed + $4::bigint`, append(keyArgs(key), by)...)
+			have, err := s.schema(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			exec(t, `insert into run_counter.counts as c (user_id, kind, ref_id, completed) values ($1::`+have.user+`, $2::text, $3::`+have.ref+`, $4::bigint)
+			             on conflict (user_id, kind, ref_id) do update set completed = c.completed + $4::bigint`, append(have.keyArgs(key), by)...)
 		},
 		Forget: func(t testing.TB, key store.Key) {
 			t.Helper()
+			have, err := s.schema(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
 			for _, table := range []string{"counts", "ledger"} {
-				exec(t, `delete from run_counter.`+table+` where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid`, keyArgs(key)...)
+				exec(t, `delete from run_counter.`+table+` where user_id = $1::`+have.user+` and kind = $2::text and ref_id = $3::`+have.ref, have.keyArgs(key)...)
 			}
 		},
 		SetPolicy: func(t testing.TB, p store.Policy) {
@@ -173,14 +181,15 @@ func enact(ctx context.Context, s *Store, c store.Change) error {
 		return err
 	}
 	id := have.table.Col("", watched.ID)
+	of := func(role watched.Role, id store.ID) any { return have.arg(role, id) }
 	if c.Op == store.Delete {
-		_, err := s.pool.Exec(ctx, `delete from workflow_runs where `+id+` = $1::uuid`, c.Old.ID.String())
+		_, err := s.pool.Exec(ctx, `delete from workflow_runs where `+id+` = $1::`+have.id, c.Old.ID.String())
 		return err
 	}
 	var columns, values, pairs []string
 	var args []any
 	set := func(role watched.Role, typ string, value any) {
-		if c, there := have.table.Column(role); !there || role != watched.Lease && !c.Writable {
+		if c, there := have.table.Column(role); !there || role != watched.Lease && role != watched.ID && !c.Writable {
 			return
 		}
 		column := have.table.Col("", role)
@@ -195,10 +204,10 @@ func enact(ctx context.Context, s *Store, c store.Change) error {
 	}
 	status, _ := have.table.Column(watched.Status)
 	details, _ := have.table.Column(watched.ErrorDetails)
-	set(watched.ID, "uuid", r.ID.String())
-	set(watched.User, "uuid", idArg(r.User))
-	set(watched.Workflow, "uuid", idArg(r.Workflow))
-	set(watched.Draft, "uuid", idArg(r.Draft))
+	set(watched.ID, have.id, r.ID.String())
+	set(watched.User, have.user, of(watched.User, r.User))
+	set(watched.Workflow, have.ref, of(watched.Workflow, r.Workflow))
+	set(watched.Draft, have.ref, of(watched.Draft, r.Draft))
 	set(watched.Status, status.Type, textArg(word))
 	set(watched.CreatedAt, "timestamptz", timeArg(r.CreatedAt))
 	set(watched.StartedAt, "timestamptz", timeArg(r.StartedAt))
@@ -207,9 +216,9 @@ func enact(ctx context.Context, s *Store, c store.Change) error {
 	set(watched.DurationMS, "integer", millisArg(r.DurationMS))
 	set(watched.ErrorDetails, string(details.Kind), textArg(r.ErrorDetails))
 	set(watched.Lease, "timestamptz", timeArg(r.LeaseAt))
-	text := `insert into workflow_runs (` + strings.Join(columns, ", ") + `) values (` + strings.Join(values, ", ") + `)`
+	text := `insert into workflow_runs (` + strings.Join(columns, ", ") + `) overriding system value values (` + strings.Join(values, ", ") + `)`
 	if c.Op == store.Update {
-		text = `update workflow_runs set ` + strings.Join(pairs[1:], ", ") + ` where ` + id + ` = $1::uuid`
+		text = `update workflow_runs set ` + strings.Join(pairs[1:], ", ") + ` where ` + id + ` = $1::` + have.id
 	}
 	_, err = s.pool.Exec(ctx, text, args...)
 	return err
@@ -269,7 +278,7 @@ func exactIn(t testing.TB, in interface {
 	if theirs := ask(`select attname::text from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'org_id'`); len(theirs) > 0 {
 		text = strings.ReplaceAll(text, "from workflow_runs as r", "from ("+theirsSQL+") as r")
 	} else if drafts := ask(`select attname::text from pg_attribute where attrelid = 'public.workflow_runs'::regclass and attname = 'draft_id'`); len(drafts) == 0 {
-		text = strings.ReplaceAll(text, "r.draft_id", "null::uuid")
+		text = strings.ReplaceAll(text, "r.draft_id", "null")
 	}
 	wrong := ask(text)
 	for _, w := range wrong {

@@ -57,23 +57,23 @@ func compareQuery(have schema, d *store.Drift) query {
 	return query{
 		text: `
 select s.*, a.*, p.*
-  from (` + storedSQL + `) as s,
+  from (` + have.storedSQL() + `) as s,
        (` + actualOfKey(have, d.Key) + `) as a,
        (` + presumedOfKey(have, d.Key) + `) as p`,
-		args: keyArgs(d.Key),
+		args: have.keyArgs(d.Key),
 		read: func(rows pgx.Rows) error { return rows.Scan(append(talliesOf(&d.Stored), talliesOf(&d.Actual)...)...) },
 	}
 }
 
 // actualOfKey counts the runs of the key $1, $2, $3, from the index alone.
 func actualOfKey(have schema, key store.Key) string {
-	return `select` + actualSQL + ` from ` + have.keyed() + ` as r where $2::text <> '' and ` + ofKey(key.Kind, "$1", "$3") + ` and r.ended`
+	return `select` + actualSQL + ` from ` + have.keyed() + ` as r where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and r.ended`
 }
 
 func presumedOfKey(have schema, key store.Key) string {
 	return `select` + actualPresumedSQL + `
           from run_counter.presumed as p join ` + have.keyed() + ` as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status
-         where $2::text <> '' and ` + ofKey(key.Kind, "$1", "$3") + ` and r.ended`
+         where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and r.ended`
 }
 
 func (s *Store) recount(ctx context.Context, have schema, key store.Key, now time.Time) (store.Recounted, error) {
@@ -90,7 +90,7 @@ func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, n
 			// is taken: it empties the table for older ones, too.
 			query{text: `lock table ` + have.table.SQL() + ` in access share mode`},
 			query{text: `set local lock_timeout = '` + recountPatience + `'`},
-			query{text: `select run_counter.lock_key($1::uuid, $2::text, $3::uuid)`, args: keyArgs(key), read: func(pgx.Rows) error { return nil }},
+			query{text: `select run_counter.lock_key($1::` + have.user + `, $2::text, $3::` + have.ref + `)`, args: have.keyArgs(key), read: func(pgx.Rows) error { return nil }},
 			query{text: `set local lock_timeout to default`},
 		)
 		if busy(err) {
@@ -105,7 +105,7 @@ func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, n
 		if err := mendMarks(ctx, tx, have, key); err != nil {
 			return fmt.Errorf("look through the presumed outcomes of %s: %w", key, err)
 		}
-		err = tx.QueryRow(ctx, recountSQL(have, key), keyArgs(key)...).Scan(append(talliesOf(&r.Before), talliesOf(&r.After)...)...)
+		err = tx.QueryRow(ctx, recountSQL(have, key), have.keyArgs(key)...).Scan(append(talliesOf(&r.Before), talliesOf(&r.After)...)...)
 		if err != nil {
 			return fmt.Errorf("recount %s: %w", key, err)
 		}
@@ -115,7 +115,7 @@ func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, n
 		if err := sure(have, tx); err != nil {
 			return err
 		}
-		return logRecount(ctx, tx, r, now)
+		return logRecount(ctx, tx, have, r, now)
 	})
 	return r, err
 }
@@ -135,9 +135,9 @@ const recountPatience = "2s"
 func mendMarks(ctx context.Context, tx pgx.Tx, have schema, key store.Key) error {
 	rows, err := tx.Query(ctx, `
 select p.run_id::text from run_counter.presumed as p
- where p.user_id = $1::uuid and p.kind = $2::text and p.ref_id = $3::uuid
-    or p.run_id in (select r.id from `+have.keyed()+` as r where `+ofKey(key.Kind, "$1", "$3")+` and r.ended)
-   for update skip locked`, keyArgs(key)...)
+ where p.user_id = $1::`+have.user+` and p.kind = $2::text and p.ref_id = $3::`+have.ref+`
+    or p.run_id in (select r.id from `+have.keyed()+` as r where `+have.ofKey(key.Kind, "$1", "$3")+` and r.ended)
+   for update skip locked`, have.keyArgs(key)...)
 	if err != nil {
 		return err
 	}
@@ -149,13 +149,13 @@ select p.run_id::text from run_counter.presumed as p
 	return send(ctx, tx,
 		query{args: []any{runs}, text: `
 delete from run_counter.presumed as p
- where p.run_id = any ($1::uuid[])
+ where p.run_id = any ($1::` + have.id + `[])
    and not exists (select from ` + have.keyed() + ` as r where r.id = p.run_id and p.ended_at = r.completed_at and p.status = r.status)`},
 		query{args: []any{runs}, text: `
 update run_counter.presumed as p
    set user_id = r.user_id, kind = ` + kind + `, ref_id = r.ref_id
   from ` + have.keyed() + ` as r
- where p.run_id = any ($1::uuid[]) and r.id = p.run_id
+ where p.run_id = any ($1::` + have.id + `[]) and r.id = p.run_id
    and (p.user_id, p.kind, p.ref_id) is distinct from (r.user_id, ` + kind + `, r.ref_id)`},
 	)
 }
@@ -165,12 +165,12 @@ update run_counter.presumed as p
 func recountSQL(have schema, key store.Key) string {
 	return `
 with gone as (
-    delete from run_counter.ledger where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid returning *
+    delete from run_counter.ledger where user_id = $1::` + have.user + ` and kind = $2::text and ref_id = $3::` + have.ref + ` returning *
 ), stored as (
     select` + sumSQL + `
       from (select ` + columnsSQL + ` from gone
              union all
-            select ` + columnsSQL + ` from run_counter.counts where user_id = $1::uuid and kind = $2::text and ref_id = $3::uuid) as k
+            select ` + columnsSQL + ` from run_counter.counts where user_id = $1::` + have.user + ` and kind = $2::text and ref_id = $3::` + have.ref + `) as k
 ), actual as (
     ` + actualOfKey(have, key) + `
 ), actual_presumed as (
@@ -181,12 +181,12 @@ with gone as (
            presumed_completed = p.presumed_completed, presumed_failed = p.presumed_failed,
            presumed_cancelled = p.presumed_cancelled, presumed_timeout = p.presumed_timeout
       from actual as a, actual_presumed as p
-     where c.user_id = $1::uuid and c.kind = $2::text and c.ref_id = $3::uuid
+     where c.user_id = $1::` + have.user + ` and c.kind = $2::text and c.ref_id = $3::` + have.ref + `
 )
 select * from stored, actual, actual_presumed`
 }
 
-func logRecount(ctx context.Context, tx pgx.Tx, r store.Recounted, now time.Time) error {
+func logRecount(ctx context.Context, tx pgx.Tx, have schema, r store.Recounted, now time.Time) error {
 	before, err := json.Marshal(r.Before)
 	after, errAfter := json.Marshal(r.After)
 	if err := errors.Join(err, errAfter); err != nil {
@@ -194,6 +194,6 @@ func logRecount(ctx context.Context, tx pgx.Tx, r store.Recounted, now time.Time
 	}
 	_, err = tx.Exec(ctx, `
 insert into run_counter.recounts (at, user_id, kind, ref_id, before, after)
-values ($4::timestamptz, $1::uuid, $2::text, $3::uuid, $5::jsonb, $6::jsonb)`, append(keyArgs(r.Key), now, string(before), string(after))...)
+values ($4::timestamptz, $1::`+have.user+`, $2::text, $3::`+have.ref+`, $5::jsonb, $6::jsonb)`, append(have.keyArgs(r.Key), now, string(before), string(after))...)
 	return err
 }

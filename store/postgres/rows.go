@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,9 +42,9 @@ func (h schema) returned(row string) string {
 	return strings.Join(columns, ", ") + "::text"
 }
 
-// keyed is the select of the runs with what [ofKey] and a count need, and more.
+// keyed is the select of the runs with what [schema.ofKey] and a count need, and more.
 func (h schema) keyed(more ...string) string {
-	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "kind", "ref_id", "status", "completed_at", "ended"}, more...)...)
+	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "somebody", "has_workflow", "has_draft", "no_draft", "kind", "ref_id", "status", "completed_at", "ended"}, more...)...)
 }
 
 // json is the type of the role's column: json, or else jsonb. A text that was read
@@ -91,11 +93,12 @@ func (h schema) presumedColumn() string {
 
 // ofKey is the condition on a run r that it belongs to a key, whose user and ref
 // are two parameters. Each kind has an index of its own.
-func ofKey(kind store.Kind, user, ref string) string {
+func (h schema) ofKey(kind store.Kind, user, ref string) string {
+	of := `r.user_id = ` + user + `::` + h.user
 	if kind == store.KindDraft {
-		return `r.user_id = ` + user + `::uuid and r.draft_id = ` + ref + `::uuid and r.draft_id is not null`
+		return of + ` and r.draft_id = ` + ref + `::` + h.ref + ` and r.has_draft`
 	}
-	return `r.user_id = ` + user + `::uuid and r.workflow_id = ` + ref + `::uuid and r.draft_id is null`
+	return of + ` and r.workflow_id = ` + ref + `::` + h.ref + ` and r.no_draft`
 }
 
 func scanRow(rows pgx.Row, row *store.Row, more ...any) error {
@@ -108,6 +111,7 @@ func scanRow(rows pgx.Row, row *store.Row, more ...any) error {
 
 // The types below read a column, null included, into the words of the house.
 
+// uuid is an id of any type. A text that can't be one is nobody's, and none.
 type uuid store.ID
 
 func (u *uuid) ScanUUID(v pgtype.UUID) error {
@@ -115,6 +119,25 @@ func (u *uuid) ScanUUID(v pgtype.UUID) error {
 	if v.Valid {
 		*u = uuid(store.UUID(v.Bytes))
 	}
+	return nil
+}
+
+func (u *uuid) ScanInt64(v pgtype.Int8) error {
+	*u = uuid{}
+	if !v.Valid {
+		return nil
+	}
+	id, err := store.ParseID(strconv.FormatInt(v.Int64, 10))
+	*u = uuid(id)
+	return err
+}
+
+func (u *uuid) ScanText(v pgtype.Text) error {
+	id, err := store.ParseID(v.String)
+	if err != nil {
+		id = store.ID{}
+	}
+	*u = uuid(id)
 	return nil
 }
 
@@ -161,31 +184,47 @@ func (m *millis) ScanInt64(v pgtype.Int8) error {
 // The arguments of statements go as text, which any pooler and any mode of the
 // protocol carries; the statement casts them.
 
-// idArg is an id for the database, whose ids are UUIDs: any other text is in no
-// row, and so is null to a question, as the zero ID is.
-func idArg(id store.ID) *string {
-	if !isUUID(id) {
+// arg is an id for a column of a role: what is no value of its type is in no row,
+// and so is null to a question, as the zero ID is.
+func (h schema) arg(role watched.Role, id store.ID) *string {
+	if !h.holds(role, id) {
 		return nil
 	}
 	return textArg(id.String())
 }
 
-// isUUID reports whether an id is one that the database can hold.
-func isUUID(id store.ID) bool {
-	var u pgtype.UUID
+// holds reports whether an id is one that the role's column can hold, as the
+// database writes it.
+func (h schema) holds(role watched.Role, id store.ID) bool {
 	text := id.String()
-	return len(text) == 36 && u.Scan(text) == nil && u.String() == text
+	switch typ := h.table.Type(role); typ {
+	case "uuid":
+		var u pgtype.UUID
+		return len(text) == 36 && u.Scan(text) == nil && u.String() == text
+	case "text":
+		return text != ""
+	default:
+		n, err := strconv.ParseInt(text, 10, bitsOf[typ])
+		return err == nil && strconv.FormatInt(n, 10) == text
+	}
 }
 
-// nilUUID is before all others.
-const nilUUID = "00000000-0000-0000-0000-000000000000"
+var bitsOf = map[string]int{"smallint": 16, "integer": 32, "bigint": 64}
 
-// placeArg is an id behind which a page begins.
-func placeArg(id store.ID) *string {
-	if id.IsZero() {
-		return textArg(nilUUID)
+// place is an id behind which a page begins, from before all others on.
+func (h schema) place(role watched.Role, id store.ID) *string {
+	if !id.IsZero() {
+		return h.arg(role, id)
 	}
-	return idArg(id)
+	first := ""
+	switch typ := h.table.Type(role); typ {
+	case "uuid":
+		first = "00000000-0000-0000-0000-000000000000"
+	case "text":
+	default:
+		first = strconv.FormatInt(math.MinInt64>>(64-bitsOf[typ]), 10)
+	}
+	return &first
 }
 
 func timeArg(t time.Time) *time.Time {
@@ -210,13 +249,21 @@ func millisArg(m store.Millis) *int32 {
 	return &m.MS
 }
 
-func keyArgs(k store.Key) []any { return []any{idArg(k.User), string(k.Kind), idArg(k.Ref)} }
+func (h schema) keyArgs(k store.Key) []any {
+	return []any{h.arg(watched.User, k.User), string(k.Kind), h.arg(watched.Workflow, k.Ref)}
+}
+
+// keyPlace are those of a key behind which a page begins, from before all others
+// on.
+func (h schema) keyPlace(k store.Key) []any {
+	return []any{h.place(watched.User, k.User), string(k.Kind), h.place(watched.Workflow, k.Ref)}
+}
 
 // keyArrays are three arrays for unnest.
-func keyArrays(keys []store.Key) []any {
+func (h schema) keyArrays(keys []store.Key) []any {
 	users, kinds, refs := make([]*string, len(keys)), make([]string, len(keys)), make([]*string, len(keys))
 	for i, k := range keys {
-		users[i], kinds[i], refs[i] = idArg(k.User), string(k.Kind), idArg(k.Ref)
+		users[i], kinds[i], refs[i] = h.arg(watched.User, k.User), string(k.Kind), h.arg(watched.Workflow, k.Ref)
 	}
 	return []any{users, kinds, refs}
 }

@@ -20,16 +20,19 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 	if b.ID.IsZero() {
 		return begun, fmt.Errorf("%w: a run needs an id", store.ErrInvalid)
 	}
-	for i, id := range []store.ID{b.ID, b.User, b.Workflow, b.Draft} {
-		if !id.IsZero() && !isUUID(id) {
-			return begun, fmt.Errorf("%w: the column %s of workflow_runs holds UUIDs, and %q is none",
-				store.ErrInvalid, [...]string{"id", "user_id", "workflow_id", "draft_id"}[i], id)
-		}
-	}
 	b.Now = store.Instant(b.Now)
 	err = s.attempt(ctx, func(have schema) error {
 		if !b.Draft.IsZero() && !have.has(watched.Draft) {
 			return fmt.Errorf("%w: the table workflow_runs has no column draft_id", store.ErrInvalid)
+		}
+		id, key := have.arg(watched.ID, b.ID), b.IdempotencyKey
+		if id == nil && key == "" {
+			key = "drawn for " + b.ID.String() // or to try again would begin another run
+		}
+		for role, given := range map[watched.Role]store.ID{watched.ID: b.ID, watched.User: b.User, watched.Workflow: b.Workflow, watched.Draft: b.Draft} {
+			if proposed := role == watched.ID && b.AnyID && have.installed; !given.IsZero() && !have.holds(role, given) && !proposed {
+				return fmt.Errorf("%w: the table's column for the role %s is %s, and %q is none", store.ErrInvalid, role, have.table.Type(role), given)
+			}
 		}
 		if !have.installed {
 			begun, err = s.directBegin(ctx, have, b)
@@ -39,16 +42,16 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 		begun = store.Begun{}
 		err := s.commit(ctx,
 			query{text: `select b.created, b.limit_reached, b.counted, b.active
-  from run_counter.begin_run($1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::bigint, $6::text, $7::timestamptz) as b`,
-				args: []any{b.ID.String(), b.User.String(), idArg(b.Workflow), idArg(b.Draft), b.Limit, textArg(b.IdempotencyKey), b.Now},
+  from run_counter.begin_run($1::` + have.id + `, $2::` + have.user + `, $3::` + have.table.Type(watched.Workflow) + `, $4::` + have.table.Type(watched.Draft) + `, $5::bigint, $6::text, $7::timestamptz) as b`,
+				args: []any{id, b.User.String(), have.arg(watched.Workflow, b.Workflow), have.arg(watched.Draft, b.Draft), b.Limit, textArg(key), b.Now},
 				read: func(rows pgx.Rows) error {
 					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Counted, &begun.Active)
 				}},
 			policyQuery(&policy),
 			query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + presumedSQL + `
   from ` + have.rows("state_snapshot") + ` as r
- where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::uuid and idempotency_key = $2::text), $3::uuid)`,
-				args: []any{b.User.String(), textArg(b.IdempotencyKey), b.ID.String()},
+ where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::` + have.user + ` and idempotency_key = $2::text), $3::` + have.id + `)`,
+				args: []any{b.User.String(), textArg(key), id},
 				read: func(rows pgx.Rows) error { return scanRun(rows, &begun.Run) }},
 		)
 		begun.Run.Counted = counted(begun.Run, policy)
@@ -67,7 +70,7 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 		run, found, err = s.runAfter(ctx, have, id, query{text: `
 update ` + have.table.SQL() + ` as r
    set ` + have.table.Col("", watched.Status) + ` = ` + have.table.Word("'running'") + have.set(watched.StartedAt, "$2::timestamptz") + have.set(watched.UpdatedAt, "$2::timestamptz") + `
- where ` + have.table.Col("r", watched.ID) + ` = $1::uuid and ` + have.table.Status("r") + ` = 'pending' and $2::timestamptz is not null`, args: []any{idArg(id), store.Instant(at)}})
+ where ` + have.table.Col("r", watched.ID) + ` = $1::` + have.id + ` and ` + have.table.Status("r") + ` = 'pending' and $2::timestamptz is not null`, args: []any{have.arg(watched.ID, id), store.Instant(at)}})
 		return notFound(err, found)
 	})
 	return run, err
@@ -84,11 +87,11 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		if err := have.says(o.Status); err != nil {
 			return err
 		}
-		end := query{text: `select c.won from run_counter.complete_run($1::uuid, $2::text, $3::timestamptz, $4::integer, $5::jsonb, $6::jsonb, $7::timestamptz) as c`}
+		end := query{text: `select c.won from run_counter.complete_run($1::` + have.id + `, $2::text, $3::timestamptz, $4::integer, $5::jsonb, $6::jsonb, $7::timestamptz) as c`}
 		if !have.installed {
 			end.text = have.directCompleteSQL()
 		}
-		end.args = []any{idArg(c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
+		end.args = []any{have.arg(watched.ID, c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
 		result = store.CompletionResult{}
 		end.read = func(rows pgx.Rows) error { return rows.Scan(&result.Won) }
 		var policy store.Policy
@@ -96,8 +99,8 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		counts := map[store.Key]store.Tallies{}
 		err := s.commit(ctx, end, s.policyFor(have, &policy),
 			query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + `
-  from ` + have.rows("state_snapshot") + ` as r where r.id = $1::uuid`,
-				args: []any{idArg(c.ID)},
+  from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
+				args: []any{have.arg(watched.ID, c.ID)},
 				read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &result.Run) }},
 			runTalliesQuery(have, c.ID, counts),
 		)
@@ -130,8 +133,8 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 		}
 		var found bool
 		run, found, err = s.runAfter(ctx, have, a.ID, query{
-			text: `select run_counter.amend_run($1::uuid, $2::text, $3::text, $4::text, $5::timestamptz)`,
-			args: []any{idArg(a.ID), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
+			text: `select run_counter.amend_run($1::` + have.id + `, $2::text, $3::text, $4::text, $5::timestamptz)`,
+			args: []any{have.arg(watched.ID, a.ID), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
 			read: func(pgx.Rows) error { return nil },
 		})
 		return notFound(err, found)
@@ -158,8 +161,8 @@ func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before .
 	}
 	err = look(ctx, append(before, s.policyFor(have, &policy),
 		query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + `
-  from ` + have.rows("state_snapshot") + ` as r where r.id = $1::uuid`,
-			args: []any{idArg(id)},
+  from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
+			args: []any{have.arg(watched.ID, id)},
 			read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &run) }})...)
 	run.Counted = counted(run, policy)
 	return run, found, err

@@ -205,7 +205,7 @@ func write1(ctx context.Context, conn *pgx.Conn, r *rand.Rand, keys []store.Key,
 				if i == 2 {
 					k = to
 				}
-				if _, err := tx.Exec(ctx, sql, id, k.User.String(), idArg(k.Workflow()), idArg(k.Draft())); err != nil {
+				if _, err := tx.Exec(ctx, sql, id, k.User.String(), textArg(k.Workflow().String()), textArg(k.Draft().String())); err != nil {
 					return fmt.Errorf("%s: %w", sql, err)
 				}
 			}

@@ -184,7 +184,7 @@ func (s *Store) mendTogether(ctx context.Context, tx pgx.Tx, have schema, repair
 		if !have.installed || len(ours) == 0 {
 			return nil
 		}
-		return logRepairs(ctx, tx, ours, now)
+		return logRepairs(ctx, tx, have, ours, now)
 	})
 	if err != nil {
 		return nil, err
@@ -223,7 +223,7 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 	update := `
     update ` + t.SQL() + ` as r
        set ` + have.outcome("r", "n.status", "n.completed_at") + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::"+have.json(watched.ErrorDetails)) + `
-      from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
+      from unnest($1::` + have.id + `[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
            as n (id, was, was_completed_at, status, completed_at, duration_ms, error_details)
      where ` + t.Col("r", watched.ID) + ` = n.id and ` + t.Status("r") + ` is not distinct from n.was and ` + t.Col("r", watched.CompletedAt) + ` is not distinct from n.was_completed_at
     returning ` + t.Col("r", watched.ID) + ` as id, ` + t.Col("r", watched.User) + ` as user_id, ` + t.Kind("r") + ` as kind, ` + t.Ref("r") + ` as ref_id, ` +
@@ -238,7 +238,7 @@ select id::text from updated where ended`
     insert into run_counter.presumed as p (run_id, ended_at, user_id, kind, ref_id, status)
     select u.id, u.completed_at, u.user_id, case when u.ref_id is not null then u.kind end, u.ref_id, u.status
       from updated as u
-      join unnest($1::uuid[], $8::boolean[]) as n (id, presumed) on n.id = u.id and n.presumed and u.ended
+      join unnest($1::` + have.id + `[], $8::boolean[]) as n (id, presumed) on n.id = u.id and n.presumed and u.ended
         on conflict (run_id) do update
        set ended_at = excluded.ended_at, user_id = excluded.user_id, kind = excluded.kind, ref_id = excluded.ref_id, status = excluded.status
 )
@@ -260,7 +260,7 @@ select id::text from updated where ended`
 	return written, nil
 }
 
-func logRepairs(ctx context.Context, tx pgx.Tx, repairs []repair, now time.Time) error {
+func logRepairs(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) error {
 	n := len(repairs)
 	ids, kinds, was, status, at := make([]string, n), make([]string, n), make([]*string, n), make([]string, n), make([]time.Time, n)
 	for i, r := range repairs {
@@ -270,7 +270,7 @@ func logRepairs(ctx context.Context, tx pgx.Tx, repairs []repair, now time.Time)
 	_, err := tx.Exec(ctx, `
 insert into run_counter.repairs as l (run_id, kind, first_at, last_at, was, status, completed_at)
 select n.run_id, n.kind, $1::timestamptz, $1::timestamptz, n.was, n.status, n.completed_at
-  from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) as n (run_id, kind, was, status, completed_at)
+  from unnest($2::`+have.id+`[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) as n (run_id, kind, was, status, completed_at)
     on conflict (run_id, kind) do update
    set times = l.times + 1, last_at = excluded.last_at, was = excluded.was, status = excluded.status, completed_at = excluded.completed_at`,
 		now, ids, kinds, was, status, at)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // suspectsSQL finds rows behind the id $5 that are inconsistent, or silent for
@@ -35,7 +36,7 @@ select id, user_id
        )
     offset 0
   ) as r
- where $5::uuid is null or id > $5::uuid
+ where $5::` + h.id + ` is null or id > $5::` + h.id + `
  order by id
  limit $6::integer`
 }
@@ -71,9 +72,9 @@ select r.id, concat_ws(' ', r.status, extract(epoch from r.lease_at), extract(ep
 	})
 }
 
-func suspectsArgs(f store.FailStuck) []any {
+func suspectsArgs(have schema, f store.FailStuck) []any {
 	limit := func(status store.Status) int64 { return f.Limits[status].Microseconds() }
-	return []any{f.Now, limit(store.Pending), limit(store.Running), limit(store.Cancelling), idArg(f.After), f.Max}
+	return []any{f.Now, limit(store.Pending), limit(store.Running), limit(store.Cancelling), have.arg(watched.ID, f.After), f.Max}
 }
 
 // Suspects implements [store.Store].
@@ -87,7 +88,7 @@ func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.
 }
 
 func suspects(ctx context.Context, to sender, have schema, f store.FailStuck) (found []store.Suspect, err error) {
-	err = send(ctx, to, query{text: have.suspectsSQL(), args: suspectsArgs(f), read: func(rows pgx.Rows) error {
+	err = send(ctx, to, query{text: have.suspectsSQL(), args: suspectsArgs(have, f), read: func(rows pgx.Rows) error {
 		var one store.Suspect
 		err := rows.Scan((*uuid)(&one.ID), (*uuid)(&one.User))
 		found = append(found, one)
@@ -114,12 +115,12 @@ func first(ctx context.Context, to sender, have schema, f store.FailStuck) (ids 
 func (s *Store) wanted(ctx context.Context, to sender, have schema, f store.FailStuck, lock string) (repairs []repair, err error) {
 	ids := make([]*string, len(f.Runs))
 	for i, id := range f.Runs {
-		ids[i] = idArg(id)
+		ids[i] = have.arg(watched.ID, id)
 	}
 	err = send(ctx, to, query{text: `
 select ` + rowSQL + `, ` + have.presumedColumn() + `, ` + have.seenColumn() + `
   from ` + have.rows("open") + ` as r
- where r.id = any($1::uuid[]) and r.open
+ where r.id = any($1::` + have.id + `[]) and r.open
  order by r.id ` + lock, args: []any{ids}, read: func(rows pgx.Rows) error {
 		var found found
 		if err := scanRow(rows, &found.row, &found.presumed, (*instant)(&found.seen)); err != nil {

@@ -47,19 +47,30 @@ var BigintIDs = OtherIDs{
 	func(id string) string {
 		var kind byte
 		var n int
-		if _, err := fmt.Sscanf(id, "%02x000000-0000-4000-8000-%012x", &kind, &n); err != nil || MustID(kind, n).String() != id {
-			return id
+		if _, err := fmt.Sscanf(id, "%02x000000-0000-4000-8000-%012x", &kind, &n); err == nil && MustID(kind, n).String() == id {
+			return strconv.FormatInt(1e18+int64(kind)*1e15+int64(n), 10)
 		}
-		return strconv.FormatInt(1e18+int64(kind)*1e15+int64(n), 10)
+		var seed int // those of a Source
+		if _, err := fmt.Sscanf(id, drawnForm, &seed, &kind, &n); err == nil && seed < 1<<16 && fmt.Sprintf(drawnForm, seed, kind, n) == id {
+			return strconv.FormatInt(2e18+int64(kind)*1e15+int64(seed)<<32+int64(n), 10)
+		}
+		return id
 	},
 	func(id string) string {
 		n, err := strconv.ParseInt(id, 10, 64)
 		if err != nil || n < 1e18 {
 			return id
 		}
+		if n >= 2e18 {
+			kind, rest := (n-2e18)/1e15, n%1e15
+			return fmt.Sprintf(drawnForm, rest>>32, kind, rest&(1<<32-1))
+		}
 		return MustID(byte((n-1e18)/1e15), int(n%1e15)).String()
 	},
 }
+
+// drawnForm is the text of an id that a [Source] draws: seed, kind and number.
+const drawnForm = "00000000-0000-%04x-%02x00-%012x"
 
 // Open opens a store through open that has these ids.
 func (o OtherIDs) Open(open Open) Open {
@@ -74,6 +85,9 @@ func (o OtherIDs) Open(open Open) Open {
 		other.Store = renamed{inner, to, from}
 		other.Tell = func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied {
 			return with(from, b.Tell(t, received, with(to, changes)...))
+		}
+		if b.Enact != nil {
+			other.Enact = func(t testing.TB, c store.Change) { t.Helper(); b.Enact(t, with(to, c)) }
 		}
 		other.Spoil = func(t testing.TB, key store.Key, by int64) { b.Spoil(t, with(to, key), by) }
 		other.Forget = func(t testing.TB, key store.Key) { b.Forget(t, with(to, key)) }

@@ -24,8 +24,8 @@ import (
 //
 // The seeds of one worker share a store.
 func SourceChaos(t *testing.T, open Open, guarded bool, seeds uint64) {
-	const parallel = 4
-	for worker := range uint64(parallel) {
+	parallel := min(4, seeds)
+	for worker := range parallel {
 		t.Run(fmt.Sprintf("seeds %d mod %d", worker, parallel), func(t *testing.T) {
 			t.Parallel()
 			b := open(t)

@@ -33,6 +33,9 @@ type Table struct {
 	// description: names, types, nulls, checks, keys. It is "" where nobody has
 	// looked at the table.
 	Fingerprint string `json:"fingerprint"`
+	// SignsIn says that the users who are counted are those who sign in, and not
+	// organisations, say.
+	SignsIn bool `json:"signs_in,omitempty"`
 	// Said is what the operator has said of it.
 	Said Overrides `json:"said,omitzero"`
 }
@@ -151,6 +154,10 @@ func Describe(c Catalog, o Overrides) Report {
 		d.find(&allRoles[i])
 	}
 	d.checkRoles()
+	if user, there := d.report.Table.Column(User); there {
+		column, _ := c.Column(user.Name)
+		d.report.Table.SignsIn = column.References == "auth.users" || slices.Contains(factsOf(User).names, user.Name)
+	}
 	d.statuses()
 	d.times()
 	for _, column := range c.Columns {

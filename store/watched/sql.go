@@ -42,7 +42,7 @@ func (t Table) SQL() string { return Ident(t.Schema) + "." + Ident(t.Name) }
 
 // nulls stand in place of a column that the table does not have.
 var nulls = map[Role]string{
-	User: "uuid", Workflow: "uuid", Draft: "uuid", CreatedAt: "timestamptz", StartedAt: "timestamptz", UpdatedAt: "timestamptz", Lease: "timestamptz",
+	CreatedAt: "timestamptz", StartedAt: "timestamptz", UpdatedAt: "timestamptz", Lease: "timestamptz",
 	DurationMS: "integer", ErrorDetails: "jsonb", StateSnapshot: "jsonb",
 }
 
@@ -50,6 +50,9 @@ var nulls = map[Role]string{
 // none.
 func (t Table) Col(row string, role Role) string {
 	c, there := t.Column(role)
+	if !there && (role == User || role == Workflow || role == Draft) {
+		return "null::" + t.Type(role)
+	}
 	if !there {
 		return "null::" + nulls[role]
 	}
@@ -57,6 +60,99 @@ func (t Table) Col(row string, role Role) string {
 		return Ident(c.Name)
 	}
 	return row + "." + Ident(c.Name)
+}
+
+// Type is what an id of the role is as a parameter of SQL: uuid, an integer type,
+// or text. A draft that no column holds is what a workflow is.
+func (t Table) Type(role Role) string {
+	c, there := t.Column(role)
+	switch {
+	case !there && role == Draft:
+		return t.Type(Workflow)
+	case there && c.Kind == Integer:
+		return c.Type
+	case there && c.Kind == Text:
+		return "text"
+	}
+	return "uuid"
+}
+
+// Sequence is the sequence from which an integer id is drawn, null where it is
+// drawn from none.
+func (t Table) Sequence() string {
+	c, _ := t.Column(ID)
+	return "pg_get_serial_sequence(" + Literal(t.SQL()) + ", " + Literal(c.Name) + ")"
+}
+
+// Draw is an id for a run that is begun without one.
+func (t Table) Draw() string {
+	switch c, _ := t.Column(ID); c.Kind {
+	case Integer:
+		return "nextval(" + t.Sequence() + ")"
+	case Text:
+		return "gen_random_uuid()::text"
+	}
+	return "gen_random_uuid()"
+}
+
+// KeyType is the type of a column of ours that holds such ids. Texts are ordered
+// by their bytes, as Go orders them.
+func (t Table) KeyType(role Role) string {
+	if typ := t.Type(role); typ != "text" {
+		return typ
+	}
+	return `text collate "C"`
+}
+
+// key is the role's id of a row, by which runs are counted, in the order of
+// KeyType.
+func (t Table) key(row string, role Role) string {
+	if c, there := t.Column(role); there && c.Kind == Text {
+		return t.Col(row, role) + `::text collate "C"`
+	}
+	return t.Col(row, role)
+}
+
+// has is the condition that a row has an id for the role. A text has to be one of
+// 1 to 255 bytes: ” is nobody, and a longer one can't be a key.
+func (t Table) has(row string, role Role) string {
+	c, there := t.Column(role)
+	switch {
+	case !there:
+		return "false"
+	case c.Kind == Text:
+		return "octet_length(" + t.Col(row, role) + ") between 1 and 255"
+	}
+	return t.Col(row, role) + " is not null"
+}
+
+// lacks is the contrary of has, and never null.
+func (t Table) lacks(row string, role Role) string {
+	c, there := t.Column(role)
+	switch {
+	case !there:
+		return "true"
+	case c.Kind == Text:
+		return "(" + t.Col(row, role) + " is null or octet_length(" + t.Col(row, role) + ") not between 1 and 255)"
+	}
+	return t.Col(row, role) + " is null"
+}
+
+// valid is key where the row has one, and else null.
+func (t Table) valid(row string, role Role) string {
+	if c, there := t.Column(role); there && c.Kind == Text {
+		return "(case when " + t.has(row, role) + " then " + t.key(row, role) + " end)" // PL/pgSQL's IF ends at a bare then
+	}
+	return t.Col(row, role)
+}
+
+// somebody is the condition that a row has a user, and an id of its own by which
+// it is known.
+func (t Table) somebody(row string) string {
+	if c, _ := t.Column(ID); c.Kind == Text {
+		return t.has(row, User) + " and " + t.has(row, ID)
+	}
+	return t.has(row, User)
 }
 
 // Status is a row's status in our words, as text; one that means nothing is what
@@ -72,7 +168,7 @@ func (t Table) Status(row string) string {
 	if whens.Len() == 0 {
 		return status
 	}
-	return "case " + status + whens.String() + " else " + status + " end"
+	return "(case " + status + whens.String() + " else " + status + " end)" // PL/pgSQL's IF ends at a bare then
 }
 
 // statusText is a row's status as it is, as text.
@@ -146,9 +242,9 @@ func (t Table) unlike(row string, which func(store.Status) bool) string {
 // Odd is the condition that a row is that of a run which is not counted, or looks
 // wrong, and is reported.
 func (t Table) Odd(row string) string {
-	odd := t.Col(row, User) + " is null or " + t.Col(row, Workflow) + " is null"
+	odd := t.lacks(row, User) + " or " + t.lacks(row, Workflow)
 	if t.Has(Draft) {
-		odd += " and " + t.Col(row, Draft) + " is null"
+		odd += " and " + t.lacks(row, Draft)
 	}
 	odd += " or " + t.unlike(row, store.Status.Known)
 	if t.Has(StartedAt) {
@@ -167,25 +263,25 @@ func (t Table) Kind(row string) string {
 	if !t.Has(Draft) {
 		return "'workflow'::text"
 	}
-	return "case when " + t.Col(row, Draft) + " is null then 'workflow' else 'draft' end"
+	return "case when " + t.lacks(row, Draft) + " then 'workflow' else 'draft' end"
 }
 
 // Ran is what a row's run ran, a workflow or a draft.
 func (t Table) Ran(row string) string {
 	if !t.Has(Draft) {
-		return t.Col(row, Workflow)
+		return t.valid(row, Workflow)
 	}
-	return "coalesce(" + t.Col(row, Draft) + ", " + t.Col(row, Workflow) + ")"
+	return "coalesce(" + t.valid(row, Draft) + ", " + t.valid(row, Workflow) + ")"
 }
 
 // Keyed is the condition that a row has a key: a user, and a workflow or draft.
 func (t Table) Keyed(row string) string {
-	return t.Col(row, User) + " is not null and " + t.Ran(row) + " is not null"
+	return t.somebody(row) + " and " + t.Ran(row) + " is not null"
 }
 
 // Ref is the id of a row's key, and null for a run without a key.
 func (t Table) Ref(row string) string {
-	return "case when " + t.Col(row, User) + " is not null then " + t.Ran(row) + " end"
+	return "case when " + t.somebody(row) + " then " + t.Ran(row) + " end"
 }
 
 // Word is an expression for the table's word, of the column's type, where another
@@ -268,7 +364,11 @@ func (t Table) RunsOf(name string, columns ...string) string {
 			list = append(list, expression+" as "+name)
 		}
 	}
-	return "(select " + strings.Join(list, ", ") + " from " + name + " as " + row + ")"
+	from := " from " + name + " as " + row
+	if c, _ := t.Column(ID); c.Kind == Text {
+		from += " where " + t.has(row, ID) // another can be named by nobody
+	}
+	return "(select " + strings.Join(list, ", ") + from + ")"
 }
 
 // Run is the expression of a column of [Table.Runs] over a row of the table, and
@@ -278,11 +378,19 @@ func (t Table) Run(row, name string) string {
 	case "id", "created_at", "started_at", "updated_at", "completed_at", "duration_ms", "error_details", "state_snapshot":
 		return t.Col(row, Role(name))
 	case "user_id":
-		return t.Col(row, User)
+		return t.key(row, User)
 	case "workflow_id":
-		return t.Col(row, Workflow)
+		return t.key(row, Workflow)
 	case "draft_id":
-		return t.Col(row, Draft)
+		return t.key(row, Draft)
+	case "somebody":
+		return t.somebody(row)
+	case "has_workflow":
+		return t.has(row, Workflow)
+	case "has_draft":
+		return t.has(row, Draft)
+	case "no_draft":
+		return t.lacks(row, Draft)
 	case "lease_at":
 		return t.Col(row, Lease) + "::timestamptz"
 	case "status":
