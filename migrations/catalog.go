@@ -21,16 +21,16 @@ func (m *Migrator) Catalog(schema, name string) (watched.Catalog, bool, error) {
 	return c, there, sessionless(err)
 }
 
-// Override has Up, Print and Check take what an operator says of the watched table, over
-// what was said of it before, which the database keeps.
+// Override has Up, Print and Check take what an operator says of the watched
+// table, over what was said of it before, which the database keeps.
 func (m *Migrator) Override(o watched.Overrides) {
 	if m.postgres != nil {
 		m.postgres.given = o
 	}
 }
 
-// Overrides returns what Up would go by: what was given to Override, over what the database
-// keeps.
+// Overrides returns what Up would go by: what was given to Override, over what
+// the database keeps.
 func (m *Migrator) Overrides() (said watched.Overrides, err error) {
 	err = m.onTable(func(conn *sql.Conn) error {
 		said, err = m.postgres.overrides(conn)

@@ -325,7 +325,10 @@ func (p *postgres) describe(conn *sql.Conn) error {
 	if err != nil {
 		return err
 	}
-	said := p.given.Over(was.Said)
+	said, err := p.overrides(conn)
+	if err != nil {
+		return err
+	}
 	schema, name := said.SchemaAndName()
 	catalog, there, err := readCatalog(p.ctx, conn, schema, name)
 	switch {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -159,4 +160,24 @@ func TestCaseT4_WhoSignsInIsTheTokensSubject(t *testing.T) {
 			mustBe(t, address, `select count(*) from (`+as+`) as c, lateral (select * from workflow_run_counts where c is not null) as k`, tt.sees)
 		})
 	}
+}
+
+// TestCaseT4_IDsOfAnotherTypeNeedANewBeginning: what was counted stands under ids
+// of the old type.
+func TestCaseT4_IDsOfAnotherTypeNeedANewBeginning(t *testing.T) {
+	t.Parallel()
+	address := mustInstall(t)
+	pgtest.Exec(t, address, `alter table workflow_runs add tenant text`)
+	v := variant{said: watched.Overrides{Columns: map[watched.Role]string{watched.User: "tenant"}}}
+	const begins = "what plays the role user is text, and what was counted by is uuid: runcounter migrate down --yes forgets that, and up begins anew"
+	migrate(t, address, func(m *migrations.Migrator) error {
+		if err := v.up(m); !errors.Is(err, migrations.ErrTable) || !strings.Contains(err.Error(), begins) {
+			t.Errorf("up: got %v, want a refusal that says how", err)
+		}
+		return nil
+	})
+	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status) values (gen_random_uuid(), '`+ada+`', '`+adaFlow+`', 'completed')`)
+	exact(t, mustOpen(t, address, Options{}))
+	migrate(t, address, (*migrations.Migrator).Down)
+	migrate(t, address, v.up)
 }

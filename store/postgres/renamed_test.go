@@ -51,6 +51,7 @@ func TestCaseT5_ALabelThatIsRenamedStopsNoWrite(t *testing.T) {
 			pgtest.Exec(t, address, begun(runTwo), `update workflow_runs set status = 'success' where id = '`+runTwo+`'`)
 			// What the database has kept of the old word keeps nothing from being said of the new.
 			migrate(t, address, variant{said: watched.Overrides{Statuses: map[string]store.Status{"success": store.Completed}}}.up)
+			mustBe(t, address, `select described -> 'said' ->> 'statuses' from run_counter.settings`, `{"success": "completed"}`)
 			pgtest.Exec(t, address, `update workflow_runs set completed_at = now() where completed_at is null`)
 			audited(t, address)
 		})
