@@ -52,10 +52,13 @@ func TestCaseLaw8_AStatementThatWorksWithoutUsWorksWithUs(t *testing.T) {
 		}
 		first, last = seed, seed
 	}
+	kept, keeps := 0, false
 	for seed := first; seed <= last; seed++ {
 		guarded := seed%2 == 0
 		t.Run(fmt.Sprintf("seed %d, guard %t", seed, guarded), func(t *testing.T) {
 			tw := newTwins(t, seed, guarded)
+			keeps = keeps || guarded
+			defer func() { kept += tw.kept }()
 			for range each {
 				tw.step(t)
 				if t.Failed() {
@@ -67,6 +70,9 @@ func TestCaseLaw8_AStatementThatWorksWithoutUsWorksWithUs(t *testing.T) {
 			tw.tally(t)
 		})
 	}
+	if keeps && kept == 0 {
+		t.Error("the guard kept nothing in any statement: want enough to tell")
+	}
 }
 
 // shape is a table as it is drawn.
@@ -74,12 +80,19 @@ type shape struct {
 	ddl     string
 	columns []string // those that the application writes
 	json    string   // the type of error_details; "" where there is none
+	id      string   // the type of id
+	texts   bool     // users are known by text
 }
 
 func drawShape(r *rand.Rand) shape {
 	s := shape{columns: []string{"id", "user_id", "workflow_id", "status", "completed_at", "note"}}
-	status := []string{"text", "text not null default 'pending'", "varchar(20)", "words"}[r.IntN(4)]
-	lines := []string{"id uuid primary key", "user_id uuid", "workflow_id uuid references flows on delete cascade", "draft_id uuid", "status " + status, "completed_at timestamptz", "note text"}
+	status := []string{"text", "text not null default 'pending'", "varchar(20)", "words", "labels"}[r.IntN(5)]
+	s.id, s.texts = []string{"uuid", "uuid", "text", "varchar(300)"}[r.IntN(4)], r.IntN(3) == 0
+	user := "uuid"
+	if s.texts {
+		user = "text"
+	}
+	lines := []string{"id " + s.id + " primary key", "user_id " + user, "workflow_id uuid references flows on delete cascade", "draft_id uuid", "status " + status, "completed_at timestamptz", "note text"}
 	if r.IntN(3) == 0 {
 		lines = slices.Delete(lines, 3, 4)
 	} else {
@@ -118,7 +131,7 @@ func drawShape(r *rand.Rand) shape {
 			"create trigger a_touch before update on workflow_runs for each row execute function touch()"
 	}
 	if r.IntN(2) == 0 { // which writes another table
-		s.ddl += ";\ncreate table log (id uuid, was text, is_now text);\n" +
+		s.ddl += ";\ncreate table log (id text, was text, is_now text);\n" +
 			"create function log_it() returns trigger language plpgsql as $$ begin execute format('insert into %I.log values ($1, $2, $3)', tg_table_schema) using new.id, case when tg_op = 'UPDATE' then old.note end, new.note; return null; end $$;\n" +
 			"create trigger z_log after insert or update on workflow_runs for each row execute function log_it()"
 	}
@@ -150,10 +163,11 @@ func newTwins(t *testing.T, seed uint64, guarded bool) *twins {
 		tw.ids = append(tw.ids, fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1))
 	}
 	address := pgtest.Database(t)
-	const parents = `create table flows (id uuid primary key); create domain words as text;`
+	const types = `create domain words as text; create type labels as enum ('queued', 'timeout', 'pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled');`
+	const parents = `create table flows (id uuid primary key); ` + types
 	flows := `insert into flows values ('` + adaFlow + `'), ('` + bobFlow + `')`
 	pgtest.Exec(t, address, parents+tw.shape.ddl+";"+flows,
-		`create schema twin; set search_path = twin, public;`+strings.Replace(parents, "create domain words as text;", "", 1)+tw.shape.ddl+";"+flows)
+		`create schema twin; set search_path = twin, public;`+strings.Replace(parents, types, "", 1)+tw.shape.ddl+";"+flows)
 	migrate(t, address, (*migrations.Migrator).Up)
 	pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = %t, hardening = false`, guarded))
 	if !guarded { // the trigger fills ends as well
@@ -177,8 +191,14 @@ func (tw *twins) pick(of []string) string { return of[tw.rand.IntN(len(of))] }
 func (tw *twins) value(column string) string {
 	switch column {
 	case "id":
+		if tw.shape.id != "uuid" && tw.rand.IntN(8) == 0 {
+			return tw.pick([]string{"''", "repeat('r', 256)", "'it''s'"}) // two of which can't be named
+		}
 		return "'" + tw.pick(tw.ids) + "'"
 	case "user_id":
+		if tw.shape.texts && tw.rand.IntN(4) == 0 {
+			return tw.pick([]string{"''", "repeat('ä', 128)", "repeat('u', 255)", "'auth0|it''s'"}) // two of which are no key
+		}
 		return tw.pick([]string{"null", "'" + tw.pick(twinUsers) + "'", "'" + tw.pick(twinUsers) + "'", "'" + tw.pick(twinUsers) + "'"})
 	case "workflow_id", "draft_id":
 		return tw.pick([]string{"null", "'" + tw.pick(twinFlows) + "'", "'" + tw.pick(twinFlows) + "'"})
@@ -248,7 +268,7 @@ func (tw *twins) statement() string {
 	case 9:
 		return "with w as (update workflow_runs set " + tw.sets() + " where " + tw.where() + " returning id, note) select * from w order by 1"
 	case 10:
-		return "merge into workflow_runs as r using (values (" + tw.value("id") + "::uuid, '" + tw.pick(twinWords) + "')) as v (id, word) on r.id = v.id " +
+		return "merge into workflow_runs as r using (values (" + tw.value("id") + "::" + tw.shape.id + ", '" + tw.pick(twinWords) + "')) as v (id, word) on r.id = v.id " +
 			"when matched and r.status = 'running' then delete when matched then update set status = v.word when not matched then insert (id, status) values (v.id, v.word)"
 	case 11:
 		if tw.rand.IntN(6) == 0 {
@@ -433,7 +453,7 @@ func (tw *twins) align(t *testing.T) {
 func (tw *twins) tally(t *testing.T) {
 	t.Helper()
 	t.Logf("%d worked, %d failed, the guard kept something in %d", tw.worked, tw.failed, tw.kept)
-	if tw.worked < 60 || tw.guarded && tw.kept == 0 {
-		t.Errorf("%d worked, and the guard kept something in %d: want enough to tell", tw.worked, tw.kept)
+	if tw.worked < 60 {
+		t.Errorf("%d worked: want enough to tell", tw.worked)
 	}
 }

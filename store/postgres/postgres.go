@@ -203,6 +203,9 @@ func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) 
 	}
 	have = have.of(watched.Describe(catalog, said).Table)
 	if column, leases := catalog.Column(lease); leases {
+		if column.Type != "timestamptz" && column.Type != "timestamp" {
+			return have, fmt.Errorf("%w: the column %s is %s, and a lease has to be timestamptz: set RUNCOUNTER_LEASE_COLUMN to one that is, or to nothing", store.ErrInvalid, lease, column.Declared)
+		}
 		have.table = have.table.Without(watched.Lease)
 		have.table.Columns = append(have.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: watched.TimestampTZ, Type: column.Declared})
 	}

@@ -232,7 +232,8 @@ with runs as (
            exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status::text) as presumed
       from workflow_runs as r
      where r.completed_at is not null and r.status in ('completed', 'failed', 'cancelled', 'timeout')
-       and r.user_id is not null and coalesce(r.draft_id, r.workflow_id) is not null
+       and octet_length(r.user_id::text) between 1 and 255 and octet_length(r.id::text) between 1 and 255
+       and coalesce(r.draft_id, r.workflow_id) is not null
 ), stored as (
     select user_id, kind, ref_id, ` + columnsSQL + ` from run_counter.counts
      union all

@@ -254,3 +254,15 @@ func TestCaseT26_IndexesFollowTheWords(t *testing.T) {
 		})
 	}
 }
+
+// TestCaseT26_ALeaseOfTheOptionsIsAMoment: a column of another type is a sentence,
+// and not each sweep's failure.
+func TestCaseT26_ALeaseOfTheOptionsIsAMoment(t *testing.T) {
+	t.Parallel()
+	address := mustInstall(t)
+	pgtest.Exec(t, address, `alter table workflow_runs add beats bigint`)
+	_, err := Open(t.Context(), address, Options{LeaseColumn: "beats"})
+	if !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "the column beats is bigint, and a lease has to be timestamptz") {
+		t.Errorf("got %v, want it to say what the column has to be", err)
+	}
+}
