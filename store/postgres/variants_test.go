@@ -37,7 +37,7 @@ func (v variant) open() storetest.Open {
 // theirs are a table's names and words for all that a run is.
 var theirs = watched.Overrides{
 	Columns: map[watched.Role]string{
-		watched.ID: "runId", watched.User: "org_id", watched.Workflow: "flow", watched.Draft: "draft", watched.Status: "state",
+		watched.ID: "run's id", watched.User: "org_id", watched.Workflow: "flow", watched.Draft: "draft", watched.Status: "state",
 		watched.StartedAt: "began at", watched.CompletedAt: "order",
 	},
 	Statuses: map[string]store.Status{
@@ -49,19 +49,19 @@ var theirs = watched.Overrides{
 // theirNames give the table that the migrations make these names, and theirWords
 // what may be a status.
 const (
-	theirNames = `alter table workflow_runs rename id to "runId"; alter table workflow_runs rename user_id to org_id; alter table workflow_runs rename workflow_id to flow;
+	theirNames = `alter table workflow_runs rename id to "run's id"; alter table workflow_runs rename user_id to org_id; alter table workflow_runs rename workflow_id to flow;
 alter table workflow_runs rename draft_id to draft; alter table workflow_runs rename status to state; alter table workflow_runs rename started_at to "began at";
 alter table workflow_runs rename completed_at to "order"; `
 	theirWords = `('new', 'queued', 'scheduled', 'running', 'waiting', 'stopping', 'it''s over', 'error', 'canceled', 'timed_out', 'paused', 'archived')`
 )
 
 // theirsSQL reads that table without a word from package watched.
-const theirsSQL = `select "runId" as id, org_id as user_id, flow as workflow_id, draft as draft_id, "order" as completed_at,
+const theirsSQL = `select "run's id" as id, org_id as user_id, flow as workflow_id, draft as draft_id, "order" as completed_at,
     (array['completed', 'failed', 'cancelled', 'timeout'])[array_position(array['it''s over', 'error', 'canceled', 'timed_out'], state::text)] as status from workflow_runs`
 
 // inTheirs writes a statement of the application in their names and words.
-var inTheirs = strings.NewReplacer("(id, user_id, workflow_id, status", `("runId", org_id, flow, state`, "set status = 'completed'", "set state = 'it''s over'",
-	"set status = 'running'", "set state = 'waiting'", "where id =", `where "runId" =`, "where status = 'completed' and completed_at", `where state = 'it''s over' and "order"`,
+var inTheirs = strings.NewReplacer("(id, user_id, workflow_id, status", `("run's id", org_id, flow, state`, "set status = 'completed'", "set state = 'it''s over'",
+	"set status = 'running'", "set state = 'waiting'", "where id =", `where "run's id" =`, "where status = 'completed' and completed_at", `where state = 'it''s over' and "order"`,
 	"started_at", `"began at"`, "'running'", "'waiting'")
 
 // in writes a statement of the application for the variant's table.
