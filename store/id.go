@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -70,6 +71,15 @@ func UUID(b [16]byte) ID {
 	hex.Encode(text[24:], b[10:])
 	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
 	return ID{string(text[:])}
+}
+
+// NewID draws a UUID of version 4.
+func NewID() ID {
+	var b [16]byte
+	rand.Read(b[:]) // never fails: the runtime ends the program rather
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return UUID(b)
 }
 
 // String returns the text of the ID, and "" for the zero ID.

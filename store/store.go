@@ -146,7 +146,7 @@ type Store interface {
 // Begin is a request to reserve a slot and create a run.
 type Begin struct {
 	ID             ID   // the run's id; the caller draws it
-	AnyID          bool // nobody else knows it: a table whose ids are integers draws one itself in its place
+	AnyID          bool // the caller has told no other of it: a table whose ids are integers draws one itself in its place
 	User           ID
 	Workflow       ID
 	Draft          ID

@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -165,7 +164,7 @@ func (s *Server) beginRun(c *fiber.Ctx, f *fields) error {
 	}
 	drawn := b.ID.IsZero()
 	if drawn {
-		b.ID, b.AnyID = newID(), true
+		b.ID, b.AnyID = store.NewID(), true
 	}
 	var begun store.Begun
 	err := s.tries(c.UserContext(), func(ctx context.Context) (err error) {
@@ -192,15 +191,6 @@ func limitReached(b store.Begun, limit int64) error {
 		"Nothing was created; try again when an active run has ended without counting, or with a higher limit.", limit, b.Counted, b.Active))
 	p.Code, p.Count, p.Active, p.Limit = "limit_reached", &b.Counted, &b.Active, &limit
 	return p
-}
-
-// newID draws a UUID of version 4.
-func newID() store.ID {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: the runtime ends the program rather
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return store.UUID(b)
 }
 
 // startRun answers POST /v1/runs/{id}/start.

@@ -101,7 +101,7 @@ func (p patient) installedChecks() []checkup {
 			return policyLine(p.cmd, s.Policy), err
 		})},
 		{"counts", one(func(ctx context.Context) (line, error) {
-			from := newID() // a page that begins anywhere, so that each look sees another
+			from := store.NewID() // a page that begins anywhere, so that each look sees another
 			all, err := p.db.Drift(ctx, store.KeyOf(from, from, store.ID{}), sample)
 			return driftLine(all), err
 		})},

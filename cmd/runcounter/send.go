@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -159,7 +158,7 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	if id.IsZero() {
-		id = newID()
+		id = store.NewID()
 	}
 	table, err := decoderOf(cmd)
 	if err != nil {
@@ -209,15 +208,6 @@ func completedAt(cmd *cli.Command, status store.Status, now time.Time) (instant,
 	return instant(at), nil
 }
 
-// newID draws a random UUID, version 4.
-func newID() store.ID {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: the runtime ends the program rather
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return store.UUID(b)
-}
-
 // firstSecret returns the first of a list such as [webhook.ParseSecrets] reads.
 func firstSecret(list string) string {
 	list = strings.TrimPrefix(strings.TrimSpace(list), "v1,")
@@ -229,7 +219,7 @@ func authenticate(req *http.Request, secret string, body []byte, now time.Time) 
 	switch {
 	case secret == "":
 	case strings.HasPrefix(secret, "whsec_"):
-		id := "msg_" + newID().String()
+		id := "msg_" + store.NewID().String()
 		signature, err := webhook.Sign(secret, id, now, body)
 		if err != nil {
 			return badUsage("--secret: %w", err)

@@ -21,7 +21,7 @@ func (h schema) auditSQL() string {
 		return `
     (select distinct r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id
        from ` + h.keyed() + ` as r
-      where r.user_id >= $1::` + h.user + ` and r.somebody and ` + more + ` and r.ended
+      where r.user_id >= $1::` + h.user + ` and r.has_user and ` + more + ` and r.ended
         and (r.user_id, '` + string(kind) + `'::text, ` + ref + `) > ($1::` + h.user + `, $2::text, $3::` + h.ref + `)
       order by 1, 3 limit $4::integer + 1)`
 	}
@@ -29,7 +29,7 @@ func (h schema) auditSQL() string {
 		return `
     select r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id,` + actualSQL + `
       from ` + h.keyed() + ` as r, bounds as b
-     where r.user_id >= $1::` + h.user + ` and r.user_id <= b.last_user and r.somebody and ` + more + ` and r.ended
+     where r.user_id >= $1::` + h.user + ` and r.user_id <= b.last_user and r.has_user and ` + more + ` and r.ended
      group by 1, 2, 3`
 	}
 	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", "r.has_workflow and r.no_draft"), runs(store.KindWorkflow, "r.workflow_id", "r.has_workflow and r.no_draft")

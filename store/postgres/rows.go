@@ -44,7 +44,7 @@ func (h schema) returned(row string) string {
 
 // keyed is the select of the runs with what [schema.ofKey] and a count need, and more.
 func (h schema) keyed(more ...string) string {
-	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "somebody", "has_workflow", "has_draft", "no_draft", "kind", "ref_id", "status", "completed_at", "ended"}, more...)...)
+	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "has_user", "has_workflow", "has_draft", "no_draft", "kind", "ref_id", "status", "completed_at", "ended"}, more...)...)
 }
 
 // json is the type of the role's column: json, or else jsonb. A text that was read
@@ -111,7 +111,7 @@ func scanRow(rows pgx.Row, row *store.Row, more ...any) error {
 
 // The types below read a column, null included, into the words of the house.
 
-// uuid is an id of any type. A text that can't be one is nobody's, and none.
+// uuid is an id of any type. A text that can't be one is read as null.
 type uuid store.ID
 
 func (u *uuid) ScanUUID(v pgtype.UUID) error {

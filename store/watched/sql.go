@@ -114,7 +114,7 @@ func (t Table) key(row string, role Role) string {
 }
 
 // has is the condition that a row has an id for the role. A text has to be one of
-// 1 to 255 bytes: ” is nobody, and a longer one can't be a key.
+// 1 to 255 bytes: an empty one names no user, and a longer one can't be a key.
 func (t Table) has(row string, role Role) string {
 	c, there := t.Column(role)
 	switch {
@@ -146,9 +146,9 @@ func (t Table) valid(row string, role Role) string {
 	return t.Col(row, role)
 }
 
-// somebody is the condition that a row has a user, and an id of its own by which
+// hasUser is the condition that a row has a user, and an id of its own by which
 // it is known.
-func (t Table) somebody(row string) string {
+func (t Table) hasUser(row string) string {
 	if c, _ := t.Column(ID); c.Kind == Text {
 		return t.has(row, User) + " and " + t.has(row, ID)
 	}
@@ -276,12 +276,12 @@ func (t Table) Ran(row string) string {
 
 // Keyed is the condition that a row has a key: a user, and a workflow or draft.
 func (t Table) Keyed(row string) string {
-	return t.somebody(row) + " and " + t.Ran(row) + " is not null"
+	return t.hasUser(row) + " and " + t.Ran(row) + " is not null"
 }
 
 // Ref is the id of a row's key, and null for a run without a key.
 func (t Table) Ref(row string) string {
-	return "case when " + t.somebody(row) + " then " + t.Ran(row) + " end"
+	return "case when " + t.hasUser(row) + " then " + t.Ran(row) + " end"
 }
 
 // Word is an expression for the table's word, of the column's type, where another
@@ -349,10 +349,10 @@ func (t Table) Unsayable() (missing []store.Status) {
 // gives it a name. Each column is called as in the table that the migrations
 // make, whatever this table calls it, and is null where it has none; lease_at is
 // the lease. Beside them stand kind, ref_id (null for a run without a key),
-// ended, open, active, terminal, odd and too_soon. PostgreSQL puts it into the query around
-// it, and finds its indexes as if that had named the table itself. The columns
-// are those that are named; one that there is not is left out, and its reader
-// fails.
+// has_user, has_workflow, has_draft, no_draft, ended, open, active, terminal, odd
+// and too_soon. PostgreSQL puts it into the query around it, and finds its indexes
+// as if that had named the table itself. The columns are those that are named; one
+// that there is not is left out, and its reader fails.
 func (t Table) Runs(columns ...string) string { return t.RunsOf(t.SQL(), columns...) }
 
 // RunsOf is that of a partition, which is called otherwise.
@@ -366,7 +366,7 @@ func (t Table) RunsOf(name string, columns ...string) string {
 	}
 	from := " from " + name + " as " + row
 	if c, _ := t.Column(ID); c.Kind == Text {
-		from += " where " + t.has(row, ID) // another can be named by nobody
+		from += " where " + t.has(row, ID) // no program can name another
 	}
 	return "(select " + strings.Join(list, ", ") + from + ")"
 }
@@ -383,8 +383,8 @@ func (t Table) Run(row, name string) string {
 		return t.key(row, Workflow)
 	case "draft_id":
 		return t.key(row, Draft)
-	case "somebody":
-		return t.somebody(row)
+	case "has_user":
+		return t.hasUser(row)
 	case "has_workflow":
 		return t.has(row, Workflow)
 	case "has_draft":

@@ -35,7 +35,7 @@ func TestTheSelectIsInOurNamesAndWords(t *testing.T) {
 		{theirs, "ended", `r."order" is not null and r."state" in ('it''s')`},
 		{theirs, "open", `(r."order" is null or r."state" is null or r."state" not in ('it''s'))`},
 		{theirs, "active", `r."state" in ('new')`},
-		{theirs, "somebody", `octet_length(r."org") between 1 and 255`},
+		{theirs, "has_user", `octet_length(r."org") between 1 and 255`},
 		{theirs, "ref_id", `case when octet_length(r."org") between 1 and 255 then r.user_id end`},
 		{theirs, "no such column", ""},
 	} {
@@ -80,10 +80,10 @@ func TestWhoSignsInIsAUser(t *testing.T) {
 		o    Overrides
 		want bool
 	}{
-		"user_id":                {with(), Overrides{}, true},
-		"a key to auth.users":    {references, Overrides{Columns: map[Role]string{User: "owner"}}, true},
-		"an organisation":        {organisation, Overrides{Columns: map[Role]string{User: "org_id"}}, false},
-		"nobody that is counted": {with(), Overrides{Columns: map[Role]string{User: ""}}, false},
+		"user_id":             {with(), Overrides{}, true},
+		"a key to auth.users": {references, Overrides{Columns: map[Role]string{User: "owner"}}, true},
+		"an organisation":     {organisation, Overrides{Columns: map[Role]string{User: "org_id"}}, false},
+		"no user":             {with(), Overrides{Columns: map[Role]string{User: ""}}, false},
 	} {
 		if got := Describe(tt.c, tt.o).Table.SignsIn; got != tt.want {
 			t.Errorf("%s: got %v, want %v", name, got, tt.want)
