@@ -14,7 +14,7 @@ import (
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 )
 
-//go:embed sqlite/*.sql postgres/*.sql postgres/*.sql.tmpl webhook/*.sql
+//go:embed sqlite/*.sql postgres/*.sql postgres/*.sql.tmpl webhook/*.sql webhook/*.sql.tmpl
 var files embed.FS
 
 // Migrator moves one database between versions of the schema.

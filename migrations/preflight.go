@@ -52,7 +52,7 @@ var forCounting = []wanted{
 	{name: "created_at", role: watched.CreatedAt, types: moments, optional: true, named: true},
 	{name: "started_at", role: watched.StartedAt, types: moments, optional: true, named: true, moves: true},
 	{name: "updated_at", role: watched.UpdatedAt, types: moments, optional: true, named: true, moves: true},
-	{name: "lease", role: watched.Lease, types: moments, optional: true, named: true, read: true},
+	{name: "lease", role: watched.Lease, types: moments, add: "timestamptz", optional: true, named: true, read: true},
 	{name: "completed_at", role: watched.CompletedAt, types: moments, add: "timestamptz", named: true, moves: true, nulled: true},
 	{name: "duration_ms", role: watched.DurationMS, types: []string{"int4", "int8"}, optional: true, named: true, yields: true, moves: true, nulled: true},
 	{name: "error_details", role: watched.ErrorDetails, types: jsons, optional: true, named: true, yields: true, moves: true, nulled: true},
@@ -60,30 +60,22 @@ var forCounting = []wanted{
 }
 
 // forSending is what our own webhook understands: it only reads, so that a table
-// may generate columns, choose its partitions by any, and have fewer. The mirror
-// that is told takes ids of any type that prints a text of its own for each, and
-// times that are moments.
-func forSending(lease string) []wanted {
-	all := []wanted{
-		{name: "id", role: watched.ID, types: ids, add: "uuid not null default gen_random_uuid() primary key"},
-		{name: "user_id", role: watched.User, types: ids, add: "uuid"},
-		{name: "workflow_id", role: watched.Workflow, types: ids, add: "uuid"},
-		{name: "draft_id", role: watched.Draft, types: ids, optional: true},
-		{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'"},
-		{name: "created_at", role: watched.CreatedAt, types: moments, optional: true},
-		{name: "started_at", role: watched.StartedAt, types: moments, optional: true},
-		{name: "updated_at", role: watched.UpdatedAt, types: moments, add: "timestamptz not null default now()"},
-		{name: "completed_at", role: watched.CompletedAt, types: moments, add: "timestamptz"},
-		{name: "duration_ms", role: watched.DurationMS, types: []string{"int4", "int2", "int8", "numeric"}, optional: true},
-		{name: "error_details", role: watched.ErrorDetails, types: jsons, optional: true},
+// may generate columns and choose its partitions by any. The mirror that is told
+// takes statuses and durations of any type that prints one text for each.
+var forSending = reading(forCounting)
+
+func reading(all []wanted) (read []wanted) {
+	for _, w := range all {
+		w.read, w.moves, w.nulled = true, false, false
+		switch w.role {
+		case watched.StateSnapshot: // it is not sent
+			continue
+		case watched.DurationMS:
+			w.types = append(slices.Clone(w.types), "int2", "numeric")
+		}
+		read = append(read, w)
 	}
-	for i := range all {
-		all[i].read = true
-	}
-	if lease != "" && !slices.ContainsFunc(all, func(w wanted) bool { return w.name == lease }) {
-		all = append(all, wanted{name: lease, role: watched.Lease, types: moments, add: "timestamptz", read: true})
-	}
-	return all
+	return read
 }
 
 var (
@@ -140,7 +132,7 @@ func understood(c watched.Catalog, all []wanted, said watched.Overrides) (faults
 		switch {
 		case there:
 			one = w.unlike(column, slices.Contains(c.PartitionKey, w.name))
-		case !w.optional:
+		case !w.optional || w.add != "" && said.Columns[w.role] != "":
 			one = w.absent(c, said)
 		}
 		if one == (fault{}) {
@@ -297,9 +289,9 @@ func bareIdent(name string) string {
 
 var bare = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// look refuses a table that is not understood. One that is not there is made by
-// the migrations.
-func look(ctx context.Context, db begins, schema, name string, all []wanted, said watched.Overrides) error {
+// look refuses a table that is not understood, and names the command that it is
+// for. One that is not there is made by the migrations.
+func look(ctx context.Context, db begins, schema, name, command string, all []wanted, said watched.Overrides) error {
 	c, there, err := readCatalog(ctx, db, schema, name)
 	if err != nil {
 		return err
@@ -316,7 +308,7 @@ func look(ctx context.Context, db begins, schema, name string, all []wanted, sai
 	}
 	guessed := watched.Describe(c, said).Guessed
 	if args := guessed.Args(); len(understood(c, all, guessed)) == 0 {
-		faults = append(faults, fault{what: "with every mapping that could be guessed it can be, check each: runcounter migrate up " + strings.Join(args, " ")})
+		faults = append(faults, fault{what: "with every mapping that could be guessed it can be, check each: " + command + " " + strings.Join(args, " ")})
 	}
 	return refusal(c, faults)
 }
@@ -354,7 +346,9 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 	if schema, name := said.SchemaAndName(); schema+"."+name != watched.DefaultTable {
 		return fmt.Errorf("%s.%s %w: only %s can be watched so far", schema, name, ErrTable, watched.DefaultTable)
 	}
-	look := func() error { return look(m.postgres.ctx, conn, "public", "workflow_runs", forCounting, said) }
+	look := func() error {
+		return look(m.postgres.ctx, conn, "public", "workflow_runs", "runcounter migrate up", forCounting, said)
+	}
 	err = m.patiently(conn, look, func() error { return nil })
 	if !errors.Is(err, ErrTable) {
 		return err

@@ -25,10 +25,7 @@ func TestCasesOfTablesThatAWebhookRefuses(t *testing.T) {
 		{name: "case T4: ids of char", alter: `alter table workflow_runs alter workflow_id type char(40)`, want: []string{"workflow_id is character(40) and has to be uuid or bigint"}},
 		{name: "case T4: ids that are the same in either case", alter: `create collation anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); alter table workflow_runs alter id drop default, alter id type text collate anycase, alter id set default gen_random_uuid()`,
 			want: []string{"id is text under a collation by which values that differ can be equal and has to be uuid"}},
-		{name: "case T5: an enum", alter: `create type run_status as enum ('running', 'completed'); alter table workflow_runs alter status type run_status using 'running'`,
-			want: []string{"status is public.run_status (an enum) and has to be text or varchar"}},
-		{name: "case T5: char", alter: `alter table workflow_runs alter status type char(12)`, want: []string{"status is character(12) and has to be text or varchar; what helps: "}},
-		{name: "case T7: no updated_at", alter: `alter table workflow_runs drop updated_at`, want: []string{"there is no column updated_at; what helps: "}},
+		{name: "case T5: char", alter: `alter table workflow_runs alter status type char(12)`, want: []string{"status is character(12) and has to be text or varchar or an enum; what helps: "}},
 		{name: "case T9: times without zone", table: strings.ReplaceAll(tableWithDrafts, "timestamptz", "timestamp"), want: []string{"created_at is timestamp without time zone and has to be timestamptz"}},
 	} {
 		t.Run(u.name, func(t *testing.T) {
@@ -75,8 +72,9 @@ func TestCasesOfTablesThatAWebhookUnderstands(t *testing.T) {
 		"case T6: state_snapshot of text":      tableWithDrafts + `alter table workflow_runs alter state_snapshot type text`,
 		"case T7: no duration_ms":              tableWithDrafts + `alter table workflow_runs drop duration_ms`,
 		"case T7: as few columns as there can": tableWithoutDrafts + `alter table workflow_runs drop duration_ms, drop error_details, drop state_snapshot, drop created_at, drop started_at`,
+		"case T5: an enum":                     tableWithDrafts + `create type run_status as enum ('running', 'completed'); alter table workflow_runs alter status drop default, alter status type run_status using status::run_status`,
 		"case T8: duration_ms is generated":    tableWithDrafts + `alter table workflow_runs drop duration_ms, add duration_ms integer generated always as (42) stored`,
-		"columns that play no part":            tableWithDrafts + `alter table workflow_runs drop created_at, drop state_snapshot, add "createdAt" bigint, add state_snapshot integer`,
+		"columns that play no part":            tableWithDrafts + `alter table workflow_runs drop created_at, drop state_snapshot, add "born" bigint, add state_snapshot integer`,
 		"durations with a fraction":            tableWithDrafts + `alter table workflow_runs alter duration_ms type numeric(12, 3), alter duration_ms set default 1.5`,
 		"durations of bigint":                  tableWithDrafts + `alter table workflow_runs alter duration_ms type bigint, alter duration_ms set default 3000000000`,
 		"case T13: partitions by status":       partitioned("list (status)", "id, status"),

@@ -101,16 +101,20 @@ func rendered(t watched.Table) ([]script, error) {
 //	lastSign "new"         the last sign of life of a row, given v_now
 //	indexes                those on the watched table
 //
-// What is rendered stands between dollar quotes: a name that holds a dollar, or a
+// and what a caller gives beside that. What is rendered stands between dollar quotes: a name that holds a dollar, or a
 // character that is not printed, is an error.
-func render(name, text string, t watched.Table) (string, error) {
+func render(name, text string, t watched.Table, more ...template.FuncMap) (string, error) {
 	if odd := unwritable(t); odd != "" {
 		return "", fmt.Errorf("%s: %q holds a character that can't stand in a function", t, odd)
 	}
 	col := func(row string) func(watched.Role) string {
 		return func(role watched.Role) string { return t.Col(row, role) }
 	}
-	parsed, err := template.New(name).Option("missingkey=error").Funcs(template.FuncMap{
+	all := template.New(name).Option("missingkey=error")
+	for _, functions := range more {
+		all.Funcs(functions)
+	}
+	parsed, err := all.Funcs(template.FuncMap{
 		"new": col("new"), "old": col("old"), "r": col("r"),
 		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
 		"runs": t.Runs, "runsOf": t.RunsOf, "table": t.SQL,

@@ -9,8 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"strconv"
+	"slices"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,13 +23,16 @@ import (
 // Webhook is a webhook of our own: triggers on the watched table that send what
 // changed by pg_net, signed as https://www.standardwebhooks.com has it, with a
 // secret that stands in Vault and nowhere else. It needs none of the
-// migrations. What makes it is migrations/webhook/install.sql.
+// migrations. What makes it is migrations/webhook/install.sql.tmpl.
 type Webhook struct {
 	URL     string        // of the receiver
 	Timeout time.Duration // how long pg_net waits for an answer, 1 s to a minute
 	Schema  string        // of the table
 	Table   string
-	Lease   string // a lease or heartbeat column that is sent too; none where empty
+	// Said are the names of its columns and the words for its statuses, where they
+	// are not ours; a column that plays the role of the lease is sent too. What
+	// migrate up was told of the table need not be said again.
+	Said watched.Overrides
 }
 
 // ErrWebhook is wrapped where a Webhook can't be made as it stands.
@@ -82,29 +86,83 @@ const webhookHead = `-- Run Counter's webhook: triggers on %[1]s that send what 
 
 `
 
-// Script returns the SQL that installs the webhook. It holds no secret: the
-// database makes that. The errors wrap [ErrWebhook].
+// Script returns the SQL that installs the webhook on a table that nobody has
+// looked at. It holds no secret: the database makes that. The errors wrap
+// [ErrWebhook].
 func (w Webhook) Script() (string, error) {
 	w, err := w.Check()
 	if err != nil {
 		return "", err
 	}
-	text, err := w.sql()
+	table := watched.Assumed(w.Said)
+	table.Schema, table.Name = w.Schema, w.Table
+	text, err := w.sql(table)
 	return fmt.Sprintf(webhookHead, w.Schema+"."+w.Table, w.URL) + text, err
 }
 
-func (w Webhook) sql() (string, error) {
-	text, err := files.ReadFile("webhook/install.sql")
+// sql is the script for a table. Beside what [render] knows, its template knows
+//
+//	url, timeout      of the webhook, the timeout in milliseconds
+//	names "id" "user" the columns that play the roles, as string constants
+//	bareOr "id"       the same of one, null where there is none
+//	run "o" "status"  a column of runs, of a row o
+//	life              the conditions that a sign of life has moved by a minute, by column
+//	details, size     whether error_details have changed, and are many bytes in all
+//
+// Conditions are string constants: the script puts together those whose columns
+// are there.
+func (w Webhook) sql(t watched.Table) (string, error) {
+	text, err := files.ReadFile("webhook/install.sql.tmpl")
 	if err != nil {
 		return "", err
 	}
-	table := pgx.Identifier{w.Schema, w.Table}.Sanitize()
-	lease := "null"
-	if w.Lease != "" {
-		lease = watched.Literal(w.Lease)
+	return render("webhook/install.sql", string(text), t, template.FuncMap{
+		"url": func() string { return w.URL }, "timeout": w.Timeout.Milliseconds,
+		"names": func(roles ...watched.Role) string { return strings.Join(literals(t, roles), ", ") },
+		"bareOr": func(role watched.Role) string {
+			return strings.Join(append(literals(t, []watched.Role{role}), "null")[:1], "")
+		},
+		"run":  t.Run,
+		"life": func() string { return life(t) },
+		"details": func() string {
+			return watched.Literal("not v_slim and n." + column(t, watched.CompletedAt) + " is not null and n." + column(t, watched.ErrorDetails) +
+				"::text is distinct from o." + column(t, watched.ErrorDetails) + "::text")
+		},
+		"size": func() string {
+			return watched.Literal("coalesce(sum(pg_column_size(x." + column(t, watched.ErrorDetails) + ")), 0) > 2097152")
+		},
+	})
+}
+
+// literals are the columns that play the roles, as string constants.
+func literals(t watched.Table, roles []watched.Role) (names []string) {
+	for _, role := range roles {
+		if c, there := t.Column(role); there {
+			names = append(names, watched.Literal(c.Name))
+		}
 	}
-	return strings.NewReplacer("{name}", watched.Literal(table), "{table}", table, "{url}", watched.Literal(w.URL), "{lease}", lease,
-		"{timeout}", strconv.FormatInt(w.Timeout.Milliseconds(), 10)).Replace(string(text)), nil
+	return names
+}
+
+// column is the column that plays the role, or what a script does not use where
+// there is none.
+func column(t watched.Table, role watched.Role) string {
+	c, _ := t.Column(role)
+	return watched.Ident(c.Name)
+}
+
+// life are the columns by which a run says that it is alive, each with the
+// condition that it has moved to another minute.
+func life(t watched.Table) string {
+	rows := []string{"(null, null)"}
+	for role, name := range map[watched.Role]string{watched.UpdatedAt: "updated_at", watched.Lease: "lease_at"} {
+		if c, there := t.Column(role); there {
+			moved := fmt.Sprintf("date_trunc('minute', %s) is distinct from date_trunc('minute', %s)", t.Run("n", name), t.Run("o", name))
+			rows = append(rows, "("+watched.Literal(c.Name)+", "+watched.Literal(moved)+")")
+		}
+	}
+	slices.Sort(rows)
+	return strings.Join(rows, ", ")
 }
 
 // The names of the secrets in Vault: the second while a rotation is under way.
@@ -135,29 +193,67 @@ func OpenWebhook(ctx context.Context, address string) (*WebhookSwitch, error) {
 // Close closes the connection.
 func (s *WebhookSwitch) Close() error { return s.on.db.Close() }
 
-// Install makes the webhook, or changes the one that is there, and returns the
-// secret by which its receiver knows it. Its triggers take a short lock on the
+// Installed is what a receiver has to know of a webhook.
+type Installed struct {
+	Secret string
+	// Table is what a mirror has to be told of the table, to read its rows.
+	Table watched.Overrides
+}
+
+// Install makes the webhook, or changes the one that is there. Its triggers take a short lock on the
 // table, and try again where it is busy. The errors wrap [ErrWebhook] where w
 // can't be made, [ErrTable] where a receiver would not understand the table, and
 // [ErrSealed] where it was made and can't sign.
-func (s *WebhookSwitch) Install(w Webhook) (secret string, err error) {
+func (s *WebhookSwitch) Install(w Webhook) (made Installed, err error) {
 	if w, err = w.Check(); err != nil {
-		return "", err
+		return made, err
 	}
-	text, err := w.sql()
-	if err != nil {
-		return "", err
-	}
+	var table watched.Table
 	err = s.again(func() error {
-		return look(s.on.ctx, s.on.db, w.Schema, w.Table, forSending(w.Lease), watched.Overrides{})
+		table, err = s.table(w)
+		return err
 	})
 	if err != nil {
-		return "", err
+		return made, err
+	}
+	made.Table = table.Foreign()
+	text, err := w.sql(table)
+	if err != nil {
+		return made, err
 	}
 	if err := s.patiently(text); err != nil {
-		return "", err
+		return made, err
 	}
-	return s.secret(webhookSecret)
+	made.Secret, err = s.secret(webhookSecret)
+	return made, err
+}
+
+// table looks at the table that the webhook is of. What migrate up was told of it
+// holds where nothing else is said.
+func (s *WebhookSwitch) table(w Webhook) (t watched.Table, err error) {
+	conn, err := s.on.db.Conn(s.on.ctx)
+	if err != nil {
+		return t, err
+	}
+	defer func() { _ = conn.Close() }() // it goes back to the pool
+	c, there, err := readCatalog(s.on.ctx, conn, w.Schema, w.Table)
+	if err != nil {
+		return t, err
+	}
+	said := w.Said
+	was, _, err := s.on.described(conn)
+	if err != nil {
+		return t, err
+	}
+	if was.Schema == w.Schema && was.Name == w.Table {
+		said = said.Over(was.Said.Still(c))
+	}
+	if !there { // the script says so
+		t = watched.Assumed(said)
+		t.Schema, t.Name = w.Schema, w.Table
+		return t, nil
+	}
+	return watched.Describe(c, said).Table, look(s.on.ctx, conn, w.Schema, w.Table, "runcounter webhook install", forSending, said)
 }
 
 // Remove takes the webhook away, and its secret. The receiver hears no more

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // proofOf is what the receiver wants to see before it reads a body.
@@ -309,7 +310,7 @@ func TestCaseVersionsAreDrawnOneByOne(t *testing.T) {
 func TestCaseEachColumnThatCountsIsToldByItself(t *testing.T) {
 	t.Parallel()
 	w := theWebhook()
-	w.Lease = "beat_at"
+	w.Said.Columns = map[watched.Role]string{watched.Lease: "beat_at"}
 	s := newSending(t, tableWithDrafts+`alter table workflow_runs add beat_at timestamptz, add checkpoint jsonb; alter table workflow_runs alter user_id drop not null`, w)
 	const other = "55555555-5555-4555-8555-555555555555"
 	s.exec(`insert into workflow_runs (id, user_id, workflow_id, draft_id, status, started_at, completed_at, updated_at, duration_ms, error_details, beat_at) values

@@ -21,6 +21,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // sending is a Supabase project with a webhook of our own, whose calls stay in
@@ -42,13 +43,17 @@ func newSending(t *testing.T, table string, w Webhook) sending {
 	pgtest.Exec(t, address, table)
 	pgtest.InstallNet(t, address)
 	pgtest.InstallVault(t, address)
-	s := sending{T: t, address: address, secret: install(t, address, w)}
-	var err error
-	if s.conn, err = pgx.Connect(t.Context(), address); err != nil {
+	return sending{T: t, address: address, secret: install(t, address, w), conn: connected(t, address)}
+}
+
+func connected(t *testing.T, address string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), address)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.conn.Close(context.Background()) })
-	return s
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
 }
 
 func install(t *testing.T, address string, w Webhook) string {
@@ -58,11 +63,11 @@ func install(t *testing.T, address string, w Webhook) string {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	secret, err := s.Install(w)
+	made, err := s.Install(w)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return secret
+	return made.Secret
 }
 
 func (s sending) exec(statements ...string) {
@@ -242,7 +247,7 @@ func (s sending) twoRuns() {
 func TestOnlyWhatCountsIsSent(t *testing.T) {
 	t.Parallel()
 	w := theWebhook()
-	w.Lease = "beat_at"
+	w.Said.Columns = map[watched.Role]string{watched.Lease: "beat_at"}
 	s := newSending(t, tableWithDrafts+`alter table workflow_runs add beat_at timestamptz, add checkpoint jsonb`, w)
 	for name, tt := range map[string]struct {
 		set  string
@@ -671,9 +676,9 @@ func TestWhatIsWrongWithAWebhookIsSaid(t *testing.T) {
 	pgtest.InstallNet(t, address)
 	fails(theWebhook(), "Enable supabase_vault under Database, Extensions")
 	pgtest.InstallVault(t, address)
-	fails(with(func(w *Webhook) { w.Lease = "beat_at" }), "there is no column beat_at; what helps: alter table public.workflow_runs add column beat_at timestamptz. Nothing was changed.")
+	fails(with(func(w *Webhook) { w.Said.Columns = map[watched.Role]string{watched.Lease: "beat_at"} }), "there is no column beat_at; what helps: alter table public.workflow_runs add column beat_at timestamptz. Nothing was changed.")
 	pgtest.Exec(t, address, `alter table workflow_runs drop completed_at`)
-	fails(theWebhook(), "there is no column completed_at; what helps: alter table public.workflow_runs add column completed_at timestamptz. Nothing was changed.")
+	fails(theWebhook(), "there is no column completed_at: another that plays the role is named with --column completed_at=NAME; what helps: alter table public.workflow_runs add column completed_at timestamptz. Nothing was changed.")
 }
 
 func TestABusyTableDoesNotStallBehindAWebhook(t *testing.T) {

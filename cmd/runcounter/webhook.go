@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store/postgres"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 func webhookCommand() *cli.Command {
@@ -52,7 +54,7 @@ Examples:
 			&cli.BoolFlag{Name: "finish", Category: flagsWhat, Usage: "of rotate: the receiver knows the second secret, drop the first"},
 			&cli.BoolFlag{Name: "cancel", Category: flagsWhat, Usage: "of rotate: drop the second secret"},
 			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that remove is meant"},
-			tableFlag(), leaseFlag(), jsonFlag(),
+			tableFlag(), leaseFlag(), columnFlag(), statusFlag(), descriptionFlag(), jsonFlag(),
 		},
 		Action: action(webhookAction),
 	}
@@ -88,9 +90,14 @@ func webhookOf(cmd *cli.Command) (migrations.Webhook, error) {
 	if cmd.String("url") == "" {
 		return migrations.Webhook{}, badUsage("say where to: add --url https://HOST, where runcounter serve can be reached from the database")
 	}
-	w, err := migrations.Webhook{
-		URL: cmd.String("url"), Timeout: cmd.Duration("timeout"), Schema: table.Schema, Table: table.Table, Lease: table.LeaseColumn,
-	}.Check()
+	said, err := overridesOf(cmd)
+	if err != nil {
+		return migrations.Webhook{}, err
+	}
+	if table.LeaseColumn != "" {
+		said = watched.Overrides{Columns: map[watched.Role]string{watched.Lease: table.LeaseColumn}}.Over(said)
+	}
+	w, err := migrations.Webhook{URL: cmd.String("url"), Timeout: cmd.Duration("timeout"), Schema: table.Schema, Table: table.Table, Said: said}.Check()
 	if err != nil {
 		return w, badUsage("%w", err)
 	}
@@ -129,7 +136,7 @@ func webhookInstall(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
-		secret, err := s.Install(w)
+		made, err := s.Install(w)
 		if errors.Is(err, migrations.ErrSealed) {
 			return fmt.Errorf("the webhook is there, but %w", err)
 		}
@@ -141,7 +148,7 @@ func webhookInstall(ctx context.Context, cmd *cli.Command) error {
 				URL    string `json:"url"`
 				Table  string `json:"table"`
 				Secret string `json:"secret"`
-			}{w.URL, w.Schema + "." + w.Table, secret})
+			}{w.URL, w.Schema + "." + w.Table, made.Secret})
 		}
 		_, err = fmt.Fprintf(cmd.Root().Writer, `The webhook of %s.%s sends to %s
 
@@ -149,10 +156,22 @@ Its receiver knows it by this secret, beside those that it has already:
 
   export RUNCOUNTER_WEBHOOK_SECRET='%s'
 
-Then look what becomes of the calls: runcounter webhook status
-`, w.Schema, w.Table, w.URL, secret)
+%sThen look what becomes of the calls: runcounter webhook status
+`, w.Schema, w.Table, w.URL, made.Secret, mirrorNeeds(made.Table))
 		return err
 	})
+}
+
+// mirrorNeeds says how a mirror is told of a table that is not called as ours.
+func mirrorNeeds(told watched.Overrides) string {
+	args := told.Args()
+	if len(args) == 0 {
+		return ""
+	}
+	return `A receiver that counts in this database knows the table's names and words. One
+that is a mirror is told of them:
+
+  runcounter serve ` + strings.Join(args, " \\\n    ") + "\n\n"
 }
 
 func webhookPrint(cmd *cli.Command) error {

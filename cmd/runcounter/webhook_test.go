@@ -23,6 +23,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
+	"github.com/edgaze-ai/runcounter/webhook"
 )
 
 // front is what a webhook's URL leads to: it hands each request to all of the
@@ -34,6 +35,7 @@ type front struct {
 	url    string
 	behind atomic.Pointer[[]string]
 	client http.Client
+	table  webhook.Decoder
 
 	mu       sync.Mutex
 	statuses map[int]int
@@ -43,7 +45,7 @@ type front struct {
 
 func newFront(t *testing.T, behind ...string) *front {
 	t.Helper()
-	f := &front{T: t, statuses: map[int]int{}, seen: map[string]int{}}
+	f := &front{T: t, table: mustTable(), statuses: map[int]int{}, seen: map[string]int{}}
 	f.client.Transport = &http.Transport{MaxIdleConnsPerHost: 256}
 	f.behind.Store(&behind)
 	f.server = httptest.NewServer(f)
@@ -96,7 +98,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *front) take(id string, body []byte) {
-	d, err := mustTable().Decode(bytes.NewReader(body))
+	d, err := f.table.Decode(bytes.NewReader(body))
 	if err != nil {
 		f.Error(err)
 	}

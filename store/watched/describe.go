@@ -50,9 +50,41 @@ type Column struct {
 }
 
 // Default describes the table that the migrations make where there is none.
-func Default() Table {
+func Default() Table { return Describe(made(), Overrides{}).Table }
+
+// Assumed describes a table that nobody has looked at: the one that the migrations
+// make, but for what the operator says. Its status is compared as text, since it
+// may be of any type.
+func Assumed(o Overrides) Table {
+	c := made()
+	for _, was := range Default().Columns {
+		i := slices.IndexFunc(c.Columns, func(column CatalogColumn) bool { return column.Name == was.Name })
+		if name, named := o.Columns[was.Role]; named && name == "" {
+			c.Columns = slices.Delete(c.Columns, i, i+1)
+		} else if named {
+			c.Columns[i].Name = name
+		}
+	}
+	if lease := o.Columns[Lease]; lease != "" {
+		if _, there := c.Column(lease); !there {
+			c.Columns = append(c.Columns, CatalogColumn{Name: lease, Type: "timestamptz", Declared: zoned})
+		}
+	}
+	c.Unique = [][]string{{cmp.Or(o.Columns[ID], string(ID))}}
+	t := Describe(c, o).Table
+	for i := range t.Columns {
+		if t.Columns[i].Role == Status {
+			t.Columns[i].Kind = Enum
+		}
+	}
+	return t
+}
+
+const zoned = "timestamp with time zone"
+
+// made is the catalog of the table that the migrations make.
+func made() Catalog {
 	c := Catalog{Schema: "public", Name: "workflow_runs", Kind: "r", Unique: [][]string{{"id"}}}
-	const zoned = "timestamp with time zone"
 	for _, column := range []struct {
 		name, declared, typ string
 		required            bool
@@ -64,7 +96,7 @@ func Default() Table {
 	} {
 		c.Columns = append(c.Columns, CatalogColumn{Name: column.name, Type: column.typ, Declared: column.declared, NotNull: column.required})
 	}
-	return Describe(c, Overrides{}).Table
+	return c
 }
 
 // Found returns the name by which a column is found for a role where the operator
@@ -119,6 +151,31 @@ type Report struct {
 type Missing struct {
 	Role Role   `json:"role"`
 	Lost string `json:"lost"`
+}
+
+// Foreign is what somebody who can't look at the table has to be told of it: the
+// names and words that are not ours.
+func (t Table) Foreign() (o Overrides) {
+	ours := Default()
+	for _, c := range t.Columns {
+		if known, there := ours.Column(c.Role); there && known.Name == c.Name {
+			continue
+		}
+		if o.Columns == nil {
+			o.Columns = map[Role]string{}
+		}
+		o.Columns[c.Role] = c.Name
+	}
+	for _, w := range t.Statuses {
+		if w.Theirs == string(w.Ours) {
+			continue
+		}
+		if o.Statuses == nil {
+			o.Statuses = map[string]store.Status{}
+		}
+		o.Statuses[w.Theirs] = w.Ours
+	}
+	return o
 }
 
 // Quoted returns the table's name as SQL writes it.
