@@ -82,6 +82,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	status "new"           that row's status in our words; so do its terminal, active, ended, keyed, kind, ran and ref
 //	runs "id"              the select of all runs in our words, with such columns
 //	runsOf "parts" "id"    the same of a partition
+//	stored "user_id = u"   counts + ledger of all keys, or of some; storedOf "n" of each key n
 //	table                  what the table is called
 //	name "updated_at"      the role's column
 //	idType                 the type of the ids of runs; so do userType, workflowType, draftType, and refType for the last two
@@ -117,7 +118,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 	parsed, err := all.Funcs(template.FuncMap{
 		"new": col("new"), "old": col("old"), "r": col("r"),
 		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
-		"runs": t.Runs, "runsOf": t.RunsOf, "table": t.SQL,
+		"runs": t.Runs, "runsOf": t.RunsOf, "table": t.SQL, "stored": watched.Stored, "storedOf": watched.StoredOf,
 		"name": func(role watched.Role) (string, error) {
 			c, there := t.Column(role)
 			if !there {

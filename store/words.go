@@ -250,6 +250,20 @@ func (t Tally) Add(o Tally) Tally {
 // Total returns the number of runs in the tally.
 func (t Tally) Total() int64 { return t.Completed + t.Failed + t.Cancelled + t.Timeout }
 
+// count adds n runs that ended so.
+func (t *Tally) count(status Status, n int64) {
+	switch status {
+	case Completed:
+		t.Completed += n
+	case Failed:
+		t.Failed += n
+	case Cancelled:
+		t.Cancelled += n
+	case Timeout:
+		t.Timeout += n
+	}
+}
+
 // Tallies are a key's ended runs: all of them, and the presumed among them.
 // Both are kept, so that a change of policy needs no recount.
 type Tallies struct {
@@ -260,4 +274,13 @@ type Tallies struct {
 // Add returns the sum of two pairs of tallies.
 func (t Tallies) Add(o Tallies) Tallies {
 	return Tallies{t.Ended.Add(o.Ended), t.Presumed.Add(o.Presumed)}
+}
+
+// Count adds n runs that ended so, n of them presumed or none. A store keeps them
+// apart, as rows: a run is in one of these.
+func (t *Tallies) Count(status Status, presumed bool, n int64) {
+	t.Ended.count(status, n)
+	if presumed {
+		t.Presumed.count(status, n)
+	}
 }

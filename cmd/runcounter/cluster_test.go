@@ -202,8 +202,7 @@ func (c *cluster) look(ctx context.Context) {
 
 func sides(ctx context.Context, conn *pgx.Conn) (stored, actual int64, err error) {
 	err = conn.QueryRow(ctx, `
-select (select coalesce(sum(completed + failed + cancelled + timeout), 0) from (select completed, failed, cancelled, timeout from run_counter.counts
-          union all select completed, failed, cancelled, timeout from run_counter.ledger) as k)::bigint,
+select (select coalesce(sum(n), 0) from (select n from run_counter.counts union all select n from run_counter.ledger) as k)::bigint,
        (select count(*) from workflow_runs where completed_at is not null and status in ('completed', 'failed', 'cancelled', 'timeout'))`).Scan(&stored, &actual)
 	return stored, actual, err
 }

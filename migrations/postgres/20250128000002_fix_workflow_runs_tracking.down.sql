@@ -10,7 +10,7 @@ drop trigger if exists zzzz_run_counter_ledger_update on public.workflow_runs;
 drop trigger if exists zzzz_run_counter_ledger_delete on public.workflow_runs;
 drop trigger if exists zzzz_run_counter_ledger_truncate on public.workflow_runs;
 
-drop table if exists run_counter.counts, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.settings, run_counter.audits_due;
+drop table if exists run_counter.keys, run_counter.counts, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.settings, run_counter.audits_due;
 
 do $do$
 declare

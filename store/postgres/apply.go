@@ -96,7 +96,7 @@ type look struct {
 // glanceSQL reads of rows what says whether there is anything to do, and whose
 // they are. Nearly all of them are in order, and only this is read of them.
 func (h schema) glanceSQL() string {
-	return `select r.id, r.user_id, r.workflow_id, r.draft_id, r.status::text, r.completed_at, null::bigint[]
+	return `select 'run', r.id, r.user_id, r.workflow_id, r.draft_id, r.status::text, r.completed_at, '', null::` + h.ref + `, false, 0::bigint
   from ` + h.keyed() + ` as r
  where r.id = any ($1::` + h.id + `[])`
 }
@@ -149,27 +149,27 @@ func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error
 	)
 }
 
-// scan reads a row of run_counter.look: a run, the tallies of a key, or the
-// policy.
-func (l *look) scan(rows pgx.Rows) error {
+// scan reads a row of run_counter.look: a run, a count of a key, or the policy.
+func (l *look) scan(rows pgx.Rows) (err error) {
 	var (
-		r       store.Row
-		numbers []int64
-		err     error
+		what string
+		r    store.Row
+		key  store.Key
+		n    ended
 	)
-	if err := rows.Scan((*uuid)(&r.ID), (*uuid)(&r.User), (*uuid)(&r.Workflow), (*uuid)(&r.Draft), (*text)(&r.Status), (*instant)(&r.CompletedAt), &numbers); err != nil {
+	if err := rows.Scan(&what, (*uuid)(&r.ID), (*uuid)(&r.User), (*uuid)(&r.Workflow), (*uuid)(&r.Draft), (*text)(&r.Status), (*instant)(&r.CompletedAt),
+		(*text)(&key.Kind), (*uuid)(&key.Ref), &n.presumed, &n.n); err != nil {
 		return err
 	}
-	switch {
-	case !r.ID.IsZero():
+	switch what {
+	case "run":
 		l.rows[r.ID] = r
-	case len(numbers) == 8:
-		key := store.Key{User: r.User, Kind: store.Kind(r.Status), Ref: r.Workflow}
-		l.tallies[key] = l.tallies[key].Add(store.Tallies{
-			Ended:    store.Tally{Completed: numbers[0], Failed: numbers[1], Cancelled: numbers[2], Timeout: numbers[3]},
-			Presumed: store.Tally{Completed: numbers[4], Failed: numbers[5], Cancelled: numbers[6], Timeout: numbers[7]},
-		})
-	default:
+	case "count":
+		key.User, n.status = r.User, text(r.Status)
+		t := l.tallies[key]
+		n.addTo(&t)
+		l.tallies[key] = t
+	case "policy":
 		l.policy, err = parsePolicy(string(r.Status))
 	}
 	return err

@@ -27,10 +27,10 @@ func (h schema) auditSQL() string {
 	}
 	runs := func(kind store.Kind, ref string, more string) string {
 		return `
-    select r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id,` + actualSQL + `
+    select r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id, ` + statusSQL + `, false as presumed, 0::bigint as stored, count(*) as actual
       from ` + h.keyed() + ` as r, bounds as b
      where r.user_id >= $1::` + h.user + ` and r.user_id <= b.last_user and r.has_user and ` + more + ` and r.ended
-     group by 1, 2, 3`
+     group by 1, 2, 3, 4`
 	}
 	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", "r.has_workflow and r.no_draft"), runs(store.KindWorkflow, "r.workflow_id", "r.has_workflow and r.no_draft")
 	if h.has(watched.Draft) {
@@ -48,31 +48,18 @@ with keys as materialized (
      order by 1, 2, 3 limit $4::integer
 ), bounds as materialized (
     select user_id as last_user from keys order by 1 desc limit 1
-), stored as (
-    select k.user_id, k.kind, k.ref_id,` + sumSQL + `
-      from (select c.user_id, c.kind, c.ref_id, ` + columnsSQL + ` from run_counter.counts as c, bounds as b
-             where c.user_id >= $1::` + h.user + ` and c.user_id <= b.last_user
-             union all
-            select l.user_id, l.kind, l.ref_id, ` + columnsSQL + ` from run_counter.ledger as l, bounds as b
-             where l.user_id >= $1::` + h.user + ` and l.user_id <= b.last_user) as k
-     group by 1, 2, 3
-), actual as (` + actual + `
-), actual_presumed as (
-    select r.user_id, r.kind collate "C" as kind, r.ref_id,` + actualPresumedSQL + `
-      from run_counter.presumed as p join ` + h.keyed() + ` as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status,
-           bounds as b
+), sides as (
+    select k.user_id, k.kind, k.ref_id, k.status, k.presumed, k.n as stored, 0::bigint as actual
+      from ` + watched.Stored("user_id >= $1::"+h.user+" and user_id <= (select last_user from bounds)") + ` as k
+     union all` + actual + `
+     union all
+    select r.user_id, r.kind collate "C", r.ref_id, ` + statusSQL + `, m.presumed, 0, m.n
+      from ` + h.keyed() + ` as r` + marksSQL + `, bounds as b
      where r.user_id >= $1::` + h.user + ` and r.user_id <= b.last_user and r.ended
-     group by 1, 2, 3
 )
-select k.user_id, k.kind, k.ref_id,
-       coalesce(s.completed, 0), coalesce(s.failed, 0), coalesce(s.cancelled, 0), coalesce(s.timeout, 0),
-       coalesce(s.presumed_completed, 0), coalesce(s.presumed_failed, 0), coalesce(s.presumed_cancelled, 0), coalesce(s.presumed_timeout, 0),
-       coalesce(a.completed, 0), coalesce(a.failed, 0), coalesce(a.cancelled, 0), coalesce(a.timeout, 0),
-       coalesce(p.presumed_completed, 0), coalesce(p.presumed_failed, 0), coalesce(p.presumed_cancelled, 0), coalesce(p.presumed_timeout, 0)
-  from keys as k
-  left join stored as s using (user_id, kind, ref_id)
-  left join actual as a using (user_id, kind, ref_id)
-  left join actual_presumed as p using (user_id, kind, ref_id)
+select k.user_id, k.kind, k.ref_id, n.status, n.presumed, sum(n.stored)::bigint, sum(n.actual)::bigint
+  from keys as k join sides as n using (user_id, kind, ref_id)
+ group by 1, 2, 3, 4, 5
  order by 1, 2, 3`
 }
 
@@ -116,27 +103,35 @@ func (s *Store) AuditDone(ctx context.Context, event int64) error {
 // audit passes over the keys behind until, unless that is the zero key.
 func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.Audited, err error) {
 	after := have.keyPlace(a.After)
-	var last store.Key
-	err = send(ctx, to, query{text: have.auditSQL(), args: append(after, a.Max), read: func(rows pgx.Rows) error {
-		var d store.Drift
-		if err := scanKey(rows, &d.Key, append(talliesOf(&d.Stored), talliesOf(&d.Actual)...)...); err != nil {
-			return err
-		}
-		if !until.IsZero() && d.Key.Compare(until) > 0 {
-			return nil
+	var d store.Drift
+	compared := func() {
+		if d.Key.IsZero() || !until.IsZero() && d.Key.Compare(until) > 0 {
+			return
 		}
 		out.Keys++
-		last = d.Key
+		if out.Keys == a.Max {
+			out.Next = d.Key
+		}
 		if d.Stored != d.Actual {
 			out.Drifts = append(out.Drifts, d)
 		}
+	}
+	err = send(ctx, to, query{text: have.auditSQL(), args: append(after, a.Max), read: func(rows pgx.Rows) error {
+		next := store.Drift{}
+		if err := addBoth(rows, &next.Stored, &next.Actual, (*uuid)(&next.Key.User), (*text)(&next.Key.Kind), (*uuid)(&next.Key.Ref)); err != nil {
+			return err
+		}
+		if next.Key == d.Key {
+			d.Stored, d.Actual = d.Stored.Add(next.Stored), d.Actual.Add(next.Actual)
+			return nil
+		}
+		compared()
+		d = next
 		return nil
 	}})
+	compared()
 	if err != nil {
 		return out, fmt.Errorf("audit after %s: %w", a.After, err)
-	}
-	if out.Keys == a.Max {
-		out.Next = last
 	}
 	return out, nil
 }

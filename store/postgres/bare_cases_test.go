@@ -109,7 +109,7 @@ func TestCaseATableWithoutDraftsIsAuditedAndRecounted(t *testing.T) {
 			if c, err := s.Count(t.Context(), key); err != nil || c.Tallies != want {
 				t.Errorf("Count: got %+v, %v; want %+v", c, err, want)
 			}
-			pgtest.Exec(t, address, `insert into run_counter.ledger (user_id, kind, ref_id, timeout) values ('`+user+`', 'workflow', '`+adaFlow+`', 7)`)
+			pgtest.Exec(t, address, `insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n) values ('`+user+`', 'workflow', '`+adaFlow+`', 'timeout', false, 7)`)
 			wantDrifts(1)
 			if r, err := s.Recount(t.Context(), key, time.Now()); err != nil || !r.Changed() || r.After != want {
 				t.Errorf("Recount: got %+v, %v; want %+v", r, err, want)

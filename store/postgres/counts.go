@@ -10,38 +10,41 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// columnsSQL are the eight numbers of a key, of counts and of ledger alike.
-const columnsSQL = `completed, failed, cancelled, timeout, presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout`
-
-// sumSQL adds up rows k of both.
-const sumSQL = `
-       coalesce(sum(k.completed), 0)::bigint as completed, coalesce(sum(k.failed), 0)::bigint as failed,
-       coalesce(sum(k.cancelled), 0)::bigint as cancelled, coalesce(sum(k.timeout), 0)::bigint as timeout,
-       coalesce(sum(k.presumed_completed), 0)::bigint as presumed_completed, coalesce(sum(k.presumed_failed), 0)::bigint as presumed_failed,
-       coalesce(sum(k.presumed_cancelled), 0)::bigint as presumed_cancelled, coalesce(sum(k.presumed_timeout), 0)::bigint as presumed_timeout`
-
-// storedSQL is counts + ledger of a key ($1, $2, $3), in one statement and so
-// in one snapshot (law 1).
-func (h schema) storedSQL() string {
-	return `
-select` + sumSQL + `
-  from (select ` + columnsSQL + `
-          from run_counter.counts where user_id = $1::` + h.user + ` and kind = $2::text and ref_id = $3::` + h.ref + `
-         union all
-        select ` + columnsSQL + `
-          from run_counter.ledger where user_id = $1::` + h.user + ` and kind = $2::text and ref_id = $3::` + h.ref + `) as k`
+// keySQL is the condition on a row of ours that it is of the key $1, $2, $3.
+func (h schema) keySQL() string {
+	return `user_id = $1::` + h.user + ` and kind = $2::text and ref_id = $3::` + h.ref
 }
 
-// actualSQL counts the ended runs r of whatever stands behind it, with p the
-// mark of a presumed one.
-const actualSQL = `
-       count(*) filter (where r.status = 'completed') as completed, count(*) filter (where r.status = 'failed') as failed,
-       count(*) filter (where r.status = 'cancelled') as cancelled, count(*) filter (where r.status = 'timeout') as timeout`
+// storedSQL is what is stored of that key.
+func (h schema) storedSQL() string {
+	return `
+select k.status, k.presumed, sum(k.n)::bigint as n
+  from ` + watched.Stored(h.keySQL()) + ` as k
+ group by 1, 2`
+}
 
-// actualPresumedSQL counts the marks p whose runs r ended so.
-const actualPresumedSQL = `
-       count(*) filter (where r.status = 'completed') as presumed_completed, count(*) filter (where r.status = 'failed') as presumed_failed,
-       count(*) filter (where r.status = 'cancelled') as presumed_cancelled, count(*) filter (where r.status = 'timeout') as presumed_timeout`
+// statusSQL is the status of a run r as it is stored with a count.
+const statusSQL = `r.status::text collate "C" as status`
+
+// marksSQL are the marks m of runs r, each of which takes a run n from those that
+// are not presumed to those that are.
+const marksSQL = `
+  join (select p.run_id, p.ended_at, p.status, v.presumed, v.n
+          from run_counter.presumed as p cross join (values (false, -1), (true, 1)) as v (presumed, n)) as m
+    on m.run_id = r.id and m.ended_at = r.completed_at and m.status = r.status`
+
+// actualOfKey counts the runs of the key $1, $2, $3, from the index alone, and
+// then those that are marked.
+func actualOfKey(have schema, key store.Key) string {
+	runs := have.keyed() + ` as r`
+	of := ` where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and r.ended`
+	return `
+select a.status, a.presumed, sum(a.n)::bigint as n
+  from (select ` + statusSQL + `, false as presumed, count(*) as n from ` + runs + of + ` group by 1
+         union all
+        select ` + statusSQL + `, m.presumed, m.n from ` + runs + marksSQL + of + `) as a
+ group by 1, 2 having sum(a.n) <> 0`
+}
 
 func policyQuery(p *store.Policy) query {
 	return query{text: `select policy from run_counter.settings`, read: func(rows pgx.Rows) error {
@@ -66,50 +69,34 @@ func (s *Store) policyFor(have schema, p *store.Policy) query {
 }
 
 // talliesQuery reads the tallies of keys into a map: counts and ledger in one
-// statement, added up here. Lateral, or a ledger without statistics is read as a
-// whole. Without our migrations the runs are counted in one pass, since the
+// statement, added up here. Without our migrations the runs are counted in one pass, since the
 // table may have no index for the keys.
 func talliesQuery(have schema, keys []store.Key, into map[store.Key]store.Tallies) query {
 	list := `unnest($1::` + have.user + `[], $2::text[], $3::` + have.ref + `[]) as n (user_id, kind, ref_id)`
 	text := `
-select n.user_id, n.kind, n.ref_id, ` + columnsSQL + `
-  from ` + list + `
-  join lateral (select ` + columnsSQL + ` from run_counter.counts as c
-                 where c.user_id = n.user_id and c.kind = n.kind and c.ref_id = n.ref_id limit 1) as c on true
- union all
-select n.user_id, n.kind, n.ref_id, l.*
-  from ` + list + `
-  join lateral (select` + sumSQL + ` from run_counter.ledger as k
-                 where k.user_id = n.user_id and k.kind = n.kind and k.ref_id = n.ref_id having count(*) > 0) as l on true`
+select n.user_id, n.kind, n.ref_id, t.status, t.presumed, t.n
+  from ` + list + ` join ` + watched.StoredOf("n") + ` as t on true`
 	if !have.installed {
 		text = `
-select n.user_id, n.kind, n.ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
+select n.user_id, n.kind, n.ref_id, ` + statusSQL + `, false, count(*)
   from ` + list + `
   join ` + have.keyed() + ` as r on r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended
- group by 1, 2, 3`
+ group by 1, 2, 3, 4`
 	}
 	return query{text: text, args: have.keyArrays(keys), read: addTallies(into)}
 }
 
 // runTalliesQuery reads the tallies of the key that a run has now.
 func runTalliesQuery(have schema, run store.ID, into map[store.Key]store.Tallies) query {
-	ofRun := `
-  from ` + have.keyed() + ` as r`
-	ofKey := ` where r.id = $1::` + have.id + ` and r.ref_id is not null`
-	const on = ` as k on k.user_id = r.user_id and k.kind = r.kind and k.ref_id = r.ref_id`
+	of := `(select * from ` + have.keyed() + ` as r where r.id = $1::` + have.id + ` and r.ref_id is not null) as n`
 	text := `
-select k.user_id, k.kind, k.ref_id, ` + columnsSQL + ofRun + ` join run_counter.counts` + on + ofKey + `
- union all
-select k.user_id, k.kind, k.ref_id,` + sumSQL + ofRun + ` join run_counter.ledger` + on + ofKey + `
- group by k.user_id, k.kind, k.ref_id`
+select n.user_id, n.kind, n.ref_id, t.status, t.presumed, t.n
+  from ` + of + ` join ` + watched.StoredOf("n") + ` as t on true`
 	if !have.installed {
 		text = `
-select n.user_id, n.kind, n.ref_id, t.*
-  from (select r.user_id, r.kind, r.ref_id` + ofRun + ofKey + `) as n
- cross join lateral (
-    select` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint
-      from ` + have.keyed() + ` as r
-     where r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended) as t`
+select r.user_id, r.kind, r.ref_id, ` + statusSQL + `, false, count(*)
+  from ` + of + ` join ` + have.keyed() + ` as r on r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended
+ group by 1, 2, 3, 4`
 	}
 	return query{text: text, args: []any{have.arg(watched.ID, run)}, read: addTallies(into)}
 }
@@ -117,11 +104,13 @@ select n.user_id, n.kind, n.ref_id, t.*
 func addTallies(into map[store.Key]store.Tallies) func(rows pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var key store.Key
-		var t store.Tallies
-		if err := scanKey(rows, &key, talliesOf(&t)...); err != nil {
+		var e ended
+		if err := scanKey(rows, &key, e.places()...); err != nil {
 			return err
 		}
-		into[key] = into[key].Add(t)
+		t := into[key]
+		e.addTo(&t)
+		into[key] = t
 		return nil
 	}
 }
@@ -146,9 +135,9 @@ func (s *Store) countQueries(have schema, policy *store.Policy, c *store.Count) 
 	ofKey, args := have.keyed()+` as r where `+have.ofKey(c.Key.Kind, "$1", "$2")+` and r.ended`, []any{have.arg(watched.User, c.Key.User), have.arg(watched.Workflow, c.Key.Ref)}
 	stored := query{text: have.storedSQL(), args: have.keyArgs(c.Key)}
 	if !have.installed {
-		stored.text, stored.args = `select`+actualSQL+`, 0::bigint, 0::bigint, 0::bigint, 0::bigint from `+ofKey, args
+		stored.text, stored.args = `select `+statusSQL+`, false, count(*) from `+ofKey+` group by 1`, args
 	}
-	stored.read = func(rows pgx.Rows) error { return rows.Scan(talliesOf(&c.Tallies)...) }
+	stored.read = func(rows pgx.Rows) error { return addEnded(rows, &c.Tallies) }
 	return []query{s.policyFor(have, policy), stored, {
 		text: `select r.completed_at from ` + ofKey + ` order by r.completed_at desc limit 1`,
 		args: args,

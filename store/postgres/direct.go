@@ -58,13 +58,22 @@ func (s *Store) directBegin(ctx context.Context, have schema, b store.Begin) (be
 		// Counted and active in one statement: a run that ends between two is
 		// in neither.
 		err := send(ctx, tx, query{text: `
-select ` + rowSQL + `, n.*
-  from (select` + actualSQL + `, count(*) filter (where r.open) as open
-          from ` + have.keyed("open") + ` as r where ` + have.ofKey(key.Kind, "$1", "$2") + `) as n
+select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
+  from (values (true)) as one
+  left join (select case when r.open then '' else r.status::text end as status, count(*) as n
+               from ` + have.keyed("open") + ` as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` group by 1) as n on true
   left join ` + have.rows() + ` as r on r.id = $3::` + have.id + ``,
 			args: []any{key.User.String(), key.Ref.String(), b.ID.String()},
 			read: func(rows pgx.Rows) error {
-				return scanRow(rows, &begun.Run.Row, append(talliesOf(&tallies)[:4], &begun.Active)...)
+				var e ended
+				if err := scanRow(rows, &begun.Run.Row, &e.status, &e.n); err != nil {
+					return err
+				}
+				if e.status == "" {
+					begun.Active = e.n
+				}
+				e.addTo(&tallies)
+				return nil
 			}})
 		if err != nil {
 			return err

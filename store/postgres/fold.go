@@ -13,11 +13,11 @@ import (
 )
 
 // foldableSQL are the keys of the first $1 rows of the ledger behind a key ($2
-// to $4): how many of these rows each has, and whether it has a row in counts.
+// to $4): how many of these rows each has, and whether it has a row in keys.
 func (h schema) foldableSQL() string {
 	return `
 select f.user_id, f.kind, f.ref_id, f.n,
-       exists (select from run_counter.counts as c where c.user_id = f.user_id and c.kind = f.kind and c.ref_id = f.ref_id)
+       exists (select from run_counter.keys as k where k.user_id = f.user_id and k.kind = f.kind and k.ref_id = f.ref_id)
   from (select l.user_id, l.kind, l.ref_id, count(*) as n
           from (select user_id, kind, ref_id from run_counter.ledger
                  where (user_id, kind, ref_id) > ($2::` + h.user + `, $3::text, $4::` + h.ref + `)
@@ -26,12 +26,24 @@ select f.user_id, f.kind, f.ref_id, f.n,
  order by 1, 2, 3`
 }
 
-// makeSQL makes the rows of keys in counts: only a row that is there can be
-// locked.
+// keysSQL are the keys of three arrays, in the order in which they are locked:
+// that of the bytes of a text, or a locale's would be another.
+func (h schema) keysSQL() string {
+	bytes := func(column, typ string) string {
+		if typ == "text" {
+			return column + ` collate "C"`
+		}
+		return column
+	}
+	return `(select ` + bytes("k.user_id", h.user) + ` as user_id, k.kind collate "C" as kind, ` + bytes("k.ref_id", h.ref) + ` as ref_id
+           from unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id)) as k`
+}
+
+// makeSQL makes the rows of keys: only a row that is there can be locked.
 func (h schema) makeSQL() string {
 	return `
-insert into run_counter.counts (user_id, kind, ref_id)
-select * from unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id) order by 1, 2, 3
+insert into run_counter.keys (user_id, kind, ref_id)
+select * from ` + h.keysSQL() + ` order by 1, 2, 3
     on conflict do nothing`
 }
 
@@ -40,8 +52,8 @@ select * from unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k
 func (h schema) lockableSQL() string {
 	return `
 select c.user_id, c.kind, c.ref_id
-  from unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id)
-  join run_counter.counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
+  from ` + h.keysSQL() + `
+  join run_counter.keys as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
  order by 1, 2, 3
    for update of c skip locked`
 }
@@ -53,36 +65,37 @@ func (h schema) foldSQL() string {
 	return `
 with gone as (
     delete from run_counter.ledger as l
-     using unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id)
+     using ` + h.keysSQL() + `
      where l.user_id = k.user_id and l.kind = k.kind and l.ref_id = k.ref_id
     returning l.*
 ), sums as (
-    select k.user_id, k.kind, k.ref_id, count(*) as n,` + sumSQL + ` from gone as k group by k.user_id, k.kind, k.ref_id
+    select user_id, kind, ref_id, status, presumed, sum(n) as n, count(*) as rows from gone group by 1, 2, 3, 4, 5
 ), folded as (
-    update run_counter.counts as c
-       set completed = c.completed + s.completed, failed = c.failed + s.failed,
-           cancelled = c.cancelled + s.cancelled, timeout = c.timeout + s.timeout,
-           presumed_completed = c.presumed_completed + s.presumed_completed, presumed_failed = c.presumed_failed + s.presumed_failed,
-           presumed_cancelled = c.presumed_cancelled + s.presumed_cancelled, presumed_timeout = c.presumed_timeout + s.presumed_timeout
-      from sums as s
-     where c.user_id = s.user_id and c.kind = s.kind and c.ref_id = s.ref_id
-    returning s.n
+    insert into run_counter.counts as c (user_id, kind, ref_id, status, presumed, n)
+    select user_id, kind, ref_id, status, presumed, n from sums where n <> 0
+        on conflict (user_id, kind, ref_id, status, presumed) do update set n = c.n + excluded.n
 )
-select coalesce(sum(n), 0)::bigint from folded`
+select coalesce(sum(rows), 0)::bigint from sums`
 }
 
-// pruneSQL drops the zero rows among keys that are locked: a missing row and a
-// row of zeros say the same. One with a run that has not ended is kept. Its
-// begin has written the row, which is how a transaction in REPEATABLE READ that
-// can't see that run is told so; in the place of a row that is gone it would
-// make a new one, and go on.
-func (h schema) pruneSQL() string {
+// pruneCountsSQL drops the zeros of locked keys: a missing row says the same.
+func (h schema) pruneCountsSQL() string {
 	return `
 delete from run_counter.counts as c
- using unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id)
+ using ` + h.keysSQL() + `
+ where c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id and c.n = 0`
+}
+
+// pruneKeysSQL drops those of the locked keys of which nothing is counted. One
+// with a run that has not ended is kept. Its begin has written the row, which is
+// how a transaction in REPEATABLE READ that can't see that run is told so; in the
+// place of a row that is gone it would make a new one, and go on.
+func (h schema) pruneKeysSQL() string {
+	return `
+delete from run_counter.keys as c
+ using ` + h.keysSQL() + `
  where c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
-   and (c.completed, c.failed, c.cancelled, c.timeout, c.presumed_completed, c.presumed_failed, c.presumed_cancelled, c.presumed_timeout)
-       = (0, 0, 0, 0, 0, 0, 0, 0)
+   and not exists (select from run_counter.counts as n where n.user_id = c.user_id and n.kind = c.kind and n.ref_id = c.ref_id)
    and not exists (select from ` + h.keyed("open") + ` as r
                     where r.user_id = c.user_id and r.ref_id = c.ref_id and r.kind = c.kind and r.open)`
 }
@@ -123,8 +136,8 @@ func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int,
 }
 
 // foldable returns the keys of the first rows of the ledger behind one, and
-// whether there may be more behind them. Their rows in counts are made where
-// they are missing.
+// whether there may be more behind them. Their rows in keys are made where they
+// are missing.
 func (s *Store) foldable(ctx context.Context, have schema, after store.Key, limit int) (keys []store.Key, more bool, err error) {
 	behind := append([]any{limit}, have.keyPlace(after)...)
 	var missing []store.Key
@@ -185,7 +198,7 @@ func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (fo
 		}
 		err = send(ctx, tx,
 			query{text: have.foldSQL(), args: have.keyArrays(keys), read: func(rows pgx.Rows) error { return rows.Scan(&folded) }},
-			query{text: have.pruneSQL(), args: have.keyArrays(keys)})
+			query{text: have.pruneCountsSQL(), args: have.keyArrays(keys)}, query{text: have.pruneKeysSQL(), args: have.keyArrays(keys)})
 		if err != nil {
 			return fmt.Errorf("fold the ledger: %w", err)
 		}

@@ -33,7 +33,7 @@ func (f *fixture) waitsOrEnds(watcher *pgx.Conn, call chan error) {
 func TestCaseT29_AKeyThatAnOpenTransactionMadeIsLeftOut(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	pgtest.Exec(t, f.address, `delete from run_counter.counts`)
+	pgtest.Exec(t, f.address, `delete from run_counter.keys`)
 	app := f.session()
 	app.do(`begin`, `select begin_workflow_run('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', p_limit => 5)`)
 	f.end(1) // which is the first of the ledger

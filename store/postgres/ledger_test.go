@@ -60,8 +60,8 @@ update workflow_runs as r
 	{"insert again", ``},
 	{"presume again", ``},
 	{"truncate", `
-insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout, presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout)
-values (gen_random_uuid(), 'draft', gen_random_uuid(), 1, 2, 3, 4, 5, 6, 7, 8); -- wrong, by hand: that goes as well
+insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n)
+select gen_random_uuid(), 'draft', gen_random_uuid(), s, p, 1 from unnest(array['completed', 'failed', 'cancelled', 'timeout']) as s, unnest(array[false, true]) as p; -- wrong, by hand: that goes as well
 truncate workflow_runs`},
 }
 
@@ -70,6 +70,34 @@ truncate workflow_runs`},
 func TestCaseTheLedgerTriggersTellAllStatesApart(t *testing.T) {
 	t.Parallel()
 	newFixture(t).inTransaction(func(tx pgx.Tx) { transitions(t, tx, "true") })
+}
+
+// TestTheLedgerIsWrittenByDifference: an UPDATE that changes nothing for the counts
+// writes nothing, and what changes writes no more than that.
+func TestTheLedgerIsWrittenByDifference(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, flow := storetest.MustID('2', 1).String(), f.key.Ref.String()
+	f.inTransaction(func(tx pgx.Tx) {
+		execute(t, tx, `update run_counter.settings set guard = false`)
+		for _, step := range []struct{ sql, want string }{
+			{f.insert(1), "a completed false 1"},
+			{`update workflow_runs set completed_at = completed_at - interval '1 second', duration_ms = 7`, ""},
+			{`update workflow_runs set draft_id = null, user_id = user_id, updated_at = now()`, ""},
+			{`update workflow_runs set user_id = '` + storetest.MustID('b', 1).String() + `'`, "a completed false -1, b completed false 1"},
+			{`update workflow_runs set status = 'failed'`, "b completed false -1, b failed false 1"},
+			{`insert into run_counter.presumed select id, completed_at, user_id, 'workflow', '` + flow + `', status from workflow_runs`, "b failed true 1, b failed false -1"},
+			{`update run_counter.presumed set ended_at = ended_at where run_id = '` + id + `'`, ""},
+			{`delete from workflow_runs`, "b failed true -1, b failed false 1, b failed false -1"},
+		} {
+			execute(t, tx, `delete from run_counter.ledger`)
+			execute(t, tx, step.sql)
+			var got string
+			if err := tx.QueryRow(t.Context(), `select coalesce(string_agg(concat_ws(' ', chr(get_byte(uuid_send(user_id), 0)), status, presumed::text, n), ', ' order by seq), '') from run_counter.ledger`).Scan(&got); err != nil || got != step.want {
+				t.Errorf("%s: the ledger got %q, %v; want %q", step.sql, got, err, step.want)
+			}
+		}
+	})
 }
 
 // inTransaction gives a test one that is rolled back.
@@ -118,25 +146,27 @@ func transitions(t testing.TB, tx pgx.Tx, which string) {
 // or trigger, what stands there, and what could.
 func ledgerEdits() (edits [][3]string) {
 	edit := func(of, old, text string) { edits = append(edits, [3]string{of, old, text}) }
-	for _, status := range store.Terminals {
-		was, is := `(old.status = '`+string(status)+`')::integer`, `(new.status = '`+string(status)+`')::integer`
-		edit("ledger_insert()", is, "0")
-		edit("ledger_delete()", "-"+was, "0")
-		edit("ledger_update()", "-"+was, "0")
-		edit("ledger_update()", is, "0")
-		edit("ledger_presumed()", "-"+was, "0")
-		edit("ledger_presumed()", is, "0")
-		edit("ledger_truncate()", "-sum("+string(status)+")", "0")
-		edit("ledger_truncate()", "-sum(presumed_"+string(status)+")", "0")
+	for _, one := range store.Terminals {
+		other := func(status string) string {
+			return "case " + status + " when '" + string(one) + "' then 'none' else " + status + " end"
+		}
+		edit("ledger_insert()", "new.status, false, 1", other("new.status")+", false, 1")
+		edit("ledger_delete()", "old.status, false, -1", other("old.status")+", false, -1")
+		edit("ledger_update()", "old.status, false, -1", other("old.status")+", false, -1")
+		edit("ledger_update()", "new.status, false, 1", other("new.status")+", false, 1")
+		edit("ledger_truncate()", "having sum(k.n) <> 0", "having sum(k.n) <> 0 and (k.presumed or k.status <> '"+string(one)+"')")
+		for _, n := range []string{"old.status, true, -1", "old.status, false, 1", "new.status, true, 1", "new.status, false, -1"} {
+			edit("ledger_presumed()", n, n+" * ("+n[:3]+".status <> '"+string(one)+"')::integer")
+		}
 		for _, row := range []string{"new", "old"} { // PostgreSQL prints status in (…) so
 			listed := row + `.status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'timeout'::text])`
 			for _, trigger := range []string{"insert", "update", "delete"} {
 				if (trigger == "insert") == (row == "new") || trigger == "update" {
-					edit("zzzz_run_counter_ledger_"+trigger, listed, strings.Replace(listed, "'"+string(status)+"'", "'none'", 1))
+					edit("zzzz_run_counter_ledger_"+trigger, listed, strings.Replace(listed, "'"+string(one)+"'", "'none'", 1))
 				}
 			}
 			edit("ledger_update()", row+".status in ('completed', 'failed', 'cancelled', 'timeout')",
-				strings.Replace(row+".status in ('completed', 'failed', 'cancelled', 'timeout')", "'"+string(status)+"'", "'none'", 1))
+				strings.Replace(row+".status in ('completed', 'failed', 'cancelled', 'timeout')", "'"+string(one)+"'", "'none'", 1))
 		}
 	}
 	for _, column := range []string{"id", "user_id", "workflow_id", "draft_id", "status", "completed_at"} {
@@ -160,13 +190,24 @@ func ledgerEdits() (edits [][3]string) {
 		whole := map[string]string{"new": "ledger_insert()", "old": "ledger_delete()"}[row]
 		edit(whole, kind, "'workflow'")
 		edit(whole, ref+",", other+",")
-		edit("ledger_update()", kind+", v_"+row, "'workflow', v_"+row)
+		for _, behind := range []string{".status) ", ".status, false"} { // as it is compared, and as it is written
+			edit("ledger_update()", kind+", v_"+row+", "+row+behind, "'workflow', v_"+row+", "+row+behind)
+		}
 		if row == "new" { // that of the mark
 			edit("ledger_update()", kind+" end", "'workflow' end")
 		}
 		edit("ledger_update()", ref+" end", other+" end")
 		edit("ledger_update()", "case when "+row+".user_id is not null then "+ref+" end", ref)
 	}
+	edit("ledger_update()", "if (old.user_id,", "if (new.user_id,")
+	edit("ledger_update()", "v_old, old.status) =", "v_new, old.status) =")
+	edit("ledger_update()", "v_old, old.status) =", "v_old, new.status) =")
+	edit("ledger_update()", "v_old := null;", "null;")
+	edit("ledger_update()", "v_new := null;", "null;")
+	for _, column := range []string{"user_id", "kind", "ref_id"} {
+		edit("ledger_presumed()", "old."+column, "new."+column)
+	}
+	edit("ledger_truncate()", "from run_counter.ledger", "from run_counter.ledger where false")
 	edit("ledger_update()", "set user_id = new.user_id,", "set user_id = old.user_id,")
 	edit("ledger_update()", "ref_id = v_new,", "ref_id = v_old,")
 	edit("ledger_presumed()", "tg_op in ('UPDATE', 'DELETE')", "tg_op = 'UPDATE'")

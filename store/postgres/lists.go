@@ -80,11 +80,16 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 		q := searchQuery(have, search)
 		q.read = func(rows pgx.Rows) error {
 			var c store.Count
-			if err := scanKey(rows, &c.Key, append(talliesOf(&c.Tallies), (*instant)(&c.LastRunAt))...); err != nil {
+			var e ended
+			if err := scanKey(rows, &c.Key, append(e.places(), (*instant)(&c.LastRunAt))...); err != nil {
 				return err
 			}
-			c.Count = policy.Count(c.Tallies)
-			counts = append(counts, c)
+			if len(counts) == 0 || counts[len(counts)-1].Key != c.Key {
+				counts = append(counts, c)
+			}
+			last := &counts[len(counts)-1]
+			e.addTo(&last.Tallies)
+			last.Count = policy.Count(last.Tallies)
 			return nil
 		}
 		if err := s.snapshot(ctx, s.policyFor(have, &policy), q); err != nil {
@@ -112,33 +117,33 @@ func searchQuery(have schema, search store.CountQuery) query {
 	if !search.Ref.IsZero() {
 		w.add(ref + " = " + w.arg(have.arg(watched.Workflow, search.Ref)) + "::" + have.ref)
 	}
-	limit := " order by 1, 2, 3 limit " + w.arg(search.Limit) + "::integer"
+	most := w.arg(search.Limit) + "::integer"
+	limit := " order by 1, 2, 3 limit " + most
 	last := func(kind store.Kind) string {
 		return `(select r.completed_at from ` + have.keyed() + ` as r
-          where ` + have.ofKey(kind, "t.user_id", "t.ref_id") + ` and r.ended order by r.completed_at desc limit 1)`
+          where ` + have.ofKey(kind, "k.user_id", "k.ref_id") + ` and r.ended order by r.completed_at desc limit 1)`
 	}
 	// Both sides in order and bounded, or a page would cost what the table has.
 	part := func(table string) string {
 		return `(select distinct k.user_id, k.kind, k.ref_id from ` + table + ` as k where true` + w.and() + limit + `)`
 	}
-	from := `
-select p.user_id, p.kind, p.ref_id, t.*
-  from (select * from (` + part("run_counter.counts") + ` union ` + part("run_counter.ledger") + `) as u` + limit + `) as p
- cross join lateral (
-    select` + sumSQL + `
-      from (select ` + columnsSQL + ` from run_counter.counts as c where c.user_id = p.user_id and c.kind = p.kind and c.ref_id = p.ref_id
-             union all
-            select ` + columnsSQL + ` from run_counter.ledger as l where l.user_id = p.user_id and l.kind = p.kind and l.ref_id = p.ref_id) as k) as t`
+	page := `
+    select k.user_id, k.kind, k.ref_id, case k.kind when 'workflow' then ` + last(store.KindWorkflow) + ` else ` + last(store.KindDraft) + ` end as last_run_at
+      from (` + part("run_counter.counts") + ` union ` + part("run_counter.ledger") + `) as k` + limit
 	if !have.installed { // in one pass: the table may have no index for the keys
 		return query{text: `
-select r.user_id, r.kind, r.ref_id,` + actualSQL + `, 0::bigint, 0::bigint, 0::bigint, 0::bigint, max(r.completed_at)
-  from ` + have.keyed() + ` as r
- where r.ref_id is not null and r.ended` + w.and() + ` group by 1, 2, 3` + limit, args: w.args}
+select k.user_id, k.kind, k.ref_id, k.status, false, k.n, max(k.last) over (partition by k.user_id, k.kind, k.ref_id)
+  from (select r.user_id, r.kind, r.ref_id, ` + statusSQL + `, count(*) as n, max(r.completed_at) as last, dense_rank() over (order by r.user_id, r.kind, r.ref_id) as place
+          from ` + have.keyed() + ` as r
+         where r.ref_id is not null and r.ended` + w.and() + ` group by 1, 2, 3, 4) as k
+ where k.place <= ` + most + `
+ order by 1, 2, 3`, args: w.args}
 	}
 	return query{
 		text: `
-select t.*, case t.kind when 'workflow' then ` + last(store.KindWorkflow) + ` else ` + last(store.KindDraft) + ` end
-  from (` + from + `) as t order by 1, 2, 3`,
+select n.user_id, n.kind, n.ref_id, t.status, t.presumed, t.n, n.last_run_at
+  from (` + page + `) as n join ` + watched.StoredOf("n") + ` as t on true
+ order by 1, 2, 3`,
 		args: w.args,
 	}
 }

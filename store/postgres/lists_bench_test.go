@@ -22,9 +22,9 @@ analyze workflow_runs`
 func BenchmarkLists(b *testing.B) {
 	address := mustInstall(b)
 	pgtest.Exec(b, address, benchRuns, `set session_replication_role = replica;
-insert into run_counter.counts (user_id, kind, ref_id, completed) select user_id, 'workflow', workflow_id, count(*) from workflow_runs group by 1, 3;
-insert into run_counter.ledger (user_id, kind, ref_id, completed, failed, cancelled, timeout, presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout)
-select user_id, kind, ref_id, 0, 0, 0, 0, 0, 0, 0, 0 from run_counter.counts where user_id::text like '%7';
+insert into run_counter.counts select user_id, 'workflow', workflow_id, 'completed', false, count(*) from workflow_runs group by 1, 3;
+insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n)
+select user_id, kind, ref_id, 'completed', false, 0 from run_counter.counts where user_id::text like '%7';
 insert into run_counter.presumed (run_id, user_id, kind, ref_id, status, ended_at)
 select id, user_id, 'workflow', workflow_id, status, completed_at from workflow_runs where right(id::text, 1) = '1' and mod(extract(epoch from completed_at)::bigint, 3) = 0;
 insert into run_counter.repairs (run_id, kind, first_at, was, last_at, status, completed_at)

@@ -182,7 +182,7 @@ func (d detaching) Audit(ctx context.Context, a store.Audit) (store.Audited, err
 func TestCaseT14_APartitionThatGoesWhileAnAuditMendsIsNoticed(t *testing.T) {
 	t.Parallel()
 	f := newPartitioned(t)
-	pgtest.Exec(t, f.address, partitionedRuns, `update run_counter.counts set failed = failed + 1`, `insert into run_counter.ledger (user_id, kind, ref_id, failed) values ('`+ada+`', 'workflow', '`+adaFlow+`', 1)`)
+	pgtest.Exec(t, f.address, partitionedRuns, `insert into run_counter.counts select distinct user_id, kind, ref_id, 'failed', false, 1 from run_counter.counts on conflict (user_id, kind, ref_id, status, presumed) do update set n = counts.n + 1`, `insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n) values ('`+ada+`', 'workflow', '`+adaFlow+`', 'failed', false, 1)`)
 	sweeper := &store.Sweeper{Store: detaching{f.store, func() { pgtest.Exec(t, f.address, `alter table workflow_runs detach partition january`) }}, Limits: store.Limits{}}
 	if r := mustSweep(t, sweeper, store.SweepOptions{}); r.Mended != 0 || r.Withheld.Keys != 1 {
 		t.Errorf("got %+v, want the key left as it is", r)

@@ -56,24 +56,22 @@ func (s *Store) compare(ctx context.Context, have schema, key store.Key) (d stor
 func compareQuery(have schema, d *store.Drift) query {
 	return query{
 		text: `
-select s.*, a.*, p.*
-  from (` + have.storedSQL() + `) as s,
-       (` + actualOfKey(have, d.Key) + `) as a,
-       (` + presumedOfKey(have, d.Key) + `) as p`,
+select coalesce(s.status, a.status), coalesce(s.presumed, a.presumed), coalesce(s.n, 0), coalesce(a.n, 0)
+  from (` + have.storedSQL() + `) as s
+  full join (` + actualOfKey(have, d.Key) + `) as a on a.status = s.status and a.presumed = s.presumed`,
 		args: have.keyArgs(d.Key),
-		read: func(rows pgx.Rows) error { return rows.Scan(append(talliesOf(&d.Stored), talliesOf(&d.Actual)...)...) },
+		read: func(rows pgx.Rows) error { return addBoth(rows, &d.Stored, &d.Actual) },
 	}
 }
 
-// actualOfKey counts the runs of the key $1, $2, $3, from the index alone.
-func actualOfKey(have schema, key store.Key) string {
-	return `select` + actualSQL + ` from ` + have.keyed() + ` as r where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and r.ended`
-}
-
-func presumedOfKey(have schema, key store.Key) string {
-	return `select` + actualPresumedSQL + `
-          from run_counter.presumed as p join ` + have.keyed() + ` as r on p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status
-         where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and r.ended`
+// addBoth reads a row of both sides, of a status and presumed, and adds it up.
+func addBoth(rows pgx.Rows, stored, actual *store.Tallies, before ...any) error {
+	var is, was ended
+	err := rows.Scan(append(append(before, was.places()...), &is.n)...)
+	was.addTo(stored)
+	is.status, is.presumed = was.status, was.presumed
+	is.addTo(actual)
+	return err
 }
 
 func (s *Store) recount(ctx context.Context, have schema, key store.Key, now time.Time) (store.Recounted, error) {
@@ -105,7 +103,7 @@ func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, n
 		if err := mendMarks(ctx, tx, have, key); err != nil {
 			return fmt.Errorf("look through the presumed outcomes of %s: %w", key, err)
 		}
-		err = tx.QueryRow(ctx, recountSQL(have, key), have.keyArgs(key)...).Scan(append(talliesOf(&r.Before), talliesOf(&r.After)...)...)
+		err = send(ctx, tx, query{text: recountSQL(have, key), args: have.keyArgs(key), read: func(rows pgx.Rows) error { return addBoth(rows, &r.Before, &r.After) }})
 		if err != nil {
 			return fmt.Errorf("recount %s: %w", key, err)
 		}
@@ -165,25 +163,24 @@ update run_counter.presumed as p
 func recountSQL(have schema, key store.Key) string {
 	return `
 with gone as (
-    delete from run_counter.ledger where user_id = $1::` + have.user + ` and kind = $2::text and ref_id = $3::` + have.ref + ` returning *
+    delete from run_counter.ledger where ` + have.keySQL() + ` returning *
 ), stored as (
-    select` + sumSQL + `
-      from (select ` + columnsSQL + ` from gone
+    select k.status, k.presumed, sum(k.n)::bigint as n
+      from (select status, presumed, n from gone
              union all
-            select ` + columnsSQL + ` from run_counter.counts where user_id = $1::` + have.user + ` and kind = $2::text and ref_id = $3::` + have.ref + `) as k
-), actual as (
-    ` + actualOfKey(have, key) + `
-), actual_presumed as (
-    ` + presumedOfKey(have, key) + `
+            select status, presumed, n from run_counter.counts where ` + have.keySQL() + `) as k
+     group by 1, 2
+), actual as (` + actualOfKey(have, key) + `
+), none as (
+    delete from run_counter.counts as c
+     where ` + have.keySQL() + ` and not exists (select from actual as a where a.status = c.status and a.presumed = c.presumed)
 ), counted as (
-    update run_counter.counts as c
-       set completed = a.completed, failed = a.failed, cancelled = a.cancelled, timeout = a.timeout,
-           presumed_completed = p.presumed_completed, presumed_failed = p.presumed_failed,
-           presumed_cancelled = p.presumed_cancelled, presumed_timeout = p.presumed_timeout
-      from actual as a, actual_presumed as p
-     where c.user_id = $1::` + have.user + ` and c.kind = $2::text and c.ref_id = $3::` + have.ref + `
+    insert into run_counter.counts (user_id, kind, ref_id, status, presumed, n)
+    select $1::` + have.user + `, $2::text, $3::` + have.ref + `, status, presumed, n from actual
+        on conflict (user_id, kind, ref_id, status, presumed) do update set n = excluded.n
 )
-select * from stored, actual, actual_presumed`
+select coalesce(s.status, a.status), coalesce(s.presumed, a.presumed), coalesce(s.n, 0), coalesce(a.n, 0)
+  from stored as s full join actual as a on a.status = s.status and a.presumed = s.presumed`
 }
 
 func logRecount(ctx context.Context, tx pgx.Tx, have schema, r store.Recounted, now time.Time) error {

@@ -272,10 +272,23 @@ func scanKey(rows pgx.Row, key *store.Key, more ...any) error {
 	return rows.Scan(append([]any{(*uuid)(&key.User), (*text)(&key.Kind), (*uuid)(&key.Ref)}, more...)...)
 }
 
-// talliesOf returns the places of the eight numbers, in the order of the columns.
-func talliesOf(t *store.Tallies) []any {
-	e, p := &t.Ended, &t.Presumed
-	return []any{&e.Completed, &e.Failed, &e.Cancelled, &e.Timeout, &p.Completed, &p.Failed, &p.Cancelled, &p.Timeout}
+// ended is a row of counts: n runs that ended so.
+type ended struct {
+	status   text
+	presumed bool
+	n        int64
+}
+
+func (e *ended) places() []any { return []any{&e.status, &e.presumed, &e.n} }
+
+func (e *ended) addTo(t *store.Tallies) { t.Count(store.Status(e.status), e.presumed, e.n) }
+
+// addEnded reads one, and adds it up.
+func addEnded(rows pgx.Rows, t *store.Tallies) error {
+	var e ended
+	err := rows.Scan(e.places()...)
+	e.addTo(t)
+	return err
 }
 
 func parsePolicy(name string) (store.Policy, error) {

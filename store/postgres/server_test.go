@@ -267,7 +267,7 @@ func TestASampleGoesRoundOnce(t *testing.T) {
 	for _, user := range []string{"10000000-0000-4000-8000-000000000000", "f0000000-0000-4000-8000-000000000000"} {
 		pgtest.Exec(t, f.address, `insert into workflow_runs (id, user_id, workflow_id, status) values (gen_random_uuid(), '`+user+`', '`+adaFlow+`', 'completed')`)
 	}
-	pgtest.Exec(t, f.address, `insert into run_counter.ledger (user_id, kind, ref_id, failed) values ('f0000000-0000-4000-8000-000000000000', 'workflow', '`+adaFlow+`', 1)`)
+	pgtest.Exec(t, f.address, `insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n) values ('f0000000-0000-4000-8000-000000000000', 'workflow', '`+adaFlow+`', 'failed', false, 1)`)
 	i, err := Inspect(t.Context(), f.address, Options{})
 	if err != nil {
 		t.Fatal(err)

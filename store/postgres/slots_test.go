@@ -172,7 +172,7 @@ func TestCaseT28_ARowThatAFoldWouldDrop(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	begin := `select begin_workflow_run('` + f.key.User.String() + `', '` + f.key.Ref.String() + `', p_limit => 1)`
-	pgtest.Exec(t, f.address, `delete from run_counter.counts`)
+	pgtest.Exec(t, f.address, `delete from run_counter.keys`)
 	old, other := f.session(), f.session()
 	old.do(`begin isolation level repeatable read`, `select count(*) from workflow_runs`)
 	other.do(begin)
