@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -13,6 +14,7 @@ import (
 // The captured requests lead to what their table says in every order, each
 // delivered one to three times, cut into batches anywhere.
 func TestCapturedRequestsInEveryOrder(t *testing.T) {
+	need.NoRaceDetector(t) // one goroutine, and much SQL
 	t.Parallel()
 	open := func(t testing.TB) store.Store {
 		s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "captured.db"), sqlite.Options{Volatile: true})

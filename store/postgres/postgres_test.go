@@ -27,18 +27,7 @@ func open(t testing.TB) storetest.Backend { return backend(t, mustInstall(t)) }
 // mustInstall returns the address of a database with our migrations.
 func mustInstall(t testing.TB) string {
 	t.Helper()
-	address := pgtest.Database(t)
-	m, err := migrations.Postgres(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Up(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return address
+	return pgtest.Copy(t, "installed", func(address string) { migrate(t, address, (*migrations.Migrator).Up) })
 }
 
 // mustScript returns what one migration runs on the table that the migrations

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -115,12 +116,12 @@ alter table workflow_runs alter status drop default, alter status type run_state
 func openVariant(v variant, installed bool) func(testing.TB) storetest.Backend {
 	return func(t testing.TB) storetest.Backend {
 		t.Helper()
-		address := pgtest.Database(t)
-		pgtest.Exec(t, address, bareTable, v.alter)
-		if installed {
-			migrate(t, address, v.up)
-		}
-		return backend(t, address)
+		return backend(t, pgtest.Copy(t, fmt.Sprint(v.name, installed), func(address string) {
+			pgtest.Exec(t, address, bareTable, v.alter)
+			if installed {
+				migrate(t, address, v.up)
+			}
+		}))
 	}
 }
 

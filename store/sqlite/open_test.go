@@ -149,6 +149,7 @@ func TestACallThatWasCancelledWritesNothing(t *testing.T) {
 }
 
 func TestDeadLettersAreBounded(t *testing.T) {
+	need.NoRaceDetector(t) // one goroutine, and much SQL
 	s := mustOpen(t)
 	total := func() (n, bytes int) {
 		if err := s.reader.QueryRowContext(t.Context(), `select count(*), coalesce(sum(length(body)), 0) from dead_letters`).Scan(&n, &bytes); err != nil {

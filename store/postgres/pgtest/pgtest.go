@@ -64,6 +64,7 @@ type sharedServer struct {
 //	func TestMain(m *testing.M) { pgtest.Main(m) }
 func Main(m *testing.M) {
 	need.Main(m, func() {
+		forget()
 		for _, s := range []*sharedServer{&plain, &supabase} {
 			if s.server != nil {
 				s.server.destroy()
@@ -113,13 +114,80 @@ func giveUp(t testing.TB, err error) {
 	need.Missing(t, err.Error())
 }
 
-func newDatabase(t testing.TB, admin string) string {
+// Copy is [Database] with what prepare does to the first of that name: the others
+// of this process are copies of it, which costs less than to do it again.
+// Nobody may be connected when prepare has returned.
+func Copy(t testing.TB, name string, prepare func(address string)) string {
 	t.Helper()
+	return copied(t, plain.admin(t), name, prepare)
+}
+
+func copied(t testing.TB, admin, name string, prepare func(address string)) string {
+	t.Helper()
+	entry, _ := prepared.LoadOrStore(name, &original{})
+	first := entry.(*original) //nolint:forcetypeassert // the only type in it
+	first.mu.Lock()
+	if first.name == "" {
+		database := newName()
+		create(t, admin, database, "template0")
+		prepare(edit(t, admin, func(u *url.URL) { u.Path = "/" + database }))
+		first.name = database
+	}
+	first.mu.Unlock()
+	return newDatabaseLike(t, admin, first.name)
+}
+
+// prepared are the originals of this process by their names.
+var prepared sync.Map
+
+type original struct {
+	mu   sync.Mutex
+	name string // of the database; "" until it is prepared
+}
+
+// forget drops the originals where the server goes on without us.
+func forget() {
+	address := os.Getenv(databaseVariable)
+	if address == "" {
+		return
+	}
+	conn, err := connect(address)
+	if err != nil {
+		return // the server has ended
+	}
+	defer closeConn(conn)
+	prepared.Range(func(_, entry any) bool {
+		if name := entry.(*original).name; name != "" { //nolint:forcetypeassert // the only type in it
+			_ = execute(conn, `drop database if exists `+name+` with (force)`) // nothing more can be done
+		}
+		return true
+	})
+}
+
+func newName() string {
 	suffix := make([]byte, 8)
 	rand.Read(suffix) // never fails
-	name := "runcounter_test_" + hex.EncodeToString(suffix)
-	// template0, since somebody may be connected to template1.
-	Exec(t, admin, `create database `+name+` template template0`)
+	return "runcounter_test_" + hex.EncodeToString(suffix)
+}
+
+// create copies a database file by file, which costs half of writing each page
+// to the log first.
+func create(t testing.TB, admin, name, template string) {
+	t.Helper()
+	Exec(t, admin, `create database `+name+` template `+template+` strategy file_copy`)
+}
+
+// newDatabase is a new one. It is a copy of template0, since somebody may be
+// connected to template1.
+func newDatabase(t testing.TB, admin string) string {
+	t.Helper()
+	return newDatabaseLike(t, admin, "template0")
+}
+
+func newDatabaseLike(t testing.TB, admin, template string) string {
+	t.Helper()
+	name := newName()
+	create(t, admin, name, template)
 	t.Cleanup(func() {
 		conn, err := connect(admin)
 		if err != nil {

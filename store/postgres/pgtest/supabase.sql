@@ -1,10 +1,4 @@
 -- What a new project's database has, as far as it concerns workflow_runs.
-do $do$
-begin
-    execute format('alter database %I owner to owner', current_database());
-    execute format('alter database %I set search_path to "$user", public, extensions', current_database());
-end
-$do$;
 alter schema public owner to owner;
 grant usage on schema public to anon, authenticated, service_role;
 
