@@ -99,6 +99,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	times                  when it was created, started, and written, as far as there are columns
 //	begins                 those of them that are set when a run begins
 //	stuck "v.details"      whether that says what a sweep has written
+//	said "new"             what the guard may change of a row, as a statement has it: names and values
 //	lastSign "new"         the last sign of life of a row, given v_now
 //	indexes                those on the watched table
 //
@@ -144,6 +145,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"begins":   func() []string { return columns(t, watched.CreatedAt, watched.UpdatedAt) },
 		"stuck":    func(expression string) string { return stuck(t, expression) },
 		"lastSign": func(row string) string { return lastSign(t, row) },
+		"said":     func(row string) string { return sayable(t, row) },
 		"indexes":  func() []index { return indexes(t) },
 	}).Parse(text)
 	if err != nil {
@@ -275,4 +277,15 @@ func lastSign(t watched.Table, row string) string {
 		sign(name)
 	}
 	return fmt.Sprintf("coalesce(greatest(%s), %s)", strings.Join(append(signs, "null::timestamptz"), ", "), t.Col(row, watched.CreatedAt))
+}
+
+// sayable are the columns of a row that the guard may write, each behind its name.
+func sayable(t watched.Table, row string) string {
+	var pairs []string
+	for _, role := range []watched.Role{watched.Status, watched.CompletedAt, watched.DurationMS, watched.ErrorDetails} {
+		if c, there := t.Column(role); there && c.Writable {
+			pairs = append(pairs, watched.Literal(c.Name)+", "+t.Col(row, role))
+		}
+	}
+	return strings.Join(pairs, ", ")
 }

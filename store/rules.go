@@ -83,6 +83,9 @@ const (
 	// Lost is a source's alone: the run had ended for real, as a change shows,
 	// and was overwritten.
 	Lost Reason = "outcome_lost"
+	// GaveWay is a source's alone, and no repair: an outcome was overwritten that
+	// the guard would have kept, had a rule of the table not been against it.
+	GaveWay Reason = "gave_way"
 )
 
 // Repair makes one row consistent with itself, without regard to the time that

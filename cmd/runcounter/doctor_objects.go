@@ -119,6 +119,10 @@ func switchLines(s postgres.Switches) (lines []line) {
 		lines = append(lines, warning("update run_counter.settings set hardening = true",
 			"hardening is off: end users can delete runs, hand them on or re-date them where the table's policies let them, and so lower their bill"))
 	}
+	if s.GaveWay > 0 {
+		lines = append(lines, warning("select * from run_counter.repairs where kind = 'gave_way'",
+			"the outcome of %s was overwritten: keeping it would have broken a check or a unique constraint of the table, which goes before", quantity(s.GaveWay, "run", "runs")))
+	}
 	return perhaps(lines, "the guard keeps the first outcome, hardening keeps end users from their bill")
 }
 

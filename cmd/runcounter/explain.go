@@ -167,7 +167,11 @@ func runText(id store.ID, h store.History) string {
 		}
 	}
 	for _, l := range h.Repairs {
-		fmt.Fprintf(&b, "%s  repaired: %s; it was %s and became %s as of %s", instant(l.Last), reasonText(l.Reason), orNull(l.Was), l.Status, instant(l.CompletedAt))
+		verb := "repaired"
+		if l.Reason == store.GaveWay {
+			verb = "overwritten"
+		}
+		fmt.Fprintf(&b, "%s  %s: %s; it was %s and became %s as of %s", instant(l.Last), verb, reasonText(l.Reason), orNull(l.Was), l.Status, instant(l.CompletedAt))
 		if l.Times > 1 {
 			fmt.Fprintf(&b, " (%d times since %s)", l.Times, instant(l.First))
 		}

@@ -185,6 +185,7 @@ func namesJSON(names []string) []string { return append([]string{}, names...) }
 var reasons = map[store.Reason]string{
 	store.NoTime:      "it had ended without a completed_at",
 	store.Overwritten: "it had ended and was overwritten",
+	store.GaveWay:     "the guard could not keep its outcome",
 	store.Stuck:       "silent for longer than its limit",
 	store.Lost:        "its outcome was overwritten, and a webhook still had it",
 }

@@ -210,14 +210,15 @@ select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.pro
 type Switches struct {
 	Guard, Hardening bool
 	Policy           string
-	EndUsers         bool // the database has the role authenticated
+	EndUsers         bool  // the database has the role authenticated
+	GaveWay          int64 // runs whose outcome was overwritten since the guard could not keep it
 }
 
 // Switches reads the settings.
 func (i *Inspector) Switches(ctx context.Context) (s Switches, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `select guard, hardening, policy, to_regrole('authenticated') is not null from run_counter.settings`).
-			Scan(&s.Guard, &s.Hardening, &s.Policy, &s.EndUsers)
+		return tx.QueryRow(ctx, `select guard, hardening, policy, to_regrole('authenticated') is not null, (select count(*) from run_counter.repairs where kind = 'gave_way') from run_counter.settings`).
+			Scan(&s.Guard, &s.Hardening, &s.Policy, &s.EndUsers, &s.GaveWay)
 	})
 	return s, err
 }

@@ -1,0 +1,60 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+// TestCaseT8_TheGuardGivesWay: where keeping an outcome would break a rule of the
+// table, a statement that works without us works, and the run is listed. End users
+// can't break a rule to take an outcome back.
+func TestCaseT8_TheGuardGivesWay(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, bareTable, `grant all on workflow_runs to authenticated`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	const retry = `update workflow_runs set status = 'running', started_at = now(), completed_at = null`
+	began := func(rule string) {
+		t.Helper()
+		pgtest.Exec(t, address, `delete from workflow_runs; delete from run_counter.repairs`, rule,
+			`insert into workflow_runs (id, user_id, workflow_id, status, started_at, completed_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'completed', now() - interval '2 minutes', now() - interval '1 minute')`)
+	}
+	const listed = `select count(*) from run_counter.repairs where run_id = '` + runOne + `' and kind = 'gave_way' and was = 'completed' and status = 'running' and times = 2`
+	for name, rule := range map[string][2]string{
+		"a check":                      {`add constraint c check (completed_at >= started_at)`, `drop constraint c`},
+		"a check that is not valid":    {`add constraint c check (completed_at >= started_at) not valid`, `drop constraint c`},
+		"a check that raises":          {`add constraint c check (1 / (extract(epoch from completed_at - started_at)::integer - extract(epoch from completed_at - started_at)::integer + case when completed_at < started_at then 0 else 1 end) > 0)`, `drop constraint c`},
+		"a generated range":            {`add span tstzrange generated always as (tstzrange(started_at, completed_at)) stored`, `drop column span`},
+		"a check of what is generated": {`add late boolean generated always as (completed_at < started_at) stored, add constraint c check (not late)`, `drop column late`},
+		"what may be unique":           {`add constraint c unique (started_at, completed_at)`, `drop constraint c`},
+	} {
+		began(`alter table workflow_runs ` + rule[0])
+		pgtest.Exec(t, address, retry)
+		mustBe(t, address, `select status from workflow_runs where completed_at is null`, "running")
+		pgtest.Exec(t, address, `update workflow_runs set status = 'completed', completed_at = now()`, `update workflow_runs set status = 'running', completed_at = null, started_at = now()`)
+		mustBe(t, address, listed, "1")
+		audited(t, address)
+		began(``)
+		if name == "a check" {
+			_, _, err := newCaller(t, address).as("bob", retry)
+			if err == nil || !strings.Contains(err.Error(), `"c"`) {
+				t.Errorf("%s: an end user's statement that breaks it came to %v, want the check's own refusal", name, err)
+			}
+			pgtest.Exec(t, address, `update run_counter.settings set hardening = false`, asBob(retry), `update run_counter.settings set hardening = true`)
+			mustBe(t, address, `select status from workflow_runs`, "running")
+		}
+		pgtest.Exec(t, address, `alter table workflow_runs `+rule[1])
+	}
+	// What leaves the row out of an index does not hold the guard off, and an
+	// outcome that no rule is against is kept.
+	began(`create unique index one_running on workflow_runs (workflow_id) where status in ('pending', 'running')`)
+	pgtest.Exec(t, address, retry)
+	mustBe(t, address, `select status from workflow_runs`, "completed")
+	mustBe(t, address, `select count(*) from run_counter.repairs`, "0")
+	// An administrator's decision, and a real outcome after a presumed one, are no such thing.
+	mustBe(t, address, `select run_counter.amend_run('`+runOne+`', 'running', 'support', 'again')`, "t")
+	mustBe(t, address, `select count(*) from run_counter.repairs`, "0")
+}
