@@ -191,13 +191,29 @@ func kindOf(relkind string) string {
 	return "relation of another kind (" + relkind + ")"
 }
 
+// alone says what is counted without a role.
+var alone = map[watched.Role]string{
+	watched.User:     "and runs are counted by workflow alone",
+	watched.Workflow: "and all runs of a user are one count",
+}
+
 // absent says that there is no such column, and which one may be meant by it.
 func (w wanted) absent(c watched.Catalog, said watched.Overrides) fault {
+	counts := w.role == watched.User || w.role == watched.Workflow // one of them is enough
 	if name, named := said.Columns[w.role]; named && name == "" {
+		if counts {
+			return fault{}
+		}
 		return fault{what: fmt.Sprintf("--column %s= says that no column plays the role %[1]s, and one has to", w.role)}
 	}
-	guess := watched.Describe(c, said).Guessed.Columns[w.role]
+	guess, guessed := watched.Describe(c, said).Guessed.Columns[w.role]
 	switch {
+	case counts && guess == "" && w.named && said.Columns[w.role] == "":
+		one := fault{what: fmt.Sprintf("there is no column %s: another that plays the role is named with --column %s=NAME, and where there is none, %s, with --column %[2]s=", w.name, w.role, alone[w.role])}
+		if !guessed {
+			one.help = "add column " + bareIdent(w.name) + " " + w.add
+		}
+		return one
 	case said.Columns[w.role] != "" || guess == "" && !w.named:
 		return fault{"there is no column " + w.name, "add column " + bareIdent(w.name) + " " + w.add}
 	case guess == "":

@@ -57,7 +57,7 @@ update workflow_runs set status = 'waiting', started_at = now(); update workflow
     started_at timestamptz, completed_at timestamptz, created_at timestamptz not null default now());`,
 		life: `insert into workflow_runs (counselor_id, workflow_id, status) values ('` + alice + `', '` + flow + `', 'running');
 update workflow_runs set status = 'completed', completed_at = now(), execution_time_ms = 5; delete from workflow_runs;`,
-		want: []string{refusedHead + "there is no column user_id: another that plays the role is named with --column user=NAME; " +
+		want: []string{refusedHead + "there is no column user_id: another that plays the role is named with --column user=NAME, and where there is none, and runs are counted by workflow alone, with --column user=; " +
 			"what helps: alter table public.workflow_runs add column user_id uuid" + refusedTail},
 		say: []string{"--column", "user=counselor_id"},
 	},
@@ -75,9 +75,10 @@ update workflow_runs set status = 'completed', completed_at = now(); delete from
 		name: "case R9: ids of text",
 		table: `create table workflow_runs (id text primary key, user_id text, tenant_id text, parent_run_id text, status text,
     created_at timestamptz not null default now(), updated_at timestamptz not null default now(), completed_at timestamptz);`,
-		life: `insert into workflow_runs (id, user_id, tenant_id, status) values ('run_1', 'user_2ab', 'org_1', 'running');
+		life: `insert into workflow_runs (id, user_id, tenant_id, status) values (gen_random_uuid()::text, 'user_2ab', 'org_1', 'running');
 update workflow_runs set status = 'completed', completed_at = now(); delete from workflow_runs;`,
-		want: []string{refusedHead + "there is no column workflow_id: another that plays the role is named with --column workflow=NAME; "},
+		want: []string{refusedHead + "there is no column workflow_id: another that plays the role is named with --column workflow=NAME, and where there is none, and all runs of a user are one count, with --column workflow=; " +
+			"with every mapping that could be guessed it can be, check each: runcounter migrate up --column workflow=" + refusedTail},
 	},
 	{
 		name: "case R10: varchar everywhere",
@@ -103,9 +104,9 @@ update workflow_runs set status = 'success', "finishedAt" = 1769904000001; delet
 create table flows (id varchar(36) primary key); insert into flows values ('w');
 create table workflow_runs (id varchar(36) primary key, workflow_id varchar(36) references flows on delete cascade, status workflowstatus not null,
     started_at timestamptz, finished_at timestamptz, failure_reason text, progress_metadata json);`,
-		life: `insert into workflow_runs (id, workflow_id, status, started_at) values ('run_1', 'w', 'running', now());
+		life: `insert into workflow_runs (id, workflow_id, status, started_at) values (gen_random_uuid()::text, 'w', 'running', now());
 update workflow_runs set status = 'completed', finished_at = now(); delete from workflow_runs;`,
-		want: []string{"there is no column user_id: "},
+		want: []string{"; with every mapping that could be guessed it can be, check each: runcounter migrate up --column user=" + refusedTail},
 	},
 	{
 		name: "case R13: no end",
@@ -120,7 +121,8 @@ update workflow_runs set status = 'completed', finished_at = now(); delete from 
 create table workflow_runs (id uuid primary key default gen_random_uuid(), workflow_id uuid references flows on delete set null, status text not null default 'pending',
     started_at timestamptz, completed_at timestamptz, created_at timestamptz not null default now());`,
 		life: `insert into workflow_runs (workflow_id) values ('` + flow + `'); update workflow_runs set status = 'completed', completed_at = now(); delete from workflow_runs;`,
-		want: []string{refusedHead + "there is no column user_id: another that plays the role is named with --column user=NAME; what helps: alter table public.workflow_runs add column user_id uuid" + refusedTail},
+		want: []string{refusedHead + "there is no column user_id: another that plays the role is named with --column user=NAME, and where there is none, and runs are counted by workflow alone, with --column user=; " +
+			"with every mapping that could be guessed it can be, check each: runcounter migrate up --column user=" + refusedTail},
 	},
 }
 

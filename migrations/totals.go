@@ -176,8 +176,11 @@ func (e *earlier) ask(ctx context.Context, tx *sql.Tx, t watched.Table, call str
 	var values []string
 	for i, key := range keys {
 		workflow, draft := watched.Literal(key.Ref), "null"
-		if key.Kind == "draft" {
+		switch key.Kind {
+		case "draft":
 			workflow, draft = draft, workflow
+		case "all":
+			workflow = "null"
 		}
 		values = append(values, fmt.Sprintf("(%d, %s::%s, %s::%s, %s::%s)", i,
 			watched.Literal(key.User), t.Type(watched.User), workflow, t.Type(watched.Workflow), draft, t.Type(watched.Draft)))
@@ -318,8 +321,11 @@ func (p *postgres) compare(in interface {
 	questions := make([]question, len(e.counted))
 	for i, key := range e.counted {
 		questions[i] = question{N: i, User: key.User, Workflow: &key.Ref}
-		if key.Kind == "draft" {
+		switch key.Kind {
+		case "draft":
 			questions[i].Workflow, questions[i].Draft = nil, &key.Ref
+		case "all":
+			questions[i].Workflow = nil
 		}
 	}
 	text, err := json.Marshal(questions)

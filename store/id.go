@@ -17,6 +17,11 @@ import (
 // SQL's null.
 type ID struct{ text string }
 
+// Absent stands for the user or the workflow of each run of a table that has no
+// column for it. No run of another table has it: [ParseID] refuses its text. It
+// is printed as "", and so the databases keep it, where no other key is empty.
+var Absent = ID{"\x00"}
+
 // MaxID is the length of the longest id, in bytes: a key of two of them stays
 // far below what a row of an index may hold.
 const MaxID = 255
@@ -82,16 +87,22 @@ func NewID() ID {
 	return UUID(b)
 }
 
-// String returns the text of the ID, and "" for the zero ID.
-func (id ID) String() string { return id.text }
+// String returns the text of the ID, and "" for the zero ID and for [Absent].
+func (id ID) String() string {
+	if id == Absent {
+		return ""
+	}
+	return id.text
+}
 
 // Shown returns the text for a person: in quotes where it holds what a terminal
 // would not show as it is.
 func (id ID) Shown() string {
-	if quoted := strconv.Quote(id.text); quoted[1:len(quoted)-1] != id.text {
+	text := id.String()
+	if quoted := strconv.Quote(text); quoted[1:len(quoted)-1] != text {
 		return quoted
 	}
-	return id.text
+	return text
 }
 
 // IsZero reports whether the ID stands for null.
@@ -105,9 +116,9 @@ func (id ID) Equal(o ID) bool { return id == o }
 func (id ID) Compare(o ID) int { return strings.Compare(id.text, o.text) }
 
 // MarshalJSON writes the text as a string, whatever the type of the column, and
-// null for the zero ID.
+// null for the zero ID and for [Absent].
 func (id ID) MarshalJSON() ([]byte, error) {
-	if id.IsZero() {
+	if id.IsZero() || id == Absent {
 		return []byte("null"), nil
 	}
 	return json.Marshal(id.text)
@@ -132,13 +143,15 @@ func (id *ID) UnmarshalJSON(b []byte) (err error) {
 	return err
 }
 
-// Scan reads a column of a database, null included.
+// Scan reads a column of a mirror, null included: an empty text is [Absent].
 func (id *ID) Scan(column any) (err error) {
 	switch v := column.(type) {
 	case nil:
 		*id = ID{}
 	case string:
-		*id, err = ParseID(v)
+		if *id = Absent; v != "" {
+			*id, err = ParseID(v)
+		}
 	default:
 		err = fmt.Errorf("of type %T and no text", v)
 	}

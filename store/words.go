@@ -9,27 +9,33 @@ import (
 // Kind says what a run ran: a workflow or a draft of one.
 type Kind string
 
-// The two kinds.
+// The kinds. All is that of a table without workflows, whose runs are counted by
+// user alone.
 const (
 	KindWorkflow Kind = "workflow"
 	KindDraft    Kind = "draft"
+	KindAll      Kind = "all"
 )
 
 // Key names whose count. The zero Key is that of a run without a user, or with
-// neither a workflow nor a draft: it is not counted, but reported.
+// neither a workflow nor a draft: it is not counted, but reported. In a table
+// that has no column for one of them, [Absent] stands for it.
 type Key struct {
 	User ID
 	Kind Kind
 	Ref  ID
 }
 
-// KeyOf returns the key of a run. A run with both ids is the draft's.
+// KeyOf returns the key of a run. A run with both ids is the draft's, and one of a
+// table without workflows the user's.
 func KeyOf(user, workflow, draft ID) Key {
 	switch {
 	case user.IsZero():
 		return Key{}
 	case !draft.IsZero():
 		return Key{user, KindDraft, draft}
+	case workflow == Absent:
+		return Key{user, KindAll, Absent}
 	case !workflow.IsZero():
 		return Key{user, KindWorkflow, workflow}
 	}
@@ -39,9 +45,10 @@ func KeyOf(user, workflow, draft ID) Key {
 // IsZero reports whether this is the key of a run that can't be counted.
 func (k Key) IsZero() bool { return k == Key{} }
 
-// Workflow returns the workflow's id, or the zero ID for a draft's key.
+// Workflow returns the workflow's id, which may be [Absent], or the zero ID for a
+// draft's key.
 func (k Key) Workflow() ID {
-	if k.Kind == KindWorkflow {
+	if k.Kind == KindWorkflow || k.Kind == KindAll {
 		return k.Ref
 	}
 	return ID{}
@@ -59,7 +66,14 @@ func (k Key) String() string {
 	if k.IsZero() {
 		return "no key"
 	}
-	return fmt.Sprintf("user %s, %s %s", k.User.Shown(), k.Kind, k.Ref.Shown())
+	of := string(k.Kind) + " " + k.Ref.Shown()
+	if k.Kind == KindAll {
+		of = "all runs"
+	}
+	if k.User == Absent {
+		return of + " of no user"
+	}
+	return "user " + k.User.Shown() + ", " + of
 }
 
 // Compare orders keys as the databases do: by user, kind and ref. A

@@ -145,7 +145,7 @@ func (s *Server) withRun(c *fiber.Ctx, call func(context.Context) (store.Run, er
 // beginRun answers POST /v1/runs.
 func (s *Server) beginRun(c *fiber.Ctx, f *fields) error {
 	b := store.Begin{
-		ID: f.id("id"), User: f.mustID("user_id"), Workflow: f.id("workflow_id"), Draft: f.id("draft_id"),
+		ID: f.id("id"), User: f.id("user_id"), Workflow: f.id("workflow_id"), Draft: f.id("draft_id"),
 		Limit: f.number("limit"), IdempotencyKey: f.line("idempotency_key", maxIdempotencyKey),
 		Now: store.Instant(s.cfg.Now()),
 	}
@@ -155,6 +155,13 @@ func (s *Server) beginRun(c *fiber.Ctx, f *fields) error {
 			f.fail("The header Idempotency-Key and the field idempotency_key differ. Send one of them.")
 		}
 		b.IdempotencyKey = header
+	}
+	var no error
+	if b.User, b.Workflow, no = s.cfg.Decoder.complete(b.User, b.Workflow, b.Draft); f.err == nil && no != nil {
+		f.err = no
+	}
+	if b.User.IsZero() {
+		f.lacksID("user_id")
 	}
 	if f.err == nil && b.Key().IsZero() {
 		f.fail("Say what runs: send workflow_id or draft_id.")

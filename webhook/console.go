@@ -274,6 +274,7 @@ var consoleFuncs = template.FuncMap{
 	"changes": func(k store.Key) string { return "/console/events?key=" + url.QueryEscape(keyPlace(k)) },
 	"run":     runPath,
 	"short":   short,
+	"named":   named,
 	"bytes": func(n int64) string {
 		switch {
 		case n < 10<<10:

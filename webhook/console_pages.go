@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"net/url"
@@ -120,10 +121,15 @@ func (c *console) counts(f *fiber.Ctx, who session) error {
 // runPath is the address of a run's page.
 func runPath(id store.ID) string { return "/runs/" + url.PathEscape(id.String()) }
 
+// named is an id for a page: a dash for one that is absent.
+func named(id store.ID) string {
+	return cmp.Or(id.String(), "–")
+}
+
 // short is the beginning of an id that may be long.
 func short(id store.ID) string {
 	const most = 8
-	text := []rune(id.String())
+	text := []rune(named(id))
 	if len(text) <= most+1 {
 		return string(text)
 	}
@@ -133,16 +139,34 @@ func short(id store.ID) string {
 // keyPlace names a key in an address, and keyNamed reads it. An id may hold a
 // slash.
 func keyPlace(k store.Key) string {
-	return url.PathEscape(k.User.String()) + "/" + string(k.Kind) + "/" + url.PathEscape(k.Ref.String())
+	return pathOf(k.User) + "/" + string(k.Kind) + "/" + pathOf(k.Ref)
+}
+
+// nothing is [store.Absent] in an address: no id is written so, since one of that
+// text has its star escaped.
+const nothing = "*"
+
+func pathOf(id store.ID) string {
+	if id == store.Absent {
+		return nothing
+	}
+	return url.PathEscape(id.String())
+}
+
+func namedID(text string) (store.ID, error) {
+	if text == nothing {
+		return store.Absent, nil
+	}
+	return unescapedID(text)
 }
 
 func keyNamed(text string) (store.Key, error) {
 	parts := strings.Split(text, "/")
 	if len(parts) == 3 {
-		user, err := unescapedID(parts[0])
-		ref, err2 := unescapedID(parts[2])
-		for _, kind := range [...]store.Kind{store.KindWorkflow, store.KindDraft} {
-			if err == nil && err2 == nil && parts[1] == string(kind) {
+		user, err := namedID(parts[0])
+		ref, err2 := namedID(parts[2])
+		for _, kind := range [...]store.Kind{store.KindWorkflow, store.KindDraft, store.KindAll} {
+			if err == nil && err2 == nil && parts[1] == string(kind) && (kind == store.KindAll) == (ref == store.Absent) {
 				// Our own constant: the text is the request's, and a stream keeps the key.
 				return store.Key{User: user, Kind: kind, Ref: ref}, nil
 			}

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"strconv"
@@ -35,15 +36,16 @@ func fullCountOf(c store.Count) fullCount {
 func (s *Server) getCount(c *fiber.Ctx) error {
 	f := queryOf(c, "user_id", "workflow_id", "draft_id")
 	who := callerOf(c)
-	user, workflow, draft := f.id("user_id"), f.id("workflow_id"), f.id("draft_id")
+	draft := f.id("draft_id")
+	user, workflow, err := s.cfg.Decoder.complete(f.id("user_id"), f.id("workflow_id"), draft)
 	if user.IsZero() {
 		user = who.user.ID
 	}
 	if f.err == nil && user.IsZero() {
-		f.mustID("user_id")
+		f.lacksID("user_id")
 	}
-	if f.err != nil {
-		return f.err
+	if err := cmp.Or(f.err, err); err != nil {
+		return err
 	}
 	if err := who.mayRead(user); err != nil {
 		return err
@@ -53,7 +55,7 @@ func (s *Server) getCount(c *fiber.Ctx) error {
 		return newProblem(fiber.StatusBadRequest, "Say whose count: add workflow_id or draft_id to the query.")
 	}
 	var count store.Count
-	err := s.tries(c.UserContext(), func(ctx context.Context) (err error) {
+	err = s.tries(c.UserContext(), func(ctx context.Context) (err error) {
 		count, err = s.cfg.Store.Count(ctx, key)
 		return err
 	})
@@ -124,6 +126,9 @@ func cursor(k store.Key) string {
 
 func parseCursor(user store.ID, text string) (store.Key, error) {
 	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err == nil && string(b) == string(store.KindAll[:1]) {
+		return store.Key{User: user, Kind: store.KindAll, Ref: store.Absent}, nil
+	}
 	if err == nil && len(b) > 0 {
 		ref, err := store.ParseID(string(b[1:]))
 		for _, kind := range [...]store.Kind{store.KindDraft, store.KindWorkflow} {

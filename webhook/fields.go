@@ -179,12 +179,9 @@ func (f *fields) id(name string) (id store.ID) {
 	return id
 }
 
-// mustID reads an id that has to be there.
-func (f *fields) mustID(name string) store.ID {
-	if !f.has(name) {
-		f.fail("%s is missing. Send the id as the table has it.", name)
-	}
-	return f.id(name)
+// lacksID says that an id has to be there.
+func (f *fields) lacksID(name string) *fields {
+	return f.fail("%s is missing. Send the id as the table has it.", name)
 }
 
 const idAdvice = "Send the id as the table has it, a text of 1 to 255 bytes or a whole number."

@@ -54,6 +54,12 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 		return err
 	}
 	t.present, t.columns = true, d.Columns
+	if d.absent("user_id") {
+		t.row.User, t.seen = store.Absent, t.seen|1<<colUser
+	}
+	if d.absent("workflow_id") {
+		t.row.Workflow = store.Absent
+	}
 	return s.object(func(key []byte) error {
 		col, name := d.column(key)
 		if col < 0 {

@@ -26,7 +26,7 @@ func (s *Server) streamCounts(c *fiber.Ctx) error {
 	if s.hub == nil {
 		return newProblem(fiber.StatusNotFound, "This server streams no counts.")
 	}
-	keys, err := streamKeys(c)
+	keys, err := s.streamKeys(c)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (e *eventWriter) farewell() {
 }
 
 // streamKeys reads which keys shall be watched.
-func streamKeys(c *fiber.Ctx) ([]store.Key, error) {
+func (s *Server) streamKeys(c *fiber.Ctx) ([]store.Key, error) {
 	var keys []store.Key
 	user := callerOf(c).user.ID
 	given := store.ID{}
@@ -186,6 +186,18 @@ func streamKeys(c *fiber.Ctx) ([]store.Key, error) {
 			return nil, newProblem(fiber.StatusBadRequest, strconv.Quote(clip(string(name)))+" is not known here. Known are user_id, workflow_id, draft_id.")
 		}
 	}
+	ref := store.ID{}
+	if len(refs) > 0 {
+		ref = refs[0].Ref
+	}
+	whose, what, err := s.cfg.Decoder.complete(given, ref, store.ID{})
+	if err != nil {
+		return nil, err
+	}
+	if what == store.Absent {
+		refs = []store.Key{{Kind: store.KindAll, Ref: store.Absent}}
+	}
+	given = whose
 	switch {
 	case user.IsZero() && given.IsZero():
 		return nil, newProblem(fiber.StatusBadRequest, "Say whose counts: add user_id to the query.")

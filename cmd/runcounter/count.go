@@ -36,7 +36,11 @@ func count(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	return withStore(ctx, cmd, func(db backend) error {
-		if key := o.key(); !key.IsZero() {
+		key, err := o.key(ctx, db)
+		if err != nil {
+			return err
+		}
+		if !key.IsZero() {
 			c, err := db.Count(ctx, key)
 			if err != nil {
 				return err
@@ -97,7 +101,7 @@ func printCounts(ctx context.Context, cmd *cli.Command, db backend, counts []sto
 	for _, c := range counts {
 		t := c.Tallies.Ended
 		rows = append(rows, []string{
-			string(c.Key.Kind), c.Key.Ref.String(), decimal(c.Count),
+			string(c.Key.Kind), cell(c.Key.Ref), decimal(c.Count),
 			decimal(t.Completed), decimal(t.Failed), decimal(t.Cancelled), decimal(t.Timeout),
 			instant(c.LastRunAt).String(),
 		})

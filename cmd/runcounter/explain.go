@@ -49,18 +49,23 @@ func explain(ctx context.Context, cmd *cli.Command) error {
 		}
 		return withStore(ctx, cmd, func(db backend) error { return explainRun(ctx, cmd, db, id) })
 	}
-	if !cmd.IsSet("user") {
+	if !cmd.IsSet("user") && !cmd.IsSet("workflow") {
 		return badUsage("say what to explain: runcounter explain RUN-ID, or --user with --workflow or --draft")
 	}
 	o, err := ownerOf(cmd)
 	if err != nil {
 		return err
 	}
-	key := o.key()
-	if key.IsZero() {
-		return badUsage("say which of the user's counts: add --workflow or --draft; runcounter count --user lists them")
-	}
-	return withStore(ctx, cmd, func(db backend) error { return explainKey(ctx, cmd, db, key) })
+	return withStore(ctx, cmd, func(db backend) error {
+		key, err := o.key(ctx, db)
+		if err == nil && key.IsZero() {
+			err = badUsage("say which of the user's counts: add --workflow or --draft; runcounter count --user lists them")
+		}
+		if err != nil {
+			return err
+		}
+		return explainKey(ctx, cmd, db, key)
+	})
 }
 
 type runJSON struct {

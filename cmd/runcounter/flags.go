@@ -158,10 +158,35 @@ func idOf(cmd *cli.Command, name string) (store.ID, error) {
 // owner is whose count it is, as the three flags say.
 type owner struct{ user, workflow, draft store.ID }
 
-func (o owner) key() store.Key { return store.KeyOf(o.user, o.workflow, o.draft) }
+// ofAll reports whether neither a workflow nor a draft is named.
+func (o owner) ofAll() bool { return o.workflow.IsZero() && o.draft.IsZero() }
 
-// ownerOf reads --user, --workflow and --draft. The user is required; both
-// refs at once are a mistake and not a draft, since a person types them.
+// key is that of a database, whose table may have no users, or no workflows. It is
+// the zero key where what is named is all of a user's.
+func (o owner) key(ctx context.Context, db database) (store.Key, error) {
+	user, workflow, err := db.Absent(ctx)
+	switch {
+	case err != nil:
+		return store.Key{}, err
+	case user && !o.user.IsZero():
+		return store.Key{}, badUsage("the table has no column that says whose a run is, and its runs are counted by workflow alone: leave out --user")
+	case workflow && !o.ofAll():
+		return store.Key{}, badUsage("the table has no column that says what ran, and all runs of a user are one count: leave out --workflow and --draft")
+	}
+	if user {
+		o.user = store.Absent
+	}
+	if workflow {
+		o.workflow = store.Absent
+	}
+	if o.user.IsZero() {
+		return store.Key{}, badUsage("say whose: add --user ID")
+	}
+	return store.KeyOf(o.user, o.workflow, o.draft), nil
+}
+
+// ownerOf reads --user, --workflow and --draft. Both refs at once are a mistake and
+// not a draft, since a person types them.
 func ownerOf(cmd *cli.Command) (o owner, err error) {
 	for name, id := range map[string]*store.ID{"user": &o.user, "workflow": &o.workflow, "draft": &o.draft} {
 		if *id, err = idOf(cmd, name); err != nil {
@@ -169,7 +194,7 @@ func ownerOf(cmd *cli.Command) (o owner, err error) {
 		}
 	}
 	switch {
-	case o.user.IsZero():
+	case o.user.IsZero() && o.ofAll():
 		return owner{}, badUsage("say whose: add --user ID")
 	case !o.workflow.IsZero() && !o.draft.IsZero():
 		return owner{}, badUsage("a count is a workflow's or a draft's: leave out --workflow or --draft")
@@ -238,6 +263,7 @@ func columnsOf(t watched.Table, said map[watched.Role]string) map[string]string 
 		if name != "" {
 			columns[name] = ours.Name
 		}
+		other = other || name == "" && (ours.Role == watched.User || ours.Role == watched.Workflow)
 		other = other || named && name == "" || name != "" && name != ours.Name
 	}
 	if !other {

@@ -24,6 +24,8 @@ type database interface {
 	webhook.Store
 	webhook.Lists
 	SetPolicy(ctx context.Context, p store.Policy) error
+	// Absent reports whether runs have no user at all, and no workflow.
+	Absent(ctx context.Context) (user, workflow bool, err error)
 	Close() error
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -68,7 +69,19 @@ func keyJSONOf(k store.Key) keyJSON { return keyJSON{k.User, k.Workflow(), k.Dra
 
 // keyFlags names a key as a command line does.
 func keyFlags(key store.Key) string {
-	return "--user " + shellWord(key.User.String()) + " --" + string(key.Kind) + " " + shellWord(key.Ref.String())
+	var flags []string
+	if key.User != store.Absent {
+		flags = append(flags, "--user "+shellWord(key.User.String()))
+	}
+	if key.Kind != store.KindAll {
+		flags = append(flags, "--"+string(key.Kind)+" "+shellWord(key.Ref.String()))
+	}
+	return strings.Join(flags, " ")
+}
+
+// cell is an id in a table for people.
+func cell(id store.ID) string {
+	return cmp.Or(id.String(), "-")
 }
 
 // shellWord writes a text as one word of a shell.
@@ -120,7 +133,7 @@ func driftTable(drifts []store.Drift) [][]string {
 		for i, name := range tallyNames {
 			if stored[i] != actual[i] {
 				rows = append(rows, []string{
-					d.Key.User.String(), string(d.Key.Kind), d.Key.Ref.String(), name,
+					cell(d.Key.User), string(d.Key.Kind), cell(d.Key.Ref), name,
 					decimal(stored[i]), decimal(actual[i]), fmt.Sprintf("%+d", stored[i]-actual[i]),
 				})
 			}

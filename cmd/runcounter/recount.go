@@ -40,31 +40,42 @@ type recountedJSON struct {
 	Changed bool          `json:"changed"`
 }
 
+var errWhichCount = badUsage("say which count: add --workflow ID or --draft ID, or recount --all-drifting")
+
 func recount(ctx context.Context, cmd *cli.Command) error {
 	if err := atMost(0, cmd); err != nil {
 		return err
 	}
 	all := cmd.Bool("all-drifting")
-	var key store.Key
+	var o owner
 	if all {
 		if cmd.IsSet("user") || cmd.IsSet("workflow") || cmd.IsSet("draft") {
 			return badUsage("--all-drifting finds the keys by itself: leave out --user, --workflow and --draft")
 		}
 	} else {
-		o, err := ownerOf(cmd)
-		if err != nil {
+		var err error
+		if o, err = ownerOf(cmd); err != nil {
 			return err
 		}
-		if key = o.key(); key.IsZero() {
-			return badUsage("say which count: add --workflow ID or --draft ID, or recount --all-drifting")
+		if o.ofAll() && mustExist(cmd) != nil { // with a database it depends on the table
+			return errWhichCount
 		}
 	}
 	return withStore(ctx, cmd, func(db backend) error {
 		if err := mustStore(db); err != nil {
 			return err
 		}
-		keys := []store.Key{key}
-		if all {
+		var keys []store.Key
+		if !all {
+			key, err := o.key(ctx, db)
+			if err == nil && key.IsZero() {
+				err = errWhichCount
+			}
+			if err != nil {
+				return err
+			}
+			keys = []store.Key{key}
+		} else {
 			partitions, err := db.partitions(ctx)
 			if err != nil {
 				return err

@@ -150,7 +150,10 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.key().IsZero() {
+	if o.user.IsZero() {
+		return nil, badUsage("say whose: add --user ID")
+	}
+	if store.KeyOf(o.user, o.workflow, o.draft).IsZero() {
 		return nil, badUsage("say which run: add --workflow ID or --draft ID, since a run with neither is counted nowhere")
 	}
 	id, err := idOf(cmd, "id")
@@ -286,8 +289,11 @@ func printAnswer(cmd *cli.Command, text []byte) error {
 	}
 	rows := [][]string{{"USER", "KIND", "ID", "COUNT"}}
 	for _, c := range answer.Counts {
-		key := store.KeyOf(c.User, c.Workflow, c.Draft)
-		rows = append(rows, []string{key.User.String(), string(key.Kind), key.Ref.String(), decimal(c.Count)})
+		if c.Workflow.IsZero() && c.Draft.IsZero() { // null where the table has no column for it
+			c.Workflow = store.Absent
+		}
+		key := store.KeyOf(cmp.Or(c.User, store.Absent), c.Workflow, c.Draft)
+		rows = append(rows, []string{cell(key.User), string(key.Kind), cell(key.Ref), decimal(c.Count)})
 	}
 	return cmp.Or(printTable(out, rows), no)
 }

@@ -9,14 +9,16 @@
 create table if not exists workflow_runs (
     -- Ids are the texts of what the application's table has (store.ID).
     id           text    not null primary key check (length(cast(id as blob)) between 1 and 255),
-    user_id      text    check (length(cast(user_id as blob)) between 1 and 255), -- null for a guest's
-    workflow_id  text    check (length(cast(workflow_id as blob)) between 1 and 255),
+    -- Empty where that has no column for it (store.Absent).
+    user_id      text    check (length(cast(user_id as blob)) <= 255), -- null for a guest's
+    workflow_id  text    check (length(cast(workflow_id as blob)) <= 255),
     draft_id     text    check (length(cast(draft_id as blob)) between 1 and 255),
     -- Whose count it is. A run with both ids is the draft's; with neither, or
     -- without a user, it is not counted, and both columns are null.
     kind         text    generated always as (case
                              when user_id is null then null
                              when draft_id is not null then 'draft'
+                             when workflow_id = '' then 'all'
                              when workflow_id is not null then 'workflow'
                          end) virtual,
     ref_id       text    generated always as (iif(user_id is null, null, coalesce(draft_id, workflow_id))) virtual,
@@ -82,7 +84,7 @@ create table if not exists idempotency_keys (
 -- made wrong by hand must not stop the users' writes before it is mended.
 create table if not exists counts (
     user_id             text    not null,
-    kind                text    not null check (kind in ('workflow', 'draft')),
+    kind                text    not null check (kind in ('workflow', 'draft', 'all')),
     ref_id              text    not null,
     completed           integer not null default 0,
     failed              integer not null default 0,
@@ -104,7 +106,7 @@ create index if not exists counts_zero on counts (user_id)
 -- and a read costs the same however long nobody folds.
 create table if not exists ledger (
     user_id             text    not null,
-    kind                text    not null check (kind in ('workflow', 'draft')),
+    kind                text    not null check (kind in ('workflow', 'draft', 'all')),
     ref_id              text    not null,
     completed           integer not null,
     failed              integer not null,

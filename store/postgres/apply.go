@@ -112,8 +112,8 @@ func (h schema) lookSQL() string {
  where r.id = any ($1::` + h.id + `[])`
 }
 
-func scanFound(rows pgx.Row) (f found, err error) {
-	err = scanRow(rows, &f.row, &f.presumed, (*instant)(&f.reopened))
+func scanFound(have schema, rows pgx.Row) (f found, err error) {
+	err = have.scanRow(rows, &f.row, &f.presumed, (*instant)(&f.reopened))
 	return f, err
 }
 
@@ -158,9 +158,10 @@ func (l *look) scan(rows pgx.Rows) (err error) {
 		n    ended
 	)
 	if err := rows.Scan(&what, (*uuid)(&r.ID), (*uuid)(&r.User), (*uuid)(&r.Workflow), (*uuid)(&r.Draft), (*text)(&r.Status), (*instant)(&r.CompletedAt),
-		(*text)(&key.Kind), (*uuid)(&key.Ref), &n.presumed, &n.n); err != nil {
+		(*text)(&key.Kind), (*keyID)(&key.Ref), &n.presumed, &n.n); err != nil {
 		return err
 	}
+	l.have.fill(&r) // and so whose count it is
 	switch what {
 	case "run":
 		l.rows[r.ID] = r
@@ -211,7 +212,7 @@ func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
 	}
 	var ids []store.ID
 	err := send(ctx, s.pool, query{text: l.have.lookSQL(), args: []any{suspects}, read: func(rows pgx.Rows) error {
-		f, err := scanFound(rows)
+		f, err := scanFound(l.have, rows)
 		if _, needed := l.mend(f); needed && err == nil {
 			ids = append(ids, f.row.ID)
 		}
@@ -300,7 +301,7 @@ func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, 
 			},
 		},
 		query{text: l.have.lookSQL(), args: []any{texts}, read: func(rows pgx.Rows) error {
-			f, err := scanFound(rows)
+			f, err := scanFound(l.have, rows)
 			if err != nil || !locked[f.row.ID] {
 				return err
 			}

@@ -32,7 +32,7 @@ func (h schema) auditSQL() string {
      where r.user_id >= $1::` + h.user + ` and r.user_id <= b.last_user and r.has_user and ` + more + ` and r.ended
      group by 1, 2, 3, 4`
 	}
-	keys, actual := runKeys(store.KindWorkflow, "r.workflow_id", "r.has_workflow and r.no_draft"), runs(store.KindWorkflow, "r.workflow_id", "r.has_workflow and r.no_draft")
+	keys, actual := runKeys(h.table.Counted(), "r.workflow_id", "r.has_workflow and r.no_draft"), runs(h.table.Counted(), "r.workflow_id", "r.has_workflow and r.no_draft")
 	if h.has(watched.Draft) {
 		keys += ` union ` + runKeys(store.KindDraft, "r.draft_id", "r.has_draft")
 		actual += ` union all ` + runs(store.KindDraft, "r.draft_id", "r.has_draft")
@@ -118,7 +118,7 @@ func audit(ctx context.Context, to sender, have schema, a store.Audit, until sto
 	}
 	err = send(ctx, to, query{text: have.auditSQL(), args: append(after, a.Max), read: func(rows pgx.Rows) error {
 		next := store.Drift{}
-		if err := addBoth(rows, &next.Stored, &next.Actual, (*uuid)(&next.Key.User), (*text)(&next.Key.Kind), (*uuid)(&next.Key.Ref)); err != nil {
+		if err := addBoth(rows, &next.Stored, &next.Actual, (*keyID)(&next.Key.User), (*text)(&next.Key.Kind), (*keyID)(&next.Key.Ref)); err != nil {
 			return err
 		}
 		if next.Key == d.Key {

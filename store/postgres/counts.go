@@ -121,6 +121,9 @@ func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err er
 		return c, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
 	err = s.attempt(ctx, func(have schema) error {
+		if err := have.takes(key); err != nil {
+			return err
+		}
 		var policy store.Policy
 		c = store.Count{Key: key}
 		err := s.snapshot(ctx, s.countQueries(have, &policy, &c)...)

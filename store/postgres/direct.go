@@ -66,7 +66,7 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 			args: []any{key.User.String(), key.Ref.String(), b.ID.String()},
 			read: func(rows pgx.Rows) error {
 				var e ended
-				if err := scanRow(rows, &begun.Run.Row, &e.status, &e.n); err != nil {
+				if err := have.scanRow(rows, &begun.Run.Row, &e.status, &e.n); err != nil {
 					return err
 				}
 				if e.status == "" {
@@ -107,7 +107,7 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 		return send(ctx, tx, query{text: `
 insert into ` + t.SQL() + ` as r (` + t.Col("", watched.ID) + `, ` + t.Col("", watched.User) + `, ` + t.Col("", watched.Workflow) + `, ` + t.Col("", watched.Status) + columns + `)
 select $1::` + have.id + `, $2::` + have.user + `, $3::` + have.table.Type(watched.Workflow) + `, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null
-returning ` + have.returned("r"), args: args, read: func(rows pgx.Rows) error { return scanRow(rows, &begun.Run.Row) }})
+returning ` + have.returned("r"), args: args, read: func(rows pgx.Rows) error { return have.scanRow(rows, &begun.Run.Row) }})
 	})
 	return begun, err
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
-	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // TestCaseLaw8_AStatementThatWorksWithoutUsWorksWithUs draws tables and
@@ -83,6 +83,7 @@ type shape struct {
 	id      string   // the type of id
 	texts   bool     // users are known by text
 	later   []string // what the application alters of the table after migrate up
+	lacks   watched.Role
 }
 
 func drawShape(r *rand.Rand) shape {
@@ -127,6 +128,13 @@ func drawShape(r *rand.Rand) shape {
 		lines = append(lines, "extra text not null default 'x'", "cost numeric(6, 2) default 1.5")
 	}
 	lines = append(lines, s.drawRules(r)...)
+	if s.lacks = []watched.Role{"", "", "", watched.User, watched.Workflow}[r.IntN(5)]; s.lacks != "" { // and what is said is that there is none
+		gone := map[watched.Role][]string{watched.User: {"user_id"}, watched.Workflow: {"workflow_id", "draft_id"}}[s.lacks]
+		about := func(line string) bool {
+			return slices.ContainsFunc(gone, func(name string) bool { return strings.Contains(line, name) })
+		}
+		lines, s.columns, s.later = slices.DeleteFunc(lines, about), slices.DeleteFunc(s.columns, about), slices.DeleteFunc(s.later, about)
+	}
 	s.ddl = "create table workflow_runs (\n  " + strings.Join(lines, ",\n  ") + ")"
 	if slices.Contains(s.columns, "updated_at") && r.IntN(2) == 0 {
 		s.ddl += ";\ncreate function touch() returns trigger language plpgsql as $$ begin new.updated_at := now(); return new; end $$;\n" +
@@ -210,7 +218,11 @@ func newTwins(t *testing.T, seed uint64, guarded bool) *twins {
 	flows := `insert into flows values ('` + adaFlow + `'), ('` + bobFlow + `')`
 	pgtest.Exec(t, address, parents+tw.shape.ddl+";"+flows,
 		`create schema twin; set search_path = twin, public;`+strings.Replace(parents, types, "", 1)+tw.shape.ddl+";"+flows)
-	migrate(t, address, (*migrations.Migrator).Up)
+	said := watched.Overrides{}
+	if tw.shape.lacks != "" {
+		said.Columns = map[watched.Role]string{tw.shape.lacks: ""}
+	}
+	migrate(t, address, variant{said: said}.up)
 	pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = %t, hardening = false`, guarded))
 	for _, alter := range tw.shape.later {
 		pgtest.Exec(t, address, alter, `set search_path = twin, public; `+alter)
@@ -267,8 +279,12 @@ func (tw *twins) some() []string {
 }
 
 func (tw *twins) where() string {
+	whose := "user_id = '" + tw.pick(twinUsers) + "'"
+	if tw.shape.lacks == watched.User {
+		whose = "note = 'a'"
+	}
 	return tw.pick([]string{
-		"id = " + tw.value("id"), "id = " + tw.value("id"), "status = '" + tw.pick(twinWords) + "'", "user_id = '" + tw.pick(twinUsers) + "'",
+		"id = " + tw.value("id"), "id = " + tw.value("id"), "status = '" + tw.pick(twinWords) + "'", whose,
 		"completed_at is null and status in ('pending', 'running')", "id in (" + tw.value("id") + ", " + tw.value("id") + ")", "true",
 	})
 }

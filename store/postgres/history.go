@@ -20,7 +20,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		queries := []query{
 			s.policyFor(have, &h.Policy),
 			{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + ` from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
-				args: []any{have.arg(watched.ID, id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(rows, &h.Run) }},
+				args: []any{have.arg(watched.ID, id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(have, rows, &h.Run) }},
 			runTalliesQuery(have, id, tallies),
 		}
 		if have.installed {
@@ -71,6 +71,9 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		return h, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
 	err = s.attempt(ctx, func(have schema) error {
+		if err := have.takes(key); err != nil {
+			return err
+		}
 		h = store.KeyHistory{Count: store.Count{Key: key}, Drift: store.Drift{Key: key}}
 		keyed := []any{have.arg(watched.User, key.User), have.arg(watched.Workflow, key.Ref)}
 		queries := append(s.countQueries(have, &h.Policy, &h.Count),
@@ -80,7 +83,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
  where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, r.created_at desc limit $3::integer`,
 				args: append(keyed, limit), read: func(rows pgx.Rows) error {
 					var run store.Run
-					err := scanRun(rows, &run)
+					err := scanRun(have, rows, &run)
 					h.Runs = append(h.Runs, run)
 					return err
 				}})

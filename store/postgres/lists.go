@@ -128,7 +128,7 @@ func searchQuery(have schema, search store.CountQuery) query {
 		return `(select distinct k.user_id, k.kind, k.ref_id from ` + table + ` as k where true` + w.and() + limit + `)`
 	}
 	page := `
-    select k.user_id, k.kind, k.ref_id, case k.kind when 'workflow' then ` + last(store.KindWorkflow) + ` else ` + last(store.KindDraft) + ` end as last_run_at
+    select k.user_id, k.kind, k.ref_id, case k.kind when '` + string(have.table.Counted()) + `' then ` + last(have.table.Counted()) + ` else ` + last(store.KindDraft) + ` end as last_run_at
       from (` + part("run_counter.counts") + ` union ` + part("run_counter.ledger") + `) as k` + limit
 	if !have.installed { // in one pass: the table may have no index for the keys
 		return query{text: `
@@ -199,7 +199,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 			args: w.args,
 			read: func(rows pgx.Rows) error {
 				var r store.ListedRun
-				if err := scanRow(rows, &r.Row, (*text)(&r.Snapshot), &r.Presumed, (*instant)(&r.At)); err != nil {
+				if err := have.scanRow(rows, &r.Row, (*text)(&r.Snapshot), &r.Presumed, (*instant)(&r.At)); err != nil {
 					return err
 				}
 				r.Counted = counted(r.Run, policy)
@@ -285,7 +285,7 @@ select user_id, kind, ref_id, seq, ` + recountColumns + ` from run_counter.recou
 			args: []any{before, limit},
 			read: func(rows pgx.Rows) error {
 				var r store.ListedRecount
-				err := scanRecount(rows, &r.RecountLog, (*uuid)(&r.Key.User), (*text)(&r.Key.Kind), (*uuid)(&r.Key.Ref), &r.Seq)
+				err := scanRecount(rows, &r.RecountLog, (*keyID)(&r.Key.User), (*text)(&r.Key.Kind), (*keyID)(&r.Key.Ref), &r.Seq)
 				recounts = append(recounts, r)
 				return err
 			},

@@ -157,6 +157,13 @@ func (s *Store) Table(ctx context.Context) (watched.Table, error) {
 	return have.table, err
 }
 
+// Absent reports whether the table has no column for the user of a run, and none
+// for the workflow.
+func (s *Store) Absent(ctx context.Context) (user, workflow bool, err error) {
+	t, err := s.Table(ctx)
+	return t.Absent(watched.User), t.Absent(watched.Workflow), err
+}
+
 // Installed reports whether the migrations are applied.
 func (s *Store) Installed(ctx context.Context) (bool, error) {
 	have, err := s.schema(ctx)
@@ -235,6 +242,8 @@ func (s *Store) schema(ctx context.Context) (schema, error) {
 		return have, translate(err)
 	case !have.there:
 		return have, errors.New("the database has no table public.workflow_runs: is it the right one? runcounter migrate up makes the table where there is none")
+	case !have.installed && (have.table.Absent(watched.User) || have.table.Absent(watched.Workflow)):
+		return have, fmt.Errorf("%w: %s has no column for the user or the workflow of a run by a name that is known: runcounter table shows what there is, and runcounter migrate up takes it where that is said", store.ErrInvalid, have.table)
 	case s.options.LeaseColumn != "" && !have.has(watched.Lease):
 		return have, fmt.Errorf("%w: public.workflow_runs has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
 			store.ErrInvalid, s.options.LeaseColumn)

@@ -27,6 +27,9 @@ func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sur
 		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
 	}
 	err = s.attempt(ctx, func(have schema) error {
+		if err := have.takes(key); err != nil {
+			return err
+		}
 		r = store.Recounted{Key: key}
 		if !have.installed {
 			c, err := s.Count(ctx, key)

@@ -101,12 +101,24 @@ func (h schema) ofKey(kind store.Kind, user, ref string) string {
 	return of + ` and r.workflow_id = ` + ref + `::` + h.ref + ` and r.no_draft`
 }
 
-func scanRow(rows pgx.Row, row *store.Row, more ...any) error {
-	return rows.Scan(append([]any{
+func (h schema) scanRow(rows pgx.Row, row *store.Row, more ...any) error {
+	err := rows.Scan(append([]any{
 		(*uuid)(&row.ID), (*uuid)(&row.User), (*uuid)(&row.Workflow), (*uuid)(&row.Draft), (*text)(&row.Status),
 		(*instant)(&row.CreatedAt), (*instant)(&row.StartedAt), (*instant)(&row.CompletedAt), (*instant)(&row.UpdatedAt),
 		(*instant)(&row.LeaseAt), (*millis)(&row.DurationMS), (*text)(&row.ErrorDetails),
 	}, more...)...)
+	h.fill(row)
+	return err
+}
+
+// fill says of a row what the table has no column for.
+func (h schema) fill(row *store.Row) {
+	if h.table.Absent(watched.User) {
+		row.User = store.Absent
+	}
+	if h.table.Absent(watched.Workflow) {
+		row.Workflow = store.Absent
+	}
 }
 
 // The types below read a column, null included, into the words of the house.
@@ -139,6 +151,19 @@ func (u *uuid) ScanText(v pgtype.Text) error {
 	}
 	*u = uuid(id)
 	return nil
+}
+
+// keyID is an id in a table of ours: none is empty but what is absent.
+type keyID store.ID
+
+func (k *keyID) ScanUUID(v pgtype.UUID) error  { return (*uuid)(k).ScanUUID(v) }
+func (k *keyID) ScanInt64(v pgtype.Int8) error { return (*uuid)(k).ScanInt64(v) }
+func (k *keyID) ScanText(v pgtype.Text) error {
+	if v.Valid && v.String == "" {
+		*k = keyID(store.Absent)
+		return nil
+	}
+	return (*uuid)(k).ScanText(v)
 }
 
 type text string
@@ -190,12 +215,16 @@ func (h schema) arg(role watched.Role, id store.ID) *string {
 	if !h.holds(role, id) {
 		return nil
 	}
-	return textArg(id.String())
+	plain := id.String()
+	return &plain
 }
 
 // holds reports whether an id is one that the role's column can hold, as the
 // database writes it.
 func (h schema) holds(role watched.Role, id store.ID) bool {
+	if h.table.Absent(role) || id == store.Absent {
+		return h.table.Absent(role) && id == store.Absent
+	}
 	text := id.String()
 	switch typ := h.table.Type(role); typ {
 	case "uuid":
@@ -253,6 +282,22 @@ func (h schema) keyArgs(k store.Key) []any {
 	return []any{h.arg(watched.User, k.User), string(k.Kind), h.arg(watched.Workflow, k.Ref)}
 }
 
+// takes refuses a key of a kind that the table does not have: to count it would
+// say 0.
+func (h schema) takes(k store.Key) error {
+	switch {
+	case h.table.Absent(watched.User) && k.User != store.Absent:
+		return fmt.Errorf("%w: the table has no column that says whose a run is, and its runs are counted by workflow alone: leave the user out", store.ErrInvalid)
+	case h.table.Absent(watched.Workflow) && k.Kind != store.KindAll:
+		return fmt.Errorf("%w: the table has no column that says what ran, and all runs of a user are one count: leave the workflow and the draft out", store.ErrInvalid)
+	case k.User == store.Absent && !h.table.Absent(watched.User):
+		return fmt.Errorf("%w: runs are counted by user: name one", store.ErrInvalid)
+	case k.Kind == store.KindAll && !h.table.Absent(watched.Workflow):
+		return fmt.Errorf("%w: runs are counted by workflow: name a workflow or a draft", store.ErrInvalid)
+	}
+	return nil
+}
+
 // keyPlace are those of a key behind which a page begins, from before all others
 // on.
 func (h schema) keyPlace(k store.Key) []any {
@@ -269,7 +314,7 @@ func (h schema) keyArrays(keys []store.Key) []any {
 }
 
 func scanKey(rows pgx.Row, key *store.Key, more ...any) error {
-	return rows.Scan(append([]any{(*uuid)(&key.User), (*text)(&key.Kind), (*uuid)(&key.Ref)}, more...)...)
+	return rows.Scan(append([]any{(*keyID)(&key.User), (*text)(&key.Kind), (*keyID)(&key.Ref)}, more...)...)
 }
 
 // ended is a row of counts: n runs that ended so.

@@ -25,6 +25,9 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 		if !b.Draft.IsZero() && !have.has(watched.Draft) {
 			return fmt.Errorf("%w: the table workflow_runs has no column draft_id", store.ErrInvalid)
 		}
+		if err := have.takes(b.Key()); err != nil {
+			return err
+		}
 		id, key := have.arg(watched.ID, b.ID), b.IdempotencyKey
 		if id == nil && key == "" {
 			key = "drawn for " + b.ID.String() // or to try again would begin another run
@@ -52,7 +55,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
   from ` + have.rows("state_snapshot") + ` as r
  where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::` + have.user + ` and idempotency_key = $2::text), $3::` + have.id + `)`,
 				args: []any{b.User.String(), textArg(key), id},
-				read: func(rows pgx.Rows) error { return scanRun(rows, &begun.Run) }},
+				read: func(rows pgx.Rows) error { return scanRun(have, rows, &begun.Run) }},
 		)
 		begun.Run.Counted = counted(begun.Run, policy)
 		if begun.LimitReached {
@@ -101,7 +104,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 			query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + `
   from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
 				args: []any{have.arg(watched.ID, c.ID)},
-				read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &result.Run) }},
+				read: func(rows pgx.Rows) error { found = true; return scanRun(have, rows, &result.Run) }},
 			runTalliesQuery(have, c.ID, counts),
 		)
 		if err := notFound(err, found); err != nil {
@@ -163,7 +166,7 @@ func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before .
 		query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + `
   from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
 			args: []any{have.arg(watched.ID, id)},
-			read: func(rows pgx.Rows) error { found = true; return scanRun(rows, &run) }})...)
+			read: func(rows pgx.Rows) error { found = true; return scanRun(have, rows, &run) }})...)
 	run.Counted = counted(run, policy)
 	return run, found, err
 }
@@ -175,8 +178,8 @@ func notFound(err error, found bool) error {
 	return err
 }
 
-func scanRun(rows pgx.Rows, run *store.Run) error {
-	return scanRow(rows, &run.Row, (*text)(&run.Snapshot), &run.Presumed)
+func scanRun(have schema, rows pgx.Rows, run *store.Run) error {
+	return have.scanRow(rows, &run.Row, (*text)(&run.Snapshot), &run.Presumed)
 }
 
 func counted(r store.Run, p store.Policy) bool {

@@ -123,7 +123,7 @@ select ` + rowSQL + `, ` + have.presumedColumn() + `, ` + have.seenColumn() + `
  where r.id = any($1::` + have.id + `[]) and r.open
  order by r.id ` + lock, args: []any{ids}, read: func(rows pgx.Rows) error {
 		var found found
-		if err := scanRow(rows, &found.row, &found.presumed, (*instant)(&found.seen)); err != nil {
+		if err := have.scanRow(rows, &found.row, &found.presumed, (*instant)(&found.seen)); err != nil {
 			return err
 		}
 		if r, needed := s.decide(found, f); needed {

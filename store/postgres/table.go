@@ -57,7 +57,9 @@ func (o TableOptions) called(ours string) string {
 // and all.
 func (o TableOptions) wanted() (required, all []string) {
 	for _, ours := range requiredColumns {
-		required = append(required, cmp.Or(o.called(ours), ours))
+		if name := cmp.Or(o.called(ours), ours); o.called(ours) != "" || ours != "user_id" && ours != "workflow_id" {
+			required = append(required, name) // without one of them it is said that there is none
+		}
 	}
 	all = slices.Clone(required)
 	for _, ours := range optionalColumns {

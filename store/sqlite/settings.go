@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -35,6 +36,16 @@ func scanPolicy(row *sql.Row) (store.Policy, error) {
 		return store.Policy{}, fmt.Errorf("read the settings: %w", err)
 	}
 	return store.ParsePolicy(text)
+}
+
+// Absent reports whether the runs are of a table that has no column for their user,
+// and none for their workflow, as far as there are any.
+func (s *Store) Absent(ctx context.Context) (user, workflow bool, err error) {
+	err = s.reader.QueryRowContext(ctx, `select coalesce(user_id = '', false), coalesce(workflow_id = '', false) from workflow_runs limit 1`).Scan(&user, &workflow)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, false, nil
+	}
+	return user, workflow, translate(err)
 }
 
 // oddSQL is the condition of the index workflow_runs_odd, word by word.

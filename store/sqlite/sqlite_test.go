@@ -99,7 +99,7 @@ with stored as (
            presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout
       from ledger
 ), runs as (
-    select user_id || ' ' || case when draft_id is not null then 'draft ' || draft_id else 'workflow ' || workflow_id end as key, status,
+    select user_id || ' ' || case when draft_id is not null then 'draft ' || draft_id when workflow_id = '' then 'all ' else 'workflow ' || workflow_id end as key, status,
            evidence = 1 as presumed
       from workflow_runs
      where completed_at is not null and user_id is not null and coalesce(draft_id, workflow_id) is not null

@@ -266,7 +266,7 @@ func encodeViews(r store.Register, row store.Row) (any, error) {
 	encode := func(views []store.View) []storedView {
 		out := make([]storedView, len(views))
 		for i, v := range views {
-			out[i] = storedView{v.User.String(), v.Workflow.String(), v.Draft.String(), string(v.Status)}
+			out[i] = storedView{storedID(v.User), storedID(v.Workflow), storedID(v.Draft), string(v.Status)}
 		}
 		return out
 	}
@@ -284,7 +284,11 @@ func decodeViews(text string) (heads, past []store.View, err error) {
 		for _, v := range in {
 			view := store.View{Status: store.Status(v[3])}
 			for i, id := range []*store.ID{&view.User, &view.Workflow, &view.Draft} {
-				if v[i] != "" {
+				switch v[i] {
+				case "":
+				case absent:
+					*id = store.Absent
+				default:
 					err = errors.Join(err, id.Scan(v[i]))
 				}
 			}
@@ -294,6 +298,16 @@ func decodeViews(text string) (heads, past []store.View, err error) {
 	}
 	heads, past = decode(stored.Heads), decode(stored.Past)
 	return heads, past, err
+}
+
+// absent is [store.Absent] in a view, where "" is null.
+const absent = "\x00"
+
+func storedID(id store.ID) string {
+	if id == store.Absent {
+		return absent
+	}
+	return id.String()
 }
 
 func nullID(id store.ID) any {

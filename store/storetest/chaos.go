@@ -50,7 +50,7 @@ func ChaosSeed(t testing.TB, b Backend, seed uint64) {
 	if seed%3 == 2 {
 		c.source.Guarded, c.source.Marked = true, true
 	}
-	sent := c.source.Steps(60)
+	sent := b.Absent.changes(c.source.Steps(60))
 	if seed%6 == 5 { // and the plain webhook was never removed
 		sent = append(sent, Plain(sent)...)
 	}
@@ -170,7 +170,7 @@ func (c *chaos) disturb(stop <-chan struct{}) {
 		for _, d := range page.Drifts {
 			c.errorf("law 1: an audit in the middle found %+v", d)
 		}
-		key := store.KeyOf(c.source.id('u', 0), c.source.id('w', 0), store.ID{})
+		key := c.Absent.key(c.source.id('u', 0), c.source.id('w', 0))
 		if r, err := c.Store.Recount(c.Context(), key, c.source.Now()); err != nil || r.Changed() {
 			c.errorf("law 1: a recount in the middle changed %+v, %v", r, err)
 		}

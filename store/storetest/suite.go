@@ -22,7 +22,8 @@ import (
 // Backend is one freshly opened store, with what the suite needs to look at it
 // and to hurt it from outside.
 type Backend struct {
-	Store store.Store
+	Store  store.Store
+	Absent Absent // of its table
 
 	// Tell makes it so that rows changed, and delivers the changes: a mirror
 	// learns of them by Apply alone, a source's table is written first. It

@@ -166,6 +166,11 @@ func (t Table) Foreign() (o Overrides) {
 		}
 		o.Columns[c.Role] = c.Name
 	}
+	for _, role := range []Role{User, Workflow} {
+		if t.Absent(role) {
+			o = Overrides{Columns: map[Role]string{role: ""}}.Over(o)
+		}
+	}
 	for _, w := range t.Statuses {
 		if w.Theirs == string(w.Ours) {
 			continue
@@ -210,6 +215,10 @@ func Describe(c Catalog, o Overrides) Report {
 	for i := range allRoles {
 		d.find(&allRoles[i])
 	}
+	if d.overrides.Columns[Draft] == "" && !d.report.Table.Has(Workflow) { // all runs of a user are one count
+		d.report.Table = d.report.Table.Without(Draft)
+	}
+	d.guessAbsent()
 	d.checkRoles()
 	if user, there := d.report.Table.Column(User); there {
 		column, _ := c.Column(user.Name)
@@ -283,6 +292,28 @@ func (d *describer) miss(f *roleFacts, named bool) {
 	}
 }
 
+// guessAbsent proposes to count by workflow alone, or by user alone, where a table
+// has no column by whose name it could be the other.
+func (d *describer) guessAbsent() {
+	t, guessed := d.report.Table, d.report.Guessed.Columns
+	for role, other := range map[Role]Role{User: Workflow, Workflow: User} {
+		_, said := guessed[role]
+		if said || t.Has(role) || !t.Has(other) && guessed[other] == "" || slices.ContainsFunc(d.catalog.Columns, d.maybe(role)) {
+			continue
+		}
+		guessed[role] = ""
+	}
+}
+
+// maybe says of a column that plays no role whether it could be for one.
+func (d *describer) maybe(role Role) func(CatalogColumn) bool {
+	f := factsOf(role)
+	return func(c CatalogColumn) bool {
+		_, plays := d.playing(c.Name)
+		return !plays && f.fits(c, d.overrides) != "" && f.likes.MatchString(c.Name) && !slices.Contains(slices.Collect(maps.Values(d.report.Guessed.Columns)), c.Name)
+	}
+}
+
 func (d *describer) misfit(f *roleFacts, column CatalogColumn) {
 	switch {
 	case column.Nondeterministic:
@@ -300,10 +331,12 @@ func (d *describer) checkRoles() {
 	t := d.report.Table
 	_, user := t.Column(User)
 	_, workflow := t.Column(Workflow)
-	_, spoiled := d.overrides.Columns[User]
-	if !user && !workflow && !spoiled {
+	if !user && !workflow && d.overrides.Columns[User] == "" {
 		d.refuse("there is no column to count by: name the one of who is counted with --column user=NAME%s, or add one: alter table %s add column user_id uuid",
 			d.hint(User), t.Quoted())
+	}
+	if name := d.overrides.Columns[Draft]; name != "" && t.Has(Draft) && !workflow {
+		d.refuse("%s can't be %s where no column is %s: drafts are counted apart from workflows, so name those with --column %[3]s=NAME", name, Draft, Workflow)
 	}
 	for _, role := range []Role{ID, Status, CompletedAt} {
 		f := factsOf(role)

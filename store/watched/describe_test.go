@@ -268,3 +268,40 @@ func TestTheFingerprintChangesWithWhatMatters(t *testing.T) {
 		}
 	}
 }
+
+// TestCasesR7R9R14_WhatIsAbsentIsProposedWhereNothingCouldBeIt, and never taken by
+// itself where the operator has not said so.
+func TestCasesR7R9R14_WhatIsAbsentIsProposedWhereNothingCouldBeIt(t *testing.T) {
+	run := []string{"id uuid notnull", "status text", "completed_at timestamptz"}
+	for _, tt := range []struct {
+		name    string
+		columns []string
+		role    Role
+		want    string // "-" for no proposal
+	}{
+		{"case R9: no workflow", []string{"user_id text", "tenant_id text", "parent_run_id text"}, Workflow, ""},
+		{"case R14: no user", []string{"workflow_id uuid"}, User, ""},
+		{"case R12: no user, and other columns", []string{"workflow_id varchar", "failure_reason text", "progress_metadata json"}, User, ""},
+		{"case R1: an organisation", []string{"workflow_id uuid", "org_id uuid"}, User, "org_id"},
+		{"case R7: a counselor could be the user", []string{"workflow_id uuid", "counselor_id uuid"}, User, "-"},
+		{"a recipe could be the workflow", []string{"user_id uuid", "recipe text"}, Workflow, "-"},
+		{"case R6: neither", nil, User, "-"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, proposed := Describe(table(append(run, tt.columns...)...), Overrides{}).Guessed.Columns[tt.role]
+			if !proposed {
+				got = "-"
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+	r := Describe(table(append(run, "user_id text", "draft_id text")...), Overrides{Columns: map[Role]string{Workflow: "", Draft: "draft_id"}})
+	if len(r.Problems) != 1 {
+		t.Errorf("drafts without workflows: got %q, want one problem", r.Problems)
+	}
+	if got := Describe(table(append(run, "user_id text", "draft_id text")...), Overrides{Columns: map[Role]string{Workflow: ""}}).Table; got.Has(Draft) || got.Counted() != store.KindAll {
+		t.Errorf("without workflows: got drafts %v and the kind %s, want all runs in one count", got.Has(Draft), got.Counted())
+	}
+}

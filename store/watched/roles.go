@@ -1,6 +1,9 @@
 package watched
 
-import "slices"
+import (
+	"regexp"
+	"slices"
+)
 
 // Role says what a column is to a run.
 type Role string
@@ -31,8 +34,10 @@ type roleFacts struct {
 	// guesses are names that may mean the role. They are proposed to the
 	// operator and never taken by themselves.
 	guesses []string
-	fits    func(CatalogColumn, Overrides) Kind
-	wants   string // the types that fit, as a sentence names them
+	// likes are names by which a column could be for it all the same.
+	likes *regexp.Regexp
+	fits  func(CatalogColumn, Overrides) Kind
+	wants string // the types that fit, as a sentence names them
 	// add is the type that a missing column is added with.
 	add string
 	// lost says what a table without the column can't have.
@@ -44,10 +49,12 @@ var allRoles = []roleFacts{
 	{role: User, names: []string{"user_id"}, guesses: []string{
 		"userId", "org_id", "organization_id", "organisation_id", "organizationId", "workspace_id", "workspaceId", "tenant_id", "team_id",
 		"account_id", "customer_id", "owner_id", "created_by", "creator_id", "triggered_by", "started_by",
-	}, fits: fitsID, wants: wantsID, add: "uuid", lost: "runs are counted by workflow alone, over all users"},
+	}, likes: regexp.MustCompile(`(?i)user|owner|author|creator|member|account|org|team|tenant|customer|client|workspace|company|(_by|_id|_uid)$|(By|Id|ID)$`),
+		fits: fitsID, wants: wantsID, add: "uuid", lost: "runs are counted by workflow alone, over all users"},
 	{role: Workflow, names: []string{"workflow_id"}, guesses: []string{
 		"workflowId", "workflow_key", "workflow_name", "workflow_type", "workflow",
-	}, fits: fitsID, wants: wantsID, add: "uuid", lost: "all runs of a user are one count"},
+	}, likes: regexp.MustCompile(`(?i)flow|job|task|pipeline|process|action|recipe|agent|template|definition|type|kind|name|key`),
+		fits: fitsID, wants: wantsID, add: "uuid", lost: "all runs of a user are one count"},
 	{role: Draft, names: []string{"draft_id"}, guesses: []string{"draftId"}, fits: fitsID, wants: wantsID, add: "uuid", lost: "drafts are not counted apart"},
 	{role: Status, names: []string{"status"}, guesses: []string{"state", "run_status"}, fits: fitsStatus, wants: "text or an enum", add: "text not null default 'pending'"},
 	{role: CreatedAt, names: []string{"created_at", "createdAt", "inserted_at"}, fits: fitsTime, wants: wantsTime, add: "timestamptz not null default now()",

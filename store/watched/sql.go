@@ -46,11 +46,21 @@ var nulls = map[Role]string{
 	DurationMS: "integer", ErrorDetails: "jsonb", StateSnapshot: "jsonb",
 }
 
-// Col is the role's column of a row, or a null of its type where the table has
-// none.
+// Absent reports whether the table has no column for the role, and counts all the
+// same: each of its runs is then that of the one user or workflow [store.Absent].
+func (t Table) Absent(role Role) bool { return (role == User || role == Workflow) && !t.Has(role) }
+
+// absent is what stands for that in SQL. No other key has an empty id.
+const absent = "''::text"
+
+// Col is the role's column of a row, and where the table has none, what stands for
+// a user or a workflow that is absent, or a null of its type.
 func (t Table) Col(row string, role Role) string {
 	c, there := t.Column(role)
-	if !there && (role == User || role == Workflow || role == Draft) {
+	if t.Absent(role) {
+		return absent
+	}
+	if !there && role == Draft {
 		return "null::" + t.Type(role)
 	}
 	if !there {
@@ -67,6 +77,8 @@ func (t Table) Col(row string, role Role) string {
 func (t Table) Type(role Role) string {
 	c, there := t.Column(role)
 	switch {
+	case t.Absent(role):
+		return "text"
 	case !there && role == Draft:
 		return t.Type(Workflow)
 	case there && c.Kind == Integer:
@@ -109,6 +121,8 @@ func (t Table) KeyType(role Role) string {
 func (t Table) key(row string, role Role) string {
 	if c, there := t.Column(role); there && c.Kind == Text {
 		return t.Col(row, role) + `::text collate "C"`
+	} else if t.Absent(role) {
+		return absent + ` collate "C"`
 	}
 	return t.Col(row, role)
 }
@@ -118,6 +132,8 @@ func (t Table) key(row string, role Role) string {
 func (t Table) has(row string, role Role) string {
 	c, there := t.Column(role)
 	switch {
+	case t.Absent(role):
+		return "true"
 	case !there:
 		return "false"
 	case c.Kind == Text:
@@ -130,6 +146,8 @@ func (t Table) has(row string, role Role) string {
 func (t Table) lacks(row string, role Role) string {
 	c, there := t.Column(role)
 	switch {
+	case t.Absent(role):
+		return "false"
 	case !there:
 		return "true"
 	case c.Kind == Text:
@@ -143,7 +161,7 @@ func (t Table) valid(row string, role Role) string {
 	if c, there := t.Column(role); there && c.Kind == Text {
 		return "(case when " + t.has(row, role) + " then " + t.key(row, role) + " end)" // PL/pgSQL's IF ends at a bare then
 	}
-	return t.Col(row, role)
+	return t.key(row, role)
 }
 
 // hasUser is the condition that a row has a user, and an id of its own by which
@@ -258,10 +276,18 @@ func (t Table) TooSoon(row string) string {
 	return t.Col(row, CompletedAt) + " < " + t.Col(row, StartedAt)
 }
 
+// Counted is the kind of the keys of runs that are of no draft.
+func (t Table) Counted() store.Kind {
+	if t.Absent(Workflow) {
+		return store.KindAll
+	}
+	return store.KindWorkflow
+}
+
 // Kind is the kind of a row's key, of one that has a key.
 func (t Table) Kind(row string) string {
 	if !t.Has(Draft) {
-		return "'workflow'::text"
+		return "'" + string(t.Counted()) + "'::text"
 	}
 	return "case when " + t.lacks(row, Draft) + " then 'workflow' else 'draft' end"
 }

@@ -1,0 +1,132 @@
+package storetest
+
+import (
+	"cmp"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Absent is what a table has no column for: its users or its workflows.
+type Absent struct{ User, Workflow bool }
+
+// Row is the row of such a table, which has no drafts either. A backend of another
+// keeps its rows.
+func (a Absent) Row(r store.Row) store.Row {
+	if r.ID.IsZero() || a == (Absent{}) {
+		return r
+	}
+	r.Workflow, r.Draft = cmp.Or(r.Workflow, r.Draft), store.ID{}
+	if a.User {
+		r.User = store.Absent
+	}
+	if a.Workflow {
+		r.Workflow = store.Absent
+	}
+	return r
+}
+
+func (a Absent) key(user, workflow store.ID) store.Key {
+	return a.Row(store.Row{ID: user, User: user, Workflow: workflow}).Key()
+}
+
+// changes are those of such a table.
+func (a Absent) changes(all []store.Change) []store.Change {
+	for i := range all {
+		all[i].Record, all[i].Old = a.Row(all[i].Record), a.Row(all[i].Old)
+	}
+	return all
+}
+
+// RunAbsent holds a store of such a table to the contract, as far as its keys are
+// others.
+func RunAbsent(t *testing.T, a Absent, open Open) {
+	mine, other := a.key(ada, resize), a.key(bob, resize)
+	if a.User {
+		other = a.key(ada, sketch)
+	}
+	for name, test := range each(open, []contractCase{
+		{"runs are counted, begun under a limit, and found again", func(s *script) {
+			first := s.mustBegin(mine)
+			s.complete(first, store.Completed, time.Second)
+			s.mustBegin(other)
+			s.wantCount(mine, 1)
+			s.wantCount(other, 0)
+			want(s, "its key", s.run(first).Key(), mine)
+			want(s, "it counts", s.run(first).Counted, true)
+			two := int64(2)
+			b := store.Begin{ID: MustID('1', 7), User: mine.User, Workflow: mine.Workflow(), Limit: &two, IdempotencyKey: "k", Now: at(2 * time.Second)}
+			want(s, "a run within the limit", s.begin(b).Created, true)
+			want(s, "the same again", s.begin(b).Created, false)
+			b.ID, b.IdempotencyKey = MustID('1', 8), "l"
+			want(s, "a run beyond the limit", s.begin(b).LimitReached, true)
+			b.ID, b.User, b.Workflow = first, other.User, other.Workflow()
+			if _, err := s.Store.Begin(s.ctx, b); !errors.Is(err, store.ErrConflict) {
+				s.Errorf("another's run: got %v, want ErrConflict", err)
+			}
+		}},
+		{"a count is listed, explained and recounted", func(s *script) {
+			for _, key := range []store.Key{mine, other, mine} {
+				s.complete(s.mustBegin(key), store.Failed, time.Second)
+			}
+			s.fold()
+			s.complete(s.mustBegin(mine), store.Completed, 2*time.Second)
+			counts, err := s.lists().SearchCounts(s.ctx, store.CountQuery{Limit: 10})
+			if err != nil || len(counts) != 2 || counts[0].Key != mine || counts[0].Count != 3 || counts[1].Key != other || !counts[0].LastRunAt.Equal(at(2*time.Second)) {
+				s.Errorf("SearchCounts: got %+v, %v; want 3 and 1", counts, err)
+			}
+			if counts, err = s.lists().SearchCounts(s.ctx, store.CountQuery{After: mine, Limit: 10}); err != nil || len(counts) != 1 || counts[0].Key != other {
+				s.Errorf("SearchCounts after the first: got %+v, %v; want the second", counts, err)
+			}
+			if !a.User {
+				if counts, err = s.lists().UserCounts(s.ctx, ada, store.Key{}, 10); err != nil || len(counts) != 1 || counts[0].Key != mine {
+					s.Errorf("UserCounts: got %+v, %v; want one", counts, err)
+				}
+			}
+			if counts, err = s.lists().CountsOf(s.ctx, []store.Key{other, mine}); err != nil || len(counts) != 2 || counts[0].Count != 1 || counts[1].Count != 3 {
+				s.Errorf("CountsOf: got %+v, %v; want 1 and 3", counts, err)
+			}
+			if h, err := s.Store.(historian).KeyHistory(s.ctx, mine, 10); err != nil || len(h.Runs) != 3 || h.Drift.Stored != h.Drift.Actual || h.Count.Count != 3 {
+				s.Errorf("KeyHistory: got %+v, %v; want 3 runs", h, err)
+			}
+			s.Spoil(s, mine, 5)
+			drifts, keys := s.audit(1)
+			if len(drifts) != 1 || drifts[0].Key != mine || keys != 2 {
+				s.Fatalf("audit: got %+v of %d keys, want one of two", drifts, keys)
+			}
+			if r, err := s.Store.Recount(s.ctx, mine, at(time.Minute)); err != nil || !r.Changed() {
+				s.Errorf("Recount: got %+v, %v; want a change", r, err)
+			}
+			s.wantCount(mine, 3)
+		}},
+		{"what an application does is heard, and nothing of it is odd", func(s *script) {
+			begun := a.Row(row(MustID('1', 1), adaResize, store.Running, 0, 0))
+			ended := a.Row(row(MustID('1', 1), adaResize, store.Completed, time.Second, time.Second))
+			s.Tell(s, at(0), inserted(begun))
+			if odd, err := s.lists().SearchRuns(s.ctx, store.RunQuery{State: store.OddRuns, Limit: 9}); err != nil || len(odd) != 0 || s.run(begun.ID).Odd() {
+				s.Errorf("odd runs: got %+v, %v; want none", odd, err)
+			}
+			applied := s.Tell(s, at(time.Second), updated(begun, ended))
+			want(s, "the keys it names", keysOf(applied[0]), []store.Key{mine})
+			want(s, "the count", applied[0].Counts[0].Count, 1)
+			s.Tell(s, at(2*time.Second), deleted(ended))
+			s.wantCount(mine, 0)
+		}},
+		{"a presumed outcome gives way to a real one", func(s *script) {
+			id := s.mustBegin(mine)
+			if got := s.failStuck(time.Hour); len(got) != 1 || got[0].After.Key() != mine {
+				s.Fatalf("FailStuck: got %+v, want the one", got)
+			}
+			want(s, "presumed", s.count(mine).Tallies.Presumed, store.Tally{Failed: 1})
+			s.complete(id, store.Completed, 2*time.Hour)
+			want(s, "presumed, then", s.count(mine).Tallies, store.Tallies{Ended: store.Tally{Completed: 1}})
+		}},
+	}) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
