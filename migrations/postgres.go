@@ -34,6 +34,7 @@ type postgres struct {
 	policy    string            // which Up sets, "" for none
 	given     watched.Overrides // what the operator says of the table, over what was said before
 	unmapped  []string          // the table's statuses that have no meaning
+	zoneNote  string            // that its times are in another zone than the database
 	guessed   watched.Overrides // what is said of the table, and what could be guessed beside it
 }
 
@@ -112,6 +113,9 @@ func (m *Migrator) upPostgres() error {
 			if err := setPolicy(m.postgres.ctx, conn, m.postgres.policy); err != nil {
 				return fmt.Errorf("set the policy: %w", err)
 			}
+		}
+		if note := m.postgres.zoneNote; note != "" {
+			m.postgres.said = append(m.postgres.said, "finds that "+note)
 		}
 		if words := m.postgres.unmapped; len(words) > 0 {
 			m.postgres.said = append(m.postgres.said, m.postgres.unmappedSentence(words))
@@ -345,6 +349,7 @@ func (p *postgres) describe(conn *sql.Conn) error {
 			}
 		}
 		p.rendering.table, p.unmapped, p.guessed = report.Table, report.Unmapped, report.Guessed
+		p.zoneNote = report.Table.ZoneNote(catalog.Zone)
 	default:
 		p.rendering.table = watched.Default()
 	}

@@ -8,8 +8,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -81,7 +83,7 @@ func reading(all []wanted) (read []wanted) {
 var (
 	ids     = []string{"uuid", "int8", "int4", "int2", "text", "varchar"}
 	words   = []string{"text", "varchar"}
-	moments = []string{"timestamptz"}
+	moments = []string{"timestamptz", "timestamp"}
 	jsons   = []string{"jsonb", "json"}
 )
 
@@ -89,8 +91,8 @@ var (
 // column. An id or an enum has none: what else depends on its type is for the
 // application to know.
 var casts = map[[2]string]string{
-	{"timestamp", "timestamptz"}:   "type timestamptz using $ at time zone 'UTC'",
-	{"timestamptz", "timestamptz"}: "type timestamptz", // of less than microseconds, or a domain over it
+	{"timestamptz", "timestamptz"}: "type timestamptz", // a domain over it
+	{"timestamp", "timestamptz"}:   "type timestamp",   // likewise
 	{"json", "jsonb"}:              "type jsonb using $::jsonb",
 	{"varchar", "text"}:            "type text",
 	{"bpchar", "text"}:             "type text",
@@ -117,6 +119,11 @@ func understood(c watched.Catalog, all []wanted, said watched.Overrides) (faults
 	for i, w := range all {
 		if w.named {
 			all[i].name = columnOf(c, w, said)
+		}
+	}
+	for i, w := range all {
+		if column, there := c.Column(w.name); there && w.isTime() && w.counted(column, said) {
+			all[i].types = []string{column.Type}
 		}
 	}
 	// As it would be once each column is as it should be, and without those that
@@ -233,11 +240,12 @@ var crossed = []watched.Role{watched.User, watched.Workflow, watched.Draft, watc
 func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	alter := "alter column " + bareIdent(w.name) + " "
 	frozen := column.Generated && !w.read && !w.yields && (!w.drawn || column.Default != "identity")
-	imprecise := w.moves && coarse.MatchString(column.Declared)
 	known := slices.Contains(w.types, column.Type) || w.enums && len(column.Labels) > 0
 	fits := known && (!column.Domain || w.domains && column.Type == "text") &&
-		!column.Nondeterministic && (w.read || !imprecise && !short.MatchString(column.Declared))
+		!column.Nondeterministic && (w.read || !short.MatchString(column.Declared))
 	switch {
+	case !fits && w.isTime() && slices.Contains([]string{"int4", "int8"}, column.Type) && !column.Domain && !frozen:
+		return w.uncounted(column)
 	case !fits && frozen:
 		return fault{what: fmt.Sprintf("%s is %s, generated always, and has to be %s and writable", w.name, described(column), w.need())}
 	case !fits:
@@ -256,12 +264,26 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	return fault{}
 }
 
+// isTime reports a role that is a time.
+func (w wanted) isTime() bool { return slices.Contains(w.types, "timestamptz") }
+
+// counted reports an integer that counts since 1970 what it is said to, and can:
+// one of four bytes ends within a month of milliseconds, and in 2038 of seconds.
+func (w wanted) counted(column watched.CatalogColumn, said watched.Overrides) bool {
+	return !column.Domain && (column.Type == "int8" && said.Times != "" || column.Type == "int4" && said.Times == watched.Seconds)
+}
+
+// uncounted is the fault of an integer of which nobody has said what it counts, or
+// that can't count so far.
+func (w wanted) uncounted(column watched.CatalogColumn) fault {
+	if column.Type == "int4" {
+		return fault{what: fmt.Sprintf("%s is %s, which is too short for milliseconds: if it counts seconds since 1970, say --times seconds; else make it bigint", w.name, described(column))}
+	}
+	return fault{what: fmt.Sprintf("%s is %s: say what it counts since 1970, with --times milliseconds or --times seconds", w.name, described(column))}
+}
+
 // short are texts that can't hold the longest of our words, cancelling.
 var short = regexp.MustCompile(`^character varying\([0-9]\)$`)
-
-// coarse are times of less than microseconds: what is dated right behind another
-// moment would fall on it, or before it.
-var coarse = regexp.MustCompile(`^timestamp\([0-5]\) with time zone$`)
 
 // need names the types that a column may have.
 func (w wanted) need() string {
@@ -362,6 +384,9 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 	if schema, name := said.SchemaAndName(); schema+"."+name != watched.DefaultTable {
 		return fmt.Errorf("%s.%s %w: only %s can be watched so far", schema, name, ErrTable, watched.DefaultTable)
 	}
+	if err := m.postgres.knows(conn, said.Zone); err != nil {
+		return err
+	}
 	look := func() error {
 		return look(m.postgres.ctx, conn, "public", "workflow_runs", "runcounter migrate up", forCounting, said)
 	}
@@ -372,6 +397,20 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 	installed, lookErr := m.postgres.installed(m.postgres.ctx, conn)
 	if lookErr == nil && installed { // it was altered, and our triggers stand on it
 		return fmt.Errorf("the table has Run Counter's triggers, and writes of the application may fail until this is mended or runcounter migrate down --yes has taken them off: %w", err)
+	}
+	return err
+}
+
+// knows refuses a time zone that the database doesn't know: its list is not ours.
+func (p *postgres) knows(conn *sql.Conn, zone string) error {
+	if zone == "" {
+		return nil
+	}
+	var at time.Time
+	err := conn.QueryRowContext(p.ctx, `select timestamptz '2000-01-01 00:00:00+00' at time zone $1::text`, zone).Scan(&at)
+	var e *pgconn.PgError
+	if errors.As(err, &e) && e.Code == "22023" {
+		return fmt.Errorf("%s %w: the database knows no time zone %q: pg_timezone_names has those that --timezone takes. Nothing was changed", watched.DefaultTable, ErrTable, zone)
 	}
 	return err
 }

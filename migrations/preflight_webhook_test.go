@@ -26,7 +26,7 @@ func TestCasesOfTablesThatAWebhookRefuses(t *testing.T) {
 		{name: "case T4: ids that are the same in either case", alter: `create collation anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); alter table workflow_runs alter id drop default, alter id type text collate anycase, alter id set default gen_random_uuid()`,
 			want: []string{"id is text under a collation by which values that differ can be equal and has to be uuid"}},
 		{name: "case T5: char", alter: `alter table workflow_runs alter status type char(12)`, want: []string{"status is character(12) and has to be text or varchar or an enum; what helps: "}},
-		{name: "case T9: times without zone", table: strings.ReplaceAll(tableWithDrafts, "timestamptz", "timestamp"), want: []string{"created_at is timestamp without time zone and has to be timestamptz"}},
+		{name: "case T9: times that count", alter: `alter table workflow_runs alter started_at type bigint using 1`, want: []string{"started_at is bigint: say what it counts since 1970, with --times milliseconds or --times seconds"}},
 	} {
 		t.Run(u.name, func(t *testing.T) {
 			t.Parallel()
@@ -77,6 +77,7 @@ func TestCasesOfTablesThatAWebhookUnderstands(t *testing.T) {
 		"columns that play no part":            tableWithDrafts + `alter table workflow_runs drop created_at, drop state_snapshot, add "born" bigint, add state_snapshot integer`,
 		"durations with a fraction":            tableWithDrafts + `alter table workflow_runs alter duration_ms type numeric(12, 3), alter duration_ms set default 1.5`,
 		"durations of bigint":                  tableWithDrafts + `alter table workflow_runs alter duration_ms type bigint, alter duration_ms set default 3000000000`,
+		"case T9: times without zone":          strings.ReplaceAll(tableWithDrafts, "timestamptz", "timestamp"),
 		"case T13: partitions by status":       partitioned("list (status)", "id, status"),
 		"what is not null, and would give way": tableWithDrafts + `alter table workflow_runs alter error_details set default '{}', alter error_details set not null`,
 	} {

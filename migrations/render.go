@@ -96,8 +96,14 @@ func rendered(t watched.Table) ([]script, error) {
 //	literal "it's"         a string constant
 //	description            the table as JSON, as a string constant
 //	anyDraft               whether there is no draft since the table has no such column
-//	times                  when it was created, started, and written, as far as there are columns
+//	moment "new" "lease"   that row's time of the role, as timestamptz; clamped has infinities in place of what is no time
+//	dated "new"            whether that row says when it ended; undated is the contrary
+//	written "lease" "v"    the value of the role's column for the moment v, which rounded rounds alike
+//	slack                  by how much a moment may be moved when it is written, behind a plus; "" for not at all
+//	movedMarks             the statement that keeps the marks of presumed runs where the zone has changed
+//	times                  the roles of when it was created, started, and written, as far as there are columns
 //	begins                 those of them that are set when a run begins
+//	beats "old" "new"      pairs of the two rows' heartbeats
 //	stuck "v.details"      whether that says what a sweep has written
 //	said "new"             what the guard may change of a row, as a statement has it: names and values
 //	lastSign "new"         the last sign of life of a row, given v_now
@@ -141,12 +147,16 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 			return watched.Literal(string(text)), err
 		},
 		"anyDraft": func() bool { _, said := t.Said.Columns[watched.Draft]; return !t.Has(watched.Draft) && !said },
-		"times":    func() []string { return columns(t, watched.CreatedAt, watched.StartedAt, watched.UpdatedAt) },
-		"begins":   func() []string { return columns(t, watched.CreatedAt, watched.UpdatedAt) },
-		"stuck":    func(expression string) string { return stuck(t, expression) },
-		"lastSign": func(row string) string { return lastSign(t, row) },
-		"said":     func(row string) string { return sayable(t, row) },
-		"indexes":  func() []index { return indexes(t) },
+		"moment":   t.Moment, "clamped": t.Clamped, "dated": t.Dated, "undated": t.Undated, "rounded": t.Rounded, "written": t.Written,
+		"slack":      func() string { return slack(t) },
+		"movedMarks": func() string { return movedMarks(t) },
+		"times":      func() []watched.Role { return played(t, watched.CreatedAt, watched.StartedAt, watched.UpdatedAt) },
+		"begins":     func() []watched.Role { return played(t, watched.CreatedAt, watched.UpdatedAt) },
+		"beats":      func(was, is string) []string { return beats(t, was, is) },
+		"stuck":      func(expression string) string { return stuck(t, expression) },
+		"lastSign":   func(row string) string { return lastSign(t, row) },
+		"said":       func(row string) string { return sayable(t, row) },
+		"indexes":    func() []index { return indexes(t) },
 	}).Parse(text)
 	if err != nil {
 		return "", err
@@ -265,18 +275,67 @@ func columns(t watched.Table, roles ...watched.Role) (names []string) {
 // those to come left out, and the time when it was created where there is none.
 func lastSign(t watched.Table, row string) string {
 	var signs []string
-	sign := func(name string) {
-		signs = append(signs, fmt.Sprintf("case when %[1]s.%[2]s <= v_now then %[1]s.%[2]s end", row, watched.Ident(name)))
+	sign := func(moment string) {
+		signs = append(signs, fmt.Sprintf("case when %[1]s <= v_now then %[1]s end", moment))
 	}
-	for _, role := range []watched.Role{watched.StartedAt, watched.UpdatedAt} {
-		if c, there := t.Column(role); there {
-			sign(c.Name)
-		}
+	for _, role := range played(t, watched.StartedAt, watched.UpdatedAt) {
+		sign(t.Moment(row, role))
 	}
 	for _, name := range t.Heartbeats {
-		sign(name)
+		sign(row + "." + watched.Ident(name))
 	}
-	return fmt.Sprintf("coalesce(greatest(%s), %s)", strings.Join(append(signs, "null::timestamptz"), ", "), t.Col(row, watched.CreatedAt))
+	if beatsOtherwise(t) {
+		sign(t.Moment(row, watched.Lease))
+	}
+	return fmt.Sprintf("coalesce(greatest(%s), %s)", strings.Join(append(signs, "null::timestamptz"), ", "), t.Moment(row, watched.CreatedAt))
+}
+
+// beatsOtherwise reports a lease that is no timestamptz: it is none of the
+// heartbeats, which are known by their names.
+func beatsOtherwise(t watched.Table) bool {
+	c, there := t.Column(watched.Lease)
+	return there && c.Kind != watched.TimestampTZ
+}
+
+// beats are pairs of two rows' heartbeats, and of their lease.
+func beats(t watched.Table, was, is string) (pairs []string) {
+	for _, name := range t.Heartbeats {
+		pairs = append(pairs, "("+was+"."+watched.Ident(name)+", "+is+"."+watched.Ident(name)+")")
+	}
+	if beatsOtherwise(t) {
+		pairs = append(pairs, "("+t.Clamped(was, watched.Lease)+", "+t.Clamped(is, watched.Lease)+")")
+	}
+	return pairs
+}
+
+// played are those of the roles that a column of the table plays.
+func played(t watched.Table, roles ...watched.Role) []watched.Role {
+	return slices.DeleteFunc(roles, func(role watched.Role) bool { return !t.Has(role) })
+}
+
+// slack is by how much the end of a run may lie in the future since its column
+// keeps no moments between two others.
+func slack(t watched.Table) string {
+	if step := t.Step(watched.CompletedAt).Microseconds(); step > 1 {
+		return fmt.Sprintf(" + interval '%d microseconds'", step)
+	}
+	return ""
+}
+
+// movedMarks is the statement that lets marks of presumed runs follow their ends
+// where these are read in another zone than before, which the database still knows
+// when it runs.
+func movedMarks(t watched.Table) string {
+	c, _ := t.Column(watched.CompletedAt)
+	if c.Kind != watched.Timestamp {
+		return ""
+	}
+	end, moment := t.Col("r", watched.CompletedAt), t.Moment("r", watched.CompletedAt)
+	return `update run_counter.presumed as p set ended_at = ` + moment + `
+  from ` + t.SQL() + ` as r, run_counter.settings as s
+ where ` + t.Col("r", watched.ID) + ` = p.run_id and ` + t.Dated("r") + ` and ` + moment + ` <> p.ended_at
+   and p.ended_at at time zone (s.described ->> 'timezone') = ` + end + `;
+`
 }
 
 // sayable are the columns of a row that the guard may write, each behind its name.

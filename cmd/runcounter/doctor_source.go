@@ -295,6 +295,9 @@ func schemaLines(s postgres.Schema) []line {
 	if len(s.Altered) > 0 {
 		lines = append(lines, failure(fix, "workflow_runs was altered since they were applied: %s", strings.Join(s.Altered, "; ")))
 	}
+	if s.Zone != "" {
+		lines = append(lines, warning("runcounter migrate up --timezone ZONE", "%s", s.Zone))
+	}
 	if len(s.BadIndexes) > 0 {
 		lines = append(lines, warning("runcounter migrate print shows how to make them; drop a half-built one first",
 			"these indexes on workflow_runs are missing or half built, and everything is slow without them: %s", few(s.BadIndexes)))

@@ -142,7 +142,7 @@ func (s *Store) countQueries(have schema, policy *store.Policy, c *store.Count) 
 	}
 	stored.read = func(rows pgx.Rows) error { return addEnded(rows, &c.Tallies) }
 	return []query{s.policyFor(have, policy), stored, {
-		text: `select r.completed_at from ` + ofKey + ` order by r.completed_at desc limit 1`,
+		text: `select r.completed_at from ` + ofKey + ` order by r.end_order desc limit 1`,
 		args: args,
 		read: func(rows pgx.Rows) error { return rows.Scan((*instant)(&c.LastRunAt)) },
 	}}

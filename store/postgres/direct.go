@@ -19,7 +19,7 @@ import (
 var errNeedsMigrations = fmt.Errorf("%w: this needs runcounter's migrations in the database; run runcounter migrate up", store.ErrInvalid)
 
 func (h schema) directCompleteSQL() string {
-	started, id := h.table.Col("r", watched.StartedAt), h.table.Col("r", watched.ID)
+	started, id := h.table.Moment("r", watched.StartedAt), h.table.Col("r", watched.ID)
 	return `
 with given as (
     select $4::integer as duration_ms, $5::jsonb as error_details, $6::jsonb as state_snapshot
@@ -94,7 +94,7 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 		columns, values := "", ""
 		for _, role := range []watched.Role{watched.CreatedAt, watched.UpdatedAt} {
 			if t.Has(role) {
-				columns, values = columns+", "+t.Col("", role), values+", $4::timestamptz"
+				columns, values = columns+", "+t.Col("", role), values+", "+t.Written(role, "$4::timestamptz")
 			}
 		}
 		args := []any{b.ID.String(), b.User.String(), have.arg(watched.Workflow, b.Workflow), b.Now}

@@ -78,23 +78,36 @@ func TestCaseLaw8_AStatementThatWorksWithoutUsWorksWithUs(t *testing.T) {
 // shape is a table as it is drawn.
 type shape struct {
 	ddl     string
-	columns []string // those that the application writes
-	json    string   // the type of error_details; "" where there is none
-	id      string   // the type of id
-	texts   bool     // users are known by text
-	later   []string // what the application alters of the table after migrate up
+	columns []string          // those that the application writes
+	json    string            // the type of error_details; "" where there is none
+	id      string            // the type of id
+	texts   bool              // users are known by text
+	later   []string          // what the application alters of the table after migrate up
+	times   map[string]string // the types of its times
 	lacks   watched.Role
 }
 
+// said is what an operator says of such a table.
+func (s shape) said() watched.Overrides {
+	said := watched.Overrides{Times: watched.Milliseconds, Zone: "Europe/Berlin"}
+	if s.lacks != "" {
+		said.Columns = map[watched.Role]string{s.lacks: ""}
+	}
+	return said
+}
+
 func drawShape(r *rand.Rand) shape {
-	s := shape{columns: []string{"id", "user_id", "workflow_id", "status", "completed_at", "note"}}
+	s := shape{columns: []string{"id", "user_id", "workflow_id", "status", "completed_at", "note"}, times: map[string]string{}}
+	for _, name := range []string{"completed_at", "created_at", "started_at", "updated_at"} {
+		s.times[name] = []string{"timestamptz", "timestamptz", "timestamptz(3)", "timestamp", "timestamp(0)", "bigint"}[r.IntN(6)]
+	}
 	status := []string{"text", "text not null default 'pending'", "varchar(20)", "words", "labels"}[r.IntN(5)]
 	s.id, s.texts = []string{"uuid", "uuid", "text", "varchar(300)"}[r.IntN(4)], r.IntN(3) == 0
 	user := "uuid"
 	if s.texts {
 		user = "text"
 	}
-	lines := []string{"id " + s.id + " primary key", "user_id " + user, "workflow_id uuid references flows on delete cascade", "draft_id uuid", "status " + status, "completed_at timestamptz", "note text"}
+	lines := []string{"id " + s.id + " primary key", "user_id " + user, "workflow_id uuid references flows on delete cascade", "draft_id uuid", "status " + status, "completed_at " + s.times["completed_at"], "note text"}
 	if r.IntN(3) == 0 {
 		lines = slices.Delete(lines, 3, 4)
 	} else {
@@ -102,7 +115,7 @@ func drawShape(r *rand.Rand) shape {
 	}
 	for _, name := range []string{"created_at", "started_at", "updated_at"} {
 		if r.IntN(4) > 0 {
-			lines, s.columns = append(lines, name+" timestamptz"), append(s.columns, name)
+			lines, s.columns = append(lines, name+" "+s.times[name]), append(s.columns, name)
 		}
 	}
 	switch r.IntN(4) {
@@ -137,7 +150,7 @@ func drawShape(r *rand.Rand) shape {
 	}
 	s.ddl = "create table workflow_runs (\n  " + strings.Join(lines, ",\n  ") + ")"
 	if slices.Contains(s.columns, "updated_at") && r.IntN(2) == 0 {
-		s.ddl += ";\ncreate function touch() returns trigger language plpgsql as $$ begin new.updated_at := now(); return new; end $$;\n" +
+		s.ddl += ";\ncreate function touch() returns trigger language plpgsql as $$ begin new.updated_at := " + map[bool]string{true: "extract(epoch from now()) * 1000", false: "now()"}[s.times["updated_at"] == "bigint"] + "; return new; end $$;\n" +
 			"create trigger a_touch before update on workflow_runs for each row execute function touch()"
 	}
 	if r.IntN(2) == 0 { // which writes another table
@@ -156,10 +169,13 @@ func (s *shape) drawRules(r *rand.Rand) (lines []string) {
 		"constraint an_end check ((status = 'completed') = (completed_at is not null))",
 		"constraint no_end check (status <> 'running' or completed_at is null)",
 		"constraint one_end unique (user_id, completed_at)",
-		"constraint in_time check (completed_at is null or fine(completed_at))",
 		"constraint one_status exclude (user_id with =) where (status = 'completed')",
 	}
-	if has("started_at") {
+	moments := strings.HasPrefix(s.times["completed_at"], "timestamptz")
+	if moments {
+		rules = append(rules, "constraint in_time check (completed_at is null or fine(completed_at))")
+	}
+	if has("started_at") && moments && strings.HasPrefix(s.times["started_at"], "timestamptz") {
 		rules = append(rules, "constraint in_order check (completed_at >= started_at)", "span tstzrange generated always as (tstzrange(started_at, completed_at)) stored",
 			"constraint no_overlap exclude using gist (tstzrange(started_at, completed_at) with &&)")
 	}
@@ -218,11 +234,7 @@ func newTwins(t *testing.T, seed uint64, guarded bool) *twins {
 	flows := `insert into flows values ('` + adaFlow + `'), ('` + bobFlow + `')`
 	pgtest.Exec(t, address, parents+tw.shape.ddl+";"+flows,
 		`create schema twin; set search_path = twin, public;`+strings.Replace(parents, types, "", 1)+tw.shape.ddl+";"+flows)
-	said := watched.Overrides{}
-	if tw.shape.lacks != "" {
-		said.Columns = map[watched.Role]string{tw.shape.lacks: ""}
-	}
-	migrate(t, address, variant{said: said}.up)
+	migrate(t, address, variant{said: tw.shape.said()}.up)
 	pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = %t, hardening = false`, guarded))
 	for _, alter := range tw.shape.later {
 		pgtest.Exec(t, address, alter, `set search_path = twin, public; `+alter)
@@ -263,7 +275,10 @@ func (tw *twins) value(column string) string {
 	case "status":
 		return tw.pick([]string{"null", "default", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'"})
 	case "completed_at", "created_at", "started_at", "updated_at":
-		return tw.pick([]string{"null", "null", "now()", "now() - interval '1 hour'", "'2026-01-31 12:00:00.123456+02'", "'infinity'", "'-infinity'", "now() + interval '1 day'", "'294276-12-31 23:59:59+00'"})
+		if tw.shape.times[column] == "bigint" {
+			return tw.pick([]string{"null", "null", "extract(epoch from now()) * 1000", "extract(epoch from now()) * 1000 - 3600000", "1769853600123", "9223372036854775807", "-9223372036854775808", "-62135596800000", "0"})
+		}
+		return tw.pick([]string{"null", "null", "now()", "now() - interval '1 hour'", "'2026-01-31 12:00:00.123456+02'", "'infinity'", "'-infinity'", "now() + interval '1 day'", "'294276-12-31 23:59:59+00'", "'0001-01-01 00:00+00'", "'4000-01-01 BC'"})
 	case "duration_ms":
 		return tw.pick([]string{"null", "0", "-5", "2147483647", "777"})
 	case "error_details":
@@ -456,6 +471,18 @@ func (tw *twins) step(t *testing.T) {
 
 var twinTerminals = []string{"completed", "failed", "cancelled", "timeout"}
 
+// isTime reports whether a run has ended by a completed_at.
+func (s shape) isTime(text string) bool {
+	year, _, _ := strings.Cut(text, "-")
+	switch {
+	case s.times["completed_at"] == "bigint":
+		return len(text) < 15 && text != ""
+	case strings.HasPrefix(s.times["completed_at"], "timestamptz"):
+		return text != ""
+	}
+	return len(year) == 4 && year != "0001" && !strings.HasSuffix(text, "BC")
+}
+
 // hadEnded reports whether there was a run that the guard may keep.
 func (tw *twins) hadEnded(rows map[string]map[string]string) bool {
 	for _, row := range rows {
@@ -496,7 +523,7 @@ func (tw *twins) guardKept(t *testing.T, statement string, before, theirs, ours 
 		if _, there := before[id]; !there { // a run may have been given another id
 			ended = tw.hadEnded(before)
 		}
-		filled := is["completed_at"] == "" && slices.Contains(twinTerminals, is["status"])
+		filled := !tw.shape.isTime(is["completed_at"]) && slices.Contains(twinTerminals, is["status"])
 		for _, name := range tw.shape.columns {
 			guards := slices.Contains([]string{"status", "completed_at", "duration_ms", "error_details"}, name)
 			if may := guards && (ended || filled); is[name] != with[name] && !may {

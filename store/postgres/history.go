@@ -79,8 +79,8 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		queries := append(s.countQueries(have, &h.Policy, &h.Count),
 			query{text: `select count(*) from ` + have.keyed("open") + ` as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and r.open`,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
-			query{text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + ` from ` + have.rows("no_draft", "has_draft") + ` as r
- where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.completed_at desc nulls first, r.created_at desc limit $3::integer`,
+			query{text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + ` from ` + have.rows("no_draft", "has_draft", "end_order") + ` as r
+ where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.end_order desc nulls first, r.created_at desc limit $3::integer`,
 				args: append(keyed, limit), read: func(rows pgx.Rows) error {
 					var run store.Run
 					err := scanRun(have, rows, &run)

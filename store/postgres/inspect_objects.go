@@ -16,6 +16,7 @@ type Schema struct {
 	Version, Latest uint     // Version 0: none is applied
 	Dirty           bool     // one was interrupted
 	Altered         []string // what was changed of workflow_runs since, as watched.Table.Changes says it
+	Zone            string   // that times without zone are read in another than the database's, as watched.Table.ZoneNote says it
 	MissingTables   []string
 	BadIndexes      []string // of ours on workflow_runs: missing, or half built
 }
@@ -40,6 +41,7 @@ func (i *Inspector) Schema(ctx context.Context) (s Schema, err error) {
 			return err
 		}
 		var version int64
+		var zone string
 		err = tx.QueryRow(ctx, `select version, dirty from run_counter.schema_migrations`).Scan(&version, &s.Dirty)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
@@ -53,8 +55,10 @@ select array(select n from unnest($1::text[]) as n
               where not exists (select from pg_class where relname = n and relkind = 'r' and relnamespace = to_regnamespace('run_counter'))),
        array(select n from unnest($2::text[]) as n
               where not exists (select from pg_class as c join pg_index as x on x.indexrelid = c.oid
-                                 where c.relname = n and x.indrelid = to_regclass('public.workflow_runs') and x.indisvalid))`,
-			objects.Tables, objects.Indexes).Scan(&s.MissingTables, &s.BadIndexes)
+                                 where c.relname = n and x.indrelid = to_regclass('public.workflow_runs') and x.indisvalid)),
+       current_setting('timezone')`,
+			objects.Tables, objects.Indexes).Scan(&s.MissingTables, &s.BadIndexes, &zone)
+		s.Zone = have.table.ZoneNote(zone)
 		if err != nil || slices.Contains(s.MissingTables, "settings") {
 			return err
 		}

@@ -121,7 +121,7 @@ func searchQuery(have schema, search store.CountQuery) query {
 	limit := " order by 1, 2, 3 limit " + most
 	last := func(kind store.Kind) string {
 		return `(select r.completed_at from ` + have.keyed() + ` as r
-          where ` + have.ofKey(kind, "k.user_id", "k.ref_id") + ` and r.ended order by r.completed_at desc limit 1)`
+          where ` + have.ofKey(kind, "k.user_id", "k.ref_id") + ` and r.ended order by r.end_order desc limit 1)`
 	}
 	// Both sides in order and bounded, or a page would cost what the table has.
 	part := func(table string) string {

@@ -210,11 +210,12 @@ func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) 
 	}
 	have = have.of(watched.Describe(catalog, said).Table)
 	if column, leases := catalog.Column(lease); leases {
-		if column.Type != "timestamptz" && column.Type != "timestamp" {
+		kind := watched.TimeOf(column, said)
+		if kind == "" {
 			return have, fmt.Errorf("%w: the column %s is %s, and a lease has to be timestamptz: set RUNCOUNTER_LEASE_COLUMN to one that is, or to nothing", store.ErrInvalid, lease, column.Declared)
 		}
 		have.table = have.table.Without(watched.Lease)
-		have.table.Columns = append(have.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: watched.TimestampTZ, Type: column.Declared})
+		have.table.Columns = append(have.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: kind, Type: column.Declared})
 	}
 	return have, nil
 }
@@ -244,6 +245,9 @@ func (s *Store) schema(ctx context.Context) (schema, error) {
 		return have, errors.New("the database has no table public.workflow_runs: is it the right one? runcounter migrate up makes the table where there is none")
 	case !have.installed && (have.table.Absent(watched.User) || have.table.Absent(watched.Workflow)):
 		return have, fmt.Errorf("%w: %s has no column for the user or the workflow of a run by a name that is known: runcounter table shows what there is, and runcounter migrate up takes it where that is said", store.ErrInvalid, have.table)
+	case !have.has(watched.CompletedAt):
+		return have, fmt.Errorf("%w: no column of public.workflow_runs says when a run ended: runcounter table says what it has, and runcounter migrate up which columns can't be read",
+			store.ErrInvalid)
 	case s.options.LeaseColumn != "" && !have.has(watched.Lease):
 		return have, fmt.Errorf("%w: public.workflow_runs has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
 			store.ErrInvalid, s.options.LeaseColumn)

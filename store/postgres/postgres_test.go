@@ -186,7 +186,7 @@ func enact(ctx context.Context, s *Store, c store.Change) error {
 		}
 		column := have.table.Col("", role)
 		args = append(args, value)
-		text := fmt.Sprintf("$%d::%s", len(args), typ)
+		text := have.table.Written(role, fmt.Sprintf("$%d::%s", len(args), typ))
 		columns, values, pairs = append(columns, column), append(values, text), append(pairs, column+" = "+text)
 	}
 	r := c.Record
@@ -276,6 +276,14 @@ func exactIn(t testing.TB, in interface {
 	}
 	if !has("org_id") && !has("user_id") {
 		text = strings.NewReplacer("select r.user_id,", "select '' as user_id,", "octet_length(r.user_id::text) between 1 and 255 and ", "").Replace(text)
+	}
+	// A time that is no timestamptz is read here by other means than ours.
+	if moment := ask(`select case when atttypid <> 'timestamp'::regtype
+        then format('(case when r.completed_at / %1$s between -62104060800 and 253370764799 then to_timestamp(r.completed_at / %1$s) end)', case s.times when 'seconds' then '1.0' else '1000.0' end)
+        else format('(case when extract(year from r.completed_at) between 2 and 9998 then r.completed_at at time zone %L end)', s.described ->> 'timezone') end
+   from pg_attribute, (select described -> 'said' ->> 'times' as times, described from run_counter.settings) as s
+ where attrelid = 'public.workflow_runs'::regclass and attname = 'completed_at' and atttypid in ('timestamp'::regtype, 'bigint'::regtype, 'integer'::regtype)`); len(moment) > 0 {
+		text = strings.ReplaceAll(text, "r.completed_at", moment[0])
 	}
 	wrong := ask(text)
 	for _, w := range wrong {

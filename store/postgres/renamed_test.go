@@ -163,20 +163,34 @@ func TestCaseT26_ASweepKeepsTheApplicationsWord(t *testing.T) {
 func TestCaseT26_ALeaseIsAMoment(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
-	pgtest.Exec(t, address, bareTable, `alter table workflow_runs add beat bigint, add seen_at timestamptz; grant all on workflow_runs to authenticated`, begun(runOne), `update workflow_runs set user_id = '`+bob+`', seen_at = now()`)
+	pgtest.Exec(t, address, bareTable, `alter table workflow_runs add beat bigint, add seen_at timestamptz; grant all on workflow_runs to authenticated`, begun(runOne), `update workflow_runs set user_id = '`+bob+`', seen_at = now(), beat = extract(epoch from now()) * 1000`)
 	m, err := migrations.Postgres(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = m.Close() })
-	m.Override(watched.Overrides{Columns: map[watched.Role]string{watched.Lease: "beat"}, Times: watched.Milliseconds})
-	if err := m.Up(); !errors.Is(err, migrations.ErrTable) || !strings.Contains(err.Error(), "beat is bigint") {
+	lease := func(name string) watched.Overrides {
+		return watched.Overrides{Columns: map[watched.Role]string{watched.Lease: name}}
+	}
+	m.Override(lease("beat"))
+	if err := m.Up(); !errors.Is(err, migrations.ErrTable) || !strings.Contains(err.Error(), "beat is bigint: say what it counts since 1970, with --times milliseconds or --times seconds") {
 		t.Errorf("got %v, want the lease refused", err)
 	}
-	migrate(t, address, variant{said: watched.Overrides{Columns: map[watched.Role]string{watched.Lease: "seen_at"}}}.up)
-	c := newCaller(t, address)
-	if _, _, err := c.as("bob", `update workflow_runs set seen_at = now() - interval '1 hour'`); err == nil || !strings.Contains(err.Error(), "into the past") {
-		t.Errorf("got %v, want an end user's lease held where it is", err)
+	counted := lease("beat")
+	counted.Times = watched.Milliseconds
+	for _, tt := range []struct {
+		said watched.Overrides
+		back string
+	}{
+		{lease("seen_at"), `update workflow_runs set seen_at = now() - interval '1 hour'`},
+		{counted, `update workflow_runs set beat = floor(extract(epoch from now() - interval '1 hour') * 1000)`},
+		{counted, `update workflow_runs set beat = -9223372036854775808`},
+	} {
+		migrate(t, address, variant{said: tt.said}.up)
+		c := newCaller(t, address)
+		if _, _, err := c.as("bob", tt.back); err == nil || !strings.Contains(err.Error(), "into the past") {
+			t.Errorf("%s: got %v, want an end user's lease held where it is", tt.back, err)
+		}
 	}
 }
 

@@ -44,7 +44,7 @@ func (h schema) returned(row string) string {
 
 // keyed is the select of the runs with what [schema.ofKey] and a count need, and more.
 func (h schema) keyed(more ...string) string {
-	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "has_user", "has_workflow", "has_draft", "no_draft", "kind", "ref_id", "status", "completed_at", "ended"}, more...)...)
+	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "has_user", "has_workflow", "has_draft", "no_draft", "kind", "ref_id", "status", "completed_at", "end_order", "ended"}, more...)...)
 }
 
 // json is the type of the role's column: json, or else jsonb. A text that was read
@@ -56,14 +56,14 @@ func (h schema) json(role watched.Role) string {
 	return "jsonb"
 }
 
-// set is the assignment of a value behind others; nothing where the column is
+// set is the assignment of a value, a moment where it is a time, behind others; nothing where the column is
 // not there, or not ours to write.
 func (h schema) set(role watched.Role, value string) string {
 	c, there := h.table.Column(role)
 	if !there || !c.Writable {
 		return ""
 	}
-	return ", " + watched.Ident(c.Name) + " = " + value
+	return ", " + watched.Ident(c.Name) + " = " + h.table.Written(role, value)
 }
 
 // outcome is the assignment of a status of ours and of an end to a row. Of two
@@ -73,7 +73,7 @@ func (h schema) outcome(row, status, end string) string {
 	if t.Ambiguous() {
 		word = "case when " + t.Status(row) + " = " + status + " then " + t.Col(row, watched.Status) + " else " + word + " end"
 	}
-	return t.Col("", watched.Status) + " = " + word + ", " + t.Col("", watched.CompletedAt) + " = " + end
+	return t.Col("", watched.Status) + " = " + word + ", " + t.Col("", watched.CompletedAt) + " = " + t.Written(watched.CompletedAt, end)
 }
 
 // says refuses a status for which the table has no word.

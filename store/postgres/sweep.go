@@ -38,6 +38,20 @@ func (r repair) said(have schema) repair {
 	return r
 }
 
+// rounded is the repair as the table's columns can hold it: an end that we date is
+// the one that its column keeps of it, and so is the duration that is filled by it.
+func (r repair) rounded(have schema) repair {
+	end := have.table.Kept(watched.CompletedAt, r.after.CompletedAt)
+	if r.reason != store.Stuck && r.reason != store.NoTime || end.Equal(r.after.CompletedAt) {
+		return r
+	}
+	r.after.CompletedAt = end
+	if !r.found.row.DurationMS.Valid && r.after.DurationMS.Valid {
+		r.after.DurationMS = store.MillisOf(r.after.CompletedAt.Sub(r.after.StartedAt).Milliseconds())
+	}
+	return r
+}
+
 // FailStuck implements [store.Store].
 func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) (done []store.Repaired, err error) {
 	f.Now = store.Instant(f.Now)
@@ -93,7 +107,7 @@ func (s *Store) mendAll(ctx context.Context, tx pgx.Tx, have schema, repairs []r
 	var told []store.Repaired
 	said := make([]repair, 0, len(repairs))
 	for _, r := range repairs {
-		if r = r.said(have); r.refused != "" {
+		if r = r.rounded(have).said(have); r.refused != "" {
 			told = append(told, r.report())
 		} else {
 			said = append(said, r)
@@ -225,9 +239,9 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
        set ` + have.outcome("r", "n.status", "n.completed_at") + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::"+have.json(watched.ErrorDetails)) + `
       from unnest($1::` + have.id + `[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
            as n (id, was, was_completed_at, status, completed_at, duration_ms, error_details)
-     where ` + t.Col("r", watched.ID) + ` = n.id and ` + t.Status("r") + ` is not distinct from n.was and ` + t.Col("r", watched.CompletedAt) + ` is not distinct from n.was_completed_at
+     where ` + t.Col("r", watched.ID) + ` = n.id and ` + t.Status("r") + ` is not distinct from n.was and ` + t.Moment("r", watched.CompletedAt) + ` is not distinct from n.was_completed_at
     returning ` + t.Col("r", watched.ID) + ` as id, ` + t.Col("r", watched.User) + ` as user_id, ` + t.Kind("r") + ` as kind, ` + t.Ref("r") + ` as ref_id, ` +
-		t.Status("r") + ` as status, ` + t.Col("r", watched.CompletedAt) + ` as completed_at, ` + t.Ended("r") + ` as ended`
+		t.Status("r") + ` as status, ` + t.Moment("r", watched.CompletedAt) + ` as completed_at, ` + t.Ended("r") + ` as ended`
 	statement := `with updated as (` + update + `
 )
 select id::text from updated where ended`

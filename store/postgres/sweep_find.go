@@ -146,7 +146,7 @@ func (s *Store) stuck(ctx context.Context, to sender, have schema, f store.FailS
 	}
 	repairs, err := s.wanted(ctx, to, have, f, "")
 	for _, r := range repairs {
-		stuck = append(stuck, r.said(have).report())
+		stuck = append(stuck, r.rounded(have).said(have).report())
 	}
 	return stuck, err
 }

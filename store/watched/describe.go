@@ -154,7 +154,7 @@ type Missing struct {
 }
 
 // Foreign is what somebody who can't look at the table has to be told of it: the
-// names and words that are not ours.
+// names and words that are not ours, and what its times are.
 func (t Table) Foreign() (o Overrides) {
 	ours := Default()
 	for _, c := range t.Columns {
@@ -179,6 +179,16 @@ func (t Table) Foreign() (o Overrides) {
 			o.Statuses = map[string]store.Status{}
 		}
 		o.Statuses[w.Theirs] = w.Ours
+	}
+	for _, c := range t.Columns {
+		switch c.Kind {
+		case Timestamp:
+			if !isUTC(t.Zone) {
+				o.Zone = t.Zone
+			}
+		case Milliseconds, Seconds:
+			o.Times = c.Kind
+		}
 	}
 	return o
 }
@@ -433,19 +443,30 @@ func (d *describer) words(one store.Status, labels, known []string) (words []Wor
 	return append(words, Word{string(one), one})
 }
 
-// times notes a zone that would have to be said.
+// times notes a zone that may have to be said.
 func (d *describer) times() {
-	for _, c := range d.report.Table.Columns {
-		if c.Kind != Timestamp || d.overrides.Zone != "" {
-			continue
-		}
-		if zone := d.catalog.Zone; zone != "" && !slices.Contains([]string{"UTC", "Etc/UTC", "GMT"}, zone) {
-			d.report.Guessed.Zone = zone
-			d.note("%s has no time zone and is read as UTC, but the database is in %s: say which it is with --timezone", c.Name, zone)
-			return
-		}
+	note := d.report.Table.ZoneNote(d.catalog.Zone)
+	if note == "" {
+		return
 	}
+	if d.overrides.Zone == "" {
+		d.report.Guessed.Zone = d.catalog.Zone
+	}
+	d.note("%s", note)
 }
+
+// ZoneNote says that the database is in another zone than the table's times are
+// read in; "" where it is not, or none of them is without zone.
+func (t Table) ZoneNote(database string) string {
+	i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Kind == Timestamp })
+	if i < 0 || database == "" || database == t.Zone || isUTC(database) && isUTC(t.Zone) {
+		return ""
+	}
+	return fmt.Sprintf("%s has no time zone and is read as %s, but the database is in %s, and what now() writes there is that zone's time: say which it is with --timezone",
+		t.Columns[i].Name, t.Zone, database)
+}
+
+func isUTC(zone string) bool { return slices.Contains([]string{"UTC", "Etc/UTC", "GMT"}, zone) }
 
 // fingerprint is over what the description was made from, by names.
 func (d *describer) fingerprint() string {

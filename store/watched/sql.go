@@ -238,13 +238,13 @@ func (t Table) Active(row string) string { return t.one(row, store.Status.Active
 
 // Ended is the condition that a row is that of a run which has ended.
 func (t Table) Ended(row string) string {
-	return t.Col(row, CompletedAt) + " is not null and " + t.Terminal(row)
+	return t.Dated(row) + " and " + t.Terminal(row)
 }
 
 // Open is the condition that a row is that of a run which has not ended, whatever
 // its status is: it takes a slot of a limit.
 func (t Table) Open(row string) string {
-	return t.Col(row, CompletedAt) + " is null or " + t.unlike(row, store.Status.Terminal)
+	return t.Undated(row) + " or " + t.unlike(row, store.Status.Terminal)
 }
 
 // unlike is the condition that a row's status is none of those, or null.
@@ -268,12 +268,17 @@ func (t Table) Odd(row string) string {
 	if t.Has(StartedAt) {
 		odd += " or " + t.TooSoon(row)
 	}
+	for _, role := range []Role{CreatedAt, StartedAt, UpdatedAt, CompletedAt} {
+		if wrong := t.noTime(row, role); wrong != "" {
+			odd += " or " + wrong
+		}
+	}
 	return odd
 }
 
 // TooSoon is the condition that a row's run ended before it had started.
 func (t Table) TooSoon(row string) string {
-	return t.Col(row, CompletedAt) + " < " + t.Col(row, StartedAt)
+	return t.Moment(row, CompletedAt) + " < " + t.Moment(row, StartedAt)
 }
 
 // Counted is the kind of the keys of runs that are of no draft.
@@ -374,7 +379,8 @@ func (t Table) Unsayable() (missing []store.Status) {
 // Runs is the select of the table's runs in our words, in brackets: what follows
 // gives it a name. Each column is called as in the table that the migrations
 // make, whatever this table calls it, and is null where it has none; lease_at is
-// the lease. Beside them stand kind, ref_id (null for a run without a key),
+// the lease, and end_order is completed_at as the table has it, in the order of an
+// index. Beside them stand kind, ref_id (null for a run without a key),
 // has_user, has_workflow, has_draft, no_draft, ended, open, active, terminal, odd
 // and too_soon. PostgreSQL puts it into the query around it, and finds its indexes
 // as if that had named the table itself. The columns are those that are named; one
@@ -401,8 +407,12 @@ func (t Table) RunsOf(name string, columns ...string) string {
 // "" where there is no such column.
 func (t Table) Run(row, name string) string {
 	switch name {
-	case "id", "created_at", "started_at", "updated_at", "completed_at", "duration_ms", "error_details", "state_snapshot":
+	case "id", "duration_ms", "error_details", "state_snapshot":
 		return t.Col(row, Role(name))
+	case "created_at", "started_at", "updated_at", "completed_at":
+		return t.Moment(row, Role(name))
+	case "end_order":
+		return t.Col(row, CompletedAt)
 	case "user_id":
 		return t.key(row, User)
 	case "workflow_id":
@@ -418,7 +428,7 @@ func (t Table) Run(row, name string) string {
 	case "no_draft":
 		return t.lacks(row, Draft)
 	case "lease_at":
-		return t.Col(row, Lease) + "::timestamptz"
+		return t.Moment(row, Lease) + "::timestamptz"
 	case "status":
 		return t.Status(row)
 	case "kind":

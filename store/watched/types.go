@@ -71,6 +71,10 @@ func fitsTime(c CatalogColumn, o Overrides) Kind {
 	return ""
 }
 
+// TimeOf returns how a column's values are read as times, and "" where they are
+// none.
+func TimeOf(c CatalogColumn, o Overrides) Kind { return fitsTime(c, o) }
+
 func fitsNumber(c CatalogColumn, _ Overrides) Kind {
 	switch {
 	case isInteger(c):
