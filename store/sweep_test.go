@@ -74,8 +74,8 @@ func (m mirror) mustSpoil(t *testing.T, n int) {
 		t.Fatal(err)
 	}
 	_, err = db.ExecContext(t.Context(), `
-insert into counts (user_id, kind, ref_id, completed) values (?, 'workflow', ?, 1)
-    on conflict (user_id, kind, ref_id) do update set completed = completed + 1`, sweepID(1<<20).String(), sweepID(n).String())
+insert into counts (user_id, kind, ref_id, status, presumed, n) values (?, 'workflow', ?, 'completed', 0, 1)
+    on conflict (user_id, kind, ref_id, status, presumed) do update set n = n + 1`, sweepID(1<<20).String(), sweepID(n).String())
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +109,7 @@ func TestSweepEndsEveryStuckRunInBatches(t *testing.T) {
 	m.mustInsert(t, 6, 7, store.Cancelling)
 	s := m.sweeper()
 	s.Batch = 2
+	s.Store = &broken{Store: m, ledger: 7}
 	r := mustSweep(t, s, store.SweepOptions{})
 	if diff := cmp.Diff(map[store.Reason]int{store.Stuck: 7}, r.Reasons); diff != "" {
 		t.Fatalf("repaired (-want +got):\n%s", diff)
@@ -260,6 +261,7 @@ func TestCaseADrySweepDoesNotMoveTheAuditsPlace(t *testing.T) {
 type broken struct {
 	store.Store
 	failStuck, fold, recount error
+	ledger                   int // rows that wait to be folded, as a source has them
 }
 
 func (b *broken) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
@@ -273,7 +275,10 @@ func (b *broken) Fold(ctx context.Context, now time.Time, limit int) (int, error
 	if b.fold != nil {
 		return 0, b.fold
 	}
-	return b.Store.Fold(ctx, now, limit)
+	n := min(b.ledger, limit)
+	b.ledger -= n
+	_, err := b.Store.Fold(ctx, now, limit)
+	return n, err
 }
 
 func (b *broken) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
@@ -292,7 +297,7 @@ func TestOneFailingStepDoesNotStopTheOthers(t *testing.T) {
 		repairs, fold int
 		mended        int
 	}{
-		{"repairs fail", broken{failStuck: errStuck}, []error{errStuck}, 0, 1, 1},
+		{"repairs fail", broken{failStuck: errStuck}, []error{errStuck}, 0, 3, 1},
 		{"the fold fails", broken{fold: errFold}, []error{errFold}, 2, 0, 1},
 		{"both fail", broken{failStuck: errStuck, fold: errFold}, []error{errStuck, errFold}, 0, 0, 1},
 		{"a recount fails", broken{recount: store.ErrUnavailable}, []error{store.ErrUnavailable}, 2, 3, 0},
@@ -303,7 +308,7 @@ func TestOneFailingStepDoesNotStopTheOthers(t *testing.T) {
 			m.mustInsert(t, 3, 3, store.Completed)
 			m.mustSpoil(t, 3)
 			s := m.sweeper()
-			tt.broken.Store = m
+			tt.broken.Store, tt.broken.ledger = m, 3
 			s.Store = &tt.broken
 			r, err := s.Sweep(t.Context(), store.SweepOptions{Full: true})
 			for _, want := range tt.want {

@@ -264,18 +264,27 @@ func (t Tally) Add(o Tally) Tally {
 // Total returns the number of runs in the tally.
 func (t Tally) Total() int64 { return t.Completed + t.Failed + t.Cancelled + t.Timeout }
 
-// count adds n runs that ended so.
-func (t *Tally) count(status Status, n int64) {
+// of is the number of a status, nil where that is not terminal.
+func (t *Tally) of(status Status) *int64 {
 	switch status {
 	case Completed:
-		t.Completed += n
+		return &t.Completed
 	case Failed:
-		t.Failed += n
+		return &t.Failed
 	case Cancelled:
-		t.Cancelled += n
+		return &t.Cancelled
 	case Timeout:
-		t.Timeout += n
+		return &t.Timeout
 	}
+	return nil
+}
+
+// Of returns how many runs ended so.
+func (t Tally) Of(status Status) int64 {
+	if n := t.of(status); n != nil {
+		return *n
+	}
+	return 0
 }
 
 // Tallies are a key's ended runs: all of them, and the presumed among them.
@@ -290,11 +299,15 @@ func (t Tallies) Add(o Tallies) Tallies {
 	return Tallies{t.Ended.Add(o.Ended), t.Presumed.Add(o.Presumed)}
 }
 
-// Count adds n runs that ended so, n of them presumed or none. A store keeps them
-// apart, as rows: a run is in one of these.
+// Count adds n runs that ended so. A store keeps presumed ones apart, as rows: a
+// run is in one of these. What is no terminal status is left out.
 func (t *Tallies) Count(status Status, presumed bool, n int64) {
-	t.Ended.count(status, n)
+	total := t.Ended.of(status)
+	if total == nil {
+		return
+	}
+	*total += n
 	if presumed {
-		t.Presumed.count(status, n)
+		*t.Presumed.of(status) += n
 	}
 }

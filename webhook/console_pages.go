@@ -196,25 +196,11 @@ type tallyRow struct {
 func tallyRows(h store.KeyHistory) (rows []tallyRow) {
 	for _, status := range store.Terminals {
 		rows = append(rows, tallyRow{
-			status, tallyOf(h.Drift.Stored.Ended, status), tallyOf(h.Drift.Actual.Ended, status),
-			tallyOf(h.Drift.Stored.Presumed, status), h.Policy.Counts(status, false),
+			status, h.Drift.Stored.Ended.Of(status), h.Drift.Actual.Ended.Of(status),
+			h.Drift.Stored.Presumed.Of(status), h.Policy.Counts(status, false),
 		})
 	}
 	return rows
-}
-
-func tallyOf(t store.Tally, status store.Status) int64 {
-	switch status {
-	case store.Completed:
-		return t.Completed
-	case store.Failed:
-		return t.Failed
-	case store.Cancelled:
-		return t.Cancelled
-	case store.Timeout:
-		return t.Timeout
-	}
-	return 0
 }
 
 // key is one count, and how it came about.

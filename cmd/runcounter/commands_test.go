@@ -111,8 +111,8 @@ func spoil(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	_, err = db.ExecContext(t.Context(), `
-insert into counts (user_id, kind, ref_id, completed) values (?, 'workflow', ?, 2)
-    on conflict (user_id, kind, ref_id) do update set completed = completed + 2`, sampleUser, sampleWorkflow)
+insert into counts (user_id, kind, ref_id, status, presumed, n) values (?, 'workflow', ?, 'completed', 0, 2)
+    on conflict (user_id, kind, ref_id, status, presumed) do update set n = n + 2`, sampleUser, sampleWorkflow)
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestSweepOfTheCommandEndsTheSilentRun(t *testing.T) {
 	dir := filled(t)
 	golden(t, "sweep-dry-run", must(t, dir, "", "sweep", "--dry-run"))
 	want := sweepShape{
-		Full: true, Repaired: 1, Folded: 2, Audited: 2, Drifts: []driftJSON{}, New: []string{}, Gone: []string{},
+		Full: true, Repaired: 1, Folded: 0, Audited: 2, Drifts: []driftJSON{}, New: []string{}, Gone: []string{},
 		Refused: []refusedJSON{},
 		Repairs: []repairShape{{runID(5), "running", "failed", "2026-01-31T12:10:00.000000Z", "stuck"}},
 	}
@@ -296,7 +296,7 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("after up: %+v", got)
 	}
 	golden(t, "migrate-down", must(t, dir, "", "migrate", "down", "--yes"))
-	if printed := must(t, t.TempDir(), "", "migrate", "print"); !strings.Contains(printed, "create table if not exists ledger") {
+	if printed := must(t, t.TempDir(), "", "migrate", "print"); !strings.Contains(printed, "create table if not exists counts") {
 		t.Errorf("print says:\n%s", printed)
 	}
 }

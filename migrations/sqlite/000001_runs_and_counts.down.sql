@@ -1,5 +1,4 @@
 drop table if exists settings;
-drop table if exists ledger;
 drop table if exists counts;
 drop table if exists idempotency_keys;
 drop table if exists tombstones;

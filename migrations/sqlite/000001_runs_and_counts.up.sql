@@ -79,122 +79,22 @@ create table if not exists idempotency_keys (
     primary key (user_id, idempotency_key)
 ) strict, without rowid;
 
--- counts + ledger of a key is the number of its ended runs, per status, in
--- every snapshot. No check holds the counts at 0 and above: a count that was
--- made wrong by hand must not stop the users' writes before it is mended.
+-- counts of a key is the number of its ended runs, per status and presumed, in
+-- every snapshot; a run is in one row. Writers to SQLite take turns, so there is
+-- no ledger: the program adds the differences of a transaction to the counts. No
+-- check holds these at 0 and above: a count that was made wrong by hand must not
+-- stop the writes before it is mended.
 create table if not exists counts (
-    user_id             text    not null,
-    kind                text    not null check (kind in ('workflow', 'draft', 'all')),
-    ref_id              text    not null,
-    completed           integer not null default 0,
-    failed              integer not null default 0,
-    cancelled           integer not null default 0,
-    timeout             integer not null default 0,
-    presumed_completed  integer not null default 0,
-    presumed_failed     integer not null default 0,
-    presumed_cancelled  integer not null default 0,
-    presumed_timeout    integer not null default 0,
-    primary key (user_id, kind, ref_id)
+    user_id  text    not null,
+    kind     text    not null check (kind in ('workflow', 'draft', 'all')),
+    ref_id   text    not null,
+    status   text    not null,
+    presumed integer not null check (presumed in (0, 1)),
+    n        integer not null,
+    primary key (user_id, kind, ref_id, status, presumed)
 ) strict, without rowid;
 
-create index if not exists counts_zero on counts (user_id)
-    where completed = 0 and failed = 0 and cancelled = 0 and timeout = 0
-      and presumed_completed = 0 and presumed_failed = 0 and presumed_cancelled = 0 and presumed_timeout = 0;
-
--- What has changed since the last fold. Writers to SQLite take turns, so there
--- is nothing to gain by appending: the differences of a key add up in one row,
--- and a read costs the same however long nobody folds.
-create table if not exists ledger (
-    user_id             text    not null,
-    kind                text    not null check (kind in ('workflow', 'draft', 'all')),
-    ref_id              text    not null,
-    completed           integer not null,
-    failed              integer not null,
-    cancelled           integer not null,
-    timeout             integer not null,
-    presumed_completed  integer not null,
-    presumed_failed     integer not null,
-    presumed_cancelled  integer not null,
-    presumed_timeout    integer not null,
-    primary key (user_id, kind, ref_id)
-) strict, without rowid;
-
--- The ledger triggers write what changed into the ledger, in the transaction
--- that changes it.
-create trigger if not exists ledger_insert after insert on workflow_runs
-when new.completed_at is not null and new.kind is not null
-begin
-    insert into ledger values (new.user_id, new.kind, new.ref_id,
-           new.status = 'completed', new.status = 'failed', new.status = 'cancelled', new.status = 'timeout',
-           new.status = 'completed' and new.evidence = 1, new.status = 'failed' and new.evidence = 1,
-           new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1)
-        on conflict (user_id, kind, ref_id) do update
-       set completed = completed + excluded.completed,
-           failed = failed + excluded.failed,
-           cancelled = cancelled + excluded.cancelled,
-           timeout = timeout + excluded.timeout,
-           presumed_completed = presumed_completed + excluded.presumed_completed,
-           presumed_failed = presumed_failed + excluded.presumed_failed,
-           presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
-           presumed_timeout = presumed_timeout + excluded.presumed_timeout;
-end;
-
-create trigger if not exists ledger_delete after delete on workflow_runs
-when old.completed_at is not null and old.kind is not null
-begin
-    insert into ledger values (old.user_id, old.kind, old.ref_id,
-           -(old.status = 'completed'), -(old.status = 'failed'), -(old.status = 'cancelled'), -(old.status = 'timeout'),
-           -(old.status = 'completed' and old.evidence = 1), -(old.status = 'failed' and old.evidence = 1),
-           -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1))
-        on conflict (user_id, kind, ref_id) do update
-       set completed = completed + excluded.completed,
-           failed = failed + excluded.failed,
-           cancelled = cancelled + excluded.cancelled,
-           timeout = timeout + excluded.timeout,
-           presumed_completed = presumed_completed + excluded.presumed_completed,
-           presumed_failed = presumed_failed + excluded.presumed_failed,
-           presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
-           presumed_timeout = presumed_timeout + excluded.presumed_timeout;
-end;
-
--- Both keys when a run changes hands: what it was goes from the old key, what
--- it is comes to the new one.
-create trigger if not exists ledger_update after update on workflow_runs
-when (old.completed_at is not null or new.completed_at is not null)
- and (old.user_id, old.kind, old.ref_id, old.status, old.evidence = 1)
-     is not (new.user_id, new.kind, new.ref_id, new.status, new.evidence = 1)
-begin
-    insert into ledger
-    select old.user_id, old.kind, old.ref_id,
-           -(old.status = 'completed'), -(old.status = 'failed'), -(old.status = 'cancelled'), -(old.status = 'timeout'),
-           -(old.status = 'completed' and old.evidence = 1), -(old.status = 'failed' and old.evidence = 1),
-           -(old.status = 'cancelled' and old.evidence = 1), -(old.status = 'timeout' and old.evidence = 1)
-     where old.completed_at is not null and old.kind is not null
-        on conflict (user_id, kind, ref_id) do update
-       set completed = completed + excluded.completed,
-           failed = failed + excluded.failed,
-           cancelled = cancelled + excluded.cancelled,
-           timeout = timeout + excluded.timeout,
-           presumed_completed = presumed_completed + excluded.presumed_completed,
-           presumed_failed = presumed_failed + excluded.presumed_failed,
-           presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
-           presumed_timeout = presumed_timeout + excluded.presumed_timeout;
-    insert into ledger
-    select new.user_id, new.kind, new.ref_id,
-           new.status = 'completed', new.status = 'failed', new.status = 'cancelled', new.status = 'timeout',
-           new.status = 'completed' and new.evidence = 1, new.status = 'failed' and new.evidence = 1,
-           new.status = 'cancelled' and new.evidence = 1, new.status = 'timeout' and new.evidence = 1
-     where new.completed_at is not null and new.kind is not null
-        on conflict (user_id, kind, ref_id) do update
-       set completed = completed + excluded.completed,
-           failed = failed + excluded.failed,
-           cancelled = cancelled + excluded.cancelled,
-           timeout = timeout + excluded.timeout,
-           presumed_completed = presumed_completed + excluded.presumed_completed,
-           presumed_failed = presumed_failed + excluded.presumed_failed,
-           presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
-           presumed_timeout = presumed_timeout + excluded.presumed_timeout;
-end;
+create index if not exists counts_zero on counts (user_id) where n = 0;
 
 -- One row: what is applied on reading.
 create table if not exists settings (

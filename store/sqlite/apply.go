@@ -11,6 +11,7 @@ import (
 
 // entry is one run in a transaction that merges changes.
 type entry struct {
+	was    store.State // as it was read
 	state  store.State
 	exists bool // it has a row
 	dirty  bool

@@ -17,70 +17,62 @@ type keyed struct {
 
 // Audit implements [store.Store].
 func (s *Store) Audit(ctx context.Context, a store.Audit) (store.Audited, error) {
-	var counts, ledger, runs []keyed
+	var counts, runs []keyed
 	err := s.read(ctx, func(q querier) error {
-		for _, part := range []struct {
-			into *[]keyed
-			text string
-		}{{&counts, auditCountsSQL}, {&ledger, auditLedgerSQL}, {&runs, auditRunsSQL}} {
-			var err error
-			if *part.into, err = tallies(ctx, q, part.text, a); err != nil {
+		list := func(text string, read func(rows *sql.Rows) error) error {
+			rows, err := q.QueryContext(ctx, text, append(keyArgs(a.After), a.Max)...)
+			if err = eachRow(rows, err, read); err != nil {
 				return fmt.Errorf("audit: %w", err)
 			}
+			return nil
 		}
-		return nil
+		err := list(auditCountsSQL, func(rows *sql.Rows) error {
+			var e ended
+			key, err := scanKey(rows, e.places()...)
+			if len(counts) == 0 || counts[len(counts)-1].key != key {
+				counts = append(counts, keyed{key: key})
+			}
+			e.addTo(&counts[len(counts)-1].tallies)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return list(auditRunsSQL, func(rows *sql.Rows) (err error) {
+			var k keyed
+			k.key, err = scanKey(rows, talliesOf(&k.tallies)...)
+			runs = append(runs, k)
+			return err
+		})
 	})
 	if err != nil {
 		return store.Audited{}, err
 	}
-	return compare(counts, ledger, runs, a.Max), nil
+	return compare(counts, runs, a.Max), nil
 }
 
-// The three lists that an audit compares. Each follows an index and stops at
-// the limit, so a page costs the same wherever it begins.
-const (
-	auditCountsSQL = `
-select user_id, kind, ref_id, completed, failed, cancelled, timeout,
-       presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout
-  from counts
- where (user_id, kind, ref_id) > (?, ?, ?)
- order by user_id, kind, ref_id
- limit ?`
+// The two lists that an audit compares. Each follows an index and stops at the
+// limit, so a page costs the same wherever it begins.
+var auditCountsSQL = `
+select k.user_id, k.kind, k.ref_id, c.status, c.presumed, c.n
+  from (` + countedKeys(` where (user_id, kind, ref_id) > (?, ?, ?)`) + `) as k
+ cross join counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
+ order by 1, 2, 3`
 
-	auditLedgerSQL = `
-select user_id, kind, ref_id, completed, failed, cancelled, timeout,
-       presumed_completed, presumed_failed, presumed_cancelled, presumed_timeout
-  from ledger
- where (user_id, kind, ref_id) > (?, ?, ?)
- order by user_id, kind, ref_id
- limit ?`
-
-	auditRunsSQL = `
+const auditRunsSQL = `
 select user_id, kind, ref_id,` + tallySQL + `
  where completed_at is not null and kind is not null and (user_id, kind, ref_id) > (?, ?, ?)
  group by user_id, kind, ref_id
  order by user_id, kind, ref_id
  limit ?`
-)
 
-func tallies(ctx context.Context, q querier, text string, a store.Audit) (all []keyed, err error) {
-	rows, err := q.QueryContext(ctx, text, append(keyArgs(a.After), a.Max)...)
-	err = eachRow(rows, err, func(rows *sql.Rows) (err error) {
-		var k keyed
-		k.key, err = scanKey(rows, talliesOf(&k.tallies)...)
-		all = append(all, k)
-		return err
-	})
-	return all, err
-}
-
-// compare adds the sorted lists up. One that is as long as was asked for may
-// have been cut, so nothing is said of the keys after its end: the next audit
+// compare sets the sorted lists side by side. One that is as long as was asked for
+// may have been cut, so nothing is said of the keys after its end: the next audit
 // begins there.
-func compare(counts, ledger, runs []keyed, limit int) store.Audited {
+func compare(counts, runs []keyed, limit int) store.Audited {
 	var end store.Key
 	byKey := make(map[store.Key]store.Drift)
-	for i, list := range [][]keyed{counts, ledger, runs} {
+	for i, list := range [][]keyed{counts, runs} {
 		if len(list) == limit {
 			if last := list[limit-1].key; end.IsZero() || last.Compare(end) < 0 {
 				end = last
@@ -89,8 +81,8 @@ func compare(counts, ledger, runs []keyed, limit int) store.Audited {
 		for _, k := range list {
 			d := byKey[k.key]
 			d.Key = k.key
-			if i < 2 {
-				d.Stored = d.Stored.Add(k.tallies)
+			if i == 0 {
+				d.Stored = k.tallies
 			} else {
 				d.Actual = k.tallies
 			}

@@ -179,13 +179,18 @@ func TestCasesOfAMirror(t *testing.T) {
 		t.Parallel()
 		s := mustOpen(t)
 		random := rand.New(rand.NewPCG(1, 2))
+		var was store.State
 		for i := range 200 {
 			exists := i%2 == 1
+			if !exists {
+				was = store.State{}
+			}
 			want := randomState(random, storetest.MustID('1', i/2))
 			err := s.write(t.Context(), func(tx *tx) error {
-				if err := tx.save(want, exists); err != nil {
+				if err := tx.save(was, want, exists); err != nil {
 					return err
 				}
+				was = want
 				got, found, err := tx.load(want.ID)
 				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || !found || diff != "" {
 					t.Errorf("state %d (-saved +loaded), found %v, %v:\n%s", i, found, err, diff)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -13,24 +12,11 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// sumSQL is counts + ledger of a key, in one statement and so in one snapshot
-// (law 1).
-const sumSQL = `
-       coalesce(c.completed, 0) + coalesce(l.completed, 0),
-       coalesce(c.failed, 0) + coalesce(l.failed, 0),
-       coalesce(c.cancelled, 0) + coalesce(l.cancelled, 0),
-       coalesce(c.timeout, 0) + coalesce(l.timeout, 0),
-       coalesce(c.presumed_completed, 0) + coalesce(l.presumed_completed, 0),
-       coalesce(c.presumed_failed, 0) + coalesce(l.presumed_failed, 0),
-       coalesce(c.presumed_cancelled, 0) + coalesce(l.presumed_cancelled, 0),
-       coalesce(c.presumed_timeout, 0) + coalesce(l.presumed_timeout, 0)`
-
 // talliesSQL reads many keys, given as a JSON array of strings: see [keyText].
 const talliesSQL = `
-select k.key,` + sumSQL + `
+select k.key, c.status, c.presumed, c.n
   from json_each(?1) as k
-  left join counts as c on c.user_id = ` + keyUserSQL + ` and c.kind = ` + keyKindSQL + ` and c.ref_id = ` + keyRefSQL + `
-  left join ledger as l on l.user_id = ` + keyUserSQL + ` and l.kind = ` + keyKindSQL + ` and l.ref_id = ` + keyRefSQL
+ cross join counts as c on c.user_id = ` + keyUserSQL + ` and c.kind = ` + keyKindSQL + ` and c.ref_id = ` + keyRefSQL
 
 // The parts of a [keyText]. One string is cheaper to take apart than an array:
 // SQLite would read the text of that once for each part.
@@ -44,30 +30,10 @@ const (
 const countSQL = `
 select (select policy from settings),
        (select max(completed_at) from workflow_runs
-         where user_id = ?1 and kind = ?2 and ref_id = ?3 and completed_at is not null),` + sumSQL + `
+         where user_id = ?1 and kind = ?2 and ref_id = ?3 and completed_at is not null),
+       coalesce(c.status, ''), coalesce(c.presumed, false), coalesce(c.n, 0)
   from (select 1)
-  left join counts as c on c.user_id = ?1 and c.kind = ?2 and c.ref_id = ?3
-  left join ledger as l on l.user_id = ?1 and l.kind = ?2 and l.ref_id = ?3`
-
-// foldSQL adds the first rows of the ledger to the counts, and unledgerSQL
-// deletes the same ones. Between them nobody writes: the transaction holds the
-// only write lock from its start.
-const foldSQL = `
-insert into counts
-select * from ledger where true order by user_id, kind, ref_id limit ?
-    on conflict (user_id, kind, ref_id) do update
-   set completed = completed + excluded.completed,
-       failed = failed + excluded.failed,
-       cancelled = cancelled + excluded.cancelled,
-       timeout = timeout + excluded.timeout,
-       presumed_completed = presumed_completed + excluded.presumed_completed,
-       presumed_failed = presumed_failed + excluded.presumed_failed,
-       presumed_cancelled = presumed_cancelled + excluded.presumed_cancelled,
-       presumed_timeout = presumed_timeout + excluded.presumed_timeout`
-
-const unledgerSQL = `
-delete from ledger
- where (user_id, kind, ref_id) in (select user_id, kind, ref_id from ledger order by user_id, kind, ref_id limit ?)`
+  left join counts as c on c.user_id = ?1 and c.kind = ?2 and c.ref_id = ?3`
 
 // keyText is a key as talliesSQL takes it: how many characters user and ref
 // have, three digits each, and user, ref and kind.
@@ -77,22 +43,42 @@ func keyText(k store.Key) string {
 	return strconv.Itoa(lengths)[1:] + user + ref + string(k.Kind)
 }
 
-func keyArgs(k store.Key) []any { return []any{k.User.String(), string(k.Kind), k.Ref.String()} }
-
-// talliesOf returns the places of the eight numbers, in the order of the columns.
-func talliesOf(t *store.Tallies) []any {
-	e, p := &t.Ended, &t.Presumed
-	return []any{&e.Completed, &e.Failed, &e.Cancelled, &e.Timeout, &p.Completed, &p.Failed, &p.Cancelled, &p.Timeout}
+// keyTexts are those of keys, as a JSON array.
+func keyTexts(keys []store.Key) string {
+	texts := make([]string, len(keys)) // not nil, or its JSON is null
+	for i, key := range keys {
+		texts[i] = keyText(key)
+	}
+	return jsonList(texts...)
 }
 
+func keyArgs(k store.Key) []any { return []any{k.User.String(), string(k.Kind), k.Ref.String()} }
+
+// ended is a row of counts: n runs that ended so.
+type ended struct {
+	status   store.Status
+	presumed bool
+	n        int64
+}
+
+func (e *ended) places() []any { return []any{&e.status, &e.presumed, &e.n} }
+
+func (e *ended) addTo(t *store.Tallies) { t.Count(e.status, e.presumed, e.n) }
+
 // scanCount reads what countSQL returns.
-func scanCount(row *sql.Row, key store.Key) (store.Count, error) {
+func scanCount(rows *sql.Rows, err error, key store.Key) (store.Count, error) {
 	var (
 		c    = store.Count{Key: key}
 		text string
 		last sql.NullInt64
 	)
-	if err := row.Scan(append([]any{&text, &last}, talliesOf(&c.Tallies)...)...); err != nil {
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var e ended
+		err := rows.Scan(append([]any{&text, &last}, e.places()...)...)
+		e.addTo(&c.Tallies)
+		return err
+	})
+	if err != nil {
 		return c, fmt.Errorf("count %s: %w", key, err)
 	}
 	policy, err := store.ParsePolicy(text)
@@ -103,12 +89,19 @@ func scanCount(row *sql.Row, key store.Key) (store.Count, error) {
 	return c, nil
 }
 
+// countIn reads a key where that is not prepared.
+func countIn(ctx context.Context, q querier, key store.Key) (store.Count, error) {
+	rows, err := q.QueryContext(ctx, countSQL, keyArgs(key)...)
+	return scanCount(rows, err, key)
+}
+
 // Count implements [store.Store].
 func (s *Store) Count(ctx context.Context, key store.Key) (store.Count, error) {
 	if key.IsZero() {
 		return store.Count{}, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
-	c, err := scanCount(s.counts.QueryRowContext(ctx, keyArgs(key)...), key)
+	rows, err := s.counts.QueryContext(ctx, keyArgs(key)...)
+	c, err := scanCount(rows, err, key)
 	return c, translate(err)
 }
 
@@ -135,31 +128,32 @@ func (t *tx) countAll(keys []store.Key) ([]store.Count, error) {
 	if err != nil || len(keys) == 0 {
 		return nil, err
 	}
-	texts := make([]string, len(keys))
-	for i, key := range keys {
-		texts[i] = keyText(key)
+	if err := t.post(); err != nil {
+		return nil, err
 	}
+	rows, err := t.tx.StmtContext(t.ctx, t.stmts.tallies).QueryContext(t.ctx, keyTexts(keys))
+	return scanCounts(rows, err, keys, policy)
+}
+
+// scanCounts reads what talliesSQL returns for keys.
+func scanCounts(rows *sql.Rows, err error, keys []store.Key, policy store.Policy) ([]store.Count, error) {
 	counts := make([]store.Count, len(keys))
-	err = t.each(t.stmts.tallies, texts, intoCounts(counts, keys, policy))
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var i int
+		var e ended
+		if err := rows.Scan(append([]any{&i}, e.places()...)...); err != nil {
+			return err
+		}
+		e.addTo(&counts[i].Tallies)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("count %d keys: %w", len(keys), err)
 	}
-	return counts, nil
-}
-
-// intoCounts reads what talliesSQL returns for keys.
-func intoCounts(counts []store.Count, keys []store.Key, policy store.Policy) func(rows *sql.Rows) error {
-	return func(rows *sql.Rows) error {
-		var (
-			i int
-			t store.Tallies
-		)
-		if err := rows.Scan(append([]any{&i}, talliesOf(&t)...)...); err != nil {
-			return err
-		}
-		counts[i] = store.Count{Key: keys[i], Count: policy.Count(t), Tallies: t}
-		return nil
+	for i := range counts {
+		counts[i].Key, counts[i].Count = keys[i], policy.Count(counts[i].Tallies)
 	}
+	return counts, nil
 }
 
 // count counts one key.
@@ -186,21 +180,9 @@ func (t *tx) policyInForce() (store.Policy, error) {
 // keepLogs is how long what was repaired and refused stays readable.
 const keepLogs = 90 * 24 * time.Hour
 
-// Fold implements [store.Store].
-func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int, err error) {
-	err = s.write(ctx, func(t *tx) error {
-		if err := t.exec(t.stmts.fold, limit); err != nil {
-			return fmt.Errorf("fold the ledger: %w", err)
-		}
-		deleted, err := t.tx.StmtContext(t.ctx, t.stmts.unledger).ExecContext(t.ctx, limit)
-		if err != nil {
-			return fmt.Errorf("fold the ledger: %w", err)
-		}
-		n, err := deleted.RowsAffected()
-		folded = int(n)
-		return errors.Join(err, t.prune(now))
-	})
-	return folded, err
+// Fold implements [store.Store]. Nothing waits to be folded.
+func (s *Store) Fold(ctx context.Context, now time.Time, _ int) (int, error) {
+	return 0, s.write(ctx, func(t *tx) error { return t.prune(now) })
 }
 
 // prune drops what is out of date.
@@ -210,9 +192,7 @@ func (t *tx) prune(now time.Time) error {
 		text string
 		args []any
 	}{
-		{`delete from counts
-		   where completed = 0 and failed = 0 and cancelled = 0 and timeout = 0
-		     and presumed_completed = 0 and presumed_failed = 0 and presumed_cancelled = 0 and presumed_timeout = 0`, nil},
+		{`delete from counts where n = 0`, nil},
 		{`delete from repairs where last_at < ?`, []any{before}},
 		{`delete from recounts where at < ?`, []any{before}},
 		{`delete from dead_letters where received_at < ?`, []any{now.Add(-store.KeepDeadLetters).UnixMicro()}},
@@ -231,6 +211,12 @@ const tallySQL = `
        coalesce(sum(status = 'completed' and evidence = 1), 0), coalesce(sum(status = 'failed' and evidence = 1), 0),
        coalesce(sum(status = 'cancelled' and evidence = 1), 0), coalesce(sum(status = 'timeout' and evidence = 1), 0)
   from workflow_runs`
+
+// talliesOf returns the places of the eight numbers, in the order of the columns.
+func talliesOf(t *store.Tallies) []any {
+	e, p := &t.Ended, &t.Presumed
+	return []any{&e.Completed, &e.Failed, &e.Cancelled, &e.Timeout, &p.Completed, &p.Failed, &p.Cancelled, &p.Timeout}
+}
 
 // Recount implements [store.Store].
 func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
@@ -266,16 +252,12 @@ func (t *tx) recount(r store.Recounted, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	key, a := keyArgs(r.Key), r.After
-	values := append(key, a.Ended.Completed, a.Ended.Failed, a.Ended.Cancelled, a.Ended.Timeout,
-		a.Presumed.Completed, a.Presumed.Failed, a.Presumed.Cancelled, a.Presumed.Timeout)
+	t.noteAll(r.Key, r.After)
 	for _, step := range []struct {
 		text string
 		args []any
 	}{
-		{`delete from ledger where user_id = ? and kind = ? and ref_id = ?`, key},
-		{`delete from counts where user_id = ? and kind = ? and ref_id = ?`, key},
-		{`insert into counts values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, values},
+		{`delete from counts where user_id = ? and kind = ? and ref_id = ?`, keyArgs(r.Key)},
 		{`insert into recounts (at, user_id, kind, ref_id, before, after) values (?, ?, ?, ?, ?, ?)`,
 			append([]any{now.UnixMicro()}, append(keyArgs(r.Key), string(before), string(after))...)},
 	} {

@@ -25,7 +25,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 				return err
 			}
 			if key := h.Run.Key(); !key.IsZero() {
-				if h.Count, err = scanCount(q.QueryRowContext(ctx, countSQL, keyArgs(key)...), key); err != nil {
+				if h.Count, err = countIn(ctx, q, key); err != nil {
 					return err
 				}
 			}
@@ -66,7 +66,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		if h.Policy, err = readPolicy(ctx, q); err != nil {
 			return err
 		}
-		if h.Count, err = scanCount(q.QueryRowContext(ctx, countSQL, keyArgs(key)...), key); err != nil {
+		if h.Count, err = countIn(ctx, q, key); err != nil {
 			return err
 		}
 		h.Drift = store.Drift{Key: key, Stored: h.Count.Tallies}
@@ -75,7 +75,6 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 			places []any
 		}{
 			{`select` + tallySQL + ` where user_id = ? and kind = ? and ref_id = ? and completed_at is not null`, talliesOf(&h.Drift.Actual)},
-			{`select count(*) from ledger where user_id = ? and kind = ? and ref_id = ?`, []any{&h.Ledger}},
 			{`select count(*) from workflow_runs where user_id = ? and kind = ? and ref_id = ? and completed_at is null`, []any{&h.Active}},
 		} {
 			if err := q.QueryRowContext(ctx, one.text, keyArgs(key)...).Scan(one.places...); err != nil {
@@ -83,7 +82,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 			}
 		}
 		if h.Drift.Stored != h.Drift.Actual {
-			h.Cause = "The tables counts, ledger or workflow_runs were written by hand, or while their triggers were dropped: nothing in this program can do that."
+			h.Cause = "The tables counts or workflow_runs were written by hand: nothing in this program can do that."
 		}
 		if h.Runs, err = latestRuns(ctx, q, key, h.Policy, limit); err != nil {
 			return fmt.Errorf("list the runs of %s: %w", key, err)

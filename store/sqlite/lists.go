@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,24 +13,19 @@ import (
 // CountsOf returns the exact counts of keys, in their order and of one
 // snapshot, without LastRunAt.
 func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.Count, err error) {
-	texts := make([]string, len(keys)) // not nil, or its JSON is null
-	for i, key := range keys {
+	for _, key := range keys {
 		if key.IsZero() {
 			return nil, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 		}
-		texts[i] = keyText(key)
 	}
 	err = s.read(ctx, func(q querier) error {
 		policy, err := readPolicy(ctx, q)
 		if err != nil {
 			return err
 		}
-		counts = make([]store.Count, len(keys))
-		rows, err := q.QueryContext(ctx, talliesSQL, jsonList(texts...))
-		if err = eachRow(rows, err, intoCounts(counts, keys, policy)); err != nil {
-			return fmt.Errorf("count %d keys: %w", len(keys), err)
-		}
-		return nil
+		rows, err := q.QueryContext(ctx, talliesSQL, keyTexts(keys))
+		counts, err = scanCounts(rows, err, keys, policy)
+		return err
 	})
 	return counts, err
 }
@@ -46,20 +40,16 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 	if !search.Ref.IsZero() {
 		w.add("ref_id = ?", search.Ref.String())
 	}
-	// Both sides in order and bounded, or a page would cost what the table has.
-	part := func(table string) string {
-		return `select user_id, kind, ref_id from (select user_id, kind, ref_id from ` + table + w.String() + ` order by 1, 2, 3 limit ?)`
-	}
 	// One statement for all of the page: one for each key costs five times that.
 	text := `
 select k.user_id, k.kind, k.ref_id,
        (select max(r.completed_at) from workflow_runs as r
-         where r.user_id = k.user_id and r.kind = k.kind and r.ref_id = k.ref_id and r.completed_at is not null),` + sumSQL + `
-  from (` + part("counts") + ` union ` + part("ledger") + ` order by 1, 2, 3 limit ?) as k
-  left join counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
-  left join ledger as l on l.user_id = k.user_id and l.kind = k.kind and l.ref_id = k.ref_id
+         where r.user_id = k.user_id and r.kind = k.kind and r.ref_id = k.ref_id and r.completed_at is not null),
+       c.status, c.presumed, c.n
+  from (` + countedKeys(w.String()) + `) as k
+ cross join counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
  order by 1, 2, 3`
-	args := slices.Concat(w.args, []any{search.Limit}, w.args, []any{search.Limit, search.Limit})
+	args := append(w.args, search.Limit)
 	err = s.read(ctx, func(q querier) error {
 		policy, err := readPolicy(ctx, q)
 		if err != nil {
@@ -67,11 +57,15 @@ select k.user_id, k.kind, k.ref_id,
 		}
 		rows, err := q.QueryContext(ctx, text, args...)
 		err = eachRow(rows, err, func(rows *sql.Rows) (err error) {
-			var c store.Count
+			var e ended
 			var last sql.NullInt64
-			c.Key, err = scanKey(rows, append([]any{&last}, talliesOf(&c.Tallies)...)...)
-			c.Count, c.LastRunAt = policy.Count(c.Tallies), timeOf(last)
-			counts = append(counts, c)
+			key, err := scanKey(rows, append([]any{&last}, e.places()...)...)
+			if len(counts) == 0 || counts[len(counts)-1].Key != key {
+				counts = append(counts, store.Count{Key: key, LastRunAt: timeOf(last)})
+			}
+			c := &counts[len(counts)-1]
+			e.addTo(&c.Tallies)
+			c.Count = policy.Count(c.Tallies)
 			return err
 		})
 		if err != nil {
@@ -80,6 +74,11 @@ select k.user_id, k.kind, k.ref_id,
 		return nil
 	})
 	return counts, err
+}
+
+// countedKeys are the first keys in counts for which a condition holds.
+func countedKeys(where string) string {
+	return `select distinct user_id, kind, ref_id from counts` + where + ` order by 1, 2, 3 limit ?`
 }
 
 // undated is the time of creation, and where nobody wrote it one before all

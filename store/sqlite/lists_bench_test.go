@@ -7,8 +7,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
-// BenchmarkLists asks a database of 500,000 ended runs of 50,000 keys, a tenth
-// of which are in the ledger as well, for what the console and live counts ask.
+// BenchmarkLists asks a database of 500,000 ended runs of 50,000 keys for what the console and live counts ask.
 func BenchmarkLists(b *testing.B) {
 	s := mustOpen(b)
 	for _, text := range []string{
@@ -16,8 +15,7 @@ func BenchmarkLists(b *testing.B) {
 		 with recursive n (i) as (select 0 union all select i + 1 from n where i < 499999)
 		 select printf('10000000-0000-4000-8000-%012x', i), printf('0a000000-0000-4000-8000-%012x', i % 50000), '0c000000-0000-4000-8000-000000000001',
 		        'completed', i, i + 60, iif(i % 200 = 0, 1, 4) from n`,
-		`insert into counts select * from ledger`,
-		`delete from ledger where substr(user_id, 36) <> '7'`,
+		`insert into counts select user_id, kind, ref_id, status, evidence = 1, count(*) from workflow_runs group by 1, 2, 3, 4, 5`,
 	} {
 		if _, err := s.writer.ExecContext(b.Context(), text); err != nil {
 			b.Fatal(err)

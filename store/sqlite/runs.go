@@ -48,7 +48,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 			ID: b.ID, User: b.User, Workflow: b.Workflow, Draft: b.Draft, Status: store.Pending,
 			CreatedAt: b.Now, UpdatedAt: b.Now,
 		}}, b.Now)
-		if err := t.save(state, false); err != nil {
+		if err := t.save(store.State{}, state, false); err != nil {
 			return err
 		}
 		if err := t.keepIdempotencyKey(b, b.ID); err != nil {
@@ -121,8 +121,9 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 			return err
 		}
 		if state.Row().Status == store.Pending {
+			was := state
 			state = state.Join(rewritten(state, store.Running, at, at))
-			if err := t.save(state, true); err != nil {
+			if err := t.save(was, state, true); err != nil {
 				return err
 			}
 		}
@@ -183,11 +184,12 @@ func (t *tx) complete(state store.State, c store.Completion) (store.State, error
 	o = store.Supersede(state.Row(), state.Presumed(), o)
 	snapshot := o.Snapshot
 	o.Snapshot = "" // kept apart
+	was := state
 	state = t.rules.join(state, store.State{
 		ID: state.ID, UpdatedAt: c.Now, Last: state.Last,
 		Outcome: store.Claim{Evidence: store.Told, Outcome: o},
 	})
-	if err := t.save(state, true); err != nil {
+	if err := t.save(was, state, true); err != nil {
 		return state, err
 	}
 	if snapshot == "" {
@@ -255,8 +257,9 @@ func (t *tx) amend(state store.State, a store.Amendment) (store.State, error) {
 			}
 		}
 	}
+	was := state
 	state = state.Join(delta)
-	return state, t.save(state, true)
+	return state, t.save(was, state, true)
 }
 
 func (t *tx) logAmendment(was store.Row, a store.Amendment) error {

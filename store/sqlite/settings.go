@@ -60,9 +60,8 @@ select (select count(*) from workflow_runs where completed_at is null),
        coalesce(sum(kind is null), 0),
        coalesce(sum(completed_at is null and status not in ('pending', 'running', 'cancelling')), 0),
        coalesce(sum(coalesce(completed_at < started_at, 0)), 0),
-       (select count(*) from ledger),
        (select count(*) from dead_letters)
   from workflow_runs
- where `+oddSQL).Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.Ledger, &h.DeadLetters)
+ where `+oddSQL).Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.DeadLetters)
 	return h, translate(err)
 }

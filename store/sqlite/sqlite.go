@@ -3,8 +3,8 @@
 //
 // It is a mirror: it merges the changes that it receives, and they are its
 // truth. It is complete by itself through [Store.Begin] and [Store.Complete].
-// The merge, in Go, is the guard of the laws; SQL holds the checks and the
-// ledger triggers. Any number of processes may open the same file: writers
+// The merge, in Go, is the guard of the laws; SQL holds the
+// checks. Any number of processes may open the same file: writers
 // take turns by SQLite's own lock, readers see the last commit.
 package sqlite
 
@@ -68,6 +68,8 @@ type rules struct {
 	open    func(store.State) bool // a Complete may end it
 	full    func(b store.Begin, counted, active int64) bool
 	presume func(store.Row, store.Limits, time.Time) (store.Row, bool)
+	// what a run changes in the counts
+	difference func(was, is store.State, add func(at counter, n int64))
 }
 
 // Open opens the database at path, creates it where it is missing, and
@@ -86,12 +88,13 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		}
 	}
 	s := &Store{path: abs, readOnly: o.ReadOnly, rules: rules{
-		observe: store.Observe,
-		join:    store.State.Join,
-		equal:   store.State.Equal,
-		open:    func(s store.State) bool { return !s.Ended() || s.Presumed() },
-		full:    store.Begin.Full,
-		presume: store.Presume,
+		difference: difference,
+		observe:    store.Observe,
+		join:       store.State.Join,
+		equal:      store.State.Equal,
+		open:       func(s store.State) bool { return !s.Ended() || s.Presumed() },
+		full:       store.Begin.Full,
+		presume:    store.Presume,
 	}}
 	s.trouble.Store(unwritten)
 	if s.writer, err = connect(abs, o, false); err != nil {
@@ -236,7 +239,9 @@ func (s *Store) transact(ctx context.Context, do func(tx *tx) error) (err error)
 		}
 	}()
 	t := &tx{ctx: ctx, tx: sqlTx, stmts: &s.stmts, rules: &s.rules}
-	err = do(t)
+	if err = do(t); err == nil {
+		err = t.post()
+	}
 	ended = true
 	if err != nil {
 		return translate(errors.Join(err, sqlTx.Rollback()))

@@ -18,7 +18,8 @@ type tx struct {
 	tx     *sql.Tx
 	stmts  *statements
 	rules  *rules
-	policy *store.Policy // once it was read
+	policy *store.Policy     // once it was read
+	noted  map[counter]int64 // differences that are not yet in the counts
 }
 
 func (t *tx) exec(stmt *sql.Stmt, args ...any) error {
@@ -33,9 +34,9 @@ func (t *tx) row(stmt *sql.Stmt, args ...any) *sql.Row {
 // statements are the ones that every webhook runs, prepared once on the
 // writer's connection.
 type statements struct {
-	load, insert, update    *sql.Stmt
-	remove, bury, policy    *sql.Stmt
-	tallies, fold, unledger *sql.Stmt
+	load, insert, update *sql.Stmt
+	remove, bury, policy *sql.Stmt
+	tallies, add         *sql.Stmt
 }
 
 func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
@@ -45,7 +46,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 	}{
 		{&s.load, loadSQL}, {&s.insert, insertSQL}, {&s.update, updateSQL},
 		{&s.remove, removeSQL}, {&s.bury, burySQL}, {&s.policy, policySQL},
-		{&s.tallies, talliesSQL}, {&s.fold, foldSQL}, {&s.unledger, unledgerSQL},
+		{&s.tallies, talliesSQL}, {&s.add, addSQL},
 	} {
 		var err error
 		if *p.stmt, err = db.PrepareContext(ctx, p.text); err != nil {
@@ -57,7 +58,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 
 func (s *statements) close() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.policy, s.tallies, s.fold, s.unledger} {
+	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.policy, s.tallies, s.add} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}
@@ -165,23 +166,25 @@ func scanEntry(rows interface{ Scan(...any) error }) (i int, e entry, err error)
 	e.state, err = scanState(rows, &i, &deleted)
 	e.exists = !e.state.ID.IsZero()
 	e.state.DeletedAt = timeOf(deleted)
+	e.was = e.state
 	return i, e, err
 }
 
-// saveAll writes what is known of runs, in the order of their ids. The ledger
-// triggers count it.
+// saveAll writes what is known of runs, in the order of their ids.
 func (t *tx) saveAll(entries []*entry) error {
 	slices.SortFunc(entries, func(a, b *entry) int { return a.state.ID.Compare(b.state.ID) })
 	for _, e := range entries {
-		if err := t.save(e.state, e.exists); err != nil {
+		if err := t.save(e.was, e.state, e.exists); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// save writes what is known of one run.
-func (t *tx) save(s store.State, exists bool) error {
+// save writes what is known of one run, which was something else, and notes what
+// that changes in the counts.
+func (t *tx) save(was, s store.State, exists bool) error {
+	t.note(was, s)
 	id := s.ID.String()
 	if !s.DeletedAt.IsZero() {
 		if exists {

@@ -135,8 +135,9 @@ func (s *Store) fail(ctx context.Context, f store.FailStuck, found []store.Repai
 			if t.rules.equal(ended, state) {
 				continue // it was re-opened at a moment that is still to come
 			}
+			was := state
 			state = ended
-			if err := errors.Join(t.save(state, true), t.logRepair(before, after, f)); err != nil {
+			if err := errors.Join(t.save(was, state, true), t.logRepair(before, after, f)); err != nil {
 				return err
 			}
 			done = append(done, store.Repaired{Reason: store.Stuck, Before: before, After: state.Row()})
