@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
 
@@ -122,6 +123,47 @@ func TestCaseT4_OurWebhookSendsIDsOfAnyType(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, heardOf(t, c.table, c.run, c.user, c.flow)); diff != "" {
 				t.Errorf("what a mirror hears (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestCaseT9_OurWebhookSendsTimesOfAnyType holds that a mirror which is told what
+// they are reads the moments that the source reads.
+func TestCaseT9_OurWebhookSendsTimesOfAnyType(t *testing.T) {
+	t.Parallel()
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := func(typ string) string {
+		return tableWithDrafts + `alter table workflow_runs alter created_at drop default, alter updated_at drop default, alter created_at drop not null, alter updated_at drop not null,
+alter created_at type ` + typ + ` using null, alter started_at type ` + typ + ` using null, alter updated_at type ` + typ + ` using null, alter completed_at type ` + typ + ` using null;`
+	}
+	for name, tt := range map[string]struct {
+		table, end string
+		said       watched.Overrides
+		decoder    webhook.Decoder
+	}{
+		"without zone": {as("timestamp"), `'2026-07-01 14:01:00.123'`, watched.Overrides{Zone: "Europe/Berlin"}, webhook.Decoder{Zone: berlin}},
+		"milliseconds": {as("bigint"), `1782907260123`, watched.Overrides{Times: watched.Milliseconds}, webhook.Decoder{Unit: time.Millisecond}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := theWebhook()
+			w.Said = tt.said
+			s := newSending(t, tt.table, w)
+			s.exec(`insert into workflow_runs (id, user_id, workflow_id, status) values ('`+run1+`', '`+alice+`', '`+flow+`', 'running')`,
+				`update workflow_runs set status = 'completed', completed_at = `+tt.end+`, updated_at = `+tt.end)
+			if failed := s.failures(); failed != "" {
+				t.Errorf("the trigger failed: %s", failed)
+			}
+			tt.decoder.Schema, tt.decoder.Table = "public", "workflow_runs"
+			calls := s.calls()
+			got, err := tt.decoder.Decode(bytes.NewReader(calls[len(calls)-1].body))
+			want := time.Date(2026, 7, 1, 12, 1, 0, 123e6, time.UTC)
+			if err != nil || len(got.Changes) != 1 || !got.Changes[0].Record.CompletedAt.Equal(want) || !got.Changes[0].Record.UpdatedAt.Equal(want) {
+				t.Errorf("got %+v, %v; want it to have ended at %v", got, err, want)
 			}
 		})
 	}

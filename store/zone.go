@@ -2,6 +2,13 @@ package store
 
 import "time"
 
+// What lies outside of these can't be a time, and is as if it were not there: Go's
+// zero time, infinity, and the last day of the year 9999 are written for never.
+var (
+	FirstTime = time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC)
+	LastTime  = time.Date(9998, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+)
+
 // At is the moment at which a clock in a zone shows what t shows in UTC. Of an
 // hour that comes twice it is the second, and of one that never comes what it
 // would be by the offset from before: as PostgreSQL has it.

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -70,6 +71,11 @@ type Decoder struct {
 	Columns map[string]string
 	// Statuses are the table's words that mean a status of ours.
 	Statuses map[string]store.Status
+	// Zone is the one that times without an offset are in; nil is UTC.
+	Zone *time.Location
+	// Unit is what integers count since 1970 where they stand for times: a
+	// millisecond or a second. Where it is 0 they are refused.
+	Unit time.Duration
 	// LeaseColumn is a lease or heartbeat column, read into Row.LeaseAt; none
 	// where empty.
 	LeaseColumn string

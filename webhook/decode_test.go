@@ -511,7 +511,7 @@ func TestTimes(t *testing.T) {
 		{"a zone's name", "2026-11-22T20:10:37 UTC", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, detail := readTime([]byte(c.text))
+			got, detail := readTime([]byte(c.text), nil)
 			if c.want == "" {
 				if detail == "" || !got.IsZero() {
 					t.Errorf("got %v, want it refused", got)
@@ -536,7 +536,7 @@ func FuzzTimesAgreeWithTimeParse(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		got, detail := readTime([]byte(text))
+		got, detail := readTime([]byte(text), nil)
 		var want time.Time
 		err := errors.New("it has another form")
 		if timeForm.MatchString(text) {
@@ -631,7 +631,7 @@ func BenchmarkTimes(b *testing.B) {
 	text := []byte(aTime)
 	b.Run("by hand", func(b *testing.B) {
 		for b.Loop() {
-			if _, detail := readTime(text); detail != "" {
+			if _, detail := readTime(text, nil); detail != "" {
 				b.Fatal(detail)
 			}
 		}

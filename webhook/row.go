@@ -71,7 +71,7 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 		}
 		value, detail := "", "stands in the row twice; send it once"
 		if t.seen&(1<<col) == 0 {
-			value, detail = t.column(s, col, text, size)
+			value, detail = t.column(s, d, col, text, size)
 			if ours, mapped := d.Statuses[string(t.row.Status)]; mapped && col == colStatus {
 				t.row.Status = ours
 			}
@@ -162,7 +162,7 @@ func (t *tuple) undated() *BadDelivery {
 // column reads the value of a column from its text, of which at most maxValue
 // bytes are there, and returns what is wrong with it: Value and Detail of a
 // [BadDelivery].
-func (t *tuple) column(s *scanner, col int, text []byte, size int64) (shown, detail string) {
+func (t *tuple) column(s *scanner, d Decoder, col int, text []byte, size int64) (shown, detail string) {
 	if string(text) == "null" {
 		return "", ""
 	}
@@ -182,6 +182,12 @@ func (t *tuple) column(s *scanner, col int, text []byte, size int64) (shown, det
 		}
 		return "", ""
 	}
+	if to := t.time(col); to != nil && store.IsInteger(text) {
+		if *to, detail = readCount(text, d.Unit); detail != "" {
+			return show(text), detail
+		}
+		return "", ""
+	}
 	value, isString := []byte(nil), text[0] == '"'
 	if isString {
 		if value, isString = s.unquote(text); !isString {
@@ -191,19 +197,26 @@ func (t *tuple) column(s *scanner, col int, text []byte, size int64) (shown, det
 	if !isString {
 		return show(text), "not a string; send what the database's webhooks send"
 	}
-	switch r := &t.row; col {
-	case colStatus:
-		r.Status, detail = readStatus(value)
-	case colLease:
-		r.LeaseAt, detail = readTime(value)
-	default:
-		to := [...]*time.Time{&r.CreatedAt, &r.StartedAt, &r.CompletedAt, &r.UpdatedAt}[col-colCreated]
-		*to, detail = readTime(value)
+	if to := t.time(col); to != nil {
+		*to, detail = readTime(value, d.Zone)
+	} else {
+		t.row.Status, detail = readStatus(value)
 	}
 	if detail != "" {
 		return show(text), detail
 	}
 	return "", ""
+}
+
+// time is the place of a column that is a time, nil for another.
+func (t *tuple) time(col int) *time.Time {
+	switch r := &t.row; {
+	case col == colLease:
+		return &r.LeaseAt
+	case col >= colCreated && col <= colUpdated:
+		return [...]*time.Time{&r.CreatedAt, &r.StartedAt, &r.CompletedAt, &r.UpdatedAt}[col-colCreated]
+	}
+	return nil
 }
 
 // id reads one of the four ids. A text that can't be one leaves the run without

@@ -132,9 +132,10 @@ const (
 
 // readTime reads a time as PostgreSQL's to_jsonb prints it: T or a space
 // between date and time, up to nine digits of a second, of which microseconds
-// are kept, and an offset, without which UTC is meant. It is written by hand
-// because time.Parse takes a layout for each of these, and reads others too.
-func readTime(text []byte) (t time.Time, detail string) {
+// are kept, and an offset, without which it is the time of a zone, or UTC. It is
+// written by hand because time.Parse takes a layout for each of these, and reads
+// others too.
+func readTime(text []byte, zone *time.Location) (t time.Time, detail string) {
 	year := leadingDigits(text)
 	if year > 4 && bytes.HasPrefix(text[year:], []byte("-")) || bytes.HasSuffix(text, []byte("infinity")) || bytes.HasSuffix(text, []byte(" BC")) {
 		return t, noMoment
@@ -159,10 +160,34 @@ func readTime(text []byte) (t time.Time, detail string) {
 	if t.Month() != time.Month(month) { // the day was carried over
 		return time.Time{}, "not a day of the calendar; send a time such as 2026-11-22T20:10:37.200738+00:00"
 	}
+	if len(rest) == 0 && y > 0 { // of a column without zone
+		if t.Before(store.FirstTime) || t.After(store.LastTime) {
+			return time.Time{}, ""
+		}
+		if zone != nil {
+			t = store.At(t, zone)
+		}
+	}
 	t = store.Instant(t.Add(-offset))
 	// The zero time stands for null, so it can't be a moment.
 	if y == 0 || t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
 		return time.Time{}, noMoment
+	}
+	return t, ""
+}
+
+// readCount reads an integer that counts since 1970, as the table's description
+// says. One that is too far away to be a time is as if it were not there.
+func readCount(text []byte, unit time.Duration) (t time.Time, detail string) {
+	if unit == 0 {
+		return t, "a number, and nothing says what it counts since 1970; say it with --times milliseconds or --times seconds"
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if first, last := store.FirstTime.UnixMilli(), store.LastTime.UnixMilli(); err == nil && unit == time.Millisecond && n >= first && n <= last {
+		return time.UnixMilli(n).UTC(), ""
+	}
+	if first, last := store.FirstTime.Unix(), store.LastTime.Unix(); err == nil && unit == time.Second && n >= first && n <= last {
+		return time.Unix(n, 0).UTC(), ""
 	}
 	return t, ""
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -224,6 +225,9 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 		d.LeaseColumn = lease
 	}
 	d.Columns, d.Statuses = columnsOf(watched.Default(), said.Columns), said.Statuses
+	if err := readTimes(&d, said.Zone, said.Times); err != nil {
+		return webhook.Decoder{}, err
+	}
 	for role, name := range said.Columns {
 		if ours := d.Columns[name]; ours != "" && role != watched.Lease && ours != ourName(role) {
 			return webhook.Decoder{}, badUsage("the column %s can't be two things at once, %s and what --column %s=%[1]s says: say which column is the other with --column, or that there is none", name, ours, role)
@@ -242,6 +246,18 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 		}
 	}
 	return d, nil
+}
+
+// readTimes has a decoder read times without an offset in a zone, and integers as
+// what they count.
+func readTimes(d *webhook.Decoder, zone string, counts watched.Kind) (err error) {
+	if zone != "" {
+		if d.Zone, err = time.LoadLocation(zone); err != nil {
+			return badUsage("%q is no time zone that this program knows: write a name such as Europe/Berlin", zone)
+		}
+	}
+	d.Unit = map[watched.Kind]time.Duration{watched.Milliseconds: time.Millisecond, watched.Seconds: time.Second}[counts]
+	return nil
 }
 
 // ourName is what we call the column of a role.
@@ -278,14 +294,18 @@ func decoderFor(ctx context.Context, cmd *cli.Command, db backend) (webhook.Deco
 	if err != nil || db.table == nil {
 		return d, err
 	}
-	if d.Columns != nil || d.Statuses != nil {
-		return d, badUsage("--column and --status are kept by the database: say them to runcounter migrate up")
+	if d.Columns != nil || d.Statuses != nil || d.Zone != nil || d.Unit != 0 {
+		return d, badUsage("--column, --status, --timezone and --times are kept by the database: say them to runcounter migrate up")
 	}
 	t, err := db.table(ctx)
 	if err != nil {
 		return d, err
 	}
 	d.Columns = columnsOf(t, nil)
+	foreign := t.Foreign()
+	if err := readTimes(&d, foreign.Zone, foreign.Times); err != nil {
+		return d, err
+	}
 	if c, leases := t.Column(watched.Lease); leases {
 		d.LeaseColumn = c.Name
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"os"
+	_ "time/tzdata" // for --timezone: the images have no zones
 )
 
 func main() {

@@ -58,8 +58,8 @@ func overrideFlags() []cli.Flag {
 		&cli.StringFlag{Name: "table", Category: flagsWhat, Value: watched.DefaultTable, Usage: "the table of the runs, as `SCHEMA.TABLE`", Sources: cli.EnvVars("RUNCOUNTER_TABLE")},
 		columnFlag(),
 		statusFlag(),
-		&cli.StringFlag{Name: "timezone", Category: flagsWhat, DefaultText: "UTC", Usage: "the `ZONE` of timestamps without zone, such as Europe/Berlin"},
-		&cli.StringFlag{Name: "times", Category: flagsWhat, Usage: "what times that are integers count since 1970: `UNIT` is milliseconds or seconds"},
+		zoneFlag(),
+		timesFlag(),
 		descriptionFlag(),
 	}
 }
@@ -70,6 +70,14 @@ func columnFlag() cli.Flag {
 
 func statusFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "status", Category: flagsWhat, Usage: "what a status of the table means, as `THEIRS=OURS`, such as canceled=cancelled"}
+}
+
+func zoneFlag() cli.Flag {
+	return &cli.StringFlag{Name: "timezone", Category: flagsWhat, DefaultText: "UTC", Usage: "the `ZONE` of timestamps without zone, such as Europe/Berlin"}
+}
+
+func timesFlag() cli.Flag {
+	return &cli.StringFlag{Name: "times", Category: flagsWhat, Usage: "what times that are integers count since 1970: `UNIT` is milliseconds or seconds"}
 }
 
 func descriptionFlag() cli.Flag {

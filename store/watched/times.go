@@ -22,17 +22,12 @@ func (c Column) bounds() (first, last string) {
 	case Timestamp:
 		return "'0002-01-01 00:00:00'", "'9998-12-31 23:59:59.999999'"
 	case Milliseconds:
-		return strconv.FormatInt(firstTime.UnixMilli(), 10), strconv.FormatInt(lastTime.UnixMilli(), 10)
+		return strconv.FormatInt(store.FirstTime.UnixMilli(), 10), strconv.FormatInt(store.LastTime.UnixMilli(), 10)
 	case Seconds:
-		return strconv.FormatInt(firstTime.Unix(), 10), strconv.FormatInt(lastTime.Unix(), 10)
+		return strconv.FormatInt(store.FirstTime.Unix(), 10), strconv.FormatInt(store.LastTime.Unix(), 10)
 	}
 	return "", ""
 }
-
-var (
-	firstTime = time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC)
-	lastTime  = time.Date(9998, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
-)
 
 // dated is the condition that a row has a time for the role. It is null or false
 // where it has none.
@@ -173,12 +168,12 @@ func (t Table) Written(role Role, expression string) string {
 	default:
 		return expression
 	}
-	last := lastTime
+	last := store.LastTime
 	if c.Type == "integer" {
 		last = time.Unix(1<<31-1, 0).UTC()
 	}
 	return fmt.Sprintf("(select case when %s between '%s' and '%s' then %s end from (select %s as moment) as w)",
-		moment, utc(firstTime), utc(last), value, strings.TrimSpace(expression))
+		moment, utc(store.FirstTime), utc(last), value, strings.TrimSpace(expression))
 }
 
 func utc(at time.Time) string { return at.Format("2006-01-02 15:04:05.999999") + "+00" }
