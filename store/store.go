@@ -131,7 +131,7 @@ type Store interface {
 	// of them or more, and drops what is out of date at that time: zero counts,
 	// logs older than 90 days. No count changes by it. It returns the number of
 	// ledger rows that it moved; fewer than limit mean that there is no more
-	// to do now.
+	// to do now. A store without a ledger moves none.
 	Fold(ctx context.Context, now time.Time, limit int) (int, error)
 
 	// Audit compares the counts with the runs behind them, for at most

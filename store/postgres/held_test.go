@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
@@ -183,4 +184,37 @@ func TestCaseT30_ATruncateInRepeatableReadIsMendedByTheNextSweep(t *testing.T) {
 		t.Errorf("after a TRUNCATE in READ COMMITTED: got %d, %v; want no audit due", event, err)
 	}
 	exact(t, f.store)
+}
+
+// TestKeysAreLockedInTheOrderOfTheirBytes: a database whose locale sorts text
+// otherwise would have two folds make the same keys in two orders.
+func TestKeysAreLockedInTheOrderOfTheirBytes(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	config, err := pgx.ParseConfig(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Database += "_by_locale"
+	pgtest.Exec(t, address, `create database `+config.Database+` template template0 locale_provider icu icu_locale 'en-US'`)
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+		pgtest.Exec(t, address, `drop database `+config.Database)
+	})
+	have := schema{user: "text", ref: "text"}
+	rows, err := conn.Query(t.Context(), `select user_id || ref_id from `+have.keysSQL()+` order by user_id, kind, ref_id`,
+		[]string{"a", "B", "a", "a"}, []string{"workflow", "workflow", "workflow", "draft"}, []string{"b", "a", "B", "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if diff := cmp.Diff([]string{"Ba", "ac", "aB", "ab"}, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
 }
