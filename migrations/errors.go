@@ -10,6 +10,8 @@ import (
 
 	"github.com/golang-migrate/migrate/v4/database"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // serverError returns what the server said, or nil where it said nothing.
@@ -105,6 +107,10 @@ func (p *postgres) explain(conn *sql.Conn, at version, err error) error {
 // holders names those who hold locks on what a migration has to change: the
 // longest first.
 func (p *postgres) holders(conn *sql.Conn) string {
+	table := watched.Default()
+	if p.rendering != nil {
+		table = p.rendering.table
+	}
 	ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
 	defer cancel()
 	rows, err := conn.QueryContext(ctx, `
@@ -116,10 +122,12 @@ select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), coalesce
  where l.granted and l.locktype = 'relation' and a.pid <> pg_backend_pid()
    and l.database = (select oid from pg_database where datname = current_database())
    and l.relation in (select oid from pg_class
-                       where oid = to_regclass('public.workflow_runs') or relnamespace = to_regnamespace('run_counter'))
+                       where oid = to_regclass($1) or relnamespace = to_regnamespace('run_counter')
+                          or oid in (select t.tgrelid from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid
+                                      where p.pronamespace in (to_regnamespace('run_counter'), to_regnamespace('run_counter_webhook'))))
  group by 1, 2, 3
  order by min(a.xact_start)
- limit 3`)
+ limit 3`, table.SQL())
 	if err != nil {
 		return "" // it would only have helped
 	}

@@ -88,9 +88,9 @@ func (p *postgres) described(conn *sql.Conn) (was watched.Table, there bool, err
 // CONCURRENTLY runs outside a transaction.
 func (p *postgres) buildIndexes(conn *sql.Conn) error {
 	var kind string
-	err := conn.QueryRowContext(p.ctx, `select coalesce((select relkind::text from pg_class where oid = to_regclass('public.workflow_runs')), '')`).Scan(&kind)
+	err := conn.QueryRowContext(p.ctx, `select coalesce((select relkind::text from pg_class where oid = to_regclass($1)), '')`, p.rendering.table.SQL()).Scan(&kind)
 	if err != nil {
-		return fmt.Errorf("look for workflow_runs: %w", err)
+		return fmt.Errorf("look for %s: %w", p.rendering.table, err)
 	}
 	if kind != "r" { // none yet; or partitioned, where PostgreSQL can't do it concurrently
 		return nil
@@ -108,12 +108,13 @@ func (p *postgres) buildIndexes(conn *sql.Conn) error {
 }
 
 func (p *postgres) buildIndex(conn *sql.Conn, i index) error {
+	schema := watched.Ident(p.rendering.table.Schema)
 	var there, valid bool
 	err := conn.QueryRowContext(p.ctx, `
 select count(*) > 0, coalesce(bool_and(x.indisvalid and obj_description(c.oid, 'pg_class') = $2), false)
   from pg_class as c
   join pg_index as x on x.indexrelid = c.oid
- where c.relnamespace = 'public'::regnamespace and c.relname = $1`, i.Name, i.Comment()).Scan(&there, &valid)
+ where c.relnamespace = $3::regnamespace and c.relname = $1`, i.Name, i.Comment(), schema).Scan(&there, &valid)
 	if err != nil {
 		return err
 	}
@@ -121,13 +122,13 @@ select count(*) > 0, coalesce(bool_and(x.indisvalid and obj_description(c.oid, '
 		return nil
 	}
 	if there { // not usable: what built it was interrupted, or it is for other words
-		if _, err := conn.ExecContext(p.ctx, `drop index concurrently if exists public.`+i.Name); err != nil {
+		if _, err := conn.ExecContext(p.ctx, `drop index concurrently if exists `+schema+`.`+i.Name); err != nil {
 			return err
 		}
 	}
 	if _, err := conn.ExecContext(p.ctx, `create index concurrently if not exists `+i.Name+` `+i.Definition); err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(p.ctx, `comment on index public.`+i.Name+` is `+watched.Literal(i.Comment()))
+	_, err = conn.ExecContext(p.ctx, `comment on index `+schema+`.`+i.Name+` is `+watched.Literal(i.Comment()))
 	return err
 }

@@ -18,16 +18,16 @@ type Objects struct {
 	Tables    []string // in schema run_counter
 	Functions []string // with their schema
 	Triggers  []Trigger
-	Indexes   []string // on public.workflow_runs
+	Indexes   []string // on the watched table
 }
 
-// Trigger is one that the migrations make.
+// Trigger is one that the migrations make, on a table of schema.name.
 type Trigger struct{ Table, Name string }
 
 var (
 	tableMade    = regexp.MustCompile(`(?m)^create table if not exists run_counter\.(\w+)`)
 	functionMade = regexp.MustCompile(`(?m)^create or replace function ((?:run_counter|public)\.\w+)\(`)
-	triggerMade  = regexp.MustCompile(`(?m)^create or replace trigger (\w+)\s+(?:before|after) [a-z ]+ on (\w+\.\w+)`)
+	triggerMade  = regexp.MustCompile(`(?m)^create or replace trigger (\w+)\s+(?:before|after) [a-z ]+ on ((?:\w+|"(?:[^"]|"")+")\.(?:\w+|"(?:[^"]|"")+"))`)
 )
 
 // PostgresObjects reads the names from the migrations as they are rendered for a
@@ -46,7 +46,11 @@ func PostgresObjects(t watched.Table) (o Objects, err error) {
 			o.Functions = append(o.Functions, found[1])
 		}
 		for _, found := range triggerMade.FindAllStringSubmatch(s.sql, -1) {
-			o.Triggers = append(o.Triggers, Trigger{Table: found[2], Name: found[1]})
+			on := found[2]
+			if on == t.SQL() {
+				on = t.String()
+			}
+			o.Triggers = append(o.Triggers, Trigger{Table: on, Name: found[1]})
 		}
 	}
 	for _, i := range indexes(t) {

@@ -334,6 +334,9 @@ func look(ctx context.Context, db begins, schema, name, command string, all []wa
 	if err != nil {
 		return err
 	}
+	if !there && schema+"."+name != watched.DefaultTable {
+		return fmt.Errorf("%s.%s %w: there is no such table: --table SCHEMA.TABLE names one that is there", schema, name, ErrTable)
+	}
 	if !there {
 		if len(said.Columns)+len(said.Statuses) > 0 {
 			return fmt.Errorf("%s.%s %w: there is no such table yet, and the one that migrate up makes needs no --column and no --status", schema, name, ErrTable)
@@ -375,20 +378,25 @@ func refusal(c watched.Catalog, faults []fault) error {
 	return fmt.Errorf("%s.%s %w: %s", c.Schema, c.Name, ErrTable, said+". Nothing was changed.")
 }
 
-// preflight looks at public.workflow_runs before anything is made.
+// preflight looks at the watched table before anything is made.
 func (m *Migrator) preflight(conn *sql.Conn) error {
 	said, err := m.postgres.overrides(conn)
 	if err != nil {
 		return err
 	}
-	if schema, name := said.SchemaAndName(); schema+"."+name != watched.DefaultTable {
-		return fmt.Errorf("%s.%s %w: only %s can be watched so far", schema, name, ErrTable, watched.DefaultTable)
+	schema, name := said.SchemaAndName()
+	was, counted, err := m.postgres.described(conn)
+	switch {
+	case err != nil:
+		return err
+	case counted && was.Name != "" && (was.Schema != schema || was.Name != name):
+		return fmt.Errorf("%s.%s %w: the counts here are those of %s, and of one table alone: runcounter migrate down --yes forgets them, and up begins anew", schema, name, ErrTable, was)
 	}
 	if err := m.postgres.knows(conn, said.Zone); err != nil {
 		return err
 	}
 	look := func() error {
-		return look(m.postgres.ctx, conn, "public", "workflow_runs", "runcounter migrate up", forCounting, said)
+		return look(m.postgres.ctx, conn, schema, name, "runcounter migrate up", forCounting, said)
 	}
 	err = m.patiently(conn, look, func() error { return nil })
 	if !errors.Is(err, ErrTable) {
@@ -431,7 +439,7 @@ func (m *Migrator) Print() (script string, err error) {
 	return script, err
 }
 
-// Check looks at public.workflow_runs as Up does, and changes nothing. The error
+// Check looks at the watched table as Up does, and changes nothing. The error
 // wraps [ErrTable] where the table is not understood.
 func (m *Migrator) Check() error {
 	return m.onTable(m.preflight)

@@ -8,7 +8,7 @@ import (
 )
 
 const printHead = `-- Run Counter for PostgreSQL: all migrations in one script, for the SQL editor of
--- Supabase or psql, as the owner of public.workflow_runs. It can be run twice;
+-- Supabase or psql, as the owner of the watched table. It can be run twice;
 -- runcounter migrate up, down and status know what it has applied.
 --
 -- A step that does not get its lock within two seconds, since the table is busy,

@@ -125,7 +125,8 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 	parsed, err := all.Funcs(template.FuncMap{
 		"new": col("new"), "old": col("old"), "r": col("r"),
 		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
-		"runs": t.Runs, "runsOf": t.RunsOf, "table": t.SQL, "stored": watched.Stored, "storedOf": watched.StoredOf,
+		"defaultTable": func() string { return watched.DefaultTable },
+		"runs":         t.Runs, "runsOf": t.RunsOf, "table": t.SQL, "stored": watched.Stored, "storedOf": watched.StoredOf,
 		"name": func(role watched.Role) (string, error) {
 			c, there := t.Column(role)
 			if !there {
@@ -228,7 +229,7 @@ func unsayable(t watched.Table) string {
 // unwritable returns a name or a type of the table that can't be written into a
 // function, "" where there is none.
 func unwritable(t watched.Table) string {
-	words := slices.Clone(t.Heartbeats)
+	words := slices.Concat([]string{t.Schema, t.Name}, t.Heartbeats)
 	for _, c := range t.Columns {
 		words = append(words, c.Name, c.Type)
 	}

@@ -79,10 +79,10 @@ select p.oid::regprocedure::text,
        coalesce(to_json(p.proargnames), '[]')
   from pg_proc as p
  where p.pronamespace = 'public'::regnamespace and p.proname = 'get_user_workflow_run_count' and p.prokind = 'f'
-   and p.pronargs between 2 and 3 and to_regclass('public.workflow_runs') is not null
+   and p.pronargs between 2 and 3 and to_regclass($1) is not null
    and not `+ours+`
  order by p.pronargs desc, p.oid
- limit 1`).Scan(&name, &types, &names)
+ limit 1`, p.rendering.table.SQL()).Scan(&name, &types, &names)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}

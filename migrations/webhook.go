@@ -228,6 +228,19 @@ func (s *WebhookSwitch) Install(w Webhook) (made Installed, err error) {
 	return made, err
 }
 
+// Watched returns the schema and the name of the table whose runs are counted in
+// the database, and of the one that migrate up would make where none is.
+func (s *WebhookSwitch) Watched() (schema, name string, err error) {
+	conn, err := s.on.db.Conn(s.on.ctx)
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { _ = conn.Close() }() // it goes back to the pool
+	was, _, err := s.on.described(conn)
+	schema, name = was.Said.SchemaAndName()
+	return schema, name, err
+}
+
 // table looks at the table that the webhook is of. What migrate up was told of it
 // holds where nothing else is said.
 func (s *WebhookSwitch) table(w Webhook) (t watched.Table, err error) {

@@ -180,8 +180,8 @@ func (f *fields) id(name string) (id store.ID) {
 }
 
 // lacksID says that an id has to be there.
-func (f *fields) lacksID(name string) *fields {
-	return f.fail("%s is missing. Send the id as the table has it.", name)
+func (f *fields) lacksID(name string) {
+	f.fail("%s is missing. Send the id as the table has it.", name)
 }
 
 const idAdvice = "Send the id as the table has it, a text of 1 to 255 bytes or a whole number."

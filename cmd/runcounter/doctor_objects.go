@@ -43,9 +43,9 @@ func grantLines(g postgres.Grants) (lines []line) {
 		}
 	}
 	if len(g.OnTable) > 0 {
-		lines = append(lines, warning("revoke trigger, truncate on "+watchedTable+" from "+strings.Join(granted(g.OnTable), ", "),
+		lines = append(lines, warning("revoke trigger, truncate on "+g.Table+" from "+strings.Join(granted(g.OnTable), ", "),
 			"end users hold privileges on %s that the Data API has no use for: %s; by TRIGGER, who has SQL changes an outcome after the guard, and TRUNCATE asks no policy",
-			watchedTable, few(g.OnTable)))
+			g.Table, few(g.OnTable)))
 	}
 	return perhaps(lines, "nothing for %s, and for the signed-in their own runs alone", g.Anon)
 }
@@ -69,9 +69,8 @@ func revoke(what, role string) string {
 }
 
 const (
-	guard        = "zzzz_run_counter_guard"
-	guardInsert  = "zzzz_run_counter_guard_insert"
-	watchedTable = "public.workflow_runs"
+	guard       = "zzzz_run_counter_guard"
+	guardInsert = "zzzz_run_counter_guard_insert"
 )
 
 func triggerLines(all []postgres.Trigger, expected []migrations.Trigger) (lines []line) {
@@ -92,8 +91,8 @@ func triggerLines(all []postgres.Trigger, expected []migrations.Trigger) (lines 
 	for _, t := range all {
 		late := t.Update && t.Name > guard || t.Insert && t.Name > guardInsert
 		ours := slices.Contains(expected, migrations.Trigger{Table: t.Table, Name: t.Name})
-		if t.Table == watchedTable && t.Row && t.Before && late && !ours && t.Enabled != "D" {
-			lines = append(lines, failure("alter trigger "+t.Name+" on workflow_runs rename to a name that sorts before "+guard,
+		if slices.Contains(expected, migrations.Trigger{Table: t.Table, Name: guard}) && t.Row && t.Before && late && !ours && t.Enabled != "D" {
+			lines = append(lines, failure("alter trigger "+t.Name+" on "+t.Table+" rename to a name that sorts before "+guard,
 				"%s (%s) fires after the guard, and can change an outcome that the guard has kept", t.Name, t.Function))
 		}
 	}

@@ -253,7 +253,7 @@ func (p patient) clockLine(l postgres.Link) line {
 func roleLines(r postgres.Role) (lines []line) {
 	if !r.Table {
 		lines = append(lines, failure("look whether DATABASE_URL names the right database; runcounter migrate up makes the table where there is none",
-			"there is no table public.workflow_runs"))
+			"there is no table %s", r.Watched))
 	}
 	grant := "connect as " + r.TableOwner + ", the owner of workflow_runs, or as a role that has what service_role has"
 	if len(r.Lacks) > 0 {

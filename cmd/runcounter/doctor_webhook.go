@@ -27,9 +27,9 @@ func webhookLines(all []postgres.Trigger, extensions []postgres.Extension, own p
 	events := map[string]bool{}
 	for _, t := range all {
 		switch {
-		case !t.Sends || t.Table != watchedTable || t.Function == "run_counter_webhook.notify":
+		case !t.Sends || strings.HasPrefix(t.Table, "run_counter.") || t.Function == "run_counter_webhook.notify":
 		case t.Enabled == "D" || t.Enabled == "R":
-			lines = append(lines, warning("alter table workflow_runs enable trigger "+quoted(t.Name), "%s is disabled: repairs wait for the sweep", t.Name))
+			lines = append(lines, warning("alter table "+t.Table+" enable trigger "+quoted(t.Name), "%s is disabled: repairs wait for the sweep", t.Name))
 		default:
 			names = append(names, t.Name)
 			for event, on := range map[string]bool{"INSERT": t.Insert, "UPDATE": t.Update, "DELETE": t.Delete} {

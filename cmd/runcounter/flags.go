@@ -301,7 +301,7 @@ func decoderFor(ctx context.Context, cmd *cli.Command, db backend) (webhook.Deco
 	if err != nil {
 		return d, err
 	}
-	d.Columns = columnsOf(t, nil)
+	d.Schema, d.Table, d.Columns = t.Schema, t.Name, columnsOf(t, nil)
 	foreign := t.Foreign()
 	if err := readTimes(&d, foreign.Zone, foreign.Times); err != nil {
 		return d, err

@@ -101,9 +101,6 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 		}
 		options.Policy = policy
 	}
-	if table := strings.TrimSpace(cmd.String("table")); table != "" && table != "workflow_runs" && table != "public.workflow_runs" {
-		return backend{}, badUsage("--table %q: with PostgreSQL the runs are those of public.workflow_runs", table)
-	}
 	s, err := postgres.Open(ctx, address, options)
 	if errors.Is(err, postgres.ErrAddress) {
 		return backend{}, badUsage("DATABASE_URL is %w", err)
@@ -111,11 +108,30 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 	if err != nil {
 		return backend{}, err
 	}
+	if err := sameTable(ctx, cmd, s); err != nil {
+		return backend{}, errors.Join(err, s.Close())
+	}
 	installed, err := s.Installed(ctx)
 	if err != nil {
 		return backend{}, errors.Join(err, s.Close())
 	}
 	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s, idle: s.Idle, parts: s, table: s.Table}, nil
+}
+
+// sameTable refuses a --table that is not the one whose runs the database counts.
+func sameTable(ctx context.Context, cmd *cli.Command, s *postgres.Store) error {
+	if !cmd.IsSet("table") {
+		return nil
+	}
+	var said watched.Overrides
+	if err := said.SetTable(strings.TrimSpace(cmd.String("table"))); err != nil {
+		return badUsage("--table: %w", err)
+	}
+	t, err := s.Table(ctx)
+	if err == nil && t.String() != said.Table {
+		err = badUsage("--table %s: the database counts the runs of %s, and runcounter migrate up --table says which", said.Table, t)
+	}
+	return err
 }
 
 // withStore does a command's work on a database that exists. To create one

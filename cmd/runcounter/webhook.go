@@ -136,6 +136,11 @@ func webhookInstall(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
+		if !cmd.IsSet("table") {
+			if w.Schema, w.Table, err = s.Watched(); err != nil {
+				return err
+			}
+		}
 		made, err := s.Install(w)
 		if errors.Is(err, migrations.ErrSealed) {
 			return fmt.Errorf("the webhook is there, but %w", err)

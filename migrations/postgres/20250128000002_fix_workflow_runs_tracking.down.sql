@@ -1,15 +1,22 @@
 set local lock_timeout = '2s';
 
-drop trigger if exists zzzy_run_counter_hardening on public.workflow_runs;
-drop trigger if exists zzzy_run_counter_hardening_delete on public.workflow_runs;
-drop trigger if exists zzzy_run_counter_hardening_truncate on public.workflow_runs;
-drop trigger if exists zzzz_run_counter_guard on public.workflow_runs;
-drop trigger if exists zzzz_run_counter_guard_yields on public.workflow_runs;
-drop trigger if exists zzzz_run_counter_guard_insert on public.workflow_runs;
-drop trigger if exists zzzz_run_counter_ledger_insert on public.workflow_runs;
-drop trigger if exists zzzz_run_counter_ledger_update on public.workflow_runs;
-drop trigger if exists zzzz_run_counter_ledger_delete on public.workflow_runs;
-drop trigger if exists zzzz_run_counter_ledger_truncate on public.workflow_runs;
+-- On whatever table they are; its partitions lose theirs with it.
+do $do$
+declare
+    v_trigger record;
+begin
+    for v_trigger in
+        select t.tgname, t.tgrelid::regclass::text as name
+          from pg_trigger as t
+          join pg_proc as p on p.oid = t.tgfoid
+          join pg_class as c on c.oid = t.tgrelid
+         where p.pronamespace = to_regnamespace('run_counter') and c.relnamespace <> p.pronamespace
+           and not t.tgisinternal and t.tgparentid = 0
+    loop
+        execute format('drop trigger %I on %s', v_trigger.tgname, v_trigger.name);
+    end loop;
+end
+$do$;
 
 drop table if exists run_counter.keys, run_counter.counts, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.repairs, run_counter.settings, run_counter.audits_due;
 

@@ -9,8 +9,9 @@ begin
         select t.tgname, t.tgrelid::regclass::text as name
           from pg_trigger as t
          where t.tgfoid = to_regproc('run_counter.ledger_truncate_partition')
-            or t.tgname = 'zzzy_run_counter_hardening_truncate' and t.tgrelid <> to_regclass('public.workflow_runs')
-               and t.tgfoid = to_regproc('run_counter.harden')
+            or t.tgname = 'zzzy_run_counter_hardening_truncate' and t.tgfoid = to_regproc('run_counter.harden')
+               and not exists (select from pg_trigger as o
+                                where o.tgrelid = t.tgrelid and o.tgname = 'zzzz_run_counter_ledger_truncate' and o.tgfoid = to_regproc('run_counter.ledger_truncate'))
     loop
         execute format('drop trigger %I on %s', v_trigger.tgname, v_trigger.name);
     end loop;

@@ -28,7 +28,7 @@ func (s *Store) Altered(ctx context.Context) (sentence string, err error) {
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			changes, err := altered(ctx, tx)
 			if len(changes) > 0 {
-				sentence = fmt.Sprintf("public.workflow_runs was altered since runcounter migrate up: %s. Run runcounter migrate up again.", strings.Join(changes, "; "))
+				sentence = fmt.Sprintf("%s was altered since runcounter migrate up: %s. Run runcounter migrate up again.", have.table, strings.Join(changes, "; "))
 			}
 			return translate(err)
 		})
@@ -42,7 +42,8 @@ func altered(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	if err != nil || !noted {
 		return nil, err
 	}
-	is, there, err := catalogOf(ctx, tx)
+	schema, name := was.Said.SchemaAndName()
+	is, there, err := catalogOf(ctx, tx, schema, name)
 	switch {
 	case err != nil:
 		return nil, err
@@ -51,6 +52,25 @@ func altered(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	}
 	return was.Changes(watched.Describe(is, was.Said).Table), nil
 }
+
+// watchedTable is the table as the migrations have noted it, and the one that they make
+// where they have not, or this role may not look.
+func watchedTable(ctx context.Context, tx pgx.Tx) (t watched.Table, err error) {
+	var there bool
+	err = tx.QueryRow(ctx, `
+select exists (select from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+                where n.nspname = 'run_counter' and c.relname = 'settings' and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'))`).Scan(&there)
+	if err == nil && there {
+		t, _, err = described(ctx, tx)
+	}
+	if t.Name == "" {
+		t = watched.Default()
+	}
+	return t, err
+}
+
+// regclass is an expression for the oid of a table, null where it is gone.
+func regclass(t watched.Table) string { return "to_regclass(" + watched.Literal(t.SQL()) + ")" }
 
 // described returns the table as the migrations have noted it.
 func described(ctx context.Context, tx pgx.Tx) (was watched.Table, noted bool, err error) {
@@ -70,12 +90,11 @@ func described(ctx context.Context, tx pgx.Tx) (was watched.Table, noted bool, e
 
 // catalogOf reads what the database says of the watched table, and false where
 // there is none.
-func catalogOf(ctx context.Context, tx pgx.Tx) (c watched.Catalog, there bool, err error) {
+func catalogOf(ctx context.Context, tx pgx.Tx, schema, name string) (c watched.Catalog, there bool, err error) {
 	if _, err := tx.Exec(ctx, migrations.BeforeTableInCatalog, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return c, false, err
 	}
 	var found, before []byte
-	schema, name := watched.Overrides{}.SchemaAndName()
 	for again := true; again && err == nil; again = !bytes.Equal(found, before) { // as migrations do
 		before, found = found, nil
 		err = tx.QueryRow(ctx, migrations.TableInCatalog, schema, name).Scan(&found)

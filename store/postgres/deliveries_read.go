@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // senders is what a database has that sends webhooks, and tells of them.
@@ -15,10 +16,11 @@ type senders struct {
 	net       bool // pg_net's queue and answers
 	installed bool // as the extension's, which has a worker
 	worker    store.Worker
-	own       bool          // a webhook of our own
-	hooks     bool          // Supabase's list of its webhooks' calls, which the role may read
-	may       bool          // the role may do all that a sweep does with them
-	sends     bool          // a trigger of workflow_runs sends
+	own       bool // a webhook of our own
+	hooks     bool // Supabase's list of its webhooks' calls, which the role may read
+	may       bool // the role may do all that a sweep does with them
+	sends     bool // a trigger of workflow_runs sends
+	watched   watched.Table
 	sequence  string        // numbers pg_net's calls; empty where it can't be read
 	keeps     time.Duration // for how long pg_net keeps answers
 }
@@ -35,6 +37,9 @@ const sendsSQL = `(fn.nspname || '.' || p.proname in ('supabase_functions.http_r
 func findSenders(ctx context.Context, tx pgx.Tx) (s senders, err error) {
 	var up, blind bool
 	var ttl float64
+	if s.watched, err = watchedTable(ctx, tx); err != nil {
+		return s, err
+	}
 	err = tx.QueryRow(ctx, `
 with named as (
     select n.nspname || '.' || c.relname as name, c.oid,
@@ -50,7 +55,7 @@ select (select count(*) = 2 from named where name like 'net.%'),
        exists (select from named where name = 'supabase_functions.hooks' and readable),
        (select coalesce(bool_and(readable and (writable or name not in ('run_counter_webhook.calls', 'run_counter_webhook.losses'))), true) from named where name <> 'supabase_functions.hooks'),
        exists (select from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid join pg_namespace as fn on fn.oid = p.pronamespace
-                where t.tgrelid = to_regclass('public.workflow_runs') and not t.tgisinternal and t.tgenabled in ('O', 'A') and `+sendsSQL+`),
+                where t.tgrelid = `+regclass(s.watched)+` and not t.tgisinternal and t.tgenabled in ('O', 'A') and `+sendsSQL+`),
        exists (select from pg_stat_activity where datname = current_database() and (backend_type ilike '%pg_net%' or application_name like 'pg_net %')),
        not pg_has_role('pg_read_all_stats', 'usage'),
        coalesce((select format('%I.%I', n.nspname, s.relname)
@@ -361,9 +366,9 @@ func (c call) loss(fate store.Fate) store.Loss {
 // workflow_runs, or, where nobody lists those, of all calls. Numbers begin anew
 // after a crash, so the newest call of a number is the one that counts.
 func readAnswers(ctx context.Context, tx pgx.Tx, there senders, now time.Time, to reach, d *store.Deliveries) error {
-	const oursOf = `
+	oursOf := `
        (select h.created_at from supabase_functions.hooks as h
-         where h.request_id = r.id and h.hook_table_id = to_regclass('public.workflow_runs')::oid::integer
+         where h.request_id = r.id and h.hook_table_id = ` + regclass(there.watched) + `::oid::integer
            and not exists (select from supabase_functions.hooks as l where l.request_id = r.id and l.id > h.id))`
 	condition := ``
 	if there.hooks {

@@ -104,7 +104,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 			return nil
 		}
 		var err error
-		h.Cause, err = s.cause(ctx, h.Drift)
+		h.Cause, err = s.cause(ctx, have, h.Drift)
 		return err
 	})
 	return h, err
@@ -160,10 +160,10 @@ var ledgerTriggers = []string{
 // cause returns the likely cause of a drift. By construction there are only
 // three ways to get one: the ledger triggers didn't run, a snapshot was older
 // than a TRUNCATE, or our tables were written by hand.
-func (s *Store) cause(ctx context.Context, d store.Drift) (string, error) {
+func (s *Store) cause(ctx context.Context, have schema, d store.Drift) (string, error) {
 	var working, disabled []string
 	err := send(ctx, s.pool, query{
-		text: `select tgname, tgenabled in ('O', 'A') from pg_trigger where tgrelid = 'public.workflow_runs'::regclass and tgname = any ($1::text[])`,
+		text: `select tgname, tgenabled in ('O', 'A') from pg_trigger where tgrelid = ` + regclass(have.table) + ` and tgname = any ($1::text[])`,
 		args: []any{ledgerTriggers},
 		read: func(rows pgx.Rows) error {
 			var name string
@@ -183,10 +183,10 @@ func (s *Store) cause(ctx context.Context, d store.Drift) (string, error) {
 	}
 	switch stored, actual := d.Stored.Ended.Total(), d.Actual.Ended.Total(); {
 	case len(working) < len(ledgerTriggers):
-		return "A ledger trigger is missing on workflow_runs, so what was written since was not counted: run runcounter migrate up, then recount.", nil
+		return "A ledger trigger is missing on " + have.table.String() + ", so what was written since was not counted: run runcounter migrate up, then recount.", nil
 	case len(disabled) > 0:
 		return "A ledger trigger is disabled (" + strings.Join(disabled, ", ") + "), so what was written meanwhile was not counted: " +
-			"alter table public.workflow_runs enable trigger " + disabled[0] + ", then recount.", nil
+			"alter table " + have.table.SQL() + " enable trigger " + disabled[0] + ", then recount.", nil
 	case actual == 0 && stored > 0:
 		return "Its runs are gone, and no trigger saw them go: a TRUNCATE or DELETE with session_replication_role = replica, or a table that was swapped or restored without its counts.", nil
 	case stored > actual:

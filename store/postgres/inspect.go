@@ -186,7 +186,8 @@ type Role struct {
 	Name       string
 	Superuser  bool
 	BypassRLS  bool
-	Table      bool // public.workflow_runs is there
+	Watched    string // the watched table
+	Table      bool   // it is there
 	TableOwner string
 	Owner      bool     // the role has what the table's owner has
 	Filtered   bool     // row level security hides rows of the table from it
@@ -197,6 +198,11 @@ type Role struct {
 // Role looks at the role of the address.
 func (i *Inspector) Role(ctx context.Context) (r Role, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
+		table, err := watchedTable(ctx, tx)
+		if err != nil {
+			return err
+		}
+		r.Watched = table.String()
 		return tx.QueryRow(ctx, `
 select u.rolname, u.rolsuper, u.rolbypassrls, t.oid is not null, coalesce(pg_get_userbyid(t.relowner), ''),
        coalesce(pg_has_role(t.relowner, 'usage'), false),
@@ -214,7 +220,7 @@ select u.rolname, u.rolsuper, u.rolbypassrls, t.oid is not null, coalesce(pg_get
               where f.pronamespace = to_regnamespace('run_counter') and f.prorettype <> 'trigger'::regtype and f.proname not in ('define', 'fit')
                 and not has_function_privilege(f.oid, 'execute'))
   from pg_roles as u
-  left join pg_class as t on t.oid = to_regclass('public.workflow_runs')
+  left join pg_class as t on t.oid = `+regclass(table)+`
  where u.rolname = current_user`).Scan(&r.Name, &r.Superuser, &r.BypassRLS, &r.Table, &r.TableOwner, &r.Owner, &r.Filtered, &r.Lacks, &r.LacksOurs)
 	})
 	return r, err

@@ -55,7 +55,7 @@ select array(select n from unnest($1::text[]) as n
               where not exists (select from pg_class where relname = n and relkind = 'r' and relnamespace = to_regnamespace('run_counter'))),
        array(select n from unnest($2::text[]) as n
               where not exists (select from pg_class as c join pg_index as x on x.indexrelid = c.oid
-                                 where c.relname = n and x.indrelid = to_regclass('public.workflow_runs') and x.indisvalid)),
+                                 where c.relname = n and x.indrelid = `+regclass(have.table)+` and x.indisvalid)),
        current_setting('timezone')`,
 			objects.Tables, objects.Indexes).Scan(&s.MissingTables, &s.BadIndexes, &zone)
 		s.Zone = have.table.ZoneNote(zone)
@@ -112,6 +112,7 @@ type Grants struct {
 	// OnTable are TRIGGER and TRUNCATE on the watched table that end users have,
 	// such as "trigger to anon". Supabase's default privileges give both.
 	OnTable []string
+	Table   string // the watched one
 }
 
 // Grants looks for privileges that are too wide.
@@ -121,12 +122,17 @@ func (i *Inspector) Grants(ctx context.Context) (g Grants, err error) {
 		if err != nil {
 			return err
 		}
+		table, err := watchedTable(ctx, tx)
+		if err != nil {
+			return err
+		}
+		g.Table = table.SQL()
 		err = tx.QueryRow(ctx, `
 select array(select w.privilege || ' to ' || r.role
                from unnest(array['public', 'anon', 'authenticated']) with ordinality as r (role, n),
                     unnest(array['trigger', 'truncate']) as w (privilege)
               where case when r.role = 'public' or to_regrole(r.role) is not null
-                         then has_table_privilege(r.role, to_regclass('public.workflow_runs'), w.privilege) end
+                         then has_table_privilege(r.role, `+regclass(table)+`, w.privilege) end
               order by r.n, w.privilege)`).Scan(&g.OnTable)
 		if err != nil {
 			return err
@@ -185,11 +191,16 @@ type Trigger struct {
 // order in which PostgreSQL fires those of one event: by the bytes of their
 // names. expected are the ones that the migrations make.
 func (i *Inspector) Triggers(ctx context.Context) (all []Trigger, expected []migrations.Trigger, err error) {
-	objects, err := migrations.PostgresObjects(watched.Default())
-	if err != nil {
-		return nil, nil, err
-	}
 	err = i.look(ctx, func(tx pgx.Tx) error {
+		table, err := watchedTable(ctx, tx)
+		if err != nil {
+			return err
+		}
+		objects, err := migrations.PostgresObjects(table)
+		if err != nil {
+			return err
+		}
+		expected = objects.Triggers
 		rows, err := tx.Query(ctx, `
 select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.proname, t.tgenabled::text,
        t.tgtype & 1 > 0, t.tgtype & 2 > 0, t.tgtype & 4 > 0, t.tgtype & 16 > 0, t.tgtype & 8 > 0, t.tgtype & 32 > 0,
@@ -199,7 +210,7 @@ select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.pro
   join pg_namespace as n on n.oid = c.relnamespace
   join pg_proc as p on p.oid = t.tgfoid
   join pg_namespace as fn on fn.oid = p.pronamespace
- where not t.tgisinternal and (c.oid = to_regclass('public.workflow_runs') or n.nspname = 'run_counter')
+ where not t.tgisinternal and (c.oid = `+regclass(table)+` or n.nspname = 'run_counter')
  order by 1, t.tgname collate "C"`)
 		if err != nil {
 			return err
@@ -207,7 +218,7 @@ select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.pro
 		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Trigger])
 		return err
 	})
-	return all, objects.Triggers, err
+	return all, expected, err
 }
 
 // Switches are the settings in the database.

@@ -14,12 +14,13 @@ import (
 
 // partitionsSQL names the partitions that there are, and how they differ from
 // those whose runs are in the counts.
-const partitionsSQL = `
+func (h schema) partitionsSQL() string {
+	return `
 with leaves as materialized (
     select c.oid, format('%I.%I', n.nspname, c.relname) as name, p.leaf is not null as counted,
            c.relkind = 'f' or exists (select from pg_trigger as g
                     where g.tgrelid = c.oid and g.tgname = 'zzzz_run_counter_ledger_truncate' and g.tgenabled in ('O', 'A')) as told
-      from pg_partition_tree(to_regclass('public.workflow_runs')) as t
+      from pg_partition_tree(` + regclass(h.table) + `) as t
       join pg_class as c on c.oid = t.relid
       join pg_namespace as n on n.oid = c.relnamespace
       left join run_counter.partitions as p on p.leaf = c.oid
@@ -29,6 +30,7 @@ select array(select oid::bigint from leaves order by 1),
        array(select name from leaves where not counted order by 1),
        array(select p.name from run_counter.partitions as p where p.leaf not in (select oid from leaves) order by 1),
        array(select name from leaves where counted and not told order by 1)`
+}
 
 // Partitions names those of the watched table; none where it is plain. The
 // sweep's audit asks for it.
@@ -38,13 +40,13 @@ func (s *Store) Partitions(ctx context.Context) (p store.Partitions, err error) 
 		if !have.installed || !have.table.Partitioned {
 			return nil
 		}
-		return send(ctx, s.pool, partitionsQuery(&p))
+		return send(ctx, s.pool, have.partitionsQuery(&p))
 	})
 	return p, err
 }
 
-func partitionsQuery(p *store.Partitions) query {
-	return query{text: partitionsSQL, read: func(rows pgx.Rows) error { return rows.Scan(&p.IDs, &p.New, &p.Gone, &p.Untold) }}
+func (h schema) partitionsQuery(p *store.Partitions) query {
+	return query{text: h.partitionsSQL(), read: func(rows pgx.Rows) error { return rows.Scan(&p.IDs, &p.New, &p.Gone, &p.Untold) }}
 }
 
 // Partitions is that of the store.
@@ -54,7 +56,7 @@ func (i *Inspector) Partitions(ctx context.Context) (p store.Partitions, err err
 		if err != nil || !have.installed || !have.table.Partitioned {
 			return err
 		}
-		return send(ctx, tx, partitionsQuery(&p))
+		return send(ctx, tx, have.partitionsQuery(&p))
 	})
 	return p, err
 }
@@ -81,7 +83,7 @@ func (s *Store) RecountAmong(ctx context.Context, key store.Key, now time.Time, 
 			return nil
 		}
 		var is store.Partitions
-		if err := send(ctx, tx, partitionsQuery(&is)); err != nil {
+		if err := send(ctx, tx, have.partitionsQuery(&is)); err != nil {
 			return fmt.Errorf("look at the table's partitions: %w", err)
 		}
 		if same = slices.Equal(is.IDs, p.IDs); !same {

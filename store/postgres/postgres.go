@@ -195,11 +195,6 @@ func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) 
 	if err := tx.QueryRow(ctx, installedSQL).Scan(&have.installed); err != nil {
 		return have, err
 	}
-	catalog, there, err := catalogOf(ctx, tx)
-	if err != nil || !there {
-		return have.of(watched.Default()), err
-	}
-	have.there = true
 	var said watched.Overrides
 	if have.installed {
 		was, _, err := described(ctx, tx)
@@ -208,6 +203,14 @@ func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) 
 		}
 		said, have.said = was.Said, strings.Join(was.Said.Args(), " ")
 	}
+	schema, name := said.SchemaAndName()
+	catalog, there, err := catalogOf(ctx, tx, schema, name)
+	if err != nil || !there {
+		missing := watched.Default()
+		missing.Schema, missing.Name = schema, name
+		return have.of(missing), err
+	}
+	have.there = true
 	have = have.of(watched.Describe(catalog, said).Table)
 	if column, leases := catalog.Column(lease); leases {
 		kind := watched.TimeOf(column, said)
@@ -242,15 +245,15 @@ func (s *Store) schema(ctx context.Context) (schema, error) {
 	case err != nil:
 		return have, translate(err)
 	case !have.there:
-		return have, errors.New("the database has no table public.workflow_runs: is it the right one? runcounter migrate up makes the table where there is none")
+		return have, fmt.Errorf("the database has no table %s: is it the right one? runcounter migrate up makes public.workflow_runs where there is none", have.table)
 	case !have.installed && (have.table.Absent(watched.User) || have.table.Absent(watched.Workflow)):
 		return have, fmt.Errorf("%w: %s has no column for the user or the workflow of a run by a name that is known: runcounter table shows what there is, and runcounter migrate up takes it where that is said", store.ErrInvalid, have.table)
 	case !have.has(watched.CompletedAt):
-		return have, fmt.Errorf("%w: no column of public.workflow_runs says when a run ended: runcounter table says what it has, and runcounter migrate up which columns can't be read",
-			store.ErrInvalid)
+		return have, fmt.Errorf("%w: no column of %s says when a run ended: runcounter table says what it has, and runcounter migrate up which columns can't be read",
+			store.ErrInvalid, have.table)
 	case s.options.LeaseColumn != "" && !have.has(watched.Lease):
-		return have, fmt.Errorf("%w: public.workflow_runs has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
-			store.ErrInvalid, s.options.LeaseColumn)
+		return have, fmt.Errorf("%w: %s has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
+			store.ErrInvalid, have.table, s.options.LeaseColumn)
 	}
 	s.known, s.looked = &have, time.Now()
 	return have, nil

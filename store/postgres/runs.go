@@ -23,7 +23,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 	b.Now = store.Instant(b.Now)
 	err = s.attempt(ctx, func(have schema) error {
 		if !b.Draft.IsZero() && !have.has(watched.Draft) {
-			return fmt.Errorf("%w: the table workflow_runs has no column draft_id", store.ErrInvalid)
+			return fmt.Errorf("%w: the table %s has no column draft_id", store.ErrInvalid, have.table.Name)
 		}
 		if err := have.takes(b.Key()); err != nil {
 			return err

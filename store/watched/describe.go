@@ -166,6 +166,9 @@ func (t Table) Foreign() (o Overrides) {
 		}
 		o.Columns[c.Role] = c.Name
 	}
+	if t.String() != DefaultTable {
+		o.Table = t.String()
+	}
 	for _, role := range []Role{User, Workflow} {
 		if t.Absent(role) {
 			o = Overrides{Columns: map[Role]string{role: ""}}.Over(o)
