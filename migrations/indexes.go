@@ -60,6 +60,11 @@ func (p *postgres) altered(conn *sql.Conn) (altered bool, err error) {
 		return false, err
 	}
 	now := p.rendering.table
+	var detached bool // an older program has made no such column
+	err = conn.QueryRowContext(p.ctx, `select coalesce(to_jsonb(s) ->> 'detached_at', '') <> '' from run_counter.settings as s`).Scan(&detached)
+	if err != nil || detached {
+		return detached, err
+	}
 	return len(was.Changes(now)) > 0 || !slices.Equal(was.Said.Args(), now.Said.Args()), nil
 }
 

@@ -105,6 +105,11 @@ func rendered(t watched.Table) ([]script, error) {
 //	begins                 those of them that are set when a run begins
 //	beats "old" "new"      pairs of the two rows' heartbeats
 //	stuck "v.details"      whether that says what a sweep has written
+//	reads "guard" "" "new" what reads a row of such a trigger into a record, which writes nothing; see run_counter.columns
+//	reading                the columns that are read so
+//	called "id"            the name of the role's column, without quotes
+//	nothing "old"          what makes a record of that name one of nulls
+//	there                  what sets v_there: whether there is a run of that id
 //	said "new"             what the guard may change of a row, as a statement has it: names and values
 //	lastSign "new"         the last sign of life of a row, given v_now
 //	indexes                those on the watched table
@@ -158,6 +163,11 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"lastSign":   func(row string) string { return lastSign(t, row) },
 		"said":       func(row string) string { return sayable(t, row) },
 		"indexes":    func() []index { return indexes(t) },
+		"reads":      func(function, otherwise string, rows ...string) string { return reads(t, function, otherwise, rows) },
+		"reading":    func() []watched.Column { return readOf(t) },
+		"nothing":    func(row string) string { return nothing(t, row) },
+		"there":      func() string { return there(t) },
+		"called":     func(role watched.Role) string { c, _ := t.Column(role); return c.Name },
 	}).Parse(text)
 	if err != nil {
 		return "", err

@@ -50,7 +50,13 @@ func altered(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	case !there:
 		return []string{"it is gone"}, nil
 	}
-	return was.Changes(watched.Describe(is, was.Said).Table), nil
+	changes := was.Changes(watched.Describe(is, was.Said).Table)
+	var detached string
+	err = tx.QueryRow(ctx, `select coalesce(to_jsonb(s) ->> 'detached_at', '') from run_counter.settings as s`).Scan(&detached)
+	if detached != "" {
+		changes = append(changes, "run_counter.detach() has taken our triggers off at "+detached+", and nothing is counted since")
+	}
+	return changes, err
 }
 
 // watchedTable is the table as the migrations have noted it, and the one that they make
