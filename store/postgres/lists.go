@@ -117,8 +117,7 @@ func searchQuery(have schema, search store.CountQuery) query {
 	if !search.Ref.IsZero() {
 		w.add(ref + " = " + w.arg(have.arg(watched.Workflow, search.Ref)) + "::" + have.ref)
 	}
-	most := w.arg(search.Limit) + "::integer"
-	limit := " order by 1, 2, 3 limit " + most
+	limit := " order by 1, 2, 3 limit " + w.arg(search.Limit) + "::integer"
 	last := func(kind store.Kind) string {
 		return `(select r.completed_at from ` + have.keyed() + ` as r
           where ` + have.ofKey(kind, "k.user_id", "k.ref_id") + ` and r.ended order by r.end_order desc limit 1)`
@@ -130,13 +129,18 @@ func searchQuery(have schema, search store.CountQuery) query {
 	page := `
     select k.user_id, k.kind, k.ref_id, case k.kind when '` + string(have.table.Counted()) + `' then ` + last(have.table.Counted()) + ` else ` + last(store.KindDraft) + ` end as last_run_at
       from (` + part("run_counter.counts") + ` union ` + part("run_counter.ledger") + `) as k` + limit
-	if !have.installed { // in one pass: the table may have no index for the keys
+	if !have.installed { // in one pass, which stops at the limit: the table may have no index for the keys
+		var columns, rows []string
+		for _, status := range store.Terminals {
+			columns = append(columns, fmt.Sprintf("count(*) filter (where r.status = '%[1]s') as %[1]s", status))
+			rows = append(rows, fmt.Sprintf("('%[1]s', k.%[1]s)", status))
+		}
 		return query{text: `
-select k.user_id, k.kind, k.ref_id, k.status, false, k.n, max(k.last) over (partition by k.user_id, k.kind, k.ref_id)
-  from (select r.user_id, r.kind, r.ref_id, ` + statusSQL + `, count(*) as n, max(r.completed_at) as last, dense_rank() over (order by r.user_id, r.kind, r.ref_id) as place
+select k.user_id, k.kind, k.ref_id, n.status, false, n.n, k.last
+  from (select r.user_id, r.kind, r.ref_id, ` + strings.Join(columns, ", ") + `, max(r.completed_at) as last
           from ` + have.keyed() + ` as r
-         where r.ref_id is not null and r.ended` + w.and() + ` group by 1, 2, 3, 4) as k
- where k.place <= ` + most + `
+         where r.ref_id is not null and r.ended` + w.and() + ` group by 1, 2, 3` + limit + `) as k
+ cross join lateral (values ` + strings.Join(rows, ", ") + `) as n (status, n)
  order by 1, 2, 3`, args: w.args}
 	}
 	return query{
