@@ -96,6 +96,7 @@ delete from run_counter.keys as c
  using ` + h.keysSQL() + `
  where c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
    and not exists (select from run_counter.counts as n where n.user_id = c.user_id and n.kind = c.kind and n.ref_id = c.ref_id)
+   and not exists (select from run_counter.ledger as l where l.user_id = c.user_id and l.kind = c.kind and l.ref_id = c.ref_id)
    and not exists (select from ` + h.keyed("open") + ` as r
                     where r.user_id = c.user_id and r.ref_id = c.ref_id and r.kind = c.kind and r.open)`
 }
