@@ -82,7 +82,7 @@ func reading(all []wanted) (read []wanted) {
 
 var (
 	ids     = []string{"uuid", "int8", "int4", "int2", "text", "varchar"}
-	words   = []string{"text", "varchar"}
+	words   = []string{"text", "varchar", "bpchar"}
 	moments = []string{"timestamptz", "timestamp"}
 	jsons   = []string{"jsonb", "json"}
 )
@@ -252,6 +252,8 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 		one := fault{what: fmt.Sprintf("%s is %s and has to be %s", w.name, described(column), w.need())}
 		if cast, helps := casts[[2]string{column.Type, w.types[0]}]; helps && !column.Nondeterministic && !partitions {
 			one.help = alter + strings.ReplaceAll(cast, "$", bareIdent(w.name))
+		} else if w.optional && w.named {
+			one.what += fmt.Sprintf(", or is left alone with --column %s=", w.role)
 		}
 		return one
 	case frozen:
@@ -283,7 +285,7 @@ func (w wanted) uncounted(column watched.CatalogColumn) fault {
 }
 
 // short are texts that can't hold the longest of our words, cancelling.
-var short = regexp.MustCompile(`^character varying\([0-9]\)$`)
+var short = regexp.MustCompile(`^character(?: varying)?\([0-9]\)$`)
 
 // need names the types that a column may have.
 func (w wanted) need() string {
@@ -291,7 +293,7 @@ func (w wanted) need() string {
 	if w.enums {
 		types = append(slices.Clone(types), "an enum")
 	}
-	return strings.NewReplacer("int4", "integer", "int8", "bigint", "int2", "smallint").Replace(strings.Join(types, " or "))
+	return strings.NewReplacer("int4", "integer", "int8", "bigint", "int2", "smallint", "bpchar", "char").Replace(strings.Join(types, " or "))
 }
 
 // described is a column's type, with what is special about it.

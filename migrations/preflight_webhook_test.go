@@ -26,7 +26,6 @@ func TestCasesOfTablesThatAWebhookRefuses(t *testing.T) {
 		{name: "case T4: ids of char", alter: `alter table workflow_runs alter workflow_id type char(40)`, want: []string{"workflow_id is character(40) and has to be uuid or bigint"}},
 		{name: "case T4: ids that are the same in either case", alter: `create collation anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); alter table workflow_runs alter id drop default, alter id type text collate anycase, alter id set default gen_random_uuid()`,
 			want: []string{"id is text under a collation by which values that differ can be equal and has to be uuid"}},
-		{name: "case T5: char", alter: `alter table workflow_runs alter status type char(12)`, want: []string{"status is character(12) and has to be text or varchar or an enum; what helps: "}},
 		{name: "case T9: times that count", alter: `alter table workflow_runs alter started_at type bigint using 1`, want: []string{"started_at is bigint: say what it counts since 1970, with --times milliseconds or --times seconds"}},
 	} {
 		t.Run(u.name, func(t *testing.T) {
@@ -73,6 +72,7 @@ func TestCasesOfTablesThatAWebhookUnderstands(t *testing.T) {
 		"case T6: state_snapshot of text":      tableWithDrafts + `alter table workflow_runs alter state_snapshot type text`,
 		"case T7: no duration_ms":              tableWithDrafts + `alter table workflow_runs drop duration_ms`,
 		"case T7: as few columns as there can": tableWithoutDrafts + `alter table workflow_runs drop duration_ms, drop error_details, drop state_snapshot, drop created_at, drop started_at`,
+		"case T5: char":                        tableWithDrafts + `alter table workflow_runs alter status type char(12)`,
 		"case T5: an enum":                     tableWithDrafts + `create type run_status as enum ('running', 'completed'); alter table workflow_runs alter status drop default, alter status type run_status using status::run_status`,
 		"case T8: duration_ms is generated":    tableWithDrafts + `alter table workflow_runs drop duration_ms, add duration_ms integer generated always as (42) stored`,
 		"columns that play no part":            tableWithDrafts + `alter table workflow_runs drop created_at, drop state_snapshot, add "born" bigint, add state_snapshot integer`,

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
 )
 
 // TestCaseT9_TimesAreReadAsTheirTableHasThem: without an offset in its zone, and
@@ -51,5 +53,14 @@ func TestCaseT9_TimesAreReadAsTheirTableHasThem(t *testing.T) {
 	_, err = zoned.Row(strings.NewReader(`{"id": 1, "user_id": 1, "workflow_id": 1, "status": "running", "completed_at": 1769904000001}`))
 	if !errors.As(err, &bad) || !strings.Contains(bad.Error(), "say it with --times milliseconds or --times seconds") {
 		t.Errorf("an integer of which nobody has said what it counts: got %v, want it refused with what to say", err)
+	}
+}
+
+// TestCaseT5_TheBlanksOfACharAreNoPartOfAStatus, as they are none where its table is
+// counted.
+func TestCaseT5_TheBlanksOfACharAreNoPartOfAStatus(t *testing.T) {
+	row, err := runs.Row(strings.NewReader(`{"id": 1, "user_id": 1, "workflow_id": 1, "status": "completed   ", "completed_at": "2026-01-01T10:00:00+00:00"}`))
+	if err != nil || row.Status != store.Completed {
+		t.Errorf("got %+v, %v; want it completed", row, err)
 	}
 }

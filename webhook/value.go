@@ -63,7 +63,9 @@ func levels(text []byte) (deepest int) {
 }
 
 // readStatus lets unknown statuses through; the known ones cost no memory.
+// Blanks at the end are the padding of a char.
 func readStatus(value []byte) (status store.Status, detail string) {
+	value = bytes.TrimRight(value, " ")
 	switch {
 	case len(value) == 0:
 		return "", "an empty string; send the row's status"

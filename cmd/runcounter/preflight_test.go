@@ -15,14 +15,14 @@ func TestCaseT7_ATableThatIsNotUnderstoodIsRefusedByEachCommand(t *testing.T) {
 	pgtest.InstallNet(t, address)
 	pgtest.InstallVault(t, address)
 	pgtest.Exec(t, address, runsTable, `create domain clock as timestamptz; alter table workflow_runs drop completed_at, alter updated_at type clock`,
-		`create schema app; create table app."Runs" (id uuid primary key, user_id uuid, workflow_id uuid, status char(9), completed_at timestamptz, updated_at timestamptz)`)
+		`create domain word as varchar(9); create schema app; create table app."Runs" (id uuid primary key, user_id uuid, workflow_id uuid, status word, completed_at timestamptz, updated_at timestamptz)`)
 	run := func(args ...string) result {
 		t.Helper()
 		return exec1(t, command(t, t.TempDir(), []string{"DATABASE_URL=" + address}, args...), "")
 	}
 	const up = "public.workflow_runs can't be watched as it is: updated_at is public.clock (a domain over timestamptz) and has to be timestamptz or timestamp; there is no column completed_at: another that plays the role is named with --column completed_at=NAME; " +
 		"what helps: alter table public.workflow_runs alter column updated_at type timestamptz, add column completed_at timestamptz. Nothing was changed.\n"
-	const other = `app.Runs can't be watched as it is: status is character(9) and has to be text or varchar or an enum; what helps: alter table app."Runs" alter column status type text. Nothing was changed.` + "\n"
+	const other = `app.Runs can't be watched as it is: status is public.word (a domain over varchar) and has to be text or varchar or char or an enum; what helps: alter table app."Runs" alter column status type text. Nothing was changed.` + "\n"
 	for _, c := range []struct {
 		args []string
 		want string

@@ -191,11 +191,14 @@ func (t Table) Status(row string) string {
 
 // statusText is a row's status as it is, as text.
 func (t Table) statusText(row string) string {
-	if c, _ := t.Column(Status); c.Kind == Enum {
+	if c, _ := t.Column(Status); c.Kind == Enum || padded(c) {
 		return t.Col(row, Status) + "::text"
 	}
 	return t.Col(row, Status)
 }
+
+// padded reports a char, whose values are filled up with blanks.
+func padded(c Column) bool { return strings.HasPrefix(c.Type, "character(") }
 
 // compared is a row's status as it is compared with the table's words. In a
 // trigger an enum is text: a constant that is no label any more, since the
