@@ -312,7 +312,6 @@ func TestWrongUsage(t *testing.T) {
 		{"a receiver that is no address", nil, []string{"send", "--url", "runs", "--user", sampleUser, "--workflow", sampleWorkflow}, defaultURL},
 		{"a secret that can't sign", nil, []string{"send", "--secret", "whsec_eA==", "--user", sampleUser, "--workflow", sampleWorkflow}, "openssl rand"},
 		{"an address of PostgreSQL that is none", []string{"DATABASE_URL=postgres://u:hunter2@db:port/x"}, []string{"audit"}, "special characters of the password"},
-		{"another table of PostgreSQL", []string{"DATABASE_URL=postgres://u:hunter2@db/x"}, []string{"serve", "--table", "app.runs"}, "public.workflow_runs"},
 		{"an import into the source itself", []string{"DATABASE_URL=postgres://u:hunter2@db/x"}, []string{"import", "-"}, "runcounter migrate up"},
 		{"an unknown database", nil, []string{"audit", "--database-url", "mysql://u:hunter2@db/x"}, "sqlite:PATH"},
 		{"a database in memory", nil, []string{"audit", "--database-url", "sqlite::memory:"}, "name a file"},
