@@ -63,3 +63,15 @@ func TestCaseT8_TheGuardGivesWayToPolicies(t *testing.T) {
 		t.Error("a statement that breaks a policy works")
 	}
 }
+
+// TestTheGuardFillsInWhatNoIndexHolds: an index over the status, such as that of
+// a table which is partitioned by it, is no reason to leave an end out.
+func TestTheGuardFillsInWhatNoIndexHolds(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, bareTable, `alter table workflow_runs add constraint c unique (id, status)`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'failed'), ('`+runTwo+`', '`+bob+`', '`+bobFlow+`', 'running')`,
+		`update workflow_runs set status = 'timeout' where id = '`+runTwo+`'`)
+	mustBe(t, address, `select count(*) from workflow_runs where completed_at is not null`, "2")
+}
