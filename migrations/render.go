@@ -105,6 +105,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	begins                 those of them that are set when a run begins
 //	beats "old" "new"      pairs of the two rows' heartbeats
 //	stuck "v.details"      whether that says what a sweep has written
+//	counted                the columns of which a count is made, with their types in ours
 //	reads "guard" "" "new" what reads a row of such a trigger into a record, which writes nothing; see run_counter.columns
 //	reading                the columns that are read so
 //	called "id"            the name of the role's column, without quotes
@@ -165,6 +166,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"indexes":    func() []index { return indexes(t) },
 		"reads":      func(function, otherwise string, rows ...string) string { return reads(t, function, otherwise, rows) },
 		"reading":    func() []watched.Column { return readOf(t) },
+		"counted":    func() []watched.Column { return counted(t) },
 		"nothing":    func(row string) string { return nothing(t, row) },
 		"there":      func() string { return there(t) },
 		"called":     func(role watched.Role) string { c, _ := t.Column(role); return c.Name },

@@ -32,3 +32,5 @@ begin
     end loop;
 end
 $do$;
+
+drop type if exists run_counter.counted;
