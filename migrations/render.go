@@ -351,10 +351,11 @@ func movedMarks(t watched.Table) string {
 `
 }
 
-// sayable are the columns of a row that the guard may write, each behind its name.
+// sayable are the columns of a row that the guard may write, each behind its name,
+// but for the details: they may hold what raises where it is looked into.
 func sayable(t watched.Table, row string) string {
 	var pairs []string
-	for _, role := range []watched.Role{watched.Status, watched.CompletedAt, watched.DurationMS, watched.ErrorDetails} {
+	for _, role := range []watched.Role{watched.Status, watched.CompletedAt, watched.DurationMS} {
 		if c, there := t.Column(role); there && c.Writable {
 			pairs = append(pairs, watched.Literal(c.Name)+", "+t.Col(row, role))
 		}

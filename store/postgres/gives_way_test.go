@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -48,6 +49,16 @@ func TestCaseT8_TheGuardGivesWay(t *testing.T) {
 		}
 		pgtest.Exec(t, address, `alter table workflow_runs `+rule[1])
 	}
+	// What a sweep has written comes back with the rest.
+	pgtest.Exec(t, address, `delete from workflow_runs`, `insert into workflow_runs (id, user_id, workflow_id, status, created_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'running', now() - interval '1 day')`)
+	s := mustOpen(t, address, Options{})
+	if _, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, address, `alter table workflow_runs add constraint c check (status <> 'completed' or error_details is not null)`, `update workflow_runs set status = 'completed'`)
+	mustBe(t, address, `select status || ' ' || (error_details ->> 'code') from workflow_runs`, "completed stuck")
+	audited(t, address)
+	began(`alter table workflow_runs drop constraint c`)
 	// What leaves the row out of an index does not hold the guard off, and an
 	// outcome that no rule is against is kept.
 	began(`create unique index one_running on workflow_runs (workflow_id) where status in ('pending', 'running')`)
