@@ -287,7 +287,7 @@ func TestBadDeliveriesSayWhatToDo(t *testing.T) {
 		{"a status with a NUL", status(`"a\u0000"`), `record.status is "a\u0000", text with a NUL in it, which no database keeps; send the row's status`},
 		{"a status of half a surrogate pair", status(`"\ud800"`), "record.status is not valid Unicode: it holds a broken byte or half a surrogate pair; send UTF-8"},
 		{"a column twice", insert(`,"status":"running"`), "record.status stands in the row twice; send it once"},
-		{"a time that is a number", insert(`,"updated_at":1795379697`), "record.updated_at is 1795379697, not a string; send what the database's webhooks send"},
+		{"a time that is a number", insert(`,"updated_at":1795379697`), "record.updated_at is 1795379697, a number, and nothing says what it counts since 1970; say it with --times milliseconds or --times seconds"},
 		{"a time in words", insert(`,"updated_at":"yesterday"`), `record.updated_at is "yesterday", not a time such as 2026-11-22T20:10:37.200738+00:00; send it as PostgreSQL's to_jsonb prints it`},
 		{"a lease that is no time", insert(`,"lease_until":"soon"`), `record.lease_until is "soon", not a time such as 2026-11-22T20:10:37.200738+00:00; send it as PostgreSQL's to_jsonb prints it`},
 		{"an endless time", insert(`,"completed_at":"infinity"`), `record.completed_at is "infinity", outside of the years 0001 to 9999; send null, or when it happened`},
