@@ -111,7 +111,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	called "id"            the name of the role's column, without quotes
 //	nothing "old"          what makes a record of that name one of nulls
 //	there                  what sets v_there: whether there is a run of that id
-//	said "new"             what the guard may change of a row, as a statement has it: names and values
+//	patched                what the guard has changed of a row new, as a statement has it in v_was: names and values
 //	lastSign "new"         the last sign of life of a row, given v_now
 //	indexes                those on the watched table
 //
@@ -162,7 +162,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"beats":      func(was, is string) []string { return beats(t, was, is) },
 		"stuck":      func(expression string) string { return stuck(t, expression) },
 		"lastSign":   func(row string) string { return lastSign(t, row) },
-		"said":       func(row string) string { return sayable(t, row) },
+		"patched":    func() string { return patched(t) },
 		"indexes":    func() []index { return indexes(t) },
 		"reads":      func(function, otherwise string, rows ...string) string { return reads(t, function, otherwise, rows) },
 		"reading":    func() []watched.Column { return readOf(t) },
@@ -351,14 +351,21 @@ func movedMarks(t watched.Table) string {
 `
 }
 
-// sayable are the columns of a row that the guard may write, each behind its name,
-// but for the details: they may hold what raises where it is looked into.
-func sayable(t watched.Table, row string) string {
-	var pairs []string
-	for _, role := range []watched.Role{watched.Status, watched.CompletedAt, watched.DurationMS} {
+// patched are what the guard has changed of a row, each a name and what the
+// statement had, as JSON, or null where it is the same. The details are changed
+// where they are a sweep's alone: others may hold what raises where it is looked
+// into.
+func patched(t watched.Table) string {
+	var notes []string
+	note := func(role watched.Role, changed, was string) {
 		if c, there := t.Column(role); there && c.Writable {
-			pairs = append(pairs, watched.Literal(c.Name)+", "+t.Col(row, role))
+			name, _ := json.Marshal(c.Name) // a text can be written
+			notes = append(notes, fmt.Sprintf("case when %s then %s || coalesce(%s::text, 'null') end", changed, watched.Literal(string(name)+": "), was))
 		}
 	}
-	return strings.Join(pairs, ", ")
+	for _, role := range []watched.Role{watched.Status, watched.CompletedAt, watched.DurationMS} {
+		note(role, t.Col("new", role)+" is distinct from "+t.Col("v_was", role), "to_json("+t.Col("v_was", role)+")")
+	}
+	note(watched.ErrorDetails, "v_clears", t.Col("v_was", watched.ErrorDetails))
+	return strings.Join(notes, ", ")
 }
