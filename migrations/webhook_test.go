@@ -410,7 +410,7 @@ insert into run_counter.presumed select id, completed_at, user_id, 'workflow', w
 		{`select run_counter.amend_run('` + run1 + `', 'cancelled', 'ops', 'a refund')`, []string{"cancelled amended"}},
 		{`select run_counter.amend_run('` + run1 + `', 'running', 'ops', 'once more')`, []string{"running amended"}},
 		{`update workflow_runs set status = 'completed' where id = '` + run1 + `'`, []string{"completed "}},
-		{`update run_counter.settings set guard = false`, nil},
+		{`update run_counter.settings set guard = 'off'`, nil},
 		{`update workflow_runs set status = 'timeout' where id = '` + run1 + `'`, []string{"timeout "}},
 	} {
 		s.exec(step.sql)

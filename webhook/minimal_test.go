@@ -133,7 +133,7 @@ func TestCaseD11_ACallOfRowsInOrderCostsTheDatabaseNothing(t *testing.T) {
 	if _, cost := post(batchOf(1, 3)); cost == 0 {
 		t.Error("with counts wanted it costs nothing, either: nothing is shown")
 	}
-	pgtest.Exec(t, address, `update run_counter.settings set guard = false`, `update workflow_runs set status = 'running', completed_at = null where id = '`+runID(2)+`'`)
+	pgtest.Exec(t, address, `update run_counter.settings set guard = 'off'`, `update workflow_runs set status = 'running', completed_at = null where id = '`+runID(2)+`'`)
 	late := string(encode(map[string]any{"type": "UPDATE", "schema": "public", "table": "workflow_runs", "record": row(2, "running", nil), "old_record": row(2, "completed", nil)}))
 	if got, cost := ours(late); cost == 0 || !strings.Contains(string(got.body), `"changed":1`) {
 		t.Errorf("an outcome that was overwritten cost %d statements, and was answered %s; want it repaired, though the guard was on a moment ago", cost, got.body)

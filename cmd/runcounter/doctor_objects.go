@@ -111,8 +111,8 @@ func withoutIt(name string) string {
 }
 
 func switchLines(s postgres.Switches) (lines []line) {
-	if !s.Guard {
-		lines = append(lines, warning("update run_counter.settings set guard = true", "the guard is off: a later write overwrites an outcome"))
+	if s.Guard == "off" {
+		lines = append(lines, warning("update run_counter.settings set guard = 'on'", "the guard is off: a later write overwrites an outcome"))
 	}
 	if !s.Hardening && s.EndUsers {
 		lines = append(lines, warning("update run_counter.settings set hardening = true",

@@ -33,7 +33,7 @@ func TestCaseARowThatHasEndedAndSaysNotWhenIsDated(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			f.TB = t
-			pgtest.Exec(t, f.address, `update run_counter.settings set guard = false; alter table workflow_runs alter created_at drop not null, alter updated_at drop not null`)
+			pgtest.Exec(t, f.address, `update run_counter.settings set guard = 'off'; alter table workflow_runs alter created_at drop not null, alter updated_at drop not null`)
 			for n, status := range store.Terminals {
 				never := f.runOf(10*n, status, time.Time{})
 				never.CreatedAt, never.UpdatedAt = time.Time{}, time.Time{}

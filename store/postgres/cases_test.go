@@ -83,7 +83,7 @@ func change(old, record store.Row) store.Change {
 func TestCaseAnOverwrittenOutcomeThatAWebhookShowsIsBroughtBack(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	pgtest.Exec(t, f.address, `update run_counter.settings set guard = false`)
+	pgtest.Exec(t, f.address, `update run_counter.settings set guard = 'off'`)
 	at := f.runOf(0, "", time.Time{}).CreatedAt.Add(time.Minute)
 	n := 0
 	for _, active := range []store.Status{store.Pending, store.Running, store.Cancelling} {
@@ -176,7 +176,7 @@ func TestCaseAPresumedOutcomeGivesWayToWhatAWebhookShows(t *testing.T) {
 func TestCaseADecisionForAnotherOutcomeIsNoReOpening(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	pgtest.Exec(t, f.address, `update run_counter.settings set guard = false`)
+	pgtest.Exec(t, f.address, `update run_counter.settings set guard = 'off'`)
 	for n, status := range store.Terminals {
 		at := f.runOf(0, "", time.Time{}).CreatedAt.Add(time.Minute)
 		was := store.Terminals[(n+1)%len(store.Terminals)]
@@ -205,7 +205,7 @@ func TestCaseADecisionForAnotherOutcomeIsNoReOpening(t *testing.T) {
 func TestCaseRowsThatAnotherSessionHoldsAreRepairedBesideOthers(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	pgtest.Exec(t, f.address, `update run_counter.settings set guard = false`)
+	pgtest.Exec(t, f.address, `update run_counter.settings set guard = 'off'`)
 	at := f.runOf(0, "", time.Time{}).CreatedAt.Add(time.Minute)
 	var changes []store.Change
 	for n := 1; n <= 3; n++ {
@@ -289,7 +289,7 @@ create trigger refuse before update on workflow_runs for each row execute functi
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			pgtest.Exec(t, f.address, `update run_counter.settings set guard = false`, sql)
+			pgtest.Exec(t, f.address, `update run_counter.settings set guard = 'off'`, sql)
 			var changes []store.Change
 			for n := 1; n <= 6; n++ {
 				f.begun(n)

@@ -94,16 +94,14 @@ func TestCaseT22_AnEndThatTheGuardDoesNotKeepIsNotMovedIntoThePast(t *testing.T)
 	}
 	c := newCaller(t, address)
 	for _, tt := range []struct {
-		name, run string
-		guard     bool
-		want      string
+		name, run, guard, want string
 	}{
-		{"a real end that is kept", bobsRun, true, ""},
-		{"a real end, without the guard", bobsRun, false, "42501"},
-		{"a presumed end", oneRun, true, "42501"},
-		{"a presumed end, without the guard", oneRun, false, "42501"},
+		{"a real end that is kept", bobsRun, "on", ""},
+		{"a real end, without the guard", bobsRun, "off", "42501"},
+		{"a presumed end", oneRun, "on", "42501"},
+		{"a presumed end, without the guard", oneRun, "off", "42501"},
 	} {
-		pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = %v`, tt.guard))
+		pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = '%s'`, tt.guard))
 		_, _, err := c.as("bob", `update workflow_runs set status = 'completed', completed_at = now() - interval '40 days' where id = '`+tt.run+`'`)
 		if code(err) != tt.want {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)

@@ -234,7 +234,7 @@ func without(t testing.TB, red string, off func(f *fixture)) {
 		f, b := open(t)
 		guarded := chaos == ""
 		if !guarded {
-			pgtest.Exec(t, f.address, `update run_counter.settings set guard = false`)
+			pgtest.Exec(t, f.address, `update run_counter.settings set guard = 'off'`)
 		}
 		for seed := uint64(0); seed < 40 && !t.Failed(); seed++ {
 			storetest.SourceChaosSeed(t, b, guarded, seed)

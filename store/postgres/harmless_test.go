@@ -235,7 +235,7 @@ func newTwins(t *testing.T, seed uint64, guarded bool) *twins {
 	pgtest.Exec(t, address, parents+tw.shape.ddl+";"+flows,
 		`create schema twin; set search_path = twin, public;`+strings.Replace(parents, types, "", 1)+tw.shape.ddl+";"+flows)
 	migrate(t, address, variant{said: tw.shape.said()}.up)
-	pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = %t, hardening = false`, guarded))
+	pgtest.Exec(t, address, fmt.Sprintf(`update run_counter.settings set guard = '%s', hardening = false`, map[bool]string{true: "on", false: "off"}[guarded]))
 	for _, alter := range tw.shape.later {
 		pgtest.Exec(t, address, alter, `set search_path = twin, public; `+alter)
 		tw.shape.ddl += ";\n" + alter

@@ -33,7 +33,7 @@ func (s *Store) lookAtGuard(ctx context.Context, have schema, now time.Time) {
 	var on bool
 	if have.installed {
 		err := s.pool.QueryRow(ctx, `
-select (select g.guard from run_counter.settings as g)
+select (select g.guard = 'on' from run_counter.settings as g)
    and (select count(*) = 2 from pg_trigger as t
          where t.tgrelid = `+regclass(have.table)+` and t.tgname in ('zzzz_run_counter_guard', 'zzzz_run_counter_guard_insert')
            and t.tgenabled in ('O', 'A') and t.tgfoid = to_regproc('run_counter.guard'))`).Scan(&on)

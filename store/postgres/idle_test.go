@@ -96,7 +96,7 @@ func TestCaseD11_AStoreIsIdleWhileItsGuardIsSeenToBeOn(t *testing.T) {
 		t.Error("a change that shows a lost outcome is idle")
 	}
 	for _, step := range []struct{ off, on string }{
-		{`update run_counter.settings set guard = false`, `update run_counter.settings set guard = true`},
+		{`update run_counter.settings set guard = 'off'`, `update run_counter.settings set guard = 'on'`},
 		{`alter table workflow_runs disable trigger zzzz_run_counter_guard`, `alter table workflow_runs enable trigger zzzz_run_counter_guard`},
 		{`alter table workflow_runs disable trigger zzzz_run_counter_guard_insert`, `alter table workflow_runs enable always trigger zzzz_run_counter_guard_insert`},
 		{`alter table workflow_runs enable replica trigger zzzz_run_counter_guard`, `alter table workflow_runs enable trigger zzzz_run_counter_guard`},

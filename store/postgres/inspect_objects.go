@@ -223,10 +223,11 @@ select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.pro
 
 // Switches are the settings in the database.
 type Switches struct {
-	Guard, Hardening bool
-	Policy           string
-	EndUsers         bool  // the database has the role authenticated
-	GaveWay          int64 // runs whose outcome was overwritten since the guard could not keep it
+	Guard     string // on, report or off
+	Hardening bool
+	Policy    string
+	EndUsers  bool  // the database has the role authenticated
+	GaveWay   int64 // runs whose outcome was overwritten since the guard could not keep it
 }
 
 // Switches reads the settings.

@@ -79,7 +79,7 @@ func TestTheLedgerIsWrittenByDifference(t *testing.T) {
 	f := newFixture(t)
 	id, flow := storetest.MustID('2', 1).String(), f.key.Ref.String()
 	f.inTransaction(func(tx pgx.Tx) {
-		execute(t, tx, `update run_counter.settings set guard = false`)
+		execute(t, tx, `update run_counter.settings set guard = 'off'`)
 		for _, step := range []struct{ sql, want string }{
 			{f.insert(1), "a completed false 1"},
 			{`update workflow_runs set completed_at = completed_at - interval '1 second', duration_ms = 7`, ""},
@@ -125,7 +125,7 @@ func execute(t testing.TB, tx pgx.Tx, text string) {
 
 func transitions(t testing.TB, tx pgx.Tx, which string) {
 	t.Helper()
-	execute(t, tx, `update run_counter.settings set guard = false; alter table workflow_runs alter user_id drop not null, alter workflow_id drop not null;`+
+	execute(t, tx, `update run_counter.settings set guard = 'off'; alter table workflow_runs alter user_id drop not null, alter workflow_id drop not null;`+
 		transitionsSQL+which)
 	for i, step := range transitionSteps {
 		if step.sql == "" {

@@ -296,7 +296,7 @@ func TestChaos(t *testing.T) { storetest.SourceChaos(t, open, true, seeds()) }
 func TestChaosWithoutGuard(t *testing.T) {
 	open := func(t testing.TB) storetest.Backend {
 		address := mustInstall(t)
-		pgtest.Exec(t, address, `update run_counter.settings set guard = false`)
+		pgtest.Exec(t, address, `update run_counter.settings set guard = 'off'`)
 		return backend(t, address)
 	}
 	storetest.SourceChaos(t, open, false, seeds())

@@ -151,8 +151,8 @@ func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 				if run, err := s.Run(t.Context(), mustParse(t, runOne)); err != nil || time.Since(run.CompletedAt).Abs() > time.Minute || run.DurationMS.Valid {
 					t.Errorf("%s: got %+v, %v; want it to have ended now", value, run, err)
 				}
-				pgtest.Exec(t, address, `update run_counter.settings set guard = false`, `update workflow_runs set completed_at = `+value+`, updated_at = `+value,
-					`update run_counter.settings set guard = true`)
+				pgtest.Exec(t, address, `update run_counter.settings set guard = 'off'`, `update workflow_runs set completed_at = `+value+`, updated_at = `+value,
+					`update run_counter.settings set guard = 'on'`)
 				mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "0")
 				if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting > 0 {
 					t.Errorf("%s: a sweep: %+v, %v", value, r, err)
