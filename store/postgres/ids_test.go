@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
@@ -100,7 +101,7 @@ func TestCaseT4_WithoutMigrations(t *testing.T) {
 			pgtest.Exec(t, address, bareTable, tt.alter, strings.NewReplacer("USER", watched.Literal(tt.user), "FLOW", watched.Literal(tt.flow), "RUN", watched.Literal(tt.run)).
 				Replace(`insert into workflow_runs (id, user_id, workflow_id, status) overriding system value values (RUN, USER, FLOW, 'running')`))
 			s := mustOpen(t, address, Options{})
-			got, err := s.Complete(t.Context(), store.Completion{ID: mustParse(t, tt.run), Outcome: store.Outcome{Status: store.Failed}})
+			got, err := s.Complete(t.Context(), store.Completion{ID: mustParse(t, tt.run), Outcome: store.Outcome{Status: store.Failed}, Now: time.Now()})
 			if err != nil || !got.Won || got.Count.Count != 1 || got.Run.User.String() != tt.user {
 				t.Errorf("got %+v, %v; want it won, and the count 1", got, err)
 			}

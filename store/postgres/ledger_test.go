@@ -24,13 +24,13 @@ create table transitions as
 with keys (k, u, w, d) as (values
     (1, 'a', 'c1', null), (2, 'a', 'c2', 'c1'), (3, 'a', 'c2', null), (4, 'b', 'c1', null), (5, null, 'c1', null), (6, 'a', null, null), (7, 'a', null, 'c1')
 ), ends (e, status, at) as (values
-    (1, 'running', null), (2, 'running', 1), (3, 'completed', 1), (4, 'failed', 1), (5, 'cancelled', 1), (6, 'timeout', 1), (7, 'completed', 2), (8, 'timeout', null)
+    (1, 'running', null), (2, 'running', 1), (3, 'completed', 1), (4, 'failed', 1), (5, 'cancelled', 1), (6, 'timeout', 1), (7, 'completed', 2), (8, 'timeout', null), (9, 'completed', 3)
 ), states as (
-    select k * 10 + e as n, u, w, d, status, timestamptz '2026-01-01' + at * interval '1 second' as at from keys, ends
+    select k * 10 + e as n, u, w, d, status, case when at = 3 then 'infinity' else timestamptz '2026-01-01' + at * interval '1 second' end as at from keys, ends
 ), named as (
     select f as was, t as will, presumed, lpad(f.n::text, 3, '0') || lpad(t.n::text, 3, '0') || presumed::integer as name
       from states as f, states as t, (values (false), (true)) as p (presumed)
-     where (not presumed or f.at is not null and f.status <> 'running')
+     where (not presumed or isfinite(f.at) and f.status <> 'running')
 ), made as (
     select ('d0000000-0000-4000-8000-' || lpad(name, 12, '0'))::uuid as id, presumed, was, will, (lpad(name, 12, '0')) as name from named
 )
@@ -178,12 +178,15 @@ func ledgerEdits() (edits [][3]string) {
 	edit("zzzz_run_counter_ledger_insert", "(new.user_id IS NOT NULL)", "(new.id IS NOT NULL)")
 	edit("zzzz_run_counter_ledger_insert", "(COALESCE(new.draft_id, new.workflow_id) IS NOT NULL)", "(new.id IS NOT NULL)")
 	edit("zzzz_run_counter_ledger_insert", "COALESCE(new.draft_id, new.workflow_id)", "new.workflow_id")
-	edit("zzzz_run_counter_ledger_insert", "(new.completed_at IS NOT NULL)", "(new.id IS NOT NULL)")
-	edit("zzzz_run_counter_ledger_delete", "(old.completed_at IS NOT NULL)", "(old.id IS NOT NULL)")
+	const dated = ".completed_at between '0002-01-01 00:00:00+00' and '9998-12-31 23:59:59.999999+00'"
+	edit("ledger_insert()", "if new"+dated, "if new.completed_at is not null")
+	edit("ledger_delete()", "if old"+dated, "if old.completed_at is not null")
 	edit("ledger_delete()", "old.user_id is not null and ", "")
 	edit("ledger_delete()", " and coalesce(old.draft_id, old.workflow_id) is not null", "")
-	edit("ledger_update()", "old.completed_at is not null and ", "")
-	edit("ledger_update()", "new.completed_at is not null and ", "")
+	for _, row := range []string{"old", "new"} {
+		edit("ledger_update()", row+dated+" and ", "")
+		edit("ledger_update()", row+dated+" and ", row+".completed_at is not null and ")
+	}
 	for _, row := range []string{"new", "old"} {
 		kind, ref := "case when "+row+".draft_id is null then 'workflow' else 'draft' end", "coalesce("+row+".draft_id, "+row+".workflow_id)"
 		other := "coalesce(" + row + ".workflow_id, " + row + ".draft_id)"

@@ -157,12 +157,16 @@ select n.user_id, n.kind, n.ref_id, t.status, t.presumed, t.n, n.last_run_at
 // follows their order, and looks at few rows of the table.
 type listedRuns struct{ from, at, id string }
 
+// shownSQL orders runs by when they were created, those of which that is not known
+// last: a page goes on from what was shown.
+const shownSQL = `coalesce(r.created_at, '0001-01-02 00:00:00+00')`
+
 func runsIn(have schema, state store.RunState) (l listedRuns, err error) {
 	switch state {
 	case store.ActiveRuns:
-		return listedRuns{have.rows("open") + ` as r where r.open`, shownSQL("r.created_at"), "r.id"}, nil
+		return listedRuns{have.rows("open") + ` as r where r.open`, shownSQL, "r.id"}, nil
 	case store.OddRuns:
-		return listedRuns{have.rows("odd") + ` as r where r.odd`, shownSQL("r.created_at"), "r.id"}, nil
+		return listedRuns{have.rows("odd") + ` as r where r.odd`, shownSQL, "r.id"}, nil
 	case store.PresumedRuns:
 		// Lateral, or the table is read as a whole: the planner expects few of
 		// the marks to be those of what their run is.
@@ -176,12 +180,6 @@ func runsIn(have schema, state store.RunState) (l listedRuns, err error) {
                     where q.run_id = m.run_id and q.kind in ('stuck', 'overwritten') and (q.last_at, q.kind) > (m.last_at, m.kind))`, "m.last_at", "m.run_id"}, nil
 	}
 	return l, fmt.Errorf("%w: no state of runs is called %q", store.ErrInvalid, state)
-}
-
-// shownSQL is a column as [instant] shows it, since a page goes on from what was
-// shown: some write infinity for never, and what has no time comes last.
-func shownSQL(column string) string {
-	return `least(greatest(coalesce(` + column + `, '-infinity'), '0001-01-02 00:00:00+00'), '9999-12-31 23:59:59+00')`
 }
 
 // SearchRuns returns a page of the runs that are in a state.

@@ -175,22 +175,9 @@ func (t *text) ScanText(v pgtype.Text) error {
 
 type instant time.Time
 
-// Some write infinity for never: it is read as the last and the first moments
-// that a program can show.
-var (
-	endOfTime   = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	startOfTime = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)
-)
-
 func (i *instant) ScanTimestamptz(v pgtype.Timestamptz) error {
-	switch {
-	case !v.Valid:
-		*i = instant{}
-	case v.InfinityModifier == pgtype.Infinity:
-		*i = instant(endOfTime)
-	case v.InfinityModifier == pgtype.NegativeInfinity:
-		*i = instant(startOfTime)
-	default:
+	*i = instant{}
+	if v.Valid && v.InfinityModifier == pgtype.Finite {
 		*i = instant(store.Instant(v.Time))
 	}
 	return nil

@@ -189,7 +189,7 @@ func (s *Store) mendTogether(ctx context.Context, tx pgx.Tx, have schema, repair
 		var ours []repair
 		for _, r := range repairs {
 			if !written[r.found.row.ID] {
-				r.refused = r.unchanged()
+				r.refused = "a trigger of the table left the row as it was"
 			} else {
 				ours = append(ours, r)
 			}
@@ -204,19 +204,6 @@ func (s *Store) mendTogether(ctx context.Context, tx pgx.Tx, have schema, repair
 		return nil, err
 	}
 	return done, nil
-}
-
-// unchanged says why an update that raised nothing left a row as it was.
-func (r repair) unchanged() string {
-	for _, edge := range []struct {
-		at   time.Time
-		name string
-	}{{startOfTime, "-infinity"}, {endOfTime, "infinity"}} {
-		if r.found.row.CompletedAt.Equal(edge.at) {
-			return "its completed_at is " + edge.name + ", which is no moment at which it can have ended: set it to one, or to null"
-		}
-	}
-	return "a trigger of the table left the row as it was"
 }
 
 // write writes the outcome columns alone, where the row still is what was

@@ -117,7 +117,8 @@ func TestCaseT9_AZoneThatTheDatabaseDoesNotKnow(t *testing.T) {
 }
 
 // TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere: no statement of the application
-// fails by it, an end is filled, and the run is listed.
+// fails by it, an end is filled, by a sweep where the column has a zone, and the run
+// is listed.
 func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -125,6 +126,7 @@ func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 		said   watched.Overrides
 		values []string
 	}{
+		"with zone": {"", watched.Overrides{}, []string{"'infinity'", "'-infinity'", "'0044-03-15 12:00+00 BC'", "'0001-01-01 00:00+00'", "'12026-01-01 00:00+00'", "'294276-12-31 23:59:59+00'", "'9999-12-31 23:59:59+00'"}},
 		"without zone": {timesOf("timestamp", "$ at time zone 'UTC'", "now()"), watched.Overrides{Zone: "America/New_York"},
 			[]string{"'infinity'", "'-infinity'", "'0044-03-15 12:00 BC'", "'0001-01-01 00:00'", "'12026-01-01 00:00'", "'294276-12-31 23:59:59'", "'9999-12-31 23:59:59'"}},
 		"milliseconds": {integerTimes(1000), watched.Overrides{Times: watched.Milliseconds}, []string{"9223372036854775807", "-9223372036854775808", "-62135596800000", "253402300799000"}},
@@ -136,6 +138,10 @@ func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 			pgtest.Exec(t, address, bareTable, tt.alter)
 			migrate(t, address, variant{said: tt.said}.up)
 			s := mustOpen(t, address, Options{})
+			touched := ""
+			if name == "with zone" {
+				touched = ", updated_at = now()"
+			}
 			for _, value := range tt.values {
 				pgtest.Exec(t, address, `delete from workflow_runs`, begun(runOne), begun(runTwo),
 					`update workflow_runs set completed_at = `+value+`, started_at = `+value+`, created_at = `+value)
@@ -146,8 +152,15 @@ func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 				if err != nil || len(odd) != 2 {
 					t.Errorf("%s: got %+v, %v; want both listed as odd", value, odd, err)
 				}
-				pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+runOne+`'`)
+				pgtest.Exec(t, address, `update workflow_runs set status = 'completed'`+touched+` where id = '`+runOne+`'`)
 				mustBe(t, address, `select public.complete_workflow_run('`+runTwo+`', 'failed')`, "t")
+				exact(t, s)
+				if touched != "" {
+					sweeper := &store.Sweeper{Store: s}
+					if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Repairs() != 1 {
+						t.Errorf("%s: a sweep: %+v, %v; want one repair", value, r, err)
+					}
+				}
 				if run, err := s.Run(t.Context(), mustParse(t, runOne)); err != nil || time.Since(run.CompletedAt).Abs() > time.Minute || run.DurationMS.Valid {
 					t.Errorf("%s: got %+v, %v; want it to have ended now", value, run, err)
 				}

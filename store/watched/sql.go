@@ -244,6 +244,12 @@ func (t Table) Ended(row string) string {
 	return t.Dated(row) + " and " + t.Terminal(row)
 }
 
+// MayHaveEnded is Ended as a trigger's WHEN, which is read anew at each statement,
+// and an index have it: there may be ends among these rows that can't be times.
+func (t Table) MayHaveEnded(row string) string {
+	return t.Col(row, CompletedAt) + " is not null and " + t.Terminal(row)
+}
+
 // Open is the condition that a row is that of a run which has not ended, whatever
 // its status is: it takes a slot of a limit.
 func (t Table) Open(row string) string {
@@ -269,14 +275,18 @@ func (t Table) Odd(row string) string {
 	}
 	odd += " or " + t.unlike(row, store.Status.Known)
 	if t.Has(StartedAt) {
-		odd += " or " + t.TooSoon(row)
+		odd += " or " + t.tooSoon(row)
 	}
-	for _, role := range []Role{CreatedAt, StartedAt, UpdatedAt, CompletedAt} {
-		if wrong := t.noTime(row, role); wrong != "" {
-			odd += " or " + wrong
-		}
+	return strings.Join(append([]string{odd}, t.noTimes(row)...), " or ")
+}
+
+// tooSoon is TooSoon of a row whose times can all be times.
+func (t Table) tooSoon(row string) string {
+	end, _ := t.Column(CompletedAt)
+	if start, _ := t.Column(StartedAt); start.Kind == end.Kind && end.Kind != Timestamp {
+		return t.Col(row, CompletedAt) + " < " + t.Col(row, StartedAt)
 	}
-	return odd
+	return t.TooSoon(row)
 }
 
 // TooSoon is the condition that a row's run ended before it had started.

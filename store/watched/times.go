@@ -16,11 +16,13 @@ import (
 // never fail by us: so each stands inside a CASE that knows the bounds.
 
 // bounds are the first and the last value of a column that are times, as SQL
-// writes them; "" where all are taken as they are.
+// writes them; "" for a column that is not there.
 func (c Column) bounds() (first, last string) {
 	switch c.Kind {
+	case TimestampTZ:
+		return "'" + utc(store.FirstTime) + "'", "'" + utc(store.LastTime) + "'"
 	case Timestamp:
-		return "'0002-01-01 00:00:00'", "'9998-12-31 23:59:59.999999'"
+		return "'" + clock(store.FirstTime) + "'", "'" + clock(store.LastTime) + "'"
 	case Milliseconds:
 		return strconv.FormatInt(store.FirstTime.UnixMilli(), 10), strconv.FormatInt(store.LastTime.UnixMilli(), 10)
 	case Seconds:
@@ -29,14 +31,12 @@ func (c Column) bounds() (first, last string) {
 	return "", ""
 }
 
-// dated is the condition that a row has a time for the role. It is null or false
-// where it has none.
+// dated is the condition that a row has a time for the role, of one that a column
+// plays. It is null or false where it has none.
 func (t Table) dated(row string, role Role) string {
 	c, _ := t.Column(role)
-	if first, last := c.bounds(); first != "" {
-		return t.Col(row, role) + " between " + first + " and " + last
-	}
-	return t.Col(row, role) + " is not null"
+	first, last := c.bounds()
+	return t.Col(row, role) + " between " + first + " and " + last
 }
 
 // Dated is the condition that a row says when its run ended.
@@ -46,21 +46,36 @@ func (t Table) Dated(row string) string { return t.dated(row, CompletedAt) }
 func (t Table) Undated(row string) string {
 	c, _ := t.Column(CompletedAt)
 	end := t.Col(row, CompletedAt)
-	if first, last := c.bounds(); first != "" {
-		return "(" + end + " is null or " + end + " not between " + first + " and " + last + ")"
-	}
-	return end + " is null"
+	first, last := c.bounds()
+	return "(" + end + " is null or " + end + " not between " + first + " and " + last + ")"
 }
 
-// noTime is the condition that a row has a value for the role that can't be a
-// time, "" where there is no such value.
-func (t Table) noTime(row string, role Role) string {
-	c, _ := t.Column(role)
-	first, last := c.bounds()
-	if first == "" {
-		return ""
+// Unsaid is Undated as the guard's WHEN has it, which is read anew at each
+// statement: a timestamptz is compared with null alone, since two bounds cost an
+// UPDATE 2 us. A sweep dates the rest, by what the row says beside it.
+func (t Table) Unsaid(row string) string {
+	if c, _ := t.Column(CompletedAt); c.Kind != TimestampTZ || !t.Has(UpdatedAt) && !t.Has(CreatedAt) {
+		return t.Undated(row)
 	}
-	return t.Col(row, role) + " not between " + first + " and " + last
+	return t.Col(row, CompletedAt) + " is null"
+}
+
+// noTimes are the conditions that a row has a value that can't be a time, one for
+// each kind of columns.
+func (t Table) noTimes(row string) (conditions []string) {
+	for _, kind := range []Kind{TimestampTZ, Timestamp, Milliseconds, Seconds} {
+		var columns []string
+		for _, role := range []Role{CreatedAt, StartedAt, UpdatedAt, CompletedAt} {
+			if c, there := t.Column(role); there && c.Kind == kind {
+				columns = append(columns, t.Col(row, role))
+			}
+		}
+		if first, last := (Column{Kind: kind}).bounds(); columns != nil {
+			all := strings.Join(columns, ", ")
+			conditions = append(conditions, "least("+all+") < "+first, "greatest("+all+") > "+last)
+		}
+	}
+	return conditions
 }
 
 // moment is what a value of the column means that is within its bounds.
@@ -80,8 +95,7 @@ func (t Table) moment(c Column, value string) string {
 // Moment is the role's time of a row, as timestamptz: null for what is none.
 func (t Table) Moment(row string, role Role) string {
 	c, there := t.Column(role)
-	first, _ := c.bounds()
-	if !there || first == "" {
+	if !there {
 		return t.Col(row, role)
 	}
 	return "(case when " + t.dated(row, role) + " then " + t.moment(c, t.Col(row, role)) + " end)" // PL/pgSQL's IF ends at a bare then
@@ -176,4 +190,6 @@ func (t Table) Written(role Role, expression string) string {
 		moment, utc(store.FirstTime), utc(last), value, strings.TrimSpace(expression))
 }
 
-func utc(at time.Time) string { return at.Format("2006-01-02 15:04:05.999999") + "+00" }
+func utc(at time.Time) string { return clock(at) + "+00" }
+
+func clock(at time.Time) string { return at.Format("2006-01-02 15:04:05.999999") }
