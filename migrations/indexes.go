@@ -65,6 +65,7 @@ func (p *postgres) altered(conn *sql.Conn) (altered bool, err error) {
 	if err != nil || detached {
 		return detached, err
 	}
+	was.Said.Guard = now.Said.Guard // which nothing is made from
 	return len(was.Changes(now)) > 0 || !slices.Equal(was.Said.Args(), now.Said.Args()), nil
 }
 

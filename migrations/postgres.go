@@ -3,6 +3,7 @@ package migrations
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -113,6 +114,9 @@ func (m *Migrator) upPostgres() error {
 			if err := setPolicy(m.postgres.ctx, conn, m.postgres.policy); err != nil {
 				return fmt.Errorf("set the policy: %w", err)
 			}
+		}
+		if err := m.postgres.setGuard(conn); err != nil {
+			return fmt.Errorf("set what the guard does: %w", err)
 		}
 		if note := m.postgres.zoneNote; note != "" {
 			m.postgres.said = append(m.postgres.said, "finds that "+note)
@@ -351,8 +355,35 @@ func (p *postgres) describe(conn *sql.Conn) error {
 		p.rendering.table, p.unmapped, p.guessed = report.Table, report.Unmapped, report.Guessed
 		p.zoneNote = report.Table.ZoneNote(catalog.Zone)
 	default:
-		p.rendering.table = watched.Default()
+		p.rendering.table = watched.Made(said.Guard)
 	}
+	return nil
+}
+
+// setGuard sets what the guard does to what the operator says now, and says why
+// where it only reports. What the migrations decide of it is in their first file:
+// it is what was said before, and what an operator has set by hand stands.
+func (p *postgres) setGuard(conn *sql.Conn) error {
+	t := p.rendering.table
+	if p.given.Guard != "" {
+		text, err := json.Marshal(t)
+		if err != nil {
+			return err
+		}
+		_, err = conn.ExecContext(p.ctx, `update run_counter.settings set guard = $1, described = $2::jsonb where (guard, described) is distinct from ($1, $2::jsonb)`, string(t.Guard), string(text))
+		if err != nil {
+			return err
+		}
+	}
+	var is watched.Guard
+	if err := conn.QueryRowContext(p.ctx, `select guard from run_counter.settings`).Scan(&is); err != nil || is != watched.GuardReports {
+		return err
+	}
+	why := "as was said"
+	if t.Said.Guard == "" && t.Guard == is {
+		why = "since statuses have other words than Run Counter's, and some applications retry a run in the same row"
+	}
+	p.said = append(p.said, "keeps no first outcome, and lists those that are overwritten, "+why+": runcounter migrate up --guard on keeps them")
 	return nil
 }
 

@@ -86,6 +86,8 @@ const (
 	// GaveWay is a source's alone, and no repair: an outcome was overwritten that
 	// the guard would have kept, had a rule of the table not been against it.
 	GaveWay Reason = "gave_way"
+	// WouldKeep is the same where the guard only reports.
+	WouldKeep Reason = "would_keep"
 )
 
 // Repair makes one row consistent with itself, without regard to the time that

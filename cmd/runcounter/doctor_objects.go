@@ -7,6 +7,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store/postgres"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // makeAgain brings back what was dropped or changed. The migrations
@@ -110,9 +111,15 @@ func withoutIt(name string) string {
 	return "what it should have counted is missing in the counts"
 }
 
+const guardOn = "update run_counter.settings set guard = 'on'"
+
 func switchLines(s postgres.Switches) (lines []line) {
-	if s.Guard == "off" {
-		lines = append(lines, warning("update run_counter.settings set guard = 'on'", "the guard is off: a later write overwrites an outcome"))
+	switch s.Guard {
+	case watched.GuardOff:
+		lines = append(lines, warning(guardOn, "the guard is off: a later write overwrites an outcome"))
+	case watched.GuardReports:
+		lines = append(lines, warning(guardOn,
+			"the guard only reports, for applications that retry a run in the same row: a later write overwrites an outcome, and has overwritten that of %s", quantity(s.WouldKeep, "run", "runs")))
 	}
 	if !s.Hardening && s.EndUsers {
 		lines = append(lines, warning("update run_counter.settings set hardening = true",

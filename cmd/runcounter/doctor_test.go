@@ -236,6 +236,8 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 			"migrations", fails, "workflow_runs was altered since they were applied: the column draft_id is gone", "runcounter migrate up", `alter table workflow_runs rename drafted_id to draft_id`},
 		{"the guard is off", `update run_counter.settings set guard = 'off'`,
 			"settings", warns, "the guard is off", "set guard = 'on'", ""},
+		{"the guard only reports", `update run_counter.settings set guard = 'report'; insert into run_counter.repairs (run_id, first_at, kind, last_at, status, completed_at) values ('` + runID(1) + `', now(), 'would_keep', now(), 'running', now())`,
+			"settings", warns, "the guard only reports, for applications that retry a run in the same row: a later write overwrites an outcome, and has overwritten that of 1 run", "set guard = 'on'", ""},
 		{"hardening is off", `update run_counter.settings set hardening = false`,
 			"settings", warns, "hardening is off: end users can", "set hardening = true", ""},
 		{"a count is wrong", `update run_counter.counts set n = n + 1`,

@@ -173,7 +173,7 @@ func runText(id store.ID, h store.History) string {
 	}
 	for _, l := range h.Repairs {
 		verb := "repaired"
-		if l.Reason == store.GaveWay {
+		if l.Reason == store.GaveWay || l.Reason == store.WouldKeep {
 			verb = "overwritten"
 		}
 		fmt.Fprintf(&b, "%s  %s: %s; it was %s and became %s as of %s", instant(l.Last), verb, reasonText(l.Reason), orNull(l.Was), l.Status, instant(l.CompletedAt))

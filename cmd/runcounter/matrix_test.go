@@ -110,7 +110,7 @@ func (m found) has(role watched.Role) (name, typ string, there bool) {
 
 // said is all that an operator could say of it.
 func (m found) said() watched.Overrides {
-	o := watched.Overrides{Zone: m.zone, Times: m.times, Columns: map[watched.Role]string{}, Statuses: map[string]store.Status{}}
+	o := watched.Overrides{Zone: m.zone, Times: m.times, Guard: watched.GuardOn, Columns: map[watched.Role]string{}, Statuses: map[string]store.Status{}}
 	for _, role := range watched.Roles() {
 		name, typ, there := m.has(role)
 		if strings.HasPrefix(typ, "text") && (role == watched.ErrorDetails || role == watched.StateSnapshot) {

@@ -89,10 +89,10 @@ func migratePrint(ctx context.Context, cmd *cli.Command) error {
 	case !isPostgres(address):
 		text, err = migrations.PrintSQLite()
 	case strings.TrimRight(address, ":/") == "postgres" || strings.TrimRight(address, ":/") == "postgresql":
-		if len(said.Args()) > 0 {
+		unseen := watched.Made(said.Guard)
+		if said.Guard = ""; len(said.Args()) > 0 {
 			return badUsage("%s says something of a table that has to be looked at: name its database with --database-url postgres://USER:PASSWORD@HOST:5432/NAME", strings.Join(said.Args(), " "))
 		}
-		unseen := watched.Default()
 		unseen.Fingerprint = ""
 		text, err = migrations.PrintPostgres(unseen)
 	default:

@@ -186,6 +186,7 @@ var reasons = map[store.Reason]string{
 	store.NoTime:      "it had ended without a completed_at",
 	store.Overwritten: "it had ended and was overwritten",
 	store.GaveWay:     "the guard could not keep its outcome",
+	store.WouldKeep:   "the guard only reports, or it would have kept its outcome",
 	store.Stuck:       "silent for longer than its limit",
 	store.Lost:        "its outcome was overwritten, and a webhook still had it",
 }

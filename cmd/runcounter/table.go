@@ -60,7 +60,15 @@ func overrideFlags() []cli.Flag {
 		statusFlag(),
 		zoneFlag(),
 		timesFlag(),
+		guardFlag(),
 		descriptionFlag(),
+	}
+}
+
+func guardFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "guard", Category: flagsRules, DefaultText: "what was said before; else on, or report where statuses have other words than ours",
+		Usage: "what the guard does with an outcome that is overwritten: `MODE` is on (keeps it), report (lists it, for retries in the same row) or off",
 	}
 }
 
@@ -89,7 +97,7 @@ func overridesOf(cmd *cli.Command) (watched.Overrides, error) {
 	for _, flag := range []struct {
 		name string
 		set  func(string) error
-	}{{"table", said.SetTable}, {"timezone", said.SetZone}, {"times", said.SetTimes}} {
+	}{{"table", said.SetTable}, {"timezone", said.SetZone}, {"times", said.SetTimes}, {"guard", said.SetGuard}} {
 		if cmd.IsSet(flag.name) {
 			if err := flag.set(cmd.String(flag.name)); err != nil {
 				return said, badUsage("--%s: %w", flag.name, err)

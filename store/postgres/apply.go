@@ -77,6 +77,7 @@ func claimsOf(changes []store.Change, received time.Time) map[store.ID]store.Cla
 type found struct {
 	row      store.Row
 	presumed bool
+	reports  bool      // the guard only reports: who overwrites an outcome may do so
 	reopened time.Time // when an administrator last re-opened it
 	seen     time.Time // when its times, all still to come, were first seen
 }
@@ -107,13 +108,13 @@ func (h schema) lookSQL() string {
 	if h.installed {
 		reopened = `(select max(a.at) from run_counter.amendments as a where a.run_id = r.id and a.status in ('pending', 'running', 'cancelling'))`
 	}
-	return `select ` + rowSQL + `, ` + h.presumedColumn() + `, ` + reopened + `
+	return `select ` + rowSQL + `, ` + h.presumedColumn() + `, ` + h.reports() + `, ` + reopened + `
   from ` + h.rows() + ` as r
  where r.id = any ($1::` + h.id + `[])`
 }
 
 func scanFound(have schema, rows pgx.Row) (f found, err error) {
-	err = have.scanRow(rows, &f.row, &f.presumed, (*instant)(&f.reopened))
+	err = have.scanRow(rows, &f.row, &f.presumed, &f.reports, (*instant)(&f.reopened))
 	return f, err
 }
 
@@ -226,7 +227,7 @@ func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
 func (l *look) mend(f found) (repair, bool) {
 	claim := l.claims[f.row.ID]
 	o := claim.Outcome
-	if claim.Evidence > store.Presumed && (f.reopened.IsZero() || o.CompletedAt.After(f.reopened)) {
+	if !f.reports && claim.Evidence > store.Presumed && (f.reopened.IsZero() || o.CompletedAt.After(f.reopened)) {
 		// Told of a presumed outcome that it had ended just so: that was the
 		// sweep's own update.
 		same := o.Status == f.row.Status && o.CompletedAt.Equal(f.row.CompletedAt)
@@ -238,7 +239,7 @@ func (l *look) mend(f found) (repair, bool) {
 		}
 	}
 	after, reason := l.rules.repair(f.row)
-	if reason == store.NoTime || reason == store.Overwritten {
+	if reason == store.NoTime || reason == store.Overwritten && !f.reports { // then a sweep looks whether it is silent
 		return repair{reason: reason, found: f, after: after, presumed: reason == store.Overwritten}, true
 	}
 	return repair{}, false

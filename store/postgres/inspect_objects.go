@@ -223,18 +223,20 @@ select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.pro
 
 // Switches are the settings in the database.
 type Switches struct {
-	Guard     string // on, report or off
+	Guard     watched.Guard
 	Hardening bool
 	Policy    string
 	EndUsers  bool  // the database has the role authenticated
 	GaveWay   int64 // runs whose outcome was overwritten since the guard could not keep it
+	WouldKeep int64 // and since it only reports
 }
 
 // Switches reads the settings.
 func (i *Inspector) Switches(ctx context.Context) (s Switches, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `select guard, hardening, policy, to_regrole('authenticated') is not null, (select count(*) from run_counter.repairs where kind = 'gave_way') from run_counter.settings`).
-			Scan(&s.Guard, &s.Hardening, &s.Policy, &s.EndUsers, &s.GaveWay)
+		return tx.QueryRow(ctx, `select guard, hardening, policy, to_regrole('authenticated') is not null, r.gave_way, r.would_keep
+  from run_counter.settings, (select count(*) filter (where kind = 'gave_way') as gave_way, count(*) filter (where kind = 'would_keep') as would_keep from run_counter.repairs) as r`).
+			Scan(&s.Guard, &s.Hardening, &s.Policy, &s.EndUsers, &s.GaveWay, &s.WouldKeep)
 	})
 	return s, err
 }

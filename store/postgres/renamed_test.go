@@ -133,7 +133,7 @@ func TestCaseT26_AWordWithABackslash(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, bareTable)
-	migrate(t, address, variant{said: watched.Overrides{Statuses: map[string]store.Status{`it's 100 %s\`: store.Completed}}}.up)
+	migrate(t, address, variant{said: watched.Overrides{Guard: watched.GuardOn, Statuses: map[string]store.Status{`it's 100 %s\`: store.Completed}}}.up)
 	const word = `E'it\'s 100 %s\\'`
 	pgtest.Exec(t, address, begun(runOne), begun(runTwo), `set standard_conforming_strings = off; update workflow_runs set status = `+word+` where id = '`+runOne+`'; delete from workflow_runs where id = '`+runTwo+`'`,
 		`update workflow_runs set status = 'running'`)
@@ -148,7 +148,7 @@ func TestCaseT26_ASweepKeepsTheApplicationsWord(t *testing.T) {
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, bareTable, begun(runOne), begun(runTwo),
 		`update workflow_runs set status = 'finished', updated_at = '2026-01-01' where id = '`+runOne+`'`, `update workflow_runs set completed_at = '2026-01-01' where id = '`+runTwo+`'`)
-	migrate(t, address, variant{said: watched.Overrides{Statuses: map[string]store.Status{"completed": store.Running, "done": store.Failed, "finished": store.Failed}}}.up)
+	migrate(t, address, variant{said: watched.Overrides{Guard: watched.GuardOn, Statuses: map[string]store.Status{"completed": store.Running, "done": store.Failed, "finished": store.Failed}}}.up)
 	for _, dry := range []bool{true, false} {
 		r, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{DryRun: dry})
 		if err != nil || r.Unwritable != 1 || len(r.Refused) != 1 || !strings.Contains(r.Refused[0].Refused, "no status that means completed") {

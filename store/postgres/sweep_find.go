@@ -27,8 +27,8 @@ select id, user_id
      where r.open
        and (
             (r.terminal and r.completed_at is null and coalesce(r.updated_at, r.created_at) is not null)
-            or (r.active and r.completed_at is not null)
-            or (r.active and r.completed_at is null
+            or (r.active and r.completed_at is not null and not ` + h.reports() + `)
+            or (r.active and (r.completed_at is null or ` + h.reports() + `)
                 and case r.status when 'pending' then $2::bigint when 'running' then $3::bigint else $4::bigint end > 0
                 and coalesce(greatest(` + sign("r.started_at") + `, ` + sign("r.updated_at") + `, ` + sign("r.lease_at") + `), ` + sign("r.created_at") + `, ` + h.seenColumn() + `)
                     < $1::timestamptz - make_interval(secs =>
@@ -39,6 +39,15 @@ select id, user_id
  where $5::` + h.id + ` is null or id > $5::` + h.id + `
  order by id
  limit $6::integer`
+}
+
+// reports is whether the guard only reports. A run that has ended, and is active
+// again, is a retry then, and no sweep restores it before it is silent.
+func (h schema) reports() string {
+	if !h.installed {
+		return `false`
+	}
+	return `(select s.guard = 'report' from run_counter.settings as s)`
 }
 
 // seenColumn is when the times of a run r that are still to come were first seen.
@@ -118,12 +127,12 @@ func (s *Store) wanted(ctx context.Context, to sender, have schema, f store.Fail
 		ids[i] = have.arg(watched.ID, id)
 	}
 	err = send(ctx, to, query{text: `
-select ` + rowSQL + `, ` + have.presumedColumn() + `, ` + have.seenColumn() + `
+select ` + rowSQL + `, ` + have.presumedColumn() + `, ` + have.reports() + `, ` + have.seenColumn() + `
   from ` + have.rows("open") + ` as r
  where r.id = any($1::` + have.id + `[]) and r.open
  order by r.id ` + lock, args: []any{ids}, read: func(rows pgx.Rows) error {
 		var found found
-		if err := have.scanRow(rows, &found.row, &found.presumed, (*instant)(&found.seen)); err != nil {
+		if err := have.scanRow(rows, &found.row, &found.presumed, &found.reports, (*instant)(&found.seen)); err != nil {
 			return err
 		}
 		if r, needed := s.decide(found, f); needed {
@@ -153,7 +162,15 @@ func (s *Store) stuck(ctx context.Context, to sender, have schema, f store.FailS
 
 // decide applies the rules to a row.
 func (s *Store) decide(found found, f store.FailStuck) (repair, bool) {
-	if after, reason := s.rules.repair(found.row); reason == store.NoTime || reason == store.Overwritten {
+	after, reason := s.rules.repair(found.row)
+	if reason == store.Overwritten && found.reports {
+		retried := found.row
+		retried.CompletedAt = time.Time{}
+		if _, silent := s.rules.presume(retried.Seen(found.seen, f.Now), f.Limits, f.Now); !silent {
+			return repair{}, false
+		}
+	}
+	if reason == store.NoTime || reason == store.Overwritten {
 		return repair{reason: reason, found: found, after: after, presumed: reason == store.Overwritten}, true
 	}
 	if after, stuck := s.rules.presume(found.row.Seen(found.seen, f.Now), f.Limits, f.Now); stuck {

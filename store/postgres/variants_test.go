@@ -47,6 +47,7 @@ var theirs = watched.Overrides{
 		"new": store.Pending, "scheduled": store.Pending, "waiting": store.Running, "stopping": store.Cancelling,
 		"it's over": store.Completed, "error": store.Failed, "canceled": store.Cancelled, "timed_out": store.Timeout,
 	},
+	Guard: watched.GuardOn,
 }
 
 // theirNames give the table that the migrations make these names, and theirWords

@@ -36,6 +36,9 @@ type Table struct {
 	// SignsIn says that the users who are counted are those who sign in, and not
 	// organisations, say.
 	SignsIn bool `json:"signs_in,omitempty"`
+	// Guard is what the operator says of it; else it is on, but only reports where a
+	// status has another word than ours: such an application may reuse a row.
+	Guard Guard `json:"guard"`
 	// Said is what the operator has said of it.
 	Said Overrides `json:"said,omitzero"`
 }
@@ -50,7 +53,10 @@ type Column struct {
 }
 
 // Default describes the table that the migrations make where there is none.
-func Default() Table { return Describe(made(), Overrides{}).Table }
+func Default() Table { return Made("") }
+
+// Made is Default with what is said of the guard, "" for nothing.
+func Made(guard Guard) Table { return Describe(made(), Overrides{Guard: guard}).Table }
 
 // Assumed describes a table that nobody has looked at: the one that the migrations
 // make, but for what the operator says. Its status is compared as text, since it
@@ -238,6 +244,7 @@ func Describe(c Catalog, o Overrides) Report {
 		d.report.Table.SignsIn = column.References == "auth.users" || slices.Contains(factsOf(User).names, user.Name)
 	}
 	d.statuses()
+	d.guard()
 	d.times()
 	for _, column := range c.Columns {
 		if role, _ := d.playing(column.Name); column.Type == "timestamptz" && (role == Lease || heartbeat.MatchString(column.Name)) {
@@ -415,6 +422,20 @@ func (d *describer) statuses() {
 		if guess := guessStatus(theirs); guess != "" {
 			d.report.Guessed.Statuses[theirs] = guess
 		}
+	}
+}
+
+// guard decides what the guard does where the operator has not said it.
+func (d *describer) guard() {
+	t := &d.report.Table
+	switch {
+	case d.overrides.Guard != "":
+		t.Guard = d.overrides.Guard
+	case slices.ContainsFunc(t.Statuses, func(w Word) bool { return w.Theirs != string(w.Ours) }):
+		t.Guard = GuardReports
+		d.note("the guard would only list outcomes that are overwritten, since statuses have other words than Run Counter's and an application may reuse a row for a retry: --guard on keeps the first outcome")
+	default:
+		t.Guard = GuardOn
 	}
 }
 

@@ -31,7 +31,19 @@ type Overrides struct {
 	// Times says what integers count where they stand for times: Milliseconds or
 	// Seconds since 1970.
 	Times Kind `json:"times,omitempty"`
+	// Guard is what the guard does with an outcome that is overwritten.
+	Guard Guard `json:"guard,omitempty"`
 }
+
+// Guard is what the guard does.
+type Guard string
+
+// What the guard may do.
+const (
+	GuardOn      Guard = "on"     // it keeps the first outcome, for every writer
+	GuardReports Guard = "report" // it lists what it would have kept: a retry may reuse its row
+	GuardOff     Guard = "off"
+)
 
 // DefaultTable is watched where nothing else is named.
 const DefaultTable = "public.workflow_runs"
@@ -99,6 +111,15 @@ func (o *Overrides) SetTimes(s string) error {
 	return fmt.Errorf("%q is not what an integer counts since 1970: write %s or %s", s, Milliseconds, Seconds)
 }
 
+// SetGuard takes on, report or off.
+func (o *Overrides) SetGuard(s string) error {
+	if g := Guard(s); g == GuardOn || g == GuardReports || g == GuardOff {
+		o.Guard = g
+		return nil
+	}
+	return fmt.Errorf("%q is not what the guard can do: write %s, %s or %s", s, GuardOn, GuardReports, GuardOff)
+}
+
 // SetZone takes a name of the IANA time zone database, such as Europe/Berlin.
 func (o *Overrides) SetZone(s string) error {
 	if _, err := time.LoadLocation(s); err != nil || s == "" || s == "Local" {
@@ -120,7 +141,8 @@ func (o *Overrides) SetTable(s string) error {
 
 // Over returns what is said here, and where nothing is, what the other says.
 func (o Overrides) Over(other Overrides) Overrides {
-	o.Table, o.Zone, o.Times = cmp.Or(o.Table, other.Table), cmp.Or(o.Zone, other.Zone), cmp.Or(o.Times, other.Times)
+	o.Table, o.Zone = cmp.Or(o.Table, other.Table), cmp.Or(o.Zone, other.Zone)
+	o.Times, o.Guard = cmp.Or(o.Times, other.Times), cmp.Or(o.Guard, other.Guard)
 	columns, statuses := maps.Clone(other.Columns), maps.Clone(other.Statuses)
 	if columns == nil {
 		columns = map[Role]string{}
@@ -197,16 +219,14 @@ func ReadOverrides(r io.Reader) (Overrides, error) {
 			return Overrides{}, err
 		}
 	}
-	for set, s := range map[*string]func(string) error{&read.Table: o.SetTable, &read.Zone: o.SetZone} {
-		if *set != "" {
-			if err := s(*set); err != nil {
+	for _, one := range []struct {
+		value string
+		set   func(string) error
+	}{{read.Table, o.SetTable}, {read.Zone, o.SetZone}, {string(read.Times), o.SetTimes}, {string(read.Guard), o.SetGuard}} {
+		if one.value != "" {
+			if err := one.set(one.value); err != nil {
 				return Overrides{}, err
 			}
-		}
-	}
-	if read.Times != "" {
-		if err := o.SetTimes(string(read.Times)); err != nil {
-			return Overrides{}, err
 		}
 	}
 	return o, nil

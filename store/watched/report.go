@@ -111,6 +111,9 @@ func (o Overrides) Args() (args []string) {
 	if o.Times != "" {
 		flag("times", string(o.Times))
 	}
+	if o.Guard != "" {
+		flag("guard", string(o.Guard))
+	}
 	return args
 }
 
