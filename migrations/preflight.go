@@ -84,7 +84,7 @@ var (
 	ids     = []string{"uuid", "int8", "int4", "int2", "text", "varchar"}
 	words   = []string{"text", "varchar", "bpchar"}
 	moments = []string{"timestamptz", "timestamp"}
-	jsons   = []string{"jsonb", "json"}
+	jsons   = []string{"jsonb", "json", "text"}
 )
 
 // casts say how a column is given another type, from one to the other; $ is the
@@ -250,7 +250,11 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 		return fault{what: fmt.Sprintf("%s is %s, generated always, and has to be %s and writable", w.name, described(column), w.need())}
 	case !fits:
 		one := fault{what: fmt.Sprintf("%s is %s and has to be %s", w.name, described(column), w.need())}
-		if cast, helps := casts[[2]string{column.Type, w.types[0]}]; helps && !column.Nondeterministic && !partitions {
+		cast, helps := casts[[2]string{column.Type, w.types[0]}]
+		if w.enums && len(column.Labels) > 0 { // a domain over one
+			cast, helps = "type "+column.Type, true
+		}
+		if helps && !column.Nondeterministic && !partitions {
 			one.help = alter + strings.ReplaceAll(cast, "$", bareIdent(w.name))
 		} else if w.optional && w.named {
 			one.what += fmt.Sprintf(", or is left alone with --column %s=", w.role)

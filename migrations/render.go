@@ -258,21 +258,25 @@ func unwritable(t watched.Table) string {
 }
 
 // stuck is the condition that an expression of error_details says what a sweep
-// has written. A json may hold escapes that raise when it is looked into.
+// has written. A json may hold escapes that raise when it is looked into, and a
+// text anything.
 func stuck(t watched.Table, expression string) string {
 	condition := expression + " ->> 'code' = 'stuck'"
-	if c, _ := t.Column(watched.ErrorDetails); c.Kind == watched.JSON {
+	switch c, _ := t.Column(watched.ErrorDetails); c.Kind {
+	case watched.JSON:
 		return "(case when " + expression + `::text !~* E'\\\\u(0000|d[89a-f])' then ` + condition + " else false end)"
+	case watched.Text:
+		return expression + ` like '{%"code": "stuck"%}'`
 	}
 	return condition
 }
 
 // cast makes a jsonb what the role's column is.
 func cast(t watched.Table, role watched.Role) string {
-	if c, _ := t.Column(role); c.Kind == watched.JSON {
-		return "::json"
+	if c, _ := t.Column(role); c.Kind == watched.JSONB {
+		return ""
 	}
-	return ""
+	return t.JSON(role)
 }
 
 // columns are those of the table that play the roles.
@@ -367,6 +371,10 @@ func patched(t watched.Table) string {
 	for _, role := range []watched.Role{watched.Status, watched.CompletedAt, watched.DurationMS} {
 		note(role, t.Col("new", role)+" is distinct from "+t.Col("v_was", role), "to_json("+t.Col("v_was", role)+")")
 	}
-	note(watched.ErrorDetails, "v_clears", t.Col("v_was", watched.ErrorDetails))
+	details := t.Col("v_was", watched.ErrorDetails)
+	if c, _ := t.Column(watched.ErrorDetails); c.Kind == watched.Text {
+		details = "to_json(" + details + ")"
+	}
+	note(watched.ErrorDetails, "v_clears", details)
 	return strings.Join(notes, ", ")
 }

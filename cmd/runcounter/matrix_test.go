@@ -112,10 +112,7 @@ func (m found) has(role watched.Role) (name, typ string, there bool) {
 func (m found) said() watched.Overrides {
 	o := watched.Overrides{Zone: m.zone, Times: m.times, Guard: watched.GuardOn, Columns: map[watched.Role]string{}, Statuses: map[string]store.Status{}}
 	for _, role := range watched.Roles() {
-		name, typ, there := m.has(role)
-		if strings.HasPrefix(typ, "text") && (role == watched.ErrorDetails || role == watched.StateSnapshot) {
-			name = "" // they have to be JSON, and are left alone
-		}
+		name, _, there := m.has(role)
 		if there || role == watched.User || role == watched.Workflow {
 			o.Columns[role] = strings.Trim(name, `"`)
 		}

@@ -22,7 +22,7 @@ func (h schema) directCompleteSQL() string {
 	started, id := h.table.Moment("r", watched.StartedAt), h.table.Col("r", watched.ID)
 	return `
 with given as (
-    select $4::integer as duration_ms, $5::jsonb as error_details, $6::jsonb as state_snapshot
+    select $4::integer as duration_ms, $5::text as error_details, $6::text as state_snapshot
 ), locked as (
     select ` + id + ` as id from ` + h.table.SQL() + ` as r where ` + id + ` = $1::` + h.id + ` for no key update
 ), ended as (
@@ -30,8 +30,8 @@ with given as (
        set ` + h.outcome("r", "$2::text", "coalesce($3::timestamptz, $7::timestamptz)") + h.set(watched.UpdatedAt, "$7::timestamptz") +
 		h.set(watched.DurationMS, `coalesce(given.duration_ms, `+h.table.Col("r", watched.DurationMS)+`, case when coalesce($3::timestamptz, $7::timestamptz) >= `+started+` and isfinite(`+started+`)
                 then least(trunc((extract(epoch from coalesce($3::timestamptz, $7::timestamptz)) - extract(epoch from `+started+`)) * 1000), 2147483647)::integer end)`) +
-		h.set(watched.ErrorDetails, `coalesce(given.error_details::`+h.json(watched.ErrorDetails)+`, `+h.table.Col("r", watched.ErrorDetails)+`)`) +
-		h.set(watched.StateSnapshot, `coalesce(given.state_snapshot::`+h.json(watched.StateSnapshot)+`, `+h.table.Col("r", watched.StateSnapshot)+`)`) + `
+		h.set(watched.ErrorDetails, `coalesce(given.error_details`+h.table.JSON(watched.ErrorDetails)+`, `+h.table.Col("r", watched.ErrorDetails)+`)`) +
+		h.set(watched.StateSnapshot, `coalesce(given.state_snapshot`+h.table.JSON(watched.StateSnapshot)+`, `+h.table.Col("r", watched.StateSnapshot)+`)`) + `
       from locked, given
      where ` + id + ` = locked.id and ` + h.table.Active("r") + `
     returning true

@@ -19,7 +19,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		tallies := map[store.Key]store.Tallies{}
 		queries := []query{
 			s.policyFor(have, &h.Policy),
-			{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + ` from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
+			{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + have.presumedColumn() + ` from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
 				args: []any{have.arg(watched.ID, id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(have, rows, &h.Run) }},
 			runTalliesQuery(have, id, tallies),
 		}

@@ -195,7 +195,6 @@ func enact(ctx context.Context, s *Store, c store.Change) error {
 		word = store.Status(theirs)
 	}
 	status, _ := have.table.Column(watched.Status)
-	details, _ := have.table.Column(watched.ErrorDetails)
 	set(watched.ID, have.id, r.ID.String())
 	set(watched.User, have.user, of(watched.User, r.User))
 	set(watched.Workflow, have.ref, of(watched.Workflow, r.Workflow))
@@ -206,7 +205,7 @@ func enact(ctx context.Context, s *Store, c store.Change) error {
 	set(watched.CompletedAt, "timestamptz", timeArg(r.CompletedAt))
 	set(watched.UpdatedAt, "timestamptz", timeArg(r.UpdatedAt))
 	set(watched.DurationMS, "integer", millisArg(r.DurationMS))
-	set(watched.ErrorDetails, string(details.Kind), textArg(r.ErrorDetails))
+	set(watched.ErrorDetails, "text"+have.table.JSON(watched.ErrorDetails), textArg(r.ErrorDetails))
 	set(watched.Lease, "timestamptz", timeArg(r.LeaseAt))
 	text := `insert into workflow_runs (` + strings.Join(columns, ", ") + `) overriding system value values (` + strings.Join(values, ", ") + `)`
 	if c.Op == store.Update {

@@ -21,7 +21,7 @@ const presumedSQL = `exists (select from run_counter.presumed as p where p.run_i
 func (h schema) has(role watched.Role) bool { return h.table.Has(role) }
 
 // rowSQL are the columns of a run r that [scanRow] reads.
-const rowSQL = `r.id, r.user_id, r.workflow_id, r.draft_id, r.status, r.created_at, r.started_at, r.completed_at, r.updated_at, r.lease_at, r.duration_ms, r.error_details::text`
+const rowSQL = `r.id, r.user_id, r.workflow_id, r.draft_id, r.status, r.created_at, r.started_at, r.completed_at, r.updated_at, r.lease_at, r.duration_ms, to_json(r.error_details)::text`
 
 var rowNames = []string{
 	"id", "user_id", "workflow_id", "draft_id", "status", "created_at", "started_at", "completed_at", "updated_at", "lease_at", "duration_ms", "error_details",
@@ -49,13 +49,6 @@ func (h schema) keyed(more ...string) string {
 
 // json is the type of the role's column: json, or else jsonb. A text that was read
 // of a json is not read as jsonb, which takes less and rewrites it.
-func (h schema) json(role watched.Role) string {
-	if c, _ := h.table.Column(role); c.Kind == watched.JSON {
-		return "json"
-	}
-	return "jsonb"
-}
-
 // set is the assignment of a value, a moment where it is a time, behind others; nothing where the column is
 // not there, or not ours to write.
 func (h schema) set(role watched.Role, value string) string {

@@ -51,7 +51,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Counted, &begun.Active)
 				}},
 			policyQuery(&policy),
-			query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + presumedSQL + `
+			query{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + presumedSQL + `
   from ` + have.rows("state_snapshot") + ` as r
  where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::` + have.user + ` and idempotency_key = $2::text), $3::` + have.id + `)`,
 				args: []any{b.User.String(), textArg(key), id},
@@ -101,7 +101,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		found := false
 		counts := map[store.Key]store.Tallies{}
 		err := s.commit(ctx, end, s.policyFor(have, &policy),
-			query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + `
+			query{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + have.presumedColumn() + `
   from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
 				args: []any{have.arg(watched.ID, c.ID)},
 				read: func(rows pgx.Rows) error { found = true; return scanRun(have, rows, &result.Run) }},
@@ -163,7 +163,7 @@ func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before .
 		look = s.commit
 	}
 	err = look(ctx, append(before, s.policyFor(have, &policy),
-		query{text: `select ` + rowSQL + `, r.state_snapshot::text, ` + have.presumedColumn() + `
+		query{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + have.presumedColumn() + `
   from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
 			args: []any{have.arg(watched.ID, id)},
 			read: func(rows pgx.Rows) error { found = true; return scanRun(have, rows, &run) }})...)

@@ -223,7 +223,7 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 	t, args := have.table, []any{ids, was, wasAt, status, at, duration, details}
 	update := `
     update ` + t.SQL() + ` as r
-       set ` + have.outcome("r", "n.status", "n.completed_at") + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details::"+have.json(watched.ErrorDetails)) + `
+       set ` + have.outcome("r", "n.status", "n.completed_at") + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details"+have.table.JSON(watched.ErrorDetails)) + `
       from unnest($1::` + have.id + `[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
            as n (id, was, was_completed_at, status, completed_at, duration_ms, error_details)
      where ` + t.Col("r", watched.ID) + ` = n.id and ` + t.Status("r") + ` is not distinct from n.was and ` + t.Moment("r", watched.CompletedAt) + ` is not distinct from n.was_completed_at

@@ -10,13 +10,17 @@ import (
 )
 
 // TestCaseT6_JSONThatCannotBeLookedInto: a json takes escapes that a jsonb does
-// not, and that raise where it is looked into.
+// not, and that raise where it is looked into; a text takes anything.
 func TestCaseT6_JSONThatCannotBeLookedInto(t *testing.T) {
 	t.Parallel()
-	for name, details := range map[string]string{"a NUL": `{"m":"a\u0000b"}`, "half a pair": `{"m":"\ud800"}`, "a key twice": `{"m":2,"a":1,"m":1}`} {
+	for name, details := range map[string]string{
+		"json, a NUL": `{"m":"a\u0000b"}`, "json, half a pair": `{"m":"\ud800"}`, "json, a key twice": `{"m":2,"a":1,"m":1}`,
+		"text, half a pair": `{"m":"\ud800"}`, "text, words": `boom: "x" \ größer`, "text, nothing": ``,
+	} {
+		typ, _, _ := strings.Cut(name, ",")
 		t.Run(name, func(t *testing.T) {
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, `alter table workflow_runs alter error_details type json`)
+			pgtest.Exec(t, address, bareTable, `alter table workflow_runs alter error_details type `+typ+`, alter state_snapshot type `+typ)
 			migrate(t, address, (*migrations.Migrator).Up)
 			s := mustOpen(t, address, Options{})
 			sweep := func() {
@@ -35,6 +39,14 @@ func TestCaseT6_JSONThatCannotBeLookedInto(t *testing.T) {
 			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+first+`'`)
 			mustBe(t, address, `select public.complete_workflow_run('`+second+`', 'completed')`, "t")
 			mustBe(t, address, `select count(*) from workflow_runs where status = 'completed' and error_details::text = '`+details+`'`, "2")
+			exact(t, s)
+			pgtest.Exec(t, address, `delete from workflow_runs`, silent(first), silent(second), `update workflow_runs set error_details = null`)
+			sweep()
+			mustBe(t, address, `select count(*) from workflow_runs where error_details::json ->> 'code' = 'stuck'`, "2")
+			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+first+`'`)
+			mustBe(t, address, `select public.complete_workflow_run('`+second+`', 'failed', null, '{"n": 1}', '"boom"')`, "t")
+			mustBe(t, address, `select string_agg(concat_ws(' ', coalesce(error_details::text, 'none'), state_snapshot), ', ' order by id) from workflow_runs`,
+				map[string]string{"json": `none, "boom" {"n": 1}`, "text": `none, boom {"n": 1}`}[typ])
 			exact(t, s)
 		})
 	}

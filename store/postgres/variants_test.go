@@ -149,6 +149,7 @@ alter table workflow_runs alter status drop default, alter status type run_state
 	{name: "case T5: status is in a domain", alter: `create domain run_status as text check (value <> ''); alter table workflow_runs alter status type run_status`},
 	{name: "case T5: status is char", alter: `alter table workflow_runs alter status type char(12)`},
 	{name: "case T6: error_details is json", alter: `alter table workflow_runs alter error_details type json`},
+	{name: "case T6: error_details and state_snapshot are text", alter: `alter table workflow_runs alter error_details type text, alter state_snapshot type text`},
 	{name: "case T6: state_snapshot is json", alter: `alter table workflow_runs alter state_snapshot type json`},
 	{name: "case T7: there is no duration_ms", alter: `alter table workflow_runs drop duration_ms`},
 	{name: "case T7: there is no error_details", alter: `alter table workflow_runs drop error_details`},

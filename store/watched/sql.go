@@ -89,6 +89,18 @@ func (t Table) Type(role Role) string {
 	return "uuid"
 }
 
+// JSON is the cast of JSON, as text or jsonb, to what the role's column is. A text
+// holds what a string says, and any other value as JSON.
+func (t Table) JSON(role Role) string {
+	switch c, _ := t.Column(role); c.Kind {
+	case JSON:
+		return "::json"
+	case Text:
+		return "::jsonb #>> '{}'"
+	}
+	return "::jsonb"
+}
+
 // Sequence is the sequence from which an integer id is drawn, null where it is
 // drawn from none.
 func (t Table) Sequence() string {
