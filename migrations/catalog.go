@@ -88,7 +88,7 @@ const BeforeTableInCatalog = `set local search_path = pg_catalog, pg_temp; set l
 // The partition key holds those of partitions that are partitioned again.
 //
 // Row security that is forced on an owner who bypasses it hides nothing.
-const TableInCatalog = `
+var TableInCatalog = `
 with recursive the as (
     select c.oid, n.nspname, c.relname, c.relkind,
            c.relrowsecurity and c.relforcerowsecurity and not (o.rolsuper or o.rolbypassrls) as forced
@@ -162,7 +162,7 @@ select json_build_object(
     'partition_key', (
         select json_agg(k.name order by k.level, k.place)
           from (select coalesce(a.attname, '') as name, min(t.level) as level, min(u.place) as place
-                  from pg_partition_tree(the.oid) as t
+                  from ` + watched.PartitionsOf("the.oid") + ` as t
                   join pg_partitioned_table as p on p.partrelid = t.relid
                  cross join unnest(p.partattrs::smallint[]) with ordinality as u (attnum, place)
                   left join pg_attribute as a on a.attrelid = p.partrelid and a.attnum = u.attnum and u.attnum > 0

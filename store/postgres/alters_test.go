@@ -135,6 +135,32 @@ func TestCaseT10_AnAlterOfAPartitionedTableStopsNoEndUser(t *testing.T) {
 	mustBe(t, address, `select count(*) from run_counter.audits_due`, "1")
 }
 
+// TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock: what looks at the table
+// keeps no lock on a partition of it, since an ALTER locks the table first, and
+// what looks twice in a transaction would wait for that.
+func TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock(t *testing.T) {
+	t.Parallel()
+	f := newPartitioned(t)
+	var p store.Partitions
+	err := pgx.BeginFunc(t.Context(), f.store.pool, func(tx pgx.Tx) error {
+		if _, _, err := catalogOf(t.Context(), tx, "public", "workflow_runs"); err != nil {
+			return err
+		}
+		if err := send(t.Context(), tx, f.have.partitionsQuery(&p)); err != nil {
+			return err
+		}
+		var held []string
+		err := tx.QueryRow(t.Context(), `select coalesce(array_agg(c.relname), '{}') from pg_locks as l join pg_class as c on c.oid = l.relation where l.pid = pg_backend_pid() and c.relispartition and c.relkind in ('r', 'p')`).Scan(&held)
+		if len(held) > 0 {
+			t.Errorf("holds %s", held)
+		}
+		return err
+	})
+	if err != nil || len(p.IDs) != 4 {
+		t.Errorf("got %v, %v; want four partitions", p.IDs, err)
+	}
+}
+
 func mustConnect(t *testing.T, address string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), address)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // WebhookTrigger is one of the three of our own webhook.
@@ -100,7 +101,7 @@ select 'run_counter_webhook_' || e.event, e.event as fires_for, coalesce(t.tgena
 	}
 	return tx.QueryRow(ctx, `
 select nullif(array(select format('%I.%I', n.nspname, c.relname)
-               from pg_partition_tree(to_regclass($1::text)) as t
+               from `+watched.PartitionsOf("to_regclass($1::text)")+` as t
                join pg_class as c on c.oid = t.relid
                join pg_namespace as n on n.oid = c.relnamespace
               where t.level > 0 and c.relkind in ('r', 'p')

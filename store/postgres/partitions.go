@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // partitionsSQL names the partitions that there are, and how they differ from
@@ -20,7 +21,7 @@ with leaves as materialized (
     select c.oid, format('%I.%I', n.nspname, c.relname) as name, p.leaf is not null as counted,
            c.relkind = 'f' or exists (select from pg_trigger as g
                     where g.tgrelid = c.oid and g.tgname = 'zzzz_run_counter_ledger_truncate' and g.tgenabled in ('O', 'A')) as told
-      from pg_partition_tree(` + regclass(h.table) + `) as t
+      from ` + watched.PartitionsOf(regclass(h.table)) + ` as t
       join pg_class as c on c.oid = t.relid
       join pg_namespace as n on n.oid = c.relnamespace
       left join run_counter.partitions as p on p.leaf = c.oid

@@ -25,3 +25,20 @@ func StoredOf(key string) string {
 	return "lateral (select s.status, s.presumed, s.n" + of("counts") +
 		" union all select s.status, s.presumed, sum(s.n)::bigint" + of("ledger") + " group by s.status, s.presumed)"
 }
+
+// PartitionsOf is the select of a table, by an expression for its oid, and its
+// partitions: relid, level, isleaf. pg_partition_tree would lock the partitions
+// before the table, and an ALTER of the application, which locks the table first,
+// could be the victim of that deadlock.
+func PartitionsOf(oid string) string {
+	return `(
+    with recursive tree as (
+        select ` + oid + `::oid as relid, 0 as level
+         union all
+        select i.inhrelid, tree.level + 1
+          from tree
+          join pg_inherits as i on i.inhparent = tree.relid and not i.inhdetachpending
+          join pg_class as c on c.oid = i.inhrelid and c.relispartition
+    )
+    select tree.relid, tree.level, c.relkind <> 'p' as isleaf from tree join pg_class as c on c.oid = tree.relid)`
+}
