@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -28,7 +30,9 @@ func migrateCommand() *cli.Command {
   status  prints where the database stands
   print   prints the SQL for the kind of database that --database-url names:
           postgres: prints a script for Supabase's SQL editor, without a look
-          at any table; the address of a server has its table looked at first
+          at any table, or for the one in --description, a file with what
+          runcounter table --json printed; the address of a server has its table
+          looked at first
 
 up and print refuse a workflow_runs that is not understood yet, and change
 nothing: the sentence names each column at fault, and what helps. --column and
@@ -80,22 +84,21 @@ func migrate(ctx context.Context, cmd *cli.Command) error {
 
 // migratePrint looks at the table first where the address names a server.
 func migratePrint(ctx context.Context, cmd *cli.Command) error {
-	said, err := overridesOf(cmd)
-	if err != nil {
-		return err
-	}
 	var text string
+	var err error
 	switch address := cmd.String("database-url"); {
 	case !isPostgres(address):
 		text, err = migrations.PrintSQLite()
 	case strings.TrimRight(address, ":/") == "postgres" || strings.TrimRight(address, ":/") == "postgresql":
-		unseen := watched.Made(said.Guard)
-		if said.Guard = ""; len(said.Args()) > 0 {
-			return badUsage("%s says something of a table that has to be looked at: name its database with --database-url postgres://USER:PASSWORD@HOST:5432/NAME", strings.Join(said.Args(), " "))
+		var t watched.Table
+		if t, err = unseenTable(cmd); err == nil {
+			text, err = migrations.PrintPostgres(t)
 		}
-		unseen.Fingerprint = ""
-		text, err = migrations.PrintPostgres(unseen)
 	default:
+		var said watched.Overrides
+		if said, err = overridesOf(cmd); err != nil {
+			return err
+		}
 		err = withMigrator(ctx, cmd, func(m *migrations.Migrator) (err error) {
 			m.Override(said)
 			text, err = m.Print()
@@ -107,6 +110,35 @@ func migratePrint(ctx context.Context, cmd *cli.Command) error {
 	}
 	_, err = io.WriteString(cmd.Root().Writer, text)
 	return err
+}
+
+// unseenTable is the one that is printed for without a server: that which runcounter
+// table has looked at, where --description names what it printed, else the one that
+// the migrations make.
+func unseenTable(cmd *cli.Command) (watched.Table, error) {
+	if name := cmd.String("description"); name != "" {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return watched.Table{}, badUsage("--description: %w", err)
+		}
+		var looked tableReport
+		if err := json.Unmarshal(text, &looked); err == nil && len(looked.Table.Columns) > 0 {
+			if looked.Refused != "" {
+				return looked.Table, answerNo(errors.New(looked.Refused))
+			}
+			return looked.Table, nil
+		}
+	}
+	said, err := overridesOf(cmd)
+	if err != nil {
+		return watched.Table{}, err
+	}
+	t := watched.Made(said.Guard)
+	if said.Guard = ""; len(said.Args()) > 0 {
+		return t, badUsage("%s says something of a table that has to be looked at: name its database with --database-url postgres://USER:PASSWORD@HOST:5432/NAME, or let runcounter table --json look at it, and name the file with what it printed by --description", strings.Join(said.Args(), " "))
+	}
+	t.Fingerprint = ""
+	return t, nil
 }
 
 func migrateUp(ctx context.Context, cmd *cli.Command) error {

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
@@ -41,7 +45,18 @@ func TestCaseT7_ATableThatIsNotUnderstoodIsRefusedByEachCommand(t *testing.T) {
 		t.Errorf("print without a server: got code %d, %s; want the script", r.code, r.errs)
 	}
 	_, help, _ := strings.Cut(strings.TrimSuffix(up, ". Nothing was changed.\n"), "what helps: ")
-	pgtest.Exec(t, address, help)
+	pgtest.Exec(t, address, help, `alter table workflow_runs alter started_at type timestamp`)
+	described := filepath.Join(t.TempDir(), "table.json")
+	if r := run("table", "--json"); r.code != exitFine || os.WriteFile(described, []byte(r.out), 0o600) != nil {
+		t.Fatalf("table: got %+v", r)
+	}
+	seen, unseen := run("migrate", "print"), run("migrate", "print", "--database-url", "postgres:", "--description", described)
+	if diff := cmp.Diff(strings.Replace(seen.out, `,"said":{}`, "", 1), unseen.out); diff != "" || seen.code != exitFine {
+		t.Errorf("print of a described table (-with its server +without):\n%s", diff)
+	}
+	if r := run("webhook", "print", "--url", "https://counter.example.com", "--times", "milliseconds"); !strings.Contains(r.out, "(o.completed_at % 1000)") {
+		t.Errorf("a webhook of integers: got %d %.300s", r.code, r.errs)
+	}
 	for _, args := range [][]string{{"migrate", "print"}, {"migrate", "up"}, {"webhook", "install", "--url", "https://counter.example.com"}} {
 		if r := run(args...); r.code != exitFine {
 			t.Errorf("%s, after what helps: got %+v", strings.Join(args, " "), r)

@@ -129,6 +129,12 @@ func overridesOf(cmd *cli.Command) (watched.Overrides, error) {
 	return said.Over(written), nil
 }
 
+// tableReport is what runcounter table prints as JSON.
+type tableReport struct {
+	watched.Report
+	Refused string `json:"refused,omitempty"` // what migrate up says
+}
+
 func printTableReport(cmd *cli.Command, m *migrations.Migrator, given watched.Overrides) error {
 	m.Override(given)
 	o, err := m.Overrides()
@@ -153,10 +159,7 @@ func printTableReport(cmd *cli.Command, m *migrations.Migrator, given watched.Ov
 	out := cmd.Root().Writer
 	switch {
 	case cmd.Bool("json"):
-		err = printJSON(out, struct {
-			watched.Report
-			Refused string `json:"refused,omitempty"`
-		}{report, refused})
+		err = printJSON(out, tableReport{report, refused})
 	case refused != "":
 		_, err = fmt.Fprintf(out, "%s\nmigrate up refuses it: %s\n", report.Text(), refused)
 	default:

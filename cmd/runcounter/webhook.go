@@ -184,6 +184,9 @@ func webhookPrint(cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	if w.Said.Zone != "" && w.Said.Times != "" {
+		return badUsage("--timezone and --times say that the table has times of two kinds, and which column is of which has to be looked at: use runcounter webhook install")
+	}
 	text, err := w.Script()
 	if err != nil {
 		return err

@@ -59,8 +59,8 @@ func Default() Table { return Made("") }
 func Made(guard Guard) Table { return Describe(made(), Overrides{Guard: guard}).Table }
 
 // Assumed describes a table that nobody has looked at: the one that the migrations
-// make, but for what the operator says. Its status is compared as text, since it
-// may be of any type.
+// make, but for what the operator says: --times and --timezone are of all its times.
+// Its status is compared as text, since it may be of any type.
 func Assumed(o Overrides) Table {
 	c := made()
 	for _, was := range Default().Columns {
@@ -74,6 +74,15 @@ func Assumed(o Overrides) Table {
 	if lease := o.Columns[Lease]; lease != "" {
 		if _, there := c.Column(lease); !there {
 			c.Columns = append(c.Columns, CatalogColumn{Name: lease, Type: "timestamptz", Declared: zoned})
+		}
+	}
+	for i, column := range c.Columns {
+		switch {
+		case column.Type != "timestamptz":
+		case o.Times != "":
+			c.Columns[i].Type, c.Columns[i].Declared = "int8", "bigint"
+		case o.Zone != "":
+			c.Columns[i].Type, c.Columns[i].Declared = "timestamp", "timestamp without time zone"
 		}
 	}
 	c.Unique = [][]string{{cmp.Or(o.Columns[ID], string(ID))}}
