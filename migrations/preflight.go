@@ -333,9 +333,9 @@ func bareIdent(name string) string {
 
 var bare = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// look refuses a table that is not understood, and names the command that it is
-// for. One that is not there is made by the migrations.
-func look(ctx context.Context, db begins, schema, name, command string, all []wanted, said watched.Overrides) error {
+// look refuses a table that migrate up does not understand. One that is not there
+// is made by the migrations.
+func look(ctx context.Context, db begins, schema, name string, said watched.Overrides) error {
 	c, there, err := readCatalog(ctx, db, schema, name)
 	if err != nil {
 		return err
@@ -349,6 +349,12 @@ func look(ctx context.Context, db begins, schema, name, command string, all []wa
 		}
 		return nil
 	}
+	return refused(c, "runcounter migrate up", forCounting, said)
+}
+
+// refused says why a table is not understood, and names the command that it is for;
+// nil where it is.
+func refused(c watched.Catalog, command string, all []wanted, said watched.Overrides) error {
 	faults := understood(c, all, said)
 	if len(faults) == 0 {
 		return nil
@@ -402,7 +408,7 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 		return err
 	}
 	look := func() error {
-		return look(m.postgres.ctx, conn, schema, name, "runcounter migrate up", forCounting, said)
+		return look(m.postgres.ctx, conn, schema, name, said)
 	}
 	err = m.patiently(conn, look, func() error { return nil })
 	if !errors.Is(err, ErrTable) {
