@@ -70,7 +70,7 @@ func (r Run) Verdict(p Policy) string {
 	case !r.Status.Known():
 		return fmt.Sprintf("Not counted: %q is a status that Run Counter does not know. It holds a slot of a limit all the same.", string(r.Status))
 	case r.Status.Active() && !r.CompletedAt.IsZero():
-		return fmt.Sprintf("Not counted yet: it says %s, but has a completed_at, so it ended and was overwritten. The next sweep restores it.", r.Status)
+		return fmt.Sprintf("Not counted yet: it says %s, but has a completed_at, so it ended and was overwritten. The next sweep restores it; where the guard only reports, the first after it was silent for its limit.", r.Status)
 	case r.Status.Active():
 		return fmt.Sprintf("Not counted yet: it is %s. It holds a slot of a limit.", r.Status)
 	case !r.Ended():

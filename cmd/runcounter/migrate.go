@@ -159,7 +159,11 @@ func migrateUp(ctx context.Context, cmd *cli.Command) error {
 			if err := m.Up(); err != nil {
 				return err
 			}
-			return printStatus(cmd, m)
+			if err := printStatus(cmd, m); err != nil || cmd.Bool("json") {
+				return err
+			}
+			_, err := io.WriteString(cmd.Root().Writer, "\nBefore an ALTER of the table that PostgreSQL refuses: select run_counter.detach(); and after it, migrate up.\n")
+			return err
 		})
 	}
 	db, err := openStore(ctx, cmd) // which creates the file, and migrates it
