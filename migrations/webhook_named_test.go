@@ -131,7 +131,7 @@ func TestCasesOfNamesThatAWebhookIsTold(t *testing.T) {
 		pgtest.InstallNet(t, address)
 		pgtest.InstallVault(t, address)
 		m := mustPostgres(t, address)
-		m.Override(ofOthers)
+		m.Override(watched.Overrides{Guard: watched.GuardOn}.Over(ofOthers))
 		if err := m.Up(); err != nil {
 			t.Fatal(err)
 		}

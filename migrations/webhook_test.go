@@ -410,6 +410,8 @@ insert into run_counter.presumed select id, completed_at, user_id, 'workflow', w
 		{`select run_counter.amend_run('` + run1 + `', 'cancelled', 'ops', 'a refund')`, []string{"cancelled amended"}},
 		{`select run_counter.amend_run('` + run1 + `', 'running', 'ops', 'once more')`, []string{"running amended"}},
 		{`update workflow_runs set status = 'completed' where id = '` + run1 + `'`, []string{"completed "}},
+		{`update run_counter.settings set guard = 'report'`, nil},
+		{`update workflow_runs set status = 'failed' where id = '` + run1 + `'`, []string{"failed superseding"}},
 		{`update run_counter.settings set guard = 'off'`, nil},
 		{`update workflow_runs set status = 'timeout' where id = '` + run1 + `'`, []string{"timeout "}},
 	} {

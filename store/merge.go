@@ -55,7 +55,7 @@ const (
 	// outcome itself is the same.
 	MarkPresumed Mark = "presumed"
 	// MarkSuperseding means that the record has ended for real, and what
-	// old_record shows was only presumed.
+	// old_record shows was only presumed, or is overwritten and the guard lets it.
 	MarkSuperseding Mark = "superseding"
 	// MarkAmended means that an administrator decided on the record's outcome,
 	// at the record's updated_at. The last decision stands; of two at the same
