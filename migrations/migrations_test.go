@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
 func mustSQLite(t *testing.T, path string) (*sql.DB, *Migrator) {
@@ -239,5 +242,24 @@ func TestPrintSQLiteIsTheWholeSchema(t *testing.T) {
 		if _, err := db.ExecContext(t.Context(), text); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestAFifthTerminalStatusWouldBeAValue: no table of ours lists the four.
+func TestAFifthTerminalStatusWouldBeAValue(t *testing.T) {
+	t.Parallel()
+	db, m := mustSQLite(t, filepath.Join(t.TempDir(), "runs.db"))
+	if err := m.Up(); err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range schema(t, db) {
+		if strings.Contains(object, string(store.Timeout)) {
+			t.Errorf("SQLite: %s", object)
+		}
+	}
+	address := pgtest.Database(t)
+	mustUp(t, address)
+	for _, check := range ask(t, address, `select conrelid::regclass || ': ' || pg_get_constraintdef(oid) from pg_constraint where connamespace = 'run_counter'::regnamespace and pg_get_constraintdef(oid) like '%timeout%'`) {
+		t.Errorf("PostgreSQL: %s", check)
 	}
 }

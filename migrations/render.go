@@ -92,6 +92,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	cast "error_details"   the cast from jsonb to what the role's column is
 //	words "or" "pending"   the table's words for statuses of ours, for a person
 //	unsayable              the branch of an if that refuses a p_status for which the table has no word
+//	terminals              our terminal statuses, as a list; statuses are all of ours
 //	ident "Name"           an identifier, quoted where it has to be
 //	literal "it's"         a string constant
 //	description            the table as JSON, as a string constant
@@ -148,6 +149,8 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"cast":      func(role watched.Role) string { return cast(t, role) },
 		"words":     func(and string, all ...store.Status) string { return listed(t, and, all) },
 		"unsayable": func() string { return unsayable(t) },
+		"terminals": func() string { return watched.Ours(store.Status.Terminal) },
+		"statuses":  func() string { return watched.Ours(store.Status.Known) },
 		"ident":     watched.Ident,
 		"literal":   watched.Literal,
 		"description": func() (string, error) {

@@ -41,7 +41,7 @@ create table if not exists workflow_runs (
     views        text,
     -- An ended run has completed_at, and no other has.
     check ((completed_at is not null) = (evidence > 0)),
-    check ((completed_at is not null) = (status in ('completed', 'failed', 'cancelled', 'timeout')))
+    check (completed_at is null or status not in ('pending', 'running', 'cancelling'))
 ) strict;
 
 -- Answers last_run_at, and what an audit counts, from the index alone.

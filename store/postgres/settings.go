@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Policy returns the policy in force.
@@ -42,7 +43,7 @@ func healthQuery(have schema, h *store.Health) query {
 	return query{text: `
 select (select count(*) from ` + have.keyed("open") + ` as r where r.open),
        count(*) filter (where r.ref_id is null),
-       count(*) filter (where r.status is null or r.status not in ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')),
+       count(*) filter (where r.status is null or r.status not in (` + watched.Ours(store.Status.Known) + `)),
        count(*) filter (where r.ended and r.too_soon),
        ` + ours + `
   from ` + have.keyed("odd", "too_soon") + ` as r

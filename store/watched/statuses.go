@@ -11,6 +11,17 @@ import (
 // ours are the statuses that have a meaning, the active ones first.
 var ours = []store.Status{store.Pending, store.Running, store.Cancelling, store.Completed, store.Failed, store.Cancelled, store.Timeout}
 
+// Ours are those of our statuses, as a list of SQL.
+func Ours(which func(store.Status) bool) string {
+	var words []string
+	for _, one := range ours {
+		if which(one) {
+			words = append(words, Literal(string(one)))
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
 // synonyms are words of other tables for ours. They are proposed to the operator
 // and never taken by themselves: "error" may be the end of a run, or a retry.
 var synonyms = map[string]store.Status{
