@@ -83,6 +83,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	runs "id"              the select of all runs in our words, with such columns
 //	runsOf "parts" "id"    the same of a partition
 //	stored "user_id = u"   counts + ledger of all keys, or of some; storedOf "n" of each key n
+//	total "kind = k and …"   the same of a workflow over all its users
 //	table                  what the table is called
 //	name "updated_at"      the role's column
 //	idType                 the type of the ids of runs; so do userType, workflowType, draftType, and refType for the last two
@@ -134,7 +135,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"new": col("new"), "old": col("old"), "r": col("r"),
 		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
 		"defaultTable": func() string { return watched.DefaultTable },
-		"runs":         t.Runs, "runsOf": t.RunsOf, "table": t.SQL, "stored": watched.Stored, "storedOf": watched.StoredOf,
+		"runs":         t.Runs, "runsOf": t.RunsOf, "table": t.SQL, "stored": watched.Stored, "storedOf": watched.StoredOf, "total": watched.Total,
 		"name": func(role watched.Role) (string, error) {
 			c, there := t.Column(role)
 			if !there {

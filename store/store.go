@@ -103,6 +103,13 @@ type Store interface {
 	// Errors: [ErrInvalid] for the zero key.
 	Count(ctx context.Context, key Key) (Count, error)
 
+	// Total returns the exact count of a workflow or draft over all its users (law
+	// 1), as [TotalOf] names it; the User of the key is of no effect. It costs the
+	// same however many users there are. LastRunAt is left out.
+	//
+	// Errors: [ErrInvalid] for a key without a workflow or draft.
+	Total(ctx context.Context, of Key) (Count, error)
+
 	// Run returns one run.
 	//
 	// Errors: [ErrNotFound].
@@ -138,8 +145,14 @@ type Store interface {
 	// a.Max keys after a.After, in one snapshot. It writes nothing.
 	Audit(ctx context.Context, a Audit) (Audited, error)
 
+	// AuditTotals compares the totals with the counts of their users, in one
+	// snapshot, and returns those that are wrong, as [TotalOf] names them: Stored
+	// is the total, Actual the sum of the counts. Where they are to be mended, it
+	// adds the difference.
+	AuditTotals(ctx context.Context, mend bool) ([]Drift, error)
+
 	// Recount sets the count of a key from its runs, and logs a repair where
-	// that changed it.
+	// that changed it. Totals change by the same.
 	Recount(ctx context.Context, key Key, now time.Time) (Recounted, error)
 }
 

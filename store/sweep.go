@@ -90,8 +90,9 @@ type SweepReport struct {
 	Folded    int // ledger rows moved into the counts
 	Audited   int // keys compared with the runs behind them
 	Drifts    []Drift
-	Drifting  int // keys whose count was wrong, of which Drifts are the first [MaxReported]
-	Mended    int // of these, how many this sweep recounted
+	Drifting  int     // keys whose count was wrong, of which Drifts are the first [MaxReported]
+	Mended    int     // of these, how many this sweep recounted
+	Totals    []Drift // of workflows, that were not the sum of their users' counts; mended unless this was a dry run
 	Webhooks  Deliveries
 	// Altered says how the watched table differs from the one that the store was
 	// made for, and what to do; "" where it does not.
@@ -307,6 +308,10 @@ func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
 	for _, d := range r.Drifts {
 		log.ErrorContext(ctx, "drift: a count differed from the runs behind it",
 			"user_id", d.Key.User.String(), string(d.Key.Kind)+"_id", d.Key.Ref.String(), "stored", d.Stored, "actual", d.Actual)
+	}
+	for _, d := range r.Totals[:min(len(r.Totals), MaxReported)] {
+		log.ErrorContext(ctx, "drift: a total differed from the counts of its users",
+			string(d.Key.Kind)+"_id", d.Key.Ref.String(), "stored", d.Stored, "actual", d.Actual)
 	}
 	for _, one := range r.Repaired {
 		log.DebugContext(ctx, "run repaired", "run_id", one.Before.ID.String(), "reason", string(one.Reason),

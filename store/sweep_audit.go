@@ -72,6 +72,11 @@ func (s *Sweeper) compare(ctx context.Context, r *SweepReport, withhold bool) er
 	if !r.DryRun {
 		s.cursor = after
 	}
+	if after.IsZero() { // all keys have been compared, now or lately
+		wrong, err := s.Store.AuditTotals(ctx, !r.DryRun)
+		r.Totals = wrong
+		errs = errors.Join(errs, err)
+	}
 	return errs
 }
 

@@ -344,8 +344,9 @@ func (k *ticking) FailStuck(context.Context, store.FailStuck) ([]store.Repaired,
 func (k *ticking) Suspects(context.Context, store.FailStuck) ([]store.Suspect, error) {
 	return []store.Suspect{{ID: sweepID(1)}}, nil
 }
-func (k *ticking) NoteAhead(context.Context, time.Time) error        { return nil }
-func (k *ticking) Fold(context.Context, time.Time, int) (int, error) { return 0, nil }
+func (k *ticking) NoteAhead(context.Context, time.Time) error               { return nil }
+func (k *ticking) Fold(context.Context, time.Time, int) (int, error)        { return 0, nil }
+func (k *ticking) AuditTotals(context.Context, bool) ([]store.Drift, error) { return nil, nil }
 func (k *ticking) Audit(context.Context, store.Audit) (store.Audited, error) {
 	return store.Audited{}, nil
 }

@@ -42,6 +42,13 @@ func KeyOf(user, workflow, draft ID) Key {
 	return Key{}
 }
 
+// TotalOf returns the key of a workflow or draft over all its users: one without a
+// user.
+func TotalOf(workflow, draft ID) Key {
+	k := KeyOf(Absent, workflow, draft)
+	return Key{Kind: k.Kind, Ref: k.Ref}
+}
+
 // IsZero reports whether this is the key of a run that can't be counted.
 func (k Key) IsZero() bool { return k == Key{} }
 
@@ -70,8 +77,11 @@ func (k Key) String() string {
 	if k.Kind == KindAll {
 		of = "all runs"
 	}
-	if k.User == Absent {
+	switch k.User {
+	case Absent:
 		return of + " of no user"
+	case ID{}:
+		return of + " of all users"
 	}
 	return "user " + k.User.Shown() + ", " + of
 }

@@ -164,6 +164,12 @@ func TestCountsAreShownWithWhatTheyAreMadeOf(t *testing.T) {
 	if diff := cmp.Diff(want, string(got.body)); diff != "" {
 		t.Errorf("the count (-want +got):\n%s", diff)
 	}
+	r.deliver(strings.ReplaceAll(inserted(row(9, "failed", nil)), user, otherUser)).answer(t)
+	total := r.api("GET", "/v1/totals?workflow_id="+workflow, "")
+	want = `{"workflow_id":"` + workflow + `","draft_id":null,"count":4,"completed":2,"failed":2,"cancelled":1,"timeout":1}`
+	if diff := cmp.Diff(want, string(total.body)); diff != "" {
+		t.Errorf("the total of all users (-want +got):\n%s", diff)
+	}
 	none := r.api("GET", "/v1/counts?user_id="+user+"&workflow_id="+workflow+"&draft_id="+draft, "")
 	if want := `"workflow_id":null,"draft_id":"` + draft + `","count":0,`; !strings.Contains(string(none.body), want) {
 		t.Errorf("both ids: got %s, want the draft's", none.body)
@@ -272,6 +278,7 @@ func TestBadRequestsToTheAPI(t *testing.T) {
 		{"a parameter twice", "GET", count + "&user_id=" + user, "", 400, "twice"},
 		{"a user that is empty", "GET", "/v1/counts?user_id=&workflow_id=" + workflow, "", 400, "user_id is empty"},
 		{"a count of nothing", "GET", "/v1/counts?user_id=" + user, "", 400, "workflow_id or draft_id"},
+		{"a total of nothing", "GET", "/v1/totals", "", 400, "workflow_id or draft_id"},
 		{"a count of nobody", "GET", "/v1/counts?workflow_id=" + workflow, "", 400, "user_id"},
 		{"a page of nothing", "GET", "/v1/users/" + user + "/counts?max=0", "", 400, "between 1 and 1000"},
 		{"a page of too much", "GET", "/v1/users/" + user + "/counts?max=1001", "", 400, "between 1 and 1000"},

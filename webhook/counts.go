@@ -66,6 +66,37 @@ func (s *Server) getCount(c *fiber.Ctx) error {
 	return writeJSON(c, fiber.StatusOK, fullCountOf(count))
 }
 
+// total is what a workflow or draft has over all its users.
+type total struct {
+	Workflow store.ID `json:"workflow_id"`
+	Draft    store.ID `json:"draft_id"`
+	Count    int64    `json:"count"`
+	store.Tally
+}
+
+// getTotal answers GET /v1/totals.
+func (s *Server) getTotal(c *fiber.Ctx) error {
+	f := queryOf(c, "workflow_id", "draft_id")
+	draft := f.id("draft_id")
+	_, workflow, err := s.cfg.Decoder.complete(store.ID{}, f.id("workflow_id"), draft)
+	if err := cmp.Or(f.err, err); err != nil {
+		return err
+	}
+	of := store.TotalOf(workflow, draft)
+	if of.IsZero() {
+		return newProblem(fiber.StatusBadRequest, "Say whose total: add workflow_id or draft_id to the query.")
+	}
+	var count store.Count
+	err = s.tries(c.UserContext(), func(ctx context.Context) (err error) {
+		count, err = s.cfg.Store.Total(ctx, of)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return writeJSON(c, fiber.StatusOK, total{of.Workflow(), of.Draft(), count.Count, count.Tallies.Ended})
+}
+
 // getUserCounts answers GET /v1/users/{user_id}/counts, a page at a time.
 func (s *Server) getUserCounts(c *fiber.Ctx) error {
 	user, err := pathID(c, "user", "id of the user")

@@ -275,6 +275,7 @@ func (s *Server) routes(app *fiber.App) {
 	v1.Get("/counts/stream", s.streamCounts)
 	v1.Get("/users/:user/counts", s.getUserCounts)
 	v1.Use(keyOnly) // what follows is for API keys alone
+	v1.Get("/totals", s.getTotal)
 	v1.Post("/runs", s.object(s.beginRun, "id", "user_id", "workflow_id", "draft_id", "limit", "idempotency_key"))
 	v1.Get("/runs/:id", s.getRun)
 	v1.Post("/runs/:id/start", s.object(s.startRun))

@@ -430,6 +430,7 @@ func TestHostileRequestsOfUsers(t *testing.T) {
 		{"up, escaped", "GET", "/v1/users/" + otherUser + "/%2e%2e/" + user + "/counts", []string{bearer + bob}, 403, ""},
 		{"a slash, escaped", "GET", "/v1/users/" + user + "%2fcounts", []string{bearer + bob}, 403, ""},
 		{"a user's id and a NUL", "GET", "/v1/users/" + otherUser + "%00" + user + "/counts", []string{bearer + bob}, 400, ""},
+		{"a total of all users", "GET", "/v1/totals?workflow_id=" + workflow, []string{bearer + ada}, 403, "API key"},
 		{"a run", "GET", "/v1/runs/00000000-0000-4000-8000-000000000001", []string{bearer + ada}, 403, "API key"},
 		{"to begin a run", "POST", "/v1/runs", []string{bearer + ada, "Content-Type: application/json"}, 403, "API key"},
 		{"to complete a run", "POST", "/v1/runs/00000000-0000-4000-8000-000000000001/complete", []string{bearer + ada, "Content-Type: application/json"}, 403, "API key"},

@@ -19,9 +19,10 @@ func auditCommand() *cli.Command {
 		Usage:     "compares every count with the runs behind it",
 		UsageText: "runcounter audit [flags]",
 		Description: `It writes nothing. The exit code is 1 where a count is wrong, which should never
-happen; runcounter recount --all-drifting mends it. It also reports what is not
-counted: runs without a user, or without a workflow and draft, and runs with an
-unknown status.
+happen; runcounter recount --all-drifting mends it. Where all are right, the count
+of each workflow and draft over all users is compared with those of its users. It
+also reports what is not counted: runs without a user, or without a workflow and
+draft, and runs with an unknown status.
 
 Examples:
   runcounter audit
@@ -61,6 +62,12 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
+		var totals []store.Drift
+		if len(drifts) == 0 { // else they say nothing yet
+			if totals, err = db.AuditTotals(ctx, false); err != nil {
+				return err
+			}
+		}
 		partitions, err := db.partitions(ctx)
 		if err != nil {
 			return err
@@ -71,12 +78,13 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 				Drifting int         `json:"drifting"`
 				Drifts   []driftJSON `json:"drifts"`
 				Causes   []causeJSON `json:"causes"`
+				Totals   []driftJSON `json:"totals"`
 				Health   healthJSON  `json:"health"`
-			}{keys, len(drifts), driftsJSON(drifts), causesJSON(causes), healthJSON(health)})
+			}{keys, len(drifts), driftsJSON(drifts), causesJSON(causes), driftsJSON(totals), healthJSON(health)})
 		} else {
-			err = printAudit(cmd, keys, drifts, causes, health, mendBy(partitions))
+			err = printAudit(cmd, keys, drifts, causes, totals, health, mendBy(partitions))
 		}
-		if err == nil && len(drifts) > 0 {
+		if err == nil && len(drifts)+len(totals) > 0 {
 			err = answerNo(nil)
 		}
 		return err
@@ -153,7 +161,7 @@ func auditAll(ctx context.Context, db store.Store) (keys int, drifts []store.Dri
 	}
 }
 
-func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store.KeyHistory, h store.Health, mend string) error {
+func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store.KeyHistory, totals []store.Drift, h store.Health, mend string) error {
 	var b strings.Builder
 	audited := quantity(int64(keys), "key", "keys") + " audited"
 	if len(drifts) == 0 {
@@ -173,6 +181,12 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 			fmt.Fprintf(&b, "  all of it: %s\n", explainLine(cause.Drift.Key))
 		}
 		fmt.Fprintf(&b, "\n%s, %d of them wrong. %s\n", audited, len(drifts), mend)
+	}
+	if len(totals) > 0 {
+		if err := printTable(&b, driftTable(totals)); err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "\n%s of all users together, as run_counter.totals has them. %s\n", quantity(int64(len(totals)), "count is wrong", "counts are wrong"), mend)
 	}
 	for _, odd := range []struct {
 		n    int64

@@ -61,6 +61,7 @@ type (
 		Drifting   int           `json:"drifting"`
 		Mended     int           `json:"mended"`
 		Drifts     []driftJSON   `json:"drifts"`
+		Totals     []driftJSON   `json:"totals"`
 		Webhooks   *callsJSON    `json:"webhooks"`
 		New        []string      `json:"new_partitions"`
 		Gone       []string      `json:"gone_partitions"`
@@ -104,15 +105,21 @@ func filled(t *testing.T) (dir string) {
 	return dir
 }
 
+// spoil makes a count wrong, as runs that were missed do.
 func spoil(t *testing.T, dir string) {
+	t.Helper()
+	spoilTable(t, dir, `update totals set n = n + 2 where status = 'completed';
+insert into counts (user_id, kind, ref_id, status, presumed, n) values (?, 'workflow', ?, 'completed', 0, 2)
+    on conflict (user_id, kind, ref_id, status, presumed) do update set n = n + 2`, sampleUser, sampleWorkflow)
+}
+
+func spoilTable(t *testing.T, dir, text string, args ...any) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(dir, "runcounter.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = db.ExecContext(t.Context(), `
-insert into counts (user_id, kind, ref_id, status, presumed, n) values (?, 'workflow', ?, 'completed', 0, 2)
-    on conflict (user_id, kind, ref_id, status, presumed) do update set n = n + 2`, sampleUser, sampleWorkflow)
+	_, err = db.ExecContext(t.Context(), text, args...)
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -138,8 +145,38 @@ func TestCount(t *testing.T) {
 	if diff := cmp.Diff([]countShape{want}, all.Counts); diff != "" {
 		t.Errorf("of a user (-want +got):\n%s", diff)
 	}
+	if diff := cmp.Diff(countShape{Workflow: sampleWorkflow, Count: 4, Completed: 3, Failed: 1}, mustJSON[countShape](t, dir, "", "count", "--workflow", sampleWorkflow)); diff != "" {
+		t.Errorf("of a workflow, over all users (-want +got):\n%s", diff)
+	}
+	golden(t, "count-total", must(t, dir, "", "count", "--workflow", sampleWorkflow))
 	golden(t, "count-user", must(t, dir, "", "count", "--user", sampleUser))
 	golden(t, "count-nobody", must(t, dir, "", "count", "--user", otherWorkflow))
+}
+
+// TestATotalThatIsWrong is found once the counts are right, and mended.
+func TestATotalThatIsWrong(t *testing.T) {
+	t.Parallel()
+	for name, mend := range map[string][]string{"a recount": {"recount", "--all-drifting"}, "a sweep": {"sweep", "--full"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filled(t)
+			spoilTable(t, dir, `update totals set n = n + 2 where status = 'completed'`)
+			r := exec1(t, command(t, dir, nil, "audit"), "")
+			if r.code != exitNo || !strings.Contains(r.out, "1 count is wrong of all users together") || !strings.Contains(r.out, "+2") {
+				t.Errorf("audit: got exit code %d and\n%s", r.code, r.out)
+			}
+			if got := mustJSON[countShape](t, dir, "", "count", "--workflow", sampleWorkflow); got.Count != 6 {
+				t.Errorf("before it is mended: got %+v, want 6", got)
+			}
+			if out := must(t, dir, "", mend...); !strings.Contains(out, "+2") {
+				t.Errorf("got\n%s\nwant the total that was mended", out)
+			}
+			must(t, dir, "", "audit")
+			if got := mustJSON[countShape](t, dir, "", "count", "--workflow", sampleWorkflow); got.Count != 4 {
+				t.Errorf("mended: got %+v, want 4", got)
+			}
+		})
+	}
 }
 
 func TestComplete(t *testing.T) {
@@ -164,7 +201,7 @@ func TestSweepOfTheCommandEndsTheSilentRun(t *testing.T) {
 	dir := filled(t)
 	golden(t, "sweep-dry-run", must(t, dir, "", "sweep", "--dry-run"))
 	want := sweepShape{
-		Full: true, Repaired: 1, Folded: 0, Audited: 2, Drifts: []driftJSON{}, New: []string{}, Gone: []string{},
+		Full: true, Repaired: 1, Folded: 0, Audited: 2, Drifts: []driftJSON{}, Totals: []driftJSON{}, New: []string{}, Gone: []string{},
 		Refused: []refusedJSON{},
 		Repairs: []repairShape{{runID(5), "running", "failed", "2026-01-31T12:10:00.000000Z", "stuck"}},
 	}

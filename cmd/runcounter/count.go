@@ -13,15 +13,17 @@ func countCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "count",
 		Category:  groupAsk,
-		Usage:     "prints how many runs of a workflow or draft count for a user",
-		UsageText: "runcounter count --user ID [--workflow ID | --draft ID] [flags]",
-		Description: `Without a workflow or draft it lists all counts of the user. The count is exact
-at the moment of asking; which runs count is the policy of the database.
+		Usage:     "prints how many runs of a workflow or draft count",
+		UsageText: "runcounter count --user ID [--workflow ID | --draft ID] [flags]\nruncounter count (--workflow ID | --draft ID) [flags]",
+		Description: `Without a workflow or draft it lists all counts of the user; without a user it
+counts those of all users together. The count is exact at the moment of asking;
+which runs count is the policy of the database.
 
 Examples:
   runcounter count --user 11111111-1111-4111-8111-111111111111
   runcounter count --user 11111111-1111-4111-8111-111111111111 \
-    --workflow aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa --json`,
+    --workflow aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa --json
+  runcounter count --workflow aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa`,
 		Flags:  []cli.Flag{userFlag(), workflowFlag(), draftFlag(), databaseFlag(), jsonFlag()},
 		Action: action(count),
 	}
@@ -36,12 +38,17 @@ func count(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	return withStore(ctx, cmd, func(db backend) error {
-		key, err := o.key(ctx, db)
+		key, err := o.total(ctx, db)
+		ask := db.Total
+		if err == nil && key.IsZero() {
+			key, err = o.key(ctx, db)
+			ask = db.Count
+		}
 		if err != nil {
 			return err
 		}
 		if !key.IsZero() {
-			c, err := db.Count(ctx, key)
+			c, err := ask(ctx, key)
 			if err != nil {
 				return err
 			}
@@ -105,6 +112,11 @@ func printCounts(ctx context.Context, cmd *cli.Command, db backend, counts []sto
 			decimal(t.Completed), decimal(t.Failed), decimal(t.Cancelled), decimal(t.Timeout),
 			instant(c.LastRunAt).String(),
 		})
+	}
+	if counts[0].Key.User.IsZero() { // of a total it is not known when the last one ended
+		for i, row := range rows {
+			rows[i] = row[:len(row)-1]
+		}
 	}
 	if err := printTable(out, rows); err != nil {
 		return err

@@ -186,6 +186,16 @@ func (o owner) key(ctx context.Context, db database) (store.Key, error) {
 	return store.KeyOf(o.user, o.workflow, o.draft), nil
 }
 
+// total is the key of a workflow's or draft's total, where a database counts by user
+// and none is named; else the zero key.
+func (o owner) total(ctx context.Context, db database) (store.Key, error) {
+	user, workflow, err := db.Absent(ctx)
+	if err != nil || user || workflow || !o.user.IsZero() {
+		return store.Key{}, err
+	}
+	return store.TotalOf(o.workflow, o.draft), nil
+}
+
 // ownerOf reads --user, --workflow and --draft. Both refs at once are a mistake and
 // not a draft, since a person types them.
 func ownerOf(cmd *cli.Command) (o owner, err error) {

@@ -100,6 +100,15 @@ func recount(ctx context.Context, cmd *cli.Command) error {
 			}
 			done = append(done, r)
 		}
+		if all {
+			totals, err := db.AuditTotals(ctx, true)
+			if err != nil {
+				return err
+			}
+			for _, d := range totals {
+				done = append(done, store.Recounted{Key: d.Key, Before: d.Stored, After: d.Actual})
+			}
+		}
 		return printRecounted(cmd, done)
 	})
 }

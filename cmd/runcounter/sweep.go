@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -116,6 +117,7 @@ type sweepJSON struct {
 	Drifting   int           `json:"drifting"`
 	Mended     int           `json:"mended"`
 	Drifts     []driftJSON   `json:"drifts"`
+	Totals     []driftJSON   `json:"totals"`   // of workflows, that were not the sum of their users' counts
 	Webhooks   *callsJSON    `json:"webhooks"` // null where it could not be read
 	// Partitions came or went, and changed the counts of so many keys that stay as they are.
 	NewPartitions  []string `json:"new_partitions"`
@@ -165,7 +167,7 @@ func sweepJSONOf(r store.SweepReport) sweepJSON {
 	j := sweepJSON{
 		DryRun: r.DryRun, Full: r.Full, Repaired: r.Repairs(), Repairs: []repairJSON{},
 		Unwritable: r.Unwritable, Refused: []refusedJSON{},
-		Folded: r.Folded, Audited: r.Audited, Drifting: r.Drifting, Mended: r.Mended, Drifts: driftsJSON(r.Drifts),
+		Folded: r.Folded, Audited: r.Audited, Drifting: r.Drifting, Mended: r.Mended, Drifts: driftsJSON(r.Drifts), Totals: driftsJSON(r.Totals),
 		Webhooks:      callsJSONOf(r.Webhooks),
 		NewPartitions: namesJSON(r.Partitions.New), GonePartitions: namesJSON(r.Partitions.Gone), Withheld: r.Withheld.Keys,
 	}
@@ -212,8 +214,8 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 	if err := printRefused(&b, r); err != nil {
 		return err
 	}
-	if r.Drifting > 0 {
-		if err := printTable(&b, driftTable(r.Drifts)); err != nil {
+	if r.Drifting+len(r.Totals) > 0 {
+		if err := printTable(&b, driftTable(append(slices.Clip(r.Drifts), r.Totals...))); err != nil {
 			return err
 		}
 		b.WriteString("\n")
@@ -226,6 +228,9 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 		fmt.Fprintf(&b, "Repaired %s, folded %s, audited %s: %d drifted, %d mended.\n",
 			repaired, quantity(int64(r.Folded), "ledger row", "ledger rows"), keys, r.Drifting, r.Mended)
 		b.WriteString(callsText(r.Webhooks))
+	}
+	if n := len(r.Totals); n > 0 {
+		fmt.Fprintf(&b, "%s of all users together.\n", quantity(int64(n), "count was wrong", "counts were wrong"))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

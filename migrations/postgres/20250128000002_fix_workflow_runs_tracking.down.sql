@@ -18,7 +18,7 @@ begin
 end
 $do$;
 
-drop table if exists run_counter.keys, run_counter.counts, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.repairs, run_counter.columns, run_counter.settings, run_counter.audits_due;
+drop table if exists run_counter.keys, run_counter.counts, run_counter.totals, run_counter.ledger, run_counter.presumed, run_counter.amendments, run_counter.repairs, run_counter.columns, run_counter.settings, run_counter.audits_due;
 
 do $do$
 declare

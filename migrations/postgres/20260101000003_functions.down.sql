@@ -101,7 +101,7 @@ declare
 begin
     for o in
         select p.oid::regprocedure::text as name
-          from unnest(array['amend_run', 'begin_run', 'complete_own_run', 'complete_run', 'look', 'lock_key', 'last_run_at', 'count_own', 'own_counts', 'count_of', 'policy', 'allow_user', 'trusted', 'uid']) with ordinality as n (name, place)
+          from unnest(array['amend_run', 'begin_run', 'complete_own_run', 'complete_run', 'look', 'lock_key', 'last_run_at', 'count_own', 'own_counts', 'total_of', 'count_of', 'policy', 'allow_user', 'trusted', 'uid']) with ordinality as n (name, place)
           join pg_proc as p on p.proname = n.name and p.pronamespace = to_regnamespace('run_counter')
          order by n.place
     loop

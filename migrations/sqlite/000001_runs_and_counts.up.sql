@@ -96,6 +96,20 @@ create table if not exists counts (
 
 create index if not exists counts_zero on counts (user_id) where n = 0;
 
+-- What a workflow or draft has over all its users: the sum of counts over its users,
+-- in every snapshot, since a transaction adds to both. Writers take turns, so one
+-- row is enough, where PostgreSQL has eight.
+create table if not exists totals (
+    kind     text    not null check (kind in ('workflow', 'draft', 'all')),
+    ref_id   text    not null,
+    status   text    not null,
+    presumed integer not null check (presumed in (0, 1)),
+    n        integer not null,
+    primary key (kind, ref_id, status, presumed)
+) strict, without rowid;
+
+create index if not exists totals_zero on totals (kind) where n = 0;
+
 -- One row: what is applied on reading.
 create table if not exists settings (
     id     integer not null primary key check (id = 1),

@@ -36,6 +36,11 @@ func TestCaseWithoutMigrationsAWorkflowAndADraftOfOneIdAreCountedApart(t *testin
 			}
 		}
 	}
+	for i, key := range keys {
+		if got, err := s.Total(t.Context(), store.TotalOf(key.Workflow(), key.Draft())); err != nil || got.Count != int64(3*i+1) {
+			t.Errorf("Total of %s: got %+v, %v; want %d", key, got, err, 3*i+1)
+		}
+	}
 	counts, err := s.CountsOf(t.Context(), keys)
 	if err != nil || len(counts) != 2 {
 		t.Fatalf("CountsOf: got %+v, %v", counts, err)

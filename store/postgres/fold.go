@@ -58,7 +58,8 @@ select c.user_id, c.kind, c.ref_id
    for update of c skip locked`
 }
 
-// foldSQL moves what it sees of the ledger into the counts of locked keys.
+// foldSQL moves what it sees of the ledger into the counts of locked keys, and into
+// the totals of their workflows.
 // It is a statement of its own, so that what it sees is newer than the locks:
 // no other fold can have moved the same rows.
 func (h schema) foldSQL() string {
@@ -74,6 +75,7 @@ with gone as (
     insert into run_counter.counts as c (user_id, kind, ref_id, status, presumed, n)
     select user_id, kind, ref_id, status, presumed, n from sums where n <> 0
         on conflict (user_id, kind, ref_id, status, presumed) do update set n = c.n + excluded.n
+), totalled as (` + addTotalsSQL("sums") + `
 )
 select coalesce(sum(rows), 0)::bigint from sums`
 }

@@ -75,6 +75,14 @@ var guards = []struct {
 	{"an id belongs to one key", replace(beginRun, "elsif not created and (v_run.user_id", "elsif false and (v_run.user_id"), "an id or idempotency key of another"},
 	{"an idempotency key is kept", replace(beginRun, "values (p_user_id, p_idempotency_key, id_of_run) on conflict do nothing;",
 		"select p_user_id, p_idempotency_key, id_of_run where false; if false then null; end if; perform 1;"), "begin again"},
+	{"a fold moves the totals too", noTotals, "a fold changes no count"},
+	{"a recount changes the total", noTotals, "a recount changes the total"},
+	{"a wrong total is mended", noTotals, "an audit finds a total"},
+	{"a total is added to, and never set", func(f *fixture) {
+		pgtest.Exec(f, f.address, `create function sets() returns trigger language plpgsql as $$ begin
+			if tg_op = 'UPDATE' then new.n := new.n - old.n; else new.shard := 0; end if; return new; end $$;
+			create trigger a before insert or update on run_counter.totals for each row execute function sets()`)
+	}, "a recount changes the total"},
 	{"a presumed outcome is marked", func(f *fixture) {
 		pgtest.Exec(f, f.address, `create function unmarked() returns trigger language plpgsql as $$ begin return null; end $$;
 			create trigger a before insert on run_counter.presumed for each row execute function unmarked()`)
@@ -88,6 +96,12 @@ var guards = []struct {
 	{"a row that contradicts itself is repaired", func(f *fixture) {
 		f.store.rules.repair = func(r store.Row) (store.Row, store.Reason) { return r, store.Consistent }
 	}, "chaos without the guard"},
+}
+
+// noTotals keeps what is folded, recounted and mended out of the totals.
+func noTotals(f *fixture) {
+	pgtest.Exec(f, f.address, `create function unmoved() returns trigger language plpgsql as $$ begin return null; end $$;
+		create trigger a before insert or update on run_counter.totals for each row execute function unmoved()`)
 }
 
 // decidedSQL is how the guard knows the update that belongs to an amendment.

@@ -106,6 +106,16 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 			}
 			exec(t, `insert into run_counter.counts as c (user_id, kind, ref_id, status, presumed, n) values ($1::`+have.user+`, $2::text, $3::`+have.ref+`, 'completed', false, $4::bigint)
 			             on conflict (user_id, kind, ref_id, status, presumed) do update set n = c.n + $4::bigint`, append(have.keyArgs(key), by)...)
+			exec(t, totalAgainSQL)
+		},
+		SpoilTotal: func(t testing.TB, of store.Key, by int64) {
+			t.Helper()
+			have, err := s.schema(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			exec(t, `insert into run_counter.totals as t (kind, ref_id, status, presumed, shard, n) values ($1::text, $2::`+have.ref+`, 'completed', false, 7, $3::bigint)
+			             on conflict (kind, ref_id, status, presumed, shard) do update set n = t.n + $3::bigint`, append(have.keyArgs(of)[1:], by)...)
 		},
 		Forget: func(t testing.TB, key store.Key) {
 			t.Helper()
@@ -116,6 +126,7 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 			for _, table := range []string{"counts", "ledger"} {
 				exec(t, `delete from run_counter.`+table+` where user_id = $1::`+have.user+` and kind = $2::text and ref_id = $3::`+have.ref, have.keyArgs(key)...)
 			}
+			exec(t, totalAgainSQL)
 		},
 		SetPolicy: func(t testing.TB, p store.Policy) {
 			t.Helper()
@@ -133,6 +144,13 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 		},
 	}
 }
+
+// totalAgainSQL makes the totals what the counts say: whatever the triggers miss is
+// missing in both.
+const totalAgainSQL = `
+with gone as (delete from run_counter.totals where shard > 0)
+insert into run_counter.totals select kind, ref_id, status, presumed, 0, sum(n) from run_counter.counts group by 1, 2, 3, 4
+    on conflict (kind, ref_id, status, presumed, shard) do update set n = excluded.n`
 
 // watchWrites counts the rows that anybody writes, in a sequence: it moves at
 // once, whatever becomes of the transaction.
@@ -238,7 +256,12 @@ with runs as (
 )
 select format('user %s, %s %s: stored minus actual: %s %s%s', user_id, kind, ref_id, n, status, case when presumed then ' presumed' else '' end)
   from summed
- where n <> 0`
+ where n <> 0
+ union all
+select format('all users, %s %s: total minus counts: %s %s%s', kind, ref_id, sum(n), status, case when presumed then ' presumed' else '' end)
+  from (select kind, ref_id, status, presumed, n from run_counter.totals union all select kind, ref_id, status, presumed, -n from run_counter.counts) as t
+ group by kind, ref_id, status, presumed
+having sum(n) <> 0`
 
 func exact(t testing.TB, s *Store) {
 	t.Helper()

@@ -162,7 +162,8 @@ update run_counter.presumed as p
 }
 
 // recountSQL counts the runs of a locked key, deletes the ledger rows that
-// these are in, and returns what was stored and what is.
+// these are in, and returns what was stored and what is. To the workflow's total it
+// adds the difference: other users' folds move that meanwhile.
 func recountSQL(have schema, key store.Key) string {
 	return `
 with gone as (
@@ -181,6 +182,11 @@ with gone as (
     insert into run_counter.counts (user_id, kind, ref_id, status, presumed, n)
     select $1::` + have.user + `, $2::text, $3::` + have.ref + `, status, presumed, n from actual
         on conflict (user_id, kind, ref_id, status, presumed) do update set n = excluded.n
+), moved as (
+    select $2::text as kind, $3::` + have.ref + ` as ref_id, status, presumed, n from actual
+     union all
+    select kind, ref_id, status, presumed, -n from run_counter.counts where ` + have.keySQL() + `
+), totalled as (` + addTotalsSQL("moved") + `
 )
 select coalesce(s.status, a.status), coalesce(s.presumed, a.presumed), coalesce(s.n, 0), coalesce(a.n, 0)
   from stored as s full join actual as a on a.status = s.status and a.presumed = s.presumed`

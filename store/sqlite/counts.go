@@ -193,6 +193,7 @@ func (t *tx) prune(now time.Time) error {
 		args []any
 	}{
 		{`delete from counts where n = 0`, nil},
+		{`delete from totals where n = 0`, nil},
 		{`delete from repairs where last_at < ?`, []any{before}},
 		{`delete from recounts where at < ?`, []any{before}},
 		{`delete from dead_letters where received_at < ?`, []any{now.Add(-store.KeepDeadLetters).UnixMicro()}},
@@ -252,18 +253,12 @@ func (t *tx) recount(r store.Recounted, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	t.noteAll(r.Key, r.After)
-	for _, step := range []struct {
-		text string
-		args []any
-	}{
-		{`delete from counts where user_id = ? and kind = ? and ref_id = ?`, keyArgs(r.Key)},
-		{`insert into recounts (at, user_id, kind, ref_id, before, after) values (?, ?, ?, ?, ?, ?)`,
-			append([]any{now.UnixMicro()}, append(keyArgs(r.Key), string(before), string(after))...)},
-	} {
-		if _, err := t.tx.ExecContext(t.ctx, step.text, step.args...); err != nil {
-			return fmt.Errorf("recount %s: %w", r.Key, err)
-		}
+	t.noteAll(r.Key, r.After, 1)
+	t.noteAll(r.Key, r.Before, -1)
+	_, err = t.tx.ExecContext(t.ctx, `insert into recounts (at, user_id, kind, ref_id, before, after) values (?, ?, ?, ?, ?, ?)`,
+		append([]any{now.UnixMicro()}, append(keyArgs(r.Key), string(before), string(after))...)...)
+	if err != nil {
+		return fmt.Errorf("recount %s: %w", r.Key, err)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package sqlite
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
 	"unicode/utf8"
@@ -46,12 +48,12 @@ func (t *tx) add(at counter, n int64) {
 	t.noted[at] += n
 }
 
-// noteAll notes the whole of a key.
-func (t *tx) noteAll(key store.Key, all store.Tallies) {
+// noteAll notes the whole of a key so many times.
+func (t *tx) noteAll(key store.Key, all store.Tallies, times int64) {
 	for _, status := range store.Terminals {
 		presumed := all.Presumed.Of(status)
-		t.add(counter{key, status, true}, presumed)
-		t.add(counter{key, status, false}, all.Ended.Of(status)-presumed)
+		t.add(counter{key, status, true}, times*presumed)
+		t.add(counter{key, status, false}, times*(all.Ended.Of(status)-presumed))
 	}
 }
 
@@ -59,15 +61,24 @@ func (t *tx) noteAll(key store.Key, all store.Tallies) {
 // [counterText].
 const addSQL = `
 insert into counts (user_id, kind, ref_id, status, presumed, n)
-select substr(k.value, 14, substr(k.value, 1, 3)),
+select substr(k.value, 14, substr(k.value, 1, 3)),` + counterSQL + `
+    on conflict (user_id, kind, ref_id, status, presumed) do update set n = n + excluded.n`
+
+// addTotalsSQL adds those of all users together to the totals.
+const addTotalsSQL = `
+insert into totals (kind, ref_id, status, presumed, n)
+select` + counterSQL + `
+    on conflict (kind, ref_id, status, presumed) do update set n = n + excluded.n`
+
+// counterSQL takes apart what stands behind the user.
+const counterSQL = `
        substr(k.value, 14 + substr(k.value, 1, 3) + substr(k.value, 4, 3), substr(k.value, 7, 3)),
        substr(k.value, 14 + substr(k.value, 1, 3), substr(k.value, 4, 3)),
        substr(k.value, 14 + substr(k.value, 1, 3) + substr(k.value, 4, 3) + substr(k.value, 7, 3), substr(k.value, 10, 3)),
        cast(substr(k.value, 13, 1) as integer),
        cast(substr(k.value, 14 + substr(k.value, 1, 3) + substr(k.value, 4, 3) + substr(k.value, 7, 3) + substr(k.value, 10, 3)) as integer)
   from json_each(?1) as k
- where true
-    on conflict (user_id, kind, ref_id, status, presumed) do update set n = n + excluded.n`
+ where true`
 
 // counterText is a difference as addSQL takes it: how many characters user, ref,
 // kind and status have, three digits each, whether it is presumed, and then these
@@ -85,20 +96,30 @@ func counterText(at counter, n int64) string {
 	return lengths + presumed + texts + strconv.FormatInt(n, 10)
 }
 
-// post adds what was noted to the counts, in one statement for all keys. What is
-// read of them in the transaction comes after it.
+// post adds what was noted to the counts, in one statement for all keys, and to the
+// totals of their workflows. What is read of them in the transaction comes after it.
 func (t *tx) post() error {
-	texts := make([]string, 0, len(t.noted))
+	totals := make(map[counter]int64, len(t.noted))
 	for at, n := range t.noted {
+		at.key.User = store.ID{}
+		totals[at] += n
+	}
+	err := errors.Join(t.addAll(t.stmts.add, t.noted), t.addAll(t.stmts.addTotals, totals))
+	clear(t.noted)
+	return err
+}
+
+func (t *tx) addAll(stmt *sql.Stmt, differences map[counter]int64) error {
+	texts := make([]string, 0, len(differences))
+	for at, n := range differences {
 		if n != 0 {
 			texts = append(texts, counterText(at, n))
 		}
 	}
-	clear(t.noted)
 	if len(texts) == 0 {
 		return nil
 	}
-	if err := t.exec(t.stmts.add, jsonList(texts...)); err != nil {
+	if err := t.exec(stmt, jsonList(texts...)); err != nil {
 		return fmt.Errorf("count %d differences: %w", len(texts), err)
 	}
 	return nil

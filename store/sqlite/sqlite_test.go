@@ -62,10 +62,17 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 			t.Helper()
 			exec(t, `insert into counts (user_id, kind, ref_id, status, presumed, n) values (?1, ?2, ?3, 'completed', 0, ?4)
 			             on conflict (user_id, kind, ref_id, status, presumed) do update set n = n + ?4`, append(keyArgs(key), by)...)
+			exec(t, totalAgainSQL)
+		},
+		SpoilTotal: func(t testing.TB, of store.Key, by int64) {
+			t.Helper()
+			exec(t, `insert into totals (kind, ref_id, status, presumed, n) values (?1, ?2, 'completed', 0, ?3)
+			             on conflict (kind, ref_id, status, presumed) do update set n = n + ?3`, append(keyArgs(of)[1:], by)...)
 		},
 		Forget: func(t testing.TB, key store.Key) {
 			t.Helper()
 			exec(t, `delete from counts where user_id = ? and kind = ? and ref_id = ?`, keyArgs(key)...)
+			exec(t, totalAgainSQL)
 		},
 		SetPolicy: func(t testing.TB, p store.Policy) {
 			t.Helper()
@@ -84,6 +91,12 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 	}
 }
 
+// totalAgainSQL makes the totals what the counts say: whatever a program misses is
+// missing in both.
+const totalAgainSQL = `
+delete from totals;
+insert into totals select kind, ref_id, status, presumed, sum(n) from counts group by 1, 2, 3, 4`
+
 // exact compares both sides of law 1 in one statement, and so in one snapshot.
 func exact(t testing.TB, s *Store) {
 	t.Helper()
@@ -96,7 +109,10 @@ with stored as (
       from workflow_runs
      where completed_at is not null and user_id is not null and coalesce(draft_id, workflow_id) is not null
 )
-select key, status, presumed, sum(n) from (select * from stored union all select * from runs) group by 1, 2, 3 having sum(n) <> 0`)
+select key, status, presumed, sum(n) from (select * from stored union all select * from runs) group by 1, 2, 3 having sum(n) <> 0
+ union all
+select 'all users of ' || kind || ' ' || ref_id, status, presumed, sum(n)
+  from (select kind, ref_id, status, presumed, n from totals union all select kind, ref_id, status, presumed, -n from counts) group by kind, ref_id, 2, 3 having sum(n) <> 0`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,8 @@ func (t *tx) row(stmt *sql.Stmt, args ...any) *sql.Row {
 type statements struct {
 	load, insert, update *sql.Stmt
 	remove, bury, policy *sql.Stmt
-	tallies, add         *sql.Stmt
+	tallies              *sql.Stmt
+	add, addTotals       *sql.Stmt
 }
 
 func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
@@ -46,7 +47,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 	}{
 		{&s.load, loadSQL}, {&s.insert, insertSQL}, {&s.update, updateSQL},
 		{&s.remove, removeSQL}, {&s.bury, burySQL}, {&s.policy, policySQL},
-		{&s.tallies, talliesSQL}, {&s.add, addSQL},
+		{&s.tallies, talliesSQL}, {&s.add, addSQL}, {&s.addTotals, addTotalsSQL},
 	} {
 		var err error
 		if *p.stmt, err = db.PrepareContext(ctx, p.text); err != nil {
@@ -58,7 +59,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
 
 func (s *statements) close() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.policy, s.tallies, s.add} {
+	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.policy, s.tallies, s.add, s.addTotals} {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}

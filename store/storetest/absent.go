@@ -54,6 +54,7 @@ func RunAbsent(t *testing.T, a Absent, open Open) {
 			s.mustBegin(other)
 			s.wantCount(mine, 1)
 			s.wantCount(other, 0)
+			s.wantTotal(mine, 1)
 			want(s, "its key", s.run(first).Key(), mine)
 			want(s, "it counts", s.run(first).Counted, true)
 			two := int64(2)

@@ -170,6 +170,9 @@ func (c *chaos) disturb(stop <-chan struct{}) {
 		for _, d := range page.Drifts {
 			c.errorf("law 1: an audit in the middle found %+v", d)
 		}
+		if wrong, err := c.Store.AuditTotals(c.Context(), true); err != nil || len(wrong) > 0 {
+			c.errorf("law 1: an audit in the middle found the totals %+v, %v", wrong, err)
+		}
 		key := c.Absent.key(c.source.id('u', 0), c.source.id('w', 0))
 		if r, err := c.Store.Recount(c.Context(), key, c.source.Now()); err != nil || r.Changed() {
 			c.errorf("law 1: a recount in the middle changed %+v, %v", r, err)
@@ -218,6 +221,7 @@ func (c *chaos) wantTallies(what string, want map[store.ID]Mirrored) {
 	certain := maps.Clone(want)
 	maps.DeleteFunc(certain, func(_ store.ID, m Mirrored) bool { return m.Presumed })
 	tallies := Tally(certain)
+	totals := map[store.Key]store.Tally{}
 	keys := map[store.Key]bool{}
 	for _, m := range want {
 		if key := m.Row.Key(); !key.IsZero() {
@@ -233,6 +237,13 @@ func (c *chaos) wantTallies(what string, want map[store.ID]Mirrored) {
 		sure := store.Tally{Completed: e.Completed - p.Completed, Failed: e.Failed - p.Failed, Cancelled: e.Cancelled - p.Cancelled, Timeout: e.Timeout - p.Timeout}
 		if sure != tallies[key].Ended {
 			c.errorf("law 1: %s: %s counts %+v, want %+v", what, key, sure, tallies[key].Ended)
+		}
+		of := store.TotalOf(key.Workflow(), key.Draft())
+		totals[of] = totals[of].Add(e)
+	}
+	for of, want := range totals {
+		if got, err := c.Store.Total(c.Context(), of); err != nil || got.Tallies.Ended != want {
+			c.errorf("law 1: %s: %s counts %+v, %v, want %+v", what, of, got.Tallies.Ended, err, want)
 		}
 	}
 }

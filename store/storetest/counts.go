@@ -78,6 +78,13 @@ var countCases = []contractCase{
 			func() error { _, err := s.Store.Fold(s.ctx, at(0), 3); return err },
 			func() error { _, err := s.Store.Recount(s.ctx, adaResize, at(0)); return err },
 			func() error {
+				wrong, err := s.Store.AuditTotals(s.ctx, true)
+				if len(wrong) > 0 {
+					s.Errorf("law 1: an audit in the middle found the totals %+v", wrong)
+				}
+				return err
+			},
+			func() error {
 				page, err := s.Store.Audit(s.ctx, store.Audit{Max: 10})
 				if len(page.Drifts) > 0 {
 					s.Errorf("law 1: an audit in the middle found %+v", page.Drifts)
@@ -95,6 +102,7 @@ var countCases = []contractCase{
 		}
 		wg.Wait()
 		s.wantCount(adaResize, 40)
+		s.wantTotal(allResize, 40)
 	}},
 	{"an audit finds every key that was spoiled, page by page, and a recount mends it", func(s *script) {
 		keys := []store.Key{adaResize, adaSketch, bobResize}

@@ -90,6 +90,7 @@ func (o OtherIDs) Open(open Open) Open {
 			other.Enact = func(t testing.TB, c store.Change) { t.Helper(); b.Enact(t, with(to, c)) }
 		}
 		other.Spoil = func(t testing.TB, key store.Key, by int64) { b.Spoil(t, with(to, key), by) }
+		other.SpoilTotal = func(t testing.TB, of store.Key, by int64) { b.SpoilTotal(t, with(to, of), by) }
 		other.Forget = func(t testing.TB, key store.Key) { b.Forget(t, with(to, key)) }
 		return other
 	}
@@ -170,6 +171,16 @@ func (r renamed) Amend(ctx context.Context, a store.Amendment) (store.Run, error
 func (r renamed) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.Applied, error) {
 	applied, err := r.everything.Apply(ctx, with(r.to, changes), received)
 	return back(r, applied, err)
+}
+
+func (r renamed) Total(ctx context.Context, of store.Key) (store.Count, error) {
+	count, err := r.everything.Total(ctx, with(r.to, of))
+	return back(r, count, err)
+}
+
+func (r renamed) AuditTotals(ctx context.Context, mend bool) ([]store.Drift, error) {
+	wrong, err := r.everything.AuditTotals(ctx, mend)
+	return back(r, wrong, err)
 }
 
 func (r renamed) Count(ctx context.Context, key store.Key) (store.Count, error) {

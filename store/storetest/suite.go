@@ -35,14 +35,18 @@ type Backend struct {
 	Enact func(t testing.TB, c store.Change)
 
 	// Exact fails the test if in one snapshot counts + ledger of any key differ
-	// from its ended runs per status (law 1). It asks the database with a
+	// from its ended runs per status, or a total from the counts of its users (law 1). It asks the database with a
 	// statement of its own, not through Audit.
 	Exact func(t testing.TB)
 
-	// Spoil makes the stored count of a key wrong, by hand.
+	// Spoil makes the stored count of a key wrong, and the total with it, as runs
+	// do that our triggers missed.
 	Spoil func(t testing.TB, key store.Key, by int64)
 
-	// Forget drops all that is stored of the count of a key, by hand.
+	// SpoilTotal makes the stored total of a key's workflow or draft wrong, by hand.
+	SpoilTotal func(t testing.TB, of store.Key, by int64)
+
+	// Forget drops all that is stored of the count of a key, and its part of the total.
 	Forget func(t testing.TB, key store.Key)
 
 	// SetPolicy puts a policy in force.
@@ -97,7 +101,7 @@ func Run(t *testing.T, open Open) {
 
 // Contract yields the cases of the suite by name.
 func Contract(open Open) iter.Seq2[string, func(testing.TB)] {
-	return each(open, slices.Concat(runCases, changeCases, countCases, sweepCases, listCases, tableCases, idCases))
+	return each(open, slices.Concat(runCases, changeCases, countCases, totalCases, sweepCases, listCases, tableCases, idCases))
 }
 
 func each(open Open, cases []contractCase) iter.Seq2[string, func(testing.TB)] {

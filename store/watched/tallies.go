@@ -16,6 +16,12 @@ func Stored(where ...string) string {
 	return "(" + of("counts") + " union all " + of("ledger") + ")"
 }
 
+// Total are the rows of a workflow or draft over all its users, for which a condition
+// on kind and ref_id holds, in brackets: status, presumed, n.
+func Total(where string) string {
+	return "(select status, presumed, n from run_counter.totals where " + where + " union all select status, presumed, n from run_counter.ledger where " + where + ")"
+}
+
 // StoredOf are the rows of each key of a list before it, whose rows go by a name:
 // status, presumed, n. Lateral, or a ledger without statistics is read as a whole.
 func StoredOf(key string) string {

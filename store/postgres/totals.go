@@ -1,0 +1,135 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/watched"
+)
+
+// addTotalsSQL adds the n of rows to the totals of their workflows, by kind, ref_id,
+// status and presumed. It comes after all keys that a transaction locks, in one
+// statement and in order, so that two of them never wait for each other; and each
+// backend has a shard, so that next to none waits at all.
+func addTotalsSQL(rows string) string {
+	return `
+    insert into run_counter.totals as t (kind, ref_id, status, presumed, shard, n)
+    select kind, ref_id, status, presumed, pg_backend_pid() % 8, sum(n)
+      from ` + rows + ` group by 1, 2, 3, 4 having sum(n) <> 0 order by 1, 2, 3, 4
+        on conflict (kind, ref_id, status, presumed, shard) do update set n = t.n + excluded.n`
+}
+
+// Total implements [store.Store].
+func (s *Store) Total(ctx context.Context, of store.Key) (c store.Count, err error) {
+	if of.Kind == "" {
+		return c, fmt.Errorf("%w: a total needs a workflow or draft", store.ErrInvalid)
+	}
+	err = s.attempt(ctx, func(have schema) error {
+		key := of
+		if key.User = (store.ID{}); have.table.Absent(watched.User) {
+			key.User = store.Absent
+		}
+		if err := have.takes(key); err != nil {
+			return err
+		}
+		var policy store.Policy
+		c = store.Count{Key: store.Key{Kind: of.Kind, Ref: of.Ref}}
+		err := s.snapshot(ctx, s.policyFor(have, &policy), totalQuery(have, &c))
+		c.Count = policy.Count(c.Tallies)
+		return err
+	})
+	return c, err
+}
+
+func totalQuery(have schema, c *store.Count) query {
+	text := `select status, presumed, sum(n)::bigint from ` + watched.Total(`kind = $1::text and ref_id = $2::`+have.ref) + ` as k group by 1, 2`
+	if !have.installed {
+		text = `select ` + statusSQL + `, false, count(*) from ` + have.keyed() + ` as r where r.kind = $1::text and r.ref_id = $2::` + have.ref + ` and r.ended group by 1`
+	}
+	return query{
+		text: text, args: []any{string(c.Key.Kind), have.arg(watched.Workflow, c.Key.Ref)},
+		read: func(rows pgx.Rows) error { return addEnded(rows, &c.Tallies) },
+	}
+}
+
+// wrongTotalsSQL are the totals that are not the sum of the counts of their users,
+// in one snapshot, with all that belongs to their workflows. The ledger is in
+// neither: a fold moves both sides at once, and so does a recount. So the difference
+// is the same in every snapshot, whoever folds meanwhile.
+const wrongTotalsSQL = `
+select kind, ref_id, status, presumed, stored, actual from (
+    select kind, ref_id, status, presumed, sum(stored)::bigint as stored, sum(actual)::bigint as actual,
+           bool_or(sum(stored) <> sum(actual)) over (partition by kind, ref_id) as wrong
+      from (select kind, ref_id, status, presumed, n as stored, 0 as actual from run_counter.totals
+             union all
+            select kind, ref_id, status, presumed, 0, n from run_counter.counts) as k
+     group by 1, 2, 3, 4) as k
+ where wrong`
+
+// The lock of a mender, which no fold waits for: with two of them both would add the
+// same difference. What it sees after that is newer than what the one before it did.
+const lockTotalsSQL = `lock table run_counter.totals in share update exclusive mode`
+
+var mendTotalsSQL = `
+with wrong as materialized (` + wrongTotalsSQL + `
+), mended as (` + addTotalsSQL(`(select kind, ref_id, status, presumed, actual - stored as n from wrong) as w`) + `
+)
+select * from wrong order by kind, ref_id`
+
+// pruneTotalsSQL drops what adds up to 0. That leaves the total as it is, whatever
+// other rows come to it meanwhile; what a fold holds is left to the next audit.
+const pruneTotalsSQL = `
+with free as (
+    select t.* from run_counter.totals as t
+      join (select kind, ref_id, status, presumed from run_counter.totals group by 1, 2, 3, 4 having sum(n) = 0) as z using (kind, ref_id, status, presumed)
+       for update of t skip locked
+)
+delete from run_counter.totals as t
+ using free as f
+ where (t.kind, t.ref_id, t.status, t.presumed, t.shard) = (f.kind, f.ref_id, f.status, f.presumed, f.shard)
+   and (f.kind, f.ref_id, f.status, f.presumed) in (select kind, ref_id, status, presumed from free group by 1, 2, 3, 4 having sum(n) = 0)`
+
+// AuditTotals implements [store.Store].
+func (s *Store) AuditTotals(ctx context.Context, mend bool) (wrong []store.Drift, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		wrong = nil
+		if !have.installed {
+			return nil // what is counted there are the runs themselves
+		}
+		if err := send(ctx, s.pool, wrongTotals(wrongTotalsSQL+` order by kind, ref_id`, &wrong)); err != nil {
+			return fmt.Errorf("audit the totals: %w", err)
+		}
+		if !mend {
+			return nil
+		}
+		var queries []query
+		if len(wrong) > 0 {
+			wrong = nil // a second process may have mended them meanwhile
+			queries = []query{{text: lockTotalsSQL}, wrongTotals(mendTotalsSQL, &wrong)}
+		}
+		if err := s.commit(ctx, append(queries, query{text: pruneTotalsSQL})...); err != nil {
+			return fmt.Errorf("mend the totals: %w", err)
+		}
+		return nil
+	})
+	return wrong, err
+}
+
+func wrongTotals(sql string, wrong *[]store.Drift) query {
+	return query{text: sql, read: func(rows pgx.Rows) error {
+		var next store.Drift
+		if err := addBoth(rows, &next.Stored, &next.Actual, (*text)(&next.Key.Kind), (*keyID)(&next.Key.Ref)); err != nil {
+			return err
+		}
+		if n := len(*wrong) - 1; n >= 0 && (*wrong)[n].Key == next.Key {
+			last := &(*wrong)[n]
+			last.Stored, last.Actual = last.Stored.Add(next.Stored), last.Actual.Add(next.Actual)
+		} else {
+			*wrong = append(*wrong, next)
+		}
+		return nil
+	}}
+}

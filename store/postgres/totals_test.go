@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+// TestAWrongTotalIsMendedOnce has two menders find the same difference, of which the
+// second waits for the first; without the lock both add it.
+func TestAWrongTotalIsMendedOnce(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		lock  string
+		wrong int
+	}{"ours": {lockTotalsSQL + ";", 0}, "without its lock": {"", 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.end(1)
+			f.mustFold()
+			pgtest.Exec(t, f.address, `update run_counter.totals set n = n + 5`)
+			first, second := f.session(), f.session()
+			first.do(`begin`)
+			if tt.lock != "" {
+				first.do(tt.lock)
+			}
+			f.end(2)
+			f.mustFold() // which waits for no mender
+			first.do(mendTotalsSQL)
+			second.begin(func() error {
+				_, err := second.conn.Exec(t.Context(), `begin;`+tt.lock+mendTotalsSQL+`; commit`, pgx.QueryExecModeSimpleProtocol)
+				return err
+			})
+			first.do(`commit`)
+			second.finish()
+			if got := f.drifts(); got != tt.wrong {
+				t.Errorf("%d totals are wrong, want %d", got, tt.wrong)
+			}
+		})
+	}
+}
+
+// TestTheStoresAuditOfTotalsWaitsForAnother is the same order through the store.
+func TestTheStoresAuditOfTotalsWaitsForAnother(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.end(1)
+	f.mustFold()
+	pgtest.Exec(t, f.address, `update run_counter.totals set n = n + 5`)
+	first := f.session()
+	first.do(`begin`, lockTotalsSQL, mendTotalsSQL)
+	ended := make(chan error, 1)
+	var wrong []store.Drift
+	go func() {
+		var err error
+		wrong, err = f.store.AuditTotals(t.Context(), true)
+		ended <- err
+	}()
+	until(t, func() bool { return waits(t, first.watcher, `application_name = 'runcounter'`) })
+	first.do(`commit`)
+	if err := need.Await(t, "the end of the audit", ended); err != nil || len(wrong) > 0 {
+		t.Errorf("got %+v, %v; want nothing left to mend", wrong, err)
+	}
+	exact(t, f.store)
+}
+
+// TestFoldsOfAWorkflowDoNotWaitForEachOther has the fold of one user's runs wait to
+// commit, and another's go on; with one shard it would wait.
+func TestFoldsOfAWorkflowDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.end(1)
+	pgtest.Exec(t, f.address, `insert into workflow_runs (id, user_id, workflow_id, status, completed_at) values (gen_random_uuid(), '`+bob+`', '`+f.key.Ref.String()+`', 'failed', now())`)
+	key := store.KeyOf(mustParse(t, bob), f.key.Ref, store.ID{})
+	first := f.session()
+	first.do(`begin`)
+	if _, err := first.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{f.key})...); err != nil {
+		t.Fatal(err)
+	}
+	second := f.session()
+	for second.conn.PgConn().PID()%8 == first.conn.PgConn().PID()%8 {
+		second = f.session()
+	}
+	if _, err := second.conn.Exec(t.Context(), `set lock_timeout = '10s'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{key})...); err != nil {
+		t.Errorf("the fold of another user's runs: %v", err)
+	}
+	first.do(`commit`)
+	exact(t, f.store)
+}
+
+// TestTotalsThatAddUpToNothingGo has runs come and go through two shards.
+func TestTotalsThatAddUpToNothingGo(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.end(1)
+	f.mustFold()
+	pgtest.Exec(t, f.address, `update run_counter.totals set shard = (shard + 1) % 8`, `delete from workflow_runs`)
+	f.mustFold()
+	mustBe(t, f.address, `select count(*) || ' ' || sum(n) from run_counter.totals`, "2 0")
+	if wrong, err := f.store.AuditTotals(t.Context(), true); err != nil || len(wrong) > 0 {
+		t.Errorf("AuditTotals: got %+v, %v", wrong, err)
+	}
+	mustBe(t, f.address, `select count(*) from run_counter.totals`, "0")
+}
+
+func (f *fixture) mustFold() {
+	f.Helper()
+	if _, err := f.store.Fold(f.Context(), time.Now(), 1000); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// TestTotalsThroughAllThatHappensToATable follows one through TRUNCATE, detach and up
+// again, and asks the function, which is the server's alone.
+func TestTotalsThroughAllThatHappensToATable(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	of := store.TotalOf(f.key.Ref, store.ID{})
+	mustBeTotal := func(when string, want int64) {
+		t.Helper()
+		exact(t, f.store)
+		if got, err := f.store.Total(t.Context(), of); err != nil || got.Count != want {
+			t.Errorf("%s: the total is %d, %v; want %d", when, got.Count, err, want)
+		}
+	}
+	f.end(1)
+	f.end(2)
+	f.mustFold()
+	f.end(3)
+	mustBeTotal("with a run to fold", 3)
+	mustBe(t, f.address, `select get_workflow_run_count('`+of.Ref.String()+`')`, "3")
+	mustBe(t, f.address, `select get_workflow_run_count(p_draft_id => '`+of.Ref.String()+`')`, "0")
+	mustBe(t, f.address, `select get_workflow_run_count()`, "0")
+	pgtest.Exec(t, f.address, `truncate workflow_runs`)
+	mustBeTotal("after TRUNCATE", 0)
+	f.mustFold()
+	mustBeTotal("after its fold", 0)
+	f.end(4)
+	f.mustFold()
+	pgtest.Exec(t, f.address, `select run_counter.detach()`)
+	f.end(5)
+	migrate(t, f.address, (*migrations.Migrator).Up)
+	mustBeTotal("after detach and up", 2)
+	pgtest.Exec(t, f.address, `update run_counter.totals set n = n + 7`, mustScript(t, "20260101000002_fill_counts"))
+	mustBeTotal("after the fill, which sets it", 2)
+	f.end(6)
+	f.mustFold()
+	mustBeTotal("after a fold", 3)
+}

@@ -1,0 +1,100 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+// Total implements [store.Store].
+func (s *Store) Total(ctx context.Context, of store.Key) (store.Count, error) {
+	c := store.Count{Key: store.Key{Kind: of.Kind, Ref: of.Ref}}
+	if of.Kind == "" {
+		return c, fmt.Errorf("%w: a total needs a workflow or draft", store.ErrInvalid)
+	}
+	err := s.read(ctx, func(q querier) error {
+		policy, err := readPolicy(ctx, q)
+		if err != nil {
+			return err
+		}
+		rows, err := q.QueryContext(ctx, `select status, presumed, n from totals where kind = ? and ref_id = ?`, string(of.Kind), of.Ref.String())
+		err = eachRow(rows, err, func(rows *sql.Rows) error {
+			var e ended
+			err := rows.Scan(e.places()...)
+			e.addTo(&c.Tallies)
+			return err
+		})
+		c.Count = policy.Count(c.Tallies)
+		if err != nil {
+			return fmt.Errorf("total of %s: %w", c.Key, err)
+		}
+		return nil
+	})
+	return c, err
+}
+
+// wrongTotalsSQL are the totals that are not the sum of the counts of their users,
+// with all that belongs to their workflows.
+const wrongTotalsSQL = `
+with sides as (
+    select kind, ref_id, status, presumed, sum(stored) as stored, sum(actual) as actual
+      from (select kind, ref_id, status, presumed, n as stored, 0 as actual from totals
+             union all
+            select kind, ref_id, status, presumed, 0, n from counts)
+     group by 1, 2, 3, 4
+)
+select kind, ref_id, status, presumed, stored, actual
+  from sides
+ where (kind, ref_id) in (select kind, ref_id from sides where stored <> actual)
+ order by 1, 2`
+
+const mendTotalsSQL = `
+insert into totals (kind, ref_id, status, presumed, n)
+select kind, ref_id, status, presumed, actual - stored from (` + wrongTotalsSQL + `) where stored <> actual
+    on conflict (kind, ref_id, status, presumed) do update set n = n + excluded.n`
+
+// AuditTotals implements [store.Store].
+func (s *Store) AuditTotals(ctx context.Context, mend bool) (wrong []store.Drift, err error) {
+	look := func(q querier) error {
+		wrong, err = readWrongTotals(ctx, q)
+		return err
+	}
+	if err := s.read(ctx, look); err != nil || !mend || len(wrong) == 0 {
+		return wrong, err
+	}
+	err = s.write(ctx, func(t *tx) error {
+		if err := look(t.tx); err != nil { // a second process may have mended them meanwhile
+			return err
+		}
+		if _, err := t.tx.ExecContext(ctx, mendTotalsSQL); err != nil {
+			return fmt.Errorf("mend the totals: %w", err)
+		}
+		return nil
+	})
+	return wrong, err
+}
+
+func readWrongTotals(ctx context.Context, q querier) (wrong []store.Drift, err error) {
+	rows, err := q.QueryContext(ctx, wrongTotalsSQL)
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
+		var key store.Key
+		var is, was ended
+		if err := rows.Scan(&key.Kind, &key.Ref, &was.status, &was.presumed, &was.n, &is.n); err != nil {
+			return err
+		}
+		if n := len(wrong); n == 0 || wrong[n-1].Key != key {
+			wrong = append(wrong, store.Drift{Key: key})
+		}
+		last := &wrong[len(wrong)-1]
+		is.status, is.presumed = was.status, was.presumed
+		was.addTo(&last.Stored)
+		is.addTo(&last.Actual)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit the totals: %w", err)
+	}
+	return wrong, nil
+}
