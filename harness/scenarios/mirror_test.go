@@ -10,12 +10,16 @@ import (
 )
 
 // driftSQL names the keys whose counts differ from their ended runs, per status and
-// presumed. It is written anew, so that the product's audit is not its own
+// presumed, and the totals that differ from the counts. It is written anew, so that the product's audit is not its own
 // judge.
 const driftSQL = `
 select group_concat(user_id || ' ' || kind || ' ' || ref_id || ': ' || n || ' ' || status || iif(presumed, ' presumed', ''), '; ')
   from (select user_id, kind, ref_id, status, presumed, sum(n) as n
           from (select user_id, kind, ref_id, status, presumed, n from counts
+                union all
+                select 'all users', kind, ref_id, status, presumed, -n from counts
+                union all
+                select 'all users', kind, ref_id, status, presumed, n from totals
                 union all
                 select user_id, kind, ref_id, status, evidence = 1, -1
                   from workflow_runs
