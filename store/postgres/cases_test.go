@@ -396,7 +396,7 @@ func TestCaseARecountWaitsForAnUncommittedTRUNCATE(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.end(1)
-	pgtest.Exec(t, f.address, `insert into run_counter.counts select user_id, kind, ref_id, 'failed', false, 7 from run_counter.keys`)
+	pgtest.Exec(t, f.address, miscountSQL)
 	f.begun(3)
 	if got := f.failStuck(); len(got) != 1 {
 		t.Fatalf("FailStuck: got %+v, want the run", got)
@@ -436,7 +436,7 @@ func TestCaseARecountBesideATRUNCATE(t *testing.T) {
 				t.Fatal(err)
 			}
 			f.end(2)
-			pgtest.Exec(t, f.address, `insert into run_counter.counts select user_id, kind, ref_id, 'failed', false, 7 from run_counter.keys`) // or the recount finds nothing to do
+			pgtest.Exec(t, f.address, miscountSQL) // or the recount finds nothing to do
 			fold, truncate := f.session(), f.session()
 			if before {
 				truncate.do(`begin`, `truncate workflow_runs`)

@@ -171,7 +171,7 @@ func TestARecountLooksAfterItsLock(t *testing.T) {
 	for name, tt := range map[string]struct {
 		locks bool
 		wrong int
-	}{"ours": {true, 0}, "with its lock in the same statement": {false, 1}} {
+	}{"ours": {true, 0}, "with its lock in the same statement": {false, 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
@@ -225,7 +225,7 @@ func TestTheStoresRecountWaitsForAFold(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.end(1)
-	pgtest.Exec(t, f.address, `insert into run_counter.counts select user_id, kind, ref_id, 'failed', false, 7 from run_counter.keys`) // or the recount finds nothing to do
+	pgtest.Exec(t, f.address, miscountSQL) // or the recount finds nothing to do
 	fold := f.session()
 	fold.do(`begin`, `select from run_counter.keys for update`)
 	ended := make(chan error, 1)
@@ -281,7 +281,7 @@ func TestBeginsAtALimitTakeTurns(t *testing.T) {
 func TestTheFillHoldsOffFolds(t *testing.T) {
 	t.Parallel()
 	text := mustScript(t, "20260101000002_fill_counts")
-	const lock = `lock table run_counter.counts in share row exclusive mode;`
+	const lock = `lock table run_counter.counts, run_counter.totals in share row exclusive mode;`
 	const limit = `set local lock_timeout = '2s';`
 	for _, part := range []string{lock, limit} {
 		if !strings.Contains(text, part) {

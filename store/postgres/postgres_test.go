@@ -148,9 +148,17 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 // totalAgainSQL makes the totals what the counts say: whatever the triggers miss is
 // missing in both.
 const totalAgainSQL = `
-with gone as (delete from run_counter.totals where shard > 0)
+with gone as (
+    delete from run_counter.totals as t
+     where shard > 0 or not exists (select from run_counter.counts as c where (c.kind, c.ref_id, c.status, c.presumed) = (t.kind, t.ref_id, t.status, t.presumed))
+)
 insert into run_counter.totals select kind, ref_id, status, presumed, 0, sum(n) from run_counter.counts group by 1, 2, 3, 4
     on conflict (kind, ref_id, status, presumed, shard) do update set n = excluded.n`
+
+// miscountSQL counts seven failed runs too many of each key.
+const miscountSQL = `
+with more as (insert into run_counter.counts select user_id, kind, ref_id, 'failed', false, 7 from run_counter.keys returning *)
+insert into run_counter.totals select kind, ref_id, status, presumed, 0, sum(n) from more group by 1, 2, 3, 4`
 
 // watchWrites counts the rows that anybody writes, in a sequence: it moves at
 // once, whatever becomes of the transaction.
