@@ -67,7 +67,7 @@ select gen_random_uuid(), 'workflow', ('c0000000-0000-4000-8000-' || lpad(to_hex
 		const runs = 20_000
 		return float64(once(b, func() error {
 			pgtest.Exec(b, addresses[i], fmt.Sprintf(`insert into workflow_runs (id, user_id, workflow_id, status, completed_at)
-select gen_random_uuid(), gen_random_uuid(), 'c0000000-0000-4000-8000-000000000001', 'completed', now() from generate_series(1, %d)`, runs))
+select gen_random_uuid(), gen_random_uuid() as user_id, 'c0000000-0000-4000-8000-000000000001', 'completed', now() from generate_series(1, %d)`, runs))
 			return nil
 		}).Microseconds()) / runs
 	})
