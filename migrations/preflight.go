@@ -279,7 +279,7 @@ func (w wanted) counted(column watched.CatalogColumn, said watched.Overrides) bo
 	return !column.Domain && (column.Type == "int8" && said.Times != "" || column.Type == "int4" && said.Times == watched.Seconds)
 }
 
-// uncounted is the fault of an integer of which nobody has said what it counts, or
+// uncounted is the fault of an integer of which the operator has not said what it counts, or
 // that can't count so far.
 func (w wanted) uncounted(column watched.CatalogColumn) fault {
 	if column.Type == "int4" {

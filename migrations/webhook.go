@@ -86,8 +86,8 @@ const webhookHead = `-- Run Counter's webhook: triggers on %[1]s that send what 
 
 `
 
-// Script returns the SQL that installs the webhook on a table that nobody has
-// looked at. It holds no secret: the database makes that. The errors wrap
+// Script returns the SQL that installs the webhook on a table that was not looked
+// at. It holds no secret: the database makes that. The errors wrap
 // [ErrWebhook].
 func (w Webhook) Script() (string, error) {
 	w, err := w.Check()
@@ -118,12 +118,10 @@ func (w Webhook) sql(t watched.Table) (string, error) {
 	}
 	return render("webhook/install.sql", string(text), t, template.FuncMap{
 		"url": func() string { return w.URL }, "timeout": w.Timeout.Milliseconds,
-		"names": func(roles ...watched.Role) string { return strings.Join(literals(t, roles), ", ") },
-		"bareOr": func(role watched.Role) string {
-			return strings.Join(append(literals(t, []watched.Role{role}), "null")[:1], "")
-		},
-		"run":  t.Run,
-		"life": func() string { return life(t) },
+		"names":  func(roles ...watched.Role) string { return strings.Join(literals(t, roles), ", ") },
+		"bareOr": func(role watched.Role) string { return append(literals(t, []watched.Role{role}), "null")[0] },
+		"run":    t.Run,
+		"life":   func() string { return life(t) },
 		"details": func() string {
 			return watched.Literal("not v_slim and n." + column(t, watched.CompletedAt) + " is not null and n." + column(t, watched.ErrorDetails) +
 				"::text is distinct from o." + column(t, watched.ErrorDetails) + "::text")

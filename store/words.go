@@ -309,15 +309,22 @@ func (t Tallies) Add(o Tallies) Tallies {
 	return Tallies{t.Ended.Add(o.Ended), t.Presumed.Add(o.Presumed)}
 }
 
-// Count adds n runs that ended so. A store keeps presumed ones apart, as rows: a
-// run is in one of these. What is no terminal status is left out.
-func (t *Tallies) Count(status Status, presumed bool, n int64) {
-	total := t.Ended.of(status)
+// Ended is a row of counts: how many runs have ended so. A store keeps presumed
+// ones apart: a run is in one of these rows.
+type Ended struct {
+	Status   Status
+	Presumed bool
+	N        int64
+}
+
+// AddTo adds it up. What is no terminal status is left out.
+func (e Ended) AddTo(t *Tallies) {
+	total := t.Ended.of(e.Status)
 	if total == nil {
 		return
 	}
-	*total += n
-	if presumed {
-		*t.Presumed.of(status) += n
+	*total += e.N
+	if e.Presumed {
+		*t.Presumed.of(e.Status) += e.N
 	}
 }

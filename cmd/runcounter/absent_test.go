@@ -26,15 +26,7 @@ func TestCasesR9R14_OurWebhookIntoAMirrorOfATableWithoutWorkflowsOrUsers(t *test
 			column, _, _ := strings.Cut(tt.column, " ")
 			f.table.Columns = map[string]string{"id": "id", "status": "status", "completed_at": "completed_at", column: column}
 			_, dir := must(t, t.TempDir(), "", "migrate", "up", "--database-url", address, "--column", tt.said), t.TempDir()
-			said := must(t, dir, "", "webhook", "install", "--database-url", address, "--url", f.url)
-			_, secret, _ := strings.Cut(said, "RUNCOUNTER_WEBHOOK_SECRET='")
-			secret, _, _ = strings.Cut(secret, "'")
-			_, args, _ := strings.Cut(said, "runcounter serve ")
-			args, _, found := strings.Cut(args, "\n\n")
-			if !found {
-				t.Fatalf("install says nothing for a mirror:\n%s", said)
-			}
-			flags := strings.Fields(strings.ReplaceAll(args, "\\\n", ""))
+			secret, flags := installs(t, "--database-url", address, "--url", f.url)
 			f.behind.Store(&[]string{listens(t, dir, []string{"RUNCOUNTER_WEBHOOK_SECRET=" + secret}, append(flags, "--stuck-after", "0")...).url})
 			pgtest.Exec(t, address, `insert into workflow_runs (status) select 'running' from generate_series(1, 4)`,
 				`update workflow_runs set status = 'completed' where id <= 3`, `delete from workflow_runs where id = 1`)

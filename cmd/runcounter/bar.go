@@ -16,7 +16,7 @@ type bar struct {
 	w        io.Writer
 	unit     string // what is counted
 	terminal bool
-	total    int64 // 0 where nobody knows
+	total    int64 // 0 where it is not known
 	counted  bool  // the total is exact, for the moment in which it was counted
 	before   int64 // done before this work began
 	now      func() time.Time

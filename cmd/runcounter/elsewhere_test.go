@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,11 +29,9 @@ func TestCasesOfRealTables_OneThatIsCalledOtherwise(t *testing.T) {
 	must(t, dir, "", at("migrate", "up", "--table", "app.job_runs")...)
 	f := newFront(t)
 	f.table.Schema, f.table.Table = "app", "job_runs"
-	said := must(t, dir, "", at("webhook", "install", "--url", f.url)...)
-	_, secret, _ := strings.Cut(said, "RUNCOUNTER_WEBHOOK_SECRET='")
-	secret, _, _ = strings.Cut(secret, "'")
-	if !strings.Contains(said, "runcounter serve --table app.job_runs\n") {
-		t.Fatalf("install does not tell a mirror of the table:\n%s", said)
+	secret, flags := installs(t, at("--url", f.url)...)
+	if !slices.Equal(flags, []string{"--table", "app.job_runs"}) {
+		t.Fatalf("install tells a mirror %q", flags)
 	}
 	f.behind.Store(&[]string{listens(t, dir, []string{"RUNCOUNTER_WEBHOOK_SECRET=" + secret}, "--table", "app.job_runs", "--stuck-after", "0").url})
 	pgtest.Exec(t, address, `insert into app.job_runs (user_id, workflow_id) select 'ada', '`+flow+`' from generate_series(1, 3)`,

@@ -214,33 +214,25 @@ func ownerOf(cmd *cli.Command) (o owner, err error) {
 }
 
 // decoderOf returns the reader of rows that --table, --partitions, --lease-column,
-// --column, --status and --description ask for.
+// --column, --status, --timezone, --times and --description ask for.
 func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
-	name := strings.TrimSpace(cmd.String("table"))
-	schema, table, dotted := strings.Cut(name, ".")
-	if !dotted {
-		schema, table = "public", name
-	}
-	if schema == "" || table == "" || strings.Contains(table, ".") {
-		return webhook.Decoder{}, badUsage("--table %q is not a table's name: write it as public.workflow_runs", name)
-	}
 	said, err := overridesOf(cmd)
 	if err != nil {
 		return webhook.Decoder{}, err
 	}
-	d := webhook.Decoder{Schema: schema, Table: table, LeaseColumn: cmd.String("lease-column")}
-	if lease := said.Columns[watched.Lease]; d.LeaseColumn != "" && lease != "" && lease != d.LeaseColumn {
-		return webhook.Decoder{}, badUsage("--column lease=%s and --lease-column %s name two columns: say one of them", lease, d.LeaseColumn)
-	} else if d.LeaseColumn == "" {
-		d.LeaseColumn = lease
+	if lease, named := cmd.String("lease-column"), said.Columns[watched.Lease]; lease != "" {
+		if named != "" && lease != named {
+			return webhook.Decoder{}, badUsage("--column lease=%s and --lease-column %s name two columns: say one of them", named, lease)
+		}
+		said = watched.Overrides{Columns: map[watched.Role]string{watched.Lease: lease}}.Over(said)
 	}
-	d.Columns, d.Statuses = columnsOf(watched.Default(), said.Columns), said.Statuses
-	if err := readTimes(&d, said.Zone, said.Times); err != nil {
-		return webhook.Decoder{}, err
+	d, err := decoderSaid(said)
+	if err != nil {
+		return d, err
 	}
 	for role, name := range said.Columns {
 		if ours := d.Columns[name]; ours != "" && role != watched.Lease && ours != ourName(role) {
-			return webhook.Decoder{}, badUsage("the column %s can't be two things at once, %s and what --column %s=%[1]s says: say which column is the other with --column, or that there is none", name, ours, role)
+			return d, badUsage("the column %s can't be two things at once, %s and what --column %s=%[1]s says: say which column is the other with --column, or that there is none", name, ours, role)
 		}
 	}
 	if names := strings.TrimSpace(cmd.String("partitions")); names != "" {
@@ -250,7 +242,7 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 				name = "public." + name
 			}
 			if schema, table, _ := strings.Cut(name, "."); schema == "" || table == "" {
-				return webhook.Decoder{}, badUsage("--partitions %q names no table: write them as public.workflow_runs_2026, or public.workflow_runs_* for all that begin so", names)
+				return d, badUsage("--partitions %q names no table: write them as public.workflow_runs_2026, or public.workflow_runs_* for all that begin so", names)
 			}
 			d.Partitions = append(d.Partitions, name)
 		}
@@ -258,16 +250,17 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 	return d, nil
 }
 
-// readTimes has a decoder read times without an offset in a zone, and integers as
-// what they count.
-func readTimes(d *webhook.Decoder, zone string, counts watched.Kind) (err error) {
-	if zone != "" {
-		if d.Zone, err = time.LoadLocation(zone); err != nil {
-			return badUsage("%q is no time zone that this program knows: write a name such as Europe/Berlin", zone)
+// decoderSaid is the reader of rows of a table of which so much is said.
+func decoderSaid(said watched.Overrides) (d webhook.Decoder, err error) {
+	d.Schema, d.Table = said.SchemaAndName()
+	d.LeaseColumn, d.Columns, d.Statuses = said.Columns[watched.Lease], columnsOf(said.Columns), said.Statuses
+	if said.Zone != "" {
+		if d.Zone, err = time.LoadLocation(said.Zone); err != nil {
+			return d, badUsage("%q is no time zone that this program knows: write a name such as Europe/Berlin", said.Zone)
 		}
 	}
-	d.Unit = map[watched.Kind]time.Duration{watched.Milliseconds: time.Millisecond, watched.Seconds: time.Second}[counts]
-	return nil
+	d.Unit = map[watched.Kind]time.Duration{watched.Milliseconds: time.Millisecond, watched.Seconds: time.Second}[said.Times]
+	return d, nil
 }
 
 // ourName is what we call the column of a role.
@@ -277,20 +270,18 @@ func ourName(role watched.Role) string {
 }
 
 // columnsOf are the names of a table's columns, each with ours for it; nil where
-// they are the same. What is said of a role stands in place of its column.
-func columnsOf(t watched.Table, said map[watched.Role]string) map[string]string {
+// they are the same.
+func columnsOf(said map[watched.Role]string) map[string]string {
 	columns, other := map[string]string{}, false
 	for _, ours := range watched.Default().Columns {
-		c, there := t.Column(ours.Role)
 		name, named := said[ours.Role]
-		if !named && there {
-			name = c.Name
+		if !named {
+			name = ours.Name
 		}
 		if name != "" {
 			columns[name] = ours.Name
 		}
-		other = other || name == "" && (ours.Role == watched.User || ours.Role == watched.Workflow)
-		other = other || named && name == "" || name != "" && name != ours.Name
+		other = other || name != ours.Name
 	}
 	if !other {
 		return nil
@@ -304,30 +295,16 @@ func decoderFor(ctx context.Context, cmd *cli.Command, db backend) (webhook.Deco
 	if err != nil || db.table == nil {
 		return d, err
 	}
-	if d.Columns != nil || d.Statuses != nil || d.Zone != nil || d.Unit != 0 {
+	if d.Columns != nil || len(d.Statuses) > 0 || d.Zone != nil || d.Unit != 0 {
 		return d, badUsage("--column, --status, --timezone and --times are kept by the database: say them to runcounter migrate up")
 	}
 	t, err := db.table(ctx)
 	if err != nil {
 		return d, err
 	}
-	d.Schema, d.Table, d.Columns = t.Schema, t.Name, columnsOf(t, nil)
-	foreign := t.Foreign()
-	if err := readTimes(&d, foreign.Zone, foreign.Times); err != nil {
-		return d, err
-	}
-	if c, leases := t.Column(watched.Lease); leases {
-		d.LeaseColumn = c.Name
-	}
-	for _, w := range t.Statuses {
-		if w.Theirs != string(w.Ours) {
-			if d.Statuses == nil {
-				d.Statuses = map[string]store.Status{}
-			}
-			d.Statuses[w.Theirs] = w.Ours
-		}
-	}
-	return d, nil
+	known, err := decoderSaid(t.Foreign())
+	known.Partitions, known.LeaseColumn = d.Partitions, cmp.Or(known.LeaseColumn, d.LeaseColumn)
+	return known, err
 }
 
 func limitsOf(cmd *cli.Command) (store.Limits, error) {

@@ -73,8 +73,8 @@ func (b backend) partitions(ctx context.Context) (store.Partitions, error) {
 }
 
 // openStore opens the database that --database-url names. A SQLite file is
-// created and migrated where that is missing; a PostgreSQL database, which is
-// somebody's, is changed by runcounter migrate up alone. It is the one place
+// created and migrated where that is missing; a PostgreSQL database, which is the
+// application's, is changed by runcounter migrate up alone. It is the one place
 // that knows which backends there are.
 func openStore(ctx context.Context, cmd *cli.Command) (backend, error) {
 	address := cmd.String("database-url")

@@ -159,7 +159,7 @@ func (l *look) scan(rows pgx.Rows) (err error) {
 		n    ended
 	)
 	if err := rows.Scan(&what, (*uuid)(&r.ID), (*uuid)(&r.User), (*uuid)(&r.Workflow), (*uuid)(&r.Draft), (*text)(&r.Status), (*instant)(&r.CompletedAt),
-		(*text)(&key.Kind), (*keyID)(&key.Ref), &n.presumed, &n.n); err != nil {
+		(*text)(&key.Kind), (*keyID)(&key.Ref), &n.Presumed, &n.N); err != nil {
 		return err
 	}
 	l.have.fill(&r) // and so whose count it is
@@ -167,9 +167,9 @@ func (l *look) scan(rows pgx.Rows) (err error) {
 	case "run":
 		l.rows[r.ID] = r
 	case "count":
-		key.User, n.status = r.User, text(r.Status)
+		key.User, n.Status = r.User, r.Status
 		t := l.tallies[key]
-		n.addTo(&t)
+		n.AddTo(&t)
 		l.tallies[key] = t
 	case "policy":
 		l.policy, err = parsePolicy(string(r.Status))

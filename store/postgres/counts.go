@@ -109,7 +109,7 @@ func addTallies(into map[store.Key]store.Tallies) func(rows pgx.Rows) error {
 			return err
 		}
 		t := into[key]
-		e.addTo(&t)
+		e.AddTo(&t)
 		into[key] = t
 		return nil
 	}

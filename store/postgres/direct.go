@@ -66,13 +66,13 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 			args: []any{key.User.String(), key.Ref.String(), b.ID.String()},
 			read: func(rows pgx.Rows) error {
 				var e ended
-				if err := have.scanRow(rows, &begun.Run.Row, &e.status, &e.n); err != nil {
+				if err := have.scanRow(rows, &begun.Run.Row, (*text)(&e.Status), &e.N); err != nil {
 					return err
 				}
-				if e.status == "" {
-					begun.Active = e.n
+				if e.Status == "" {
+					begun.Active = e.N
 				}
-				e.addTo(&tallies)
+				e.AddTo(&tallies)
 				return nil
 			}})
 		if err != nil {

@@ -88,7 +88,7 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 				counts = append(counts, c)
 			}
 			last := &counts[len(counts)-1]
-			e.addTo(&last.Tallies)
+			e.AddTo(&last.Tallies)
 			last.Count = policy.Count(last.Tallies)
 			return nil
 		}

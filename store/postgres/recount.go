@@ -70,10 +70,10 @@ select coalesce(s.status, a.status), coalesce(s.presumed, a.presumed), coalesce(
 // addBoth reads a row of both sides, of a status and presumed, and adds it up.
 func addBoth(rows pgx.Rows, stored, actual *store.Tallies, before ...any) error {
 	var is, was ended
-	err := rows.Scan(append(append(before, was.places()...), &is.n)...)
-	was.addTo(stored)
-	is.status, is.presumed = was.status, was.presumed
-	is.addTo(actual)
+	err := rows.Scan(append(append(before, was.places()...), &is.N)...)
+	was.AddTo(stored)
+	is.Status, is.Presumed = was.Status, was.Presumed
+	is.AddTo(actual)
 	return err
 }
 

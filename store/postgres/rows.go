@@ -297,22 +297,16 @@ func scanKey(rows pgx.Row, key *store.Key, more ...any) error {
 	return rows.Scan(append([]any{(*keyID)(&key.User), (*text)(&key.Kind), (*keyID)(&key.Ref)}, more...)...)
 }
 
-// ended is a row of counts: n runs that ended so.
-type ended struct {
-	status   text
-	presumed bool
-	n        int64
-}
+// ended is a row of counts as it is read.
+type ended struct{ store.Ended }
 
-func (e *ended) places() []any { return []any{&e.status, &e.presumed, &e.n} }
-
-func (e *ended) addTo(t *store.Tallies) { t.Count(store.Status(e.status), e.presumed, e.n) }
+func (e *ended) places() []any { return []any{(*text)(&e.Status), &e.Presumed, &e.N} }
 
 // addEnded reads one, and adds it up.
 func addEnded(rows pgx.Rows, t *store.Tallies) error {
 	var e ended
 	err := rows.Scan(e.places()...)
-	e.addTo(t)
+	e.AddTo(t)
 	return err
 }
 

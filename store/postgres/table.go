@@ -211,7 +211,7 @@ func (t *Table) Page(ctx context.Context, after string, limit int) ([]Record, er
 const countable = 64 << 20
 
 // Rows returns about how many rows there are, and whether they were counted; 0
-// where nobody knows.
+// where it is not known.
 func (t *Table) Rows(ctx context.Context) (n int64, counted bool, err error) {
 	if t.have.size == nil || *t.have.size > countable {
 		return t.have.estimate, false, nil

@@ -32,7 +32,7 @@ func (s *Store) Audit(ctx context.Context, a store.Audit) (store.Audited, error)
 			if len(counts) == 0 || counts[len(counts)-1].key != key {
 				counts = append(counts, keyed{key: key})
 			}
-			e.addTo(&counts[len(counts)-1].tallies)
+			e.AddTo(&counts[len(counts)-1].tallies)
 			return err
 		})
 		if err != nil {

@@ -54,16 +54,10 @@ func keyTexts(keys []store.Key) string {
 
 func keyArgs(k store.Key) []any { return []any{k.User.String(), string(k.Kind), k.Ref.String()} }
 
-// ended is a row of counts: n runs that ended so.
-type ended struct {
-	status   store.Status
-	presumed bool
-	n        int64
-}
+// ended is a row of counts as it is read.
+type ended struct{ store.Ended }
 
-func (e *ended) places() []any { return []any{&e.status, &e.presumed, &e.n} }
-
-func (e *ended) addTo(t *store.Tallies) { t.Count(e.status, e.presumed, e.n) }
+func (e *ended) places() []any { return []any{&e.Status, &e.Presumed, &e.N} }
 
 // scanCount reads what countSQL returns.
 func scanCount(rows *sql.Rows, err error, key store.Key) (store.Count, error) {
@@ -75,7 +69,7 @@ func scanCount(rows *sql.Rows, err error, key store.Key) (store.Count, error) {
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var e ended
 		err := rows.Scan(append([]any{&text, &last}, e.places()...)...)
-		e.addTo(&c.Tallies)
+		e.AddTo(&c.Tallies)
 		return err
 	})
 	if err != nil {
@@ -144,7 +138,7 @@ func scanCounts(rows *sql.Rows, err error, keys []store.Key, policy store.Policy
 		if err := rows.Scan(append([]any{&i}, e.places()...)...); err != nil {
 			return err
 		}
-		e.addTo(&counts[i].Tallies)
+		e.AddTo(&counts[i].Tallies)
 		return nil
 	})
 	if err != nil {

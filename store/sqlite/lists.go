@@ -64,7 +64,7 @@ select k.user_id, k.kind, k.ref_id,
 				counts = append(counts, store.Count{Key: key, LastRunAt: timeOf(last)})
 			}
 			c := &counts[len(counts)-1]
-			e.addTo(&c.Tallies)
+			e.AddTo(&c.Tallies)
 			c.Count = policy.Count(c.Tallies)
 			return err
 		})

@@ -30,8 +30,8 @@ type Table struct {
 	// Zone is the one that timestamps without zone are in.
 	Zone string `json:"timezone"`
 	// Fingerprint changes when the table is altered in what matters to its
-	// description: names, types, nulls, checks, keys. It is "" where nobody has
-	// looked at the table.
+	// description: names, types, nulls, checks, keys. It is "" where the
+	// table was not looked at.
 	Fingerprint string `json:"fingerprint"`
 	// SignsIn says that the users who are counted are those who sign in, and not
 	// organisations, say.
@@ -58,7 +58,7 @@ func Default() Table { return Made("") }
 // Made is Default with what is said of the guard, "" for nothing.
 func Made(guard Guard) Table { return Describe(made(), Overrides{Guard: guard}).Table }
 
-// Assumed describes a table that nobody has looked at: the one that the migrations
+// Assumed describes a table that was not looked at: the one that the migrations
 // make, but for what the operator says: --times and --timezone are of all its times.
 // Its status is compared as text, since it may be of any type.
 func Assumed(o Overrides) Table {
@@ -168,37 +168,18 @@ type Missing struct {
 	Lost string `json:"lost"`
 }
 
-// Foreign is what somebody who can't look at the table has to be told of it: the
-// names and words that are not ours, and what its times are.
+// Foreign is what an operator who can't show the table says of it: the names and
+// words that are not ours, what is left alone, and what its times are.
 func (t Table) Foreign() (o Overrides) {
-	ours := Default()
-	for _, c := range t.Columns {
-		if known, there := ours.Column(c.Role); there && known.Name == c.Name {
-			continue
-		}
-		if o.Columns == nil {
-			o.Columns = map[Role]string{}
-		}
-		o.Columns[c.Role] = c.Name
-	}
+	o = Overrides{Columns: map[Role]string{}, Statuses: map[string]store.Status{}}
 	if t.String() != DefaultTable {
 		o.Table = t.String()
 	}
-	for _, role := range []Role{User, Workflow} {
-		if t.Absent(role) {
-			o = Overrides{Columns: map[Role]string{role: ""}}.Over(o)
-		}
-	}
-	for _, w := range t.Statuses {
-		if w.Theirs == string(w.Ours) {
-			continue
-		}
-		if o.Statuses == nil {
-			o.Statuses = map[string]store.Status{}
-		}
-		o.Statuses[w.Theirs] = w.Ours
-	}
+	ours := Default()
 	for _, c := range t.Columns {
+		if known, there := ours.Column(c.Role); !there || known.Name != c.Name {
+			o.Columns[c.Role] = c.Name
+		}
 		switch c.Kind {
 		case Timestamp:
 			if !isUTC(t.Zone) {
@@ -206,6 +187,16 @@ func (t Table) Foreign() (o Overrides) {
 			}
 		case Milliseconds, Seconds:
 			o.Times = c.Kind
+		}
+	}
+	for _, c := range ours.Columns {
+		if name, said := t.Said.Columns[c.Role]; said && name == "" || t.Absent(c.Role) {
+			o.Columns[c.Role] = ""
+		}
+	}
+	for _, w := range t.Statuses {
+		if w.Theirs != string(w.Ours) {
+			o.Statuses[w.Theirs] = w.Ours
 		}
 	}
 	return o

@@ -128,3 +128,12 @@ func FuzzOverrides(f *testing.F) {
 		}
 	})
 }
+
+// TestWhatIsLeftAloneIsSaidOfATableThatIsNotShown: else a mirror would read the
+// column, and refuse what it holds.
+func TestWhatIsLeftAloneIsSaidOfATableThatIsNotShown(t *testing.T) {
+	told := Describe(with("duration_ms interval"), Overrides{Columns: map[Role]string{DurationMS: ""}}).Table.Foreign()
+	if name, said := told.Columns[DurationMS]; !said || name != "" {
+		t.Errorf("got %q, want --column duration_ms=", told.Args())
+	}
+}
