@@ -23,7 +23,7 @@ func (s *Store) Total(ctx context.Context, of store.Key) (store.Count, error) {
 		err = eachRow(rows, err, func(rows *sql.Rows) error {
 			var e ended
 			err := rows.Scan(e.places()...)
-			e.addTo(&c.Tallies)
+			e.AddTo(&c.Tallies)
 			return err
 		})
 		c.Count = policy.Count(c.Tallies)
@@ -81,16 +81,16 @@ func readWrongTotals(ctx context.Context, q querier) (wrong []store.Drift, err e
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var key store.Key
 		var is, was ended
-		if err := rows.Scan(&key.Kind, &key.Ref, &was.status, &was.presumed, &was.n, &is.n); err != nil {
+		if err := rows.Scan(&key.Kind, &key.Ref, &was.Status, &was.Presumed, &was.N, &is.N); err != nil {
 			return err
 		}
 		if n := len(wrong); n == 0 || wrong[n-1].Key != key {
 			wrong = append(wrong, store.Drift{Key: key})
 		}
 		last := &wrong[len(wrong)-1]
-		is.status, is.presumed = was.status, was.presumed
-		was.addTo(&last.Stored)
-		is.addTo(&last.Actual)
+		is.Status, is.Presumed = was.Status, was.Presumed
+		was.AddTo(&last.Stored)
+		is.AddTo(&last.Actual)
 		return nil
 	})
 	if err != nil {
