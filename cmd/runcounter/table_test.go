@@ -66,6 +66,7 @@ func TestTableReadsADescription(t *testing.T) {
 		{[]string{"--column", "owner=x"}, exitUsage, "the roles are id, user"},
 		{[]string{"--status", "x=y"}, exitUsage, "no status of ours"},
 		{[]string{"--timezone", "Mars"}, exitUsage, "no time zone"},
+		{[]string{"--guard", "maybe"}, exitUsage, "write on, report or off"},
 		{[]string{"--times", "hours"}, exitUsage, "milliseconds or seconds"},
 		{[]string{"--description", "none.json"}, exitUsage, "none.json"},
 		{[]string{"--database-url", "sqlite:x.db"}, exitUsage, "a mirror has a table of its own"},

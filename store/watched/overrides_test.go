@@ -26,6 +26,7 @@ func TestOverridesAreReadFromFlagsAndFromAFile(t *testing.T) {
 		{o.SetStatus, "canceled=cancelled"}, // said twice is said once
 		{o.SetTimes, "seconds"},
 		{o.SetZone, "Europe/Berlin"},
+		{o.SetGuard, "report"},
 	} {
 		if err := set.by(set.text); err != nil {
 			t.Errorf("%s: %v", set.text, err)
@@ -33,7 +34,7 @@ func TestOverridesAreReadFromFlagsAndFromAFile(t *testing.T) {
 	}
 	want := Overrides{
 		Table: "app.job_runs", Columns: map[Role]string{User: "org_id", Draft: "", Workflow: "a=b"},
-		Statuses: map[string]store.Status{"a=b": store.Completed, "canceled": store.Cancelled}, Times: Seconds, Zone: "Europe/Berlin",
+		Statuses: map[string]store.Status{"a=b": store.Completed, "canceled": store.Cancelled}, Times: Seconds, Zone: "Europe/Berlin", Guard: GuardReports,
 	}
 	if diff := cmp.Diff(want, o); diff != "" {
 		t.Errorf("flags (-want +got)\n%s", diff)
@@ -74,6 +75,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		{given().SetColumn, "user=\x92", "no text in UTF-8"},
 		{given().SetStatus, "a\x00=failed", "no text in UTF-8"},
 		{given().SetTimes, "minutes", "milliseconds or seconds"},
+		{given().SetGuard, "no", "write on, report or off"},
 		{given().SetZone, "Berlin", "such as UTC or Europe/Berlin"},
 		{given().SetZone, "Local", "such as UTC or Europe/Berlin"},
 		{given().SetTable, "app.", "SCHEMA.TABLE"},
