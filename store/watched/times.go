@@ -61,12 +61,14 @@ func (t Table) Unsaid(row string) string {
 }
 
 // noTimes are the conditions that a row has a value that can't be a time, one for
-// each kind of columns.
+// each kind of columns. Of timestamptz the columns are those that our index names
+// for another reason: of the others the application may alter the type.
 func (t Table) noTimes(row string) (conditions []string) {
 	for _, kind := range []Kind{TimestampTZ, Timestamp, Milliseconds, Seconds} {
 		var columns []string
 		for _, role := range []Role{CreatedAt, StartedAt, UpdatedAt, CompletedAt} {
-			if c, there := t.Column(role); there && c.Kind == kind {
+			named := role == StartedAt || role == CompletedAt || kind != TimestampTZ
+			if c, there := t.Column(role); there && c.Kind == kind && named {
 				columns = append(columns, t.Col(row, role))
 			}
 		}
