@@ -186,21 +186,6 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 	return b.String(), nil
 }
 
-// uid is who has signed in, where it is users who are counted: the claim sub, as
-// the table has it.
-func uid(t watched.Table) string {
-	switch typ := t.Type(watched.User); {
-	case !t.SignsIn:
-		return "null::" + typ
-	case typ == "uuid":
-		return "auth.uid()"
-	case typ == "text":
-		return "(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')"
-	default:
-		return "null::" + typ
-	}
-}
-
 // overriding lets an id be given that the table would draw.
 func overriding(t watched.Table) string {
 	if c, _ := t.Column(watched.ID); c.Kind == watched.Integer {

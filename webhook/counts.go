@@ -39,7 +39,7 @@ func (s *Server) getCount(c *fiber.Ctx) error {
 	draft := f.id("draft_id")
 	user, workflow, err := s.cfg.Decoder.complete(f.id("user_id"), f.id("workflow_id"), draft)
 	if user.IsZero() {
-		user = who.user.ID
+		user = who.user.Counts
 	}
 	if f.err == nil && user.IsZero() {
 		f.lacksID("user_id")

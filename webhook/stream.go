@@ -164,7 +164,7 @@ func (e *eventWriter) farewell() {
 // streamKeys reads which keys shall be watched.
 func (s *Server) streamKeys(c *fiber.Ctx) ([]store.Key, error) {
 	var keys []store.Key
-	user := callerOf(c).user.ID
+	user := callerOf(c).user.Counts
 	given := store.ID{}
 	var refs []store.Key // without their user
 	for name, value := range c.Context().QueryArgs().All() {

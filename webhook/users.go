@@ -19,7 +19,7 @@ type caller struct {
 // mayRead refuses to tell one user of another. Whoever asks is told so: a
 // count of 0 would look like an answer.
 func (a caller) mayRead(user store.ID) error {
-	if !a.user.ID.IsZero() && a.user.ID != user {
+	if !a.user.ID.IsZero() && a.user.Counts != user {
 		return newProblem(fiber.StatusForbidden, "These are the counts of another user. Leave out user_id, or sign in as that user.")
 	}
 	return nil
@@ -37,6 +37,13 @@ func (s *Server) admitUser(c *fiber.Ctx, token string) error {
 	u, err := s.cfg.Users.Verify(c.UserContext(), token)
 	if err != nil {
 		return userProblem(err)
+	}
+	switch claim := s.cfg.Users.Claim(); {
+	case !u.Counts.IsZero():
+	case claim == "":
+		return newProblem(fiber.StatusForbidden, "What is counted here may be organisations, and no claim of a token is said to name one: the counts need an API key. The operator of this server can say the claim, such as runcounter migrate up --claim org_id.")
+	default:
+		return newProblem(fiber.StatusForbidden, "The token has no claim "+claim+", which says whose counts its user may read.")
 	}
 	guestOf(c).has(ofUser)
 	c.Locals(callerKey{}, caller{u})

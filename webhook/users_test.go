@@ -397,6 +397,42 @@ func (r *rig) storeCalls() (n float64) {
 	return n
 }
 
+// TestCaseT4_ATokensClaimSaysWhoseCountsItsUserMayRead, where one is said: a sub
+// that equals an organisation's id opens nothing.
+func TestCaseT4_ATokensClaimSaysWhoseCountsItsUserMayRead(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		claim []string
+		token map[string]any
+		want  string
+	}{
+		"no claim":                 {nil, map[string]any{"org_id": user}, "need an API key"},
+		"the claim":                {[]string{"org_id"}, map[string]any{"sub": otherUser, "org_id": user}, `"count":1`},
+		"in another case":          {[]string{"org_id"}, map[string]any{"sub": otherUser, "org_id": strings.ToUpper(user)}, `"count":1`},
+		"another organisation's":   {[]string{"org_id"}, map[string]any{"org_id": otherUser}, "another user"},
+		"a token without it":       {[]string{"org_id"}, nil, "no claim org_id"},
+		"within another":           {[]string{"o", "id"}, map[string]any{"sub": otherUser, "o": map[string]any{"id": user}}, `"count":1`},
+		"a name with a dot in it":  {[]string{"o", "id"}, map[string]any{"o.id": user}, "no claim o.id"},
+		"a list":                   {[]string{"org_id"}, map[string]any{"org_id": []string{user}}, "no claim org_id"},
+		"a number of another type": {[]string{"org_id"}, map[string]any{"org_id": 1.5}, "no claim org_id"},
+		"with a line break":        {[]string{"org_id"}, map[string]any{"org_id": user + "\n"}, "no claim org_id"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := withUsers(t, nil, users.Config{Secret: legacy}, func(c *Config) { c.Users.CountBy(tt.claim) })
+			r.deliver(completed(1))
+			token := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", tt.token), nil)
+			for _, path := range []string{ownCount + "&user_id=" + user, "/v1/users/" + user + "/counts"} {
+				if got := r.as(token, path); !strings.Contains(got.body, tt.want) {
+					t.Errorf("GET %s: got %d %s, want %s", path, got.status, got.body, tt.want)
+				}
+			}
+			if got := r.as(token, "/v1/counts/stream?user_id="+user); !strings.HasPrefix(tt.want, `"`) && got.status != http.StatusForbidden {
+				t.Errorf("a stream: got %d %s, want 403", got.status, got.body)
+			}
+		})
+	}
+}
+
 // What a good token, or none, must not get.
 func TestHostileRequestsOfUsers(t *testing.T) {
 	t.Parallel()

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
@@ -38,7 +41,8 @@ func TestCasesR1AndR2_ATableOfOtherNamesAndWords(t *testing.T) {
 		return mustGet[counted](t, p.url+"/v1/counts?user_id="+sampleUser+"&workflow_id="+sampleWorkflow).Count
 	}
 	must(t, t.TempDir(), "", append([]string{"migrate", "up", "--database-url", address}, saidOfIt...)...)
-	source := listens(t, t.TempDir(), []string{"DATABASE_URL=" + address}, "--sweep-every", "1h")
+	signsIn := []string{"SUPABASE_JWT_SECRET=" + streamSecret}
+	source := listens(t, t.TempDir(), append(signsIn, "DATABASE_URL="+address), "--sweep-every", "1h")
 	pgtest.Exec(t, address, `insert into workflow_runs (id, org_id, user_id, workflow_id, status) values ('`+runID(1)+`', '`+sampleUser+`', '`+button+`', '`+sampleWorkflow+`', 'running');
 update workflow_runs set status = 'succeeded' where id = '`+runID(1)+`'`)
 	if body := post(t, source.url+"/webhooks/workflow-runs", ended(1), http.StatusOK); !strings.Contains(body, `"changed":0`) || !strings.Contains(body, `"count":1`) {
@@ -58,7 +62,30 @@ update workflow_runs set status = 'succeeded' where id = '`+runID(1)+`'`)
 
 	dir := t.TempDir()
 	must(t, dir, "", append([]string{"import", "--from", address}, saidOfIt...)...)
-	mirror := listens(t, dir, nil, append([]string{"--sweep-every", "1h"}, saidOfIt...)...)
+	mirror := listens(t, dir, signsIn, append([]string{"--sweep-every", "1h", "--claim", "o.id"}, saidOfIt...)...)
+	asMember := func(p *process, claims jwt.MapClaims) int {
+		t.Helper()
+		maps.Copy(claims, jwt.MapClaims{"sub": sampleUser, "role": "authenticated", "aud": "authenticated", "exp": time.Now().Add(time.Hour).Unix()})
+		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(streamSecret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/v1/users/"+sampleUser+"/counts", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+	member := jwt.MapClaims{"o": map[string]any{"id": sampleUser}}
+	if subject, on, off := asMember(mirror, jwt.MapClaims{}), asMember(mirror, member), asMember(source, member); subject != http.StatusForbidden || on != http.StatusOK || off != http.StatusForbidden {
+		t.Errorf("a sub that equals the organisation's id: %d; the claim that was said: %d; where none was: %d; want 403, 200, 403", subject, on, off)
+	}
 	if got := count(mirror); got != 2 {
 		t.Errorf("a mirror that was filled from it counts %d, want 2", got)
 	}

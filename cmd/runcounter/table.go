@@ -61,7 +61,15 @@ func overrideFlags() []cli.Flag {
 		zoneFlag(),
 		timesFlag(),
 		guardFlag(),
+		claimFlag(),
 		descriptionFlag(),
+	}
+}
+
+func claimFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "claim", Category: flagsWhat, DefaultText: "sub where users are counted, and none for organisations",
+		Usage: "by which `CLAIM` of their token signed-in users are known: sub, org_id, or o.id for the id in o",
 	}
 }
 
@@ -97,7 +105,7 @@ func overridesOf(cmd *cli.Command) (watched.Overrides, error) {
 	for _, flag := range []struct {
 		name string
 		set  func(string) error
-	}{{"table", said.SetTable}, {"timezone", said.SetZone}, {"times", said.SetTimes}, {"guard", said.SetGuard}} {
+	}{{"table", said.SetTable}, {"timezone", said.SetZone}, {"times", said.SetTimes}, {"guard", said.SetGuard}, {"claim", said.SetClaim}} {
 		if cmd.IsSet(flag.name) {
 			if err := flag.set(cmd.String(flag.name)); err != nil {
 				return said, badUsage("--%s: %w", flag.name, err)

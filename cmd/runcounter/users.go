@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/store/watched"
 	"github.com/edgaze-ai/runcounter/webhook"
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
@@ -54,6 +56,25 @@ func verifierOf(cmd *cli.Command) (*users.Verifier, error) {
 		return nil, badUsage("SUPABASE_URL and SUPABASE_JWT_SECRET: %w", err)
 	}
 	return v, nil
+}
+
+// claimFor returns where tokens say whose counts their users may read, as the
+// table has it; none where it counts organisations, and no claim was said.
+func claimFor(ctx context.Context, cmd *cli.Command, db backend) ([]string, error) {
+	said, err := overridesOf(cmd)
+	if err != nil {
+		return nil, err
+	}
+	t := watched.Assumed(said)
+	if db.table != nil {
+		if t, err = db.table(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if t.Claim == "" {
+		return nil, nil
+	}
+	return watched.ClaimPath(t.Claim), nil
 }
 
 // originsOf returns the web origins that are allowed.

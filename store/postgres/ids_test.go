@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -137,28 +139,59 @@ update workflow_runs set draft_id = 'd' where id = 'empty draft'; update workflo
 	mustBe(t, address, `select count(*) from workflow_run_counts`, "0")
 }
 
-// TestCaseT4_WhoSignsInIsTheTokensSubject, as text; and no organisation's id
-// opens anything.
-func TestCaseT4_WhoSignsInIsTheTokensSubject(t *testing.T) {
+// TestCaseT4_WhoSignsInIsKnownByAClaim of their token: its sub, as text; and where
+// organisations are counted no claim, or the one that was said. A sub that equals
+// an organisation's id opens nothing.
+func TestCaseT4_WhoSignsInIsKnownByAClaim(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct{ rename, sees string }{
-		"users":         {"", "1"},
-		"organisations": {`alter table workflow_runs rename user_id to org_id`, "0"},
+	const sub = `{"sub":"user_2ab","role":"authenticated"}`
+	for name, tt := range map[string]struct {
+		column, typ, claim string
+		one, two           string            // whose runs there are
+		sees               map[string]string // with these claims
+	}{
+		"users": {"user_id", "text", "", "user_2ab", "user_3", map[string]string{sub: "user_2ab", `{"sub":""}`: "", `{}`: "", `{"sub":["user_2ab"]}`: ""}},
+		"users of uuid": {"user_id", "uuid", "", ada, bob, map[string]string{
+			`{"sub":"` + ada + `"}`: ada, `{"sub":"` + strings.ToUpper(ada) + `"}`: ada, sub: "", `{"sub":"{` + ada + `}"}`: "",
+		}},
+		"organisations": {"org_id", "text", "", "user_2ab", "user_3", map[string]string{sub: "", `{"sub":"user_2ab","org_id":"user_3"}`: ""}},
+		"organisations by a claim": {"org_id", "uuid", "org_id", ada, bob, map[string]string{
+			`{"sub":"` + ada + `"}`: "", `{"sub":"` + ada + `","org_id":"` + strings.ToUpper(bob) + `"}`: bob, `{"sub":"` + ada + `","org_id":null}`: "", `{"org_id":"org_1"}`: "",
+		}},
+		"organisations of numbers, within a claim": {"org_id", "integer", "o.id", "42", "-7", map[string]string{
+			`{"sub":"42"}`: "", `{"o":{"id":42}}`: "42", `{"o":{"id":"-7"}}`: "-7", `{"o.id":42}`: "", `{"o":"42"}`: "", `{"o":{"id":"042"}}`: "", `{"o":{"id":4.2e1}}`: "42", `{"o":{"id":4294967338}}`: "", `{"o":{"id":true}}`: "",
+		}},
+		"a claim that is an address": {"org_id", "text", "https://example.com/org_id", "org_1", "org_2", map[string]string{
+			`{"sub":"org_2","https://example.com/org_id":"org_1"}`: "org_1",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := pgtest.Supabase(t)
-			pgtest.Exec(t, address, bareTable, `alter table workflow_runs alter user_id type text`, tt.rename)
-			v := variant{}
-			if tt.rename != "" {
-				if err := v.said.SetColumn("user=org_id"); err != nil {
-					t.Fatal(err)
+			pgtest.Exec(t, address, bareTable, `alter table workflow_runs drop user_id, add `+tt.column+` `+tt.typ)
+			v := variant{said: watched.Overrides{Columns: map[watched.Role]string{watched.User: tt.column}, Claim: tt.claim}}
+			migrate(t, address, v.up)
+			pgtest.Exec(t, address, `insert into workflow_runs (id, `+tt.column+`, workflow_id, status) values (gen_random_uuid(), '`+tt.one+`', '`+adaFlow+`', 'completed'), (gen_random_uuid(), '`+tt.two+`', '`+adaFlow+`', 'completed')`)
+			for claims, want := range tt.sees {
+				as := `select set_config('request.jwt.claims', '` + claims + `', true), set_config('role', 'authenticated', true)`
+				mustBe(t, address, `select coalesce(string_agg(user_id::text, ' '), '') from (`+as+`) as c, lateral (select * from workflow_run_counts where c is not null) as k`, want)
+				for _, of := range []string{tt.one, tt.two} {
+					is := "1"
+					if of != want {
+						is = "workflow runs of another user"
+					}
+					conn := mustConnect(t, address)
+					var n string
+					err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+						if _, err := tx.Exec(t.Context(), as); err != nil {
+							return err
+						}
+						return tx.QueryRow(t.Context(), `select get_user_workflow_run_count('`+of+`', '`+adaFlow+`')::text`).Scan(&n)
+					})
+					if n != is && (err == nil || !strings.Contains(err.Error(), is)) {
+						t.Errorf("%s asks for %s: got %s, %v; want %s", claims, of, n, err, is)
+					}
 				}
 			}
-			migrate(t, address, v.up)
-			column := map[bool]string{true: "org_id", false: "user_id"}[tt.rename != ""]
-			pgtest.Exec(t, address, `insert into workflow_runs (id, `+column+`, workflow_id, status) values (gen_random_uuid(), 'user_2ab', '`+adaFlow+`', 'completed'), (gen_random_uuid(), 'user_3', '`+adaFlow+`', 'completed')`)
-			const as = `select set_config('request.jwt.claims', '{"sub":"user_2ab","role":"authenticated"}', true), set_config('role', 'authenticated', true)`
-			mustBe(t, address, `select count(*) from (`+as+`) as c, lateral (select * from workflow_run_counts where c is not null) as k`, tt.sees)
 		})
 	}
 }

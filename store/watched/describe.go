@@ -33,9 +33,9 @@ type Table struct {
 	// description: names, types, nulls, checks, keys. It is "" where the
 	// table was not looked at.
 	Fingerprint string `json:"fingerprint"`
-	// SignsIn says that the users who are counted are those who sign in, and not
-	// organisations, say.
-	SignsIn bool `json:"signs_in,omitempty"`
+	// Claim is what the token of a signed-in user calls whose counts they may read;
+	// "" where the users who are counted may be organisations, which no token names.
+	Claim string `json:"claim,omitempty"`
 	// Guard is what the operator says of it; else it is on, but only reports where a
 	// status has another word than ours: such an application may reuse a row.
 	Guard Guard `json:"guard"`
@@ -199,6 +199,9 @@ func (t Table) Foreign() (o Overrides) {
 			o.Statuses[w.Theirs] = w.Ours
 		}
 	}
+	if t.Claim != Assumed(o).Claim {
+		o.Claim = t.Claim
+	}
 	return o
 }
 
@@ -241,7 +244,16 @@ func Describe(c Catalog, o Overrides) Report {
 	d.checkRoles()
 	if user, there := d.report.Table.Column(User); there {
 		column, _ := c.Column(user.Name)
-		d.report.Table.SignsIn = column.References == "auth.users" || slices.Contains(factsOf(User).names, user.Name)
+		switch {
+		case o.Claim != "":
+			d.report.Table.Claim = o.Claim
+		case column.References == "auth.users" || slices.Contains(factsOf(User).names, user.Name):
+			d.report.Table.Claim = Subject
+		default:
+			d.note("signed-in users see no counts, since %s may be that of organisations: --claim sub, or one such as --claim org_id, says by what of their token they see them", user.Name)
+		}
+	} else if o.Claim != "" {
+		d.refuse("--claim %s says whose counts a signed-in user may read, and no column says whose a run is: leave it out", o.Claim)
 	}
 	d.statuses()
 	d.guard()

@@ -33,6 +33,9 @@ type Overrides struct {
 	Times Kind `json:"times,omitempty"`
 	// Guard is what the guard does with an outcome that is overwritten.
 	Guard Guard `json:"guard,omitempty"`
+	// Claim is what a signed-in user's token calls whose counts they may read, such
+	// as sub or org_id.
+	Claim string `json:"claim,omitempty"`
 }
 
 // Guard is what the guard does.
@@ -142,7 +145,7 @@ func (o *Overrides) SetTable(s string) error {
 // Over returns what is said here, and where nothing is, what the other says.
 func (o Overrides) Over(other Overrides) Overrides {
 	o.Table, o.Zone = cmp.Or(o.Table, other.Table), cmp.Or(o.Zone, other.Zone)
-	o.Times, o.Guard = cmp.Or(o.Times, other.Times), cmp.Or(o.Guard, other.Guard)
+	o.Times, o.Guard, o.Claim = cmp.Or(o.Times, other.Times), cmp.Or(o.Guard, other.Guard), cmp.Or(o.Claim, other.Claim)
 	columns, statuses := maps.Clone(other.Columns), maps.Clone(other.Statuses)
 	if columns == nil {
 		columns = map[Role]string{}
@@ -222,7 +225,7 @@ func ReadOverrides(r io.Reader) (Overrides, error) {
 	for _, one := range []struct {
 		value string
 		set   func(string) error
-	}{{read.Table, o.SetTable}, {read.Zone, o.SetZone}, {string(read.Times), o.SetTimes}, {string(read.Guard), o.SetGuard}} {
+	}{{read.Table, o.SetTable}, {read.Zone, o.SetZone}, {string(read.Times), o.SetTimes}, {string(read.Guard), o.SetGuard}, {read.Claim, o.SetClaim}} {
 		if one.value != "" {
 			if err := one.set(one.value); err != nil {
 				return Overrides{}, err

@@ -27,6 +27,7 @@ func TestOverridesAreReadFromFlagsAndFromAFile(t *testing.T) {
 		{o.SetTimes, "seconds"},
 		{o.SetZone, "Europe/Berlin"},
 		{o.SetGuard, "report"},
+		{o.SetClaim, "o.id"},
 	} {
 		if err := set.by(set.text); err != nil {
 			t.Errorf("%s: %v", set.text, err)
@@ -34,7 +35,7 @@ func TestOverridesAreReadFromFlagsAndFromAFile(t *testing.T) {
 	}
 	want := Overrides{
 		Table: "app.job_runs", Columns: map[Role]string{User: "org_id", Draft: "", Workflow: "a=b"},
-		Statuses: map[string]store.Status{"a=b": store.Completed, "canceled": store.Cancelled}, Times: Seconds, Zone: "Europe/Berlin", Guard: GuardReports,
+		Statuses: map[string]store.Status{"a=b": store.Completed, "canceled": store.Cancelled}, Times: Seconds, Zone: "Europe/Berlin", Guard: GuardReports, Claim: "o.id",
 	}
 	if diff := cmp.Diff(want, o); diff != "" {
 		t.Errorf("flags (-want +got)\n%s", diff)
@@ -78,6 +79,9 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		{given().SetGuard, "no", "write on, report or off"},
 		{given().SetZone, "Berlin", "such as UTC or Europe/Berlin"},
 		{given().SetZone, "Local", "such as UTC or Europe/Berlin"},
+		{given().SetClaim, "", "no claim of a token"},
+		{given().SetClaim, "o..id", "such as sub or org_id"},
+		{given().SetClaim, "o'$id", "such as sub or org_id"},
 		{given().SetTable, "app.", "SCHEMA.TABLE"},
 		{given().SetTable, "db.app.runs", "SCHEMA.TABLE"},
 	} {
@@ -90,6 +94,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		`{"columns":{"owner":"x"}}`:         "no role",
 		`{"statuses":{"x":"done"}}`:         "no status of ours",
 		`{"timezone":"Berlin"}`:             "no time zone",
+		`{"claim":"a b"}`:                   "no claim of a token",
 		`{"times":"minutes"}`:               "milliseconds or seconds",
 		`{"table":".x"}`:                    "SCHEMA.TABLE",
 		`{} {}`:                             "more than one",

@@ -114,6 +114,9 @@ func (o Overrides) Args() (args []string) {
 	if o.Guard != "" {
 		flag("guard", string(o.Guard))
 	}
+	if o.Claim != "" {
+		flag("claim", o.Claim)
+	}
 	return args
 }
 

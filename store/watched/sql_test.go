@@ -70,23 +70,24 @@ func TestWhatIsWrittenIsAWordOfTheTable(t *testing.T) {
 	}
 }
 
-// TestWhoSignsInIsAUser, and no organisation.
-func TestWhoSignsInIsAUser(t *testing.T) {
+// TestWhoSignsInIsKnownByAClaim, and no organisation by a user's.
+func TestWhoSignsInIsKnownByAClaim(t *testing.T) {
 	references := table("id uuid not null", "owner uuid", "workflow_id uuid", "status text", "completed_at timestamptz")
 	references.Columns[1].References = "auth.users"
 	organisation := with("org_id uuid")
 	for name, tt := range map[string]struct {
 		c    Catalog
 		o    Overrides
-		want bool
+		want string
 	}{
-		"user_id":             {with(), Overrides{}, true},
-		"a key to auth.users": {references, Overrides{Columns: map[Role]string{User: "owner"}}, true},
-		"an organisation":     {organisation, Overrides{Columns: map[Role]string{User: "org_id"}}, false},
-		"no user":             {with(), Overrides{Columns: map[Role]string{User: ""}}, false},
+		"user_id":              {with(), Overrides{}, "sub"},
+		"a key to auth.users":  {references, Overrides{Columns: map[Role]string{User: "owner"}}, "sub"},
+		"an organisation":      {organisation, Overrides{Columns: map[Role]string{User: "org_id"}}, ""},
+		"no user":              {with(), Overrides{Columns: map[Role]string{User: ""}}, ""},
+		"a claim that is said": {organisation, Overrides{Columns: map[Role]string{User: "org_id"}, Claim: "o.id"}, "o.id"},
 	} {
-		if got := Describe(tt.c, tt.o).Table.SignsIn; got != tt.want {
-			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		if got := Describe(tt.c, tt.o).Table.Claim; got != tt.want {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
 		}
 	}
 }

@@ -8,7 +8,9 @@
 package users
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -60,7 +62,8 @@ const (
 
 // User is who a token says.
 type User struct {
-	ID      store.ID  // the sub of the token, which is what user_id holds
+	ID      store.ID  // the sub of the token
+	Counts  store.ID  // whose counts they may read: the claim of CountBy; zero for nobody's
 	Expires time.Time // when the token does
 	roles   []string
 }
@@ -77,7 +80,16 @@ type Verifier struct {
 	issuer  string   // empty: any
 	secret  []byte
 	keys    *keySet // nil where only the secret is known
+	counts  []string
 }
+
+// CountBy has the verifier take whose counts a user may read from the claim at a
+// path into the token, in place of its sub; from none, where the path is empty. It
+// is called before the verifier is in use.
+func (v *Verifier) CountBy(path []string) { v.counts = path }
+
+// Claim is the name of that claim, and "" for none.
+func (v *Verifier) Claim() string { return strings.Join(v.counts, ".") }
 
 // New returns a verifier. The error says what of the configuration is wrong.
 func New(c Config) (*Verifier, error) {
@@ -102,7 +114,7 @@ func New(c Config) (*Verifier, error) {
 		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(now), jwt.WithIssuedAt(),
 		jwt.WithAudience(audience), jwt.WithStrictDecoding(),
 	}
-	v := &Verifier{}
+	v := &Verifier{counts: []string{"sub"}}
 	if c.Secret != "" {
 		v.secret = []byte(c.Secret)
 		v.methods = append(v.methods, jwt.SigningMethodHS256.Alg())
@@ -144,6 +156,36 @@ type claims struct {
 		Role  any `json:"role"`
 		Roles any `json:"roles"`
 	} `json:"app_metadata"`
+	all map[string]any
+}
+
+func (c *claims) UnmarshalJSON(text []byte) error {
+	type plain claims // without this method
+	if err := json.Unmarshal(text, (*plain)(c)); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	return d.Decode(&c.all)
+}
+
+// id returns the id at a path, a text or a whole number, as run_counter.uid() does;
+// zero for what is none.
+func (c claims) id(path []string) store.ID {
+	var at any = c.all
+	for _, name := range path {
+		within, _ := at.(map[string]any)
+		at = within[name]
+	}
+	text, isText := at.(string)
+	if number, is := at.(json.Number); is && !strings.ContainsAny(number.String(), ".eE") {
+		text, isText = number.String(), true
+	}
+	id, err := store.ParseID(text)
+	if len(path) == 0 || !isText || err != nil || strings.ContainsFunc(text, unicode.IsControl) {
+		return store.ID{}
+	}
+	return id
 }
 
 // Verify returns who a token says, at this moment. Its errors are *[Refused]
@@ -169,11 +211,11 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 	if c.Role != "authenticated" {
 		return User{}, &Refused{"the token is not that of a signed-in user: its role is not \"authenticated\""}
 	}
-	id, err := store.ParseID(c.Subject)
-	if err != nil || strings.ContainsFunc(c.Subject, unicode.IsControl) {
+	id := c.id([]string{"sub"})
+	if id.IsZero() {
 		return User{}, &Refused{"the token names no user: its sub is not a text of 1 to 255 bytes without control characters"}
 	}
-	u := User{ID: id, Expires: c.ExpiresAt.Time}
+	u := User{ID: id, Counts: c.id(v.counts), Expires: c.ExpiresAt.Time}
 	for _, given := range []any{c.UserRole, c.AppMetadata.Role, c.AppMetadata.Roles} {
 		u.roles = append(u.roles, namesIn(given)...)
 	}
