@@ -27,7 +27,8 @@ func TestCasesR9R14_OurWebhookIntoAMirrorOfATableWithoutWorkflowsOrUsers(t *test
 			f.table.Columns = map[string]string{"id": "id", "status": "status", "completed_at": "completed_at", column: column}
 			_, dir := must(t, t.TempDir(), "", "migrate", "up", "--database-url", address, "--column", tt.said), t.TempDir()
 			secret, flags := installs(t, "--database-url", address, "--url", f.url)
-			f.behind.Store(&[]string{listens(t, dir, []string{"RUNCOUNTER_WEBHOOK_SECRET=" + secret}, append(flags, "--stuck-after", "0")...).url})
+			mirror := listens(t, dir, []string{"RUNCOUNTER_WEBHOOK_SECRET=" + secret}, append(flags, "--stuck-after", "0")...).url
+			f.behind.Store(&[]string{mirror})
 			pgtest.Exec(t, address, `insert into workflow_runs (status) select 'running' from generate_series(1, 4)`,
 				`update workflow_runs set status = 'completed' where id <= 3`, `delete from workflow_runs where id = 1`)
 			net.Idle(t)
@@ -44,6 +45,10 @@ func TestCasesR9R14_OurWebhookIntoAMirrorOfATableWithoutWorkflowsOrUsers(t *test
 				if got := exec1(t, command(t, where[0], nil, append(strings.Fields("count "+tt.wrong), where[1:]...)...), ""); got.code != exitUsage || !strings.Contains(got.errs, "the table has no column that says") {
 					t.Errorf("count %s of %s: got %+v, want why not", tt.wrong, what, got)
 				}
+			}
+			made := must(t, dir, "", append(strings.Fields("send --id 9 "+tt.flag+" --url "+mirror+hookPath+" --secret "+secret), "--column", tt.said)...)
+			if !strings.Contains(made, "changed 1,") || !strings.Contains(made, " 3\n") {
+				t.Errorf("send of one more: got %s, want it counted", made)
 			}
 		})
 	}

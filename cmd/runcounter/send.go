@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,7 +55,7 @@ Examples:
 			what("status", "the run's `STATUS` after the change", "completed"),
 			what("old-status", "its `STATUS` before an UPDATE", "running"),
 			&cli.StringFlag{Name: "completed-at", Category: flagsWhat, Usage: "when it ended, a `TIME` such as 2026-01-31T12:00:00Z, or null", DefaultText: "now, null for a status that is not an outcome"},
-			tableFlag(), jsonFlag(),
+			tableFlag(), columnFlag(), jsonFlag(),
 		},
 		Action: action(send),
 	}
@@ -128,6 +130,28 @@ type recordJSON struct {
 	StartedAt   instant      `json:"started_at"`
 	CompletedAt instant      `json:"completed_at"`
 	UpdatedAt   instant      `json:"updated_at"`
+
+	columns map[string]string // the table's names, each with ours; nil where they are the same
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (r recordJSON) MarshalJSON() ([]byte, error) {
+	type plain recordJSON
+	text, err := json.Marshal(plain(r))
+	if err != nil || r.columns == nil {
+		return text, err
+	}
+	var ours map[string]json.RawMessage
+	if err := json.Unmarshal(text, &ours); err != nil {
+		return nil, err
+	}
+	theirs := map[string]json.RawMessage{}
+	for name, our := range r.columns {
+		if value, there := ours[our]; there {
+			theirs[name] = value
+		}
+	}
+	return json.Marshal(theirs)
 }
 
 // changeJSON is a webhook.
@@ -150,11 +174,18 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.user.IsZero() {
-		return nil, badUsage("say whose: add --user ID")
+	table, err := decoderOf(cmd)
+	if err != nil {
+		return nil, err
 	}
-	if store.KeyOf(o.user, o.workflow, o.draft).IsZero() {
-		return nil, badUsage("say which run: add --workflow ID or --draft ID, since a run with neither is counted nowhere")
+	has := func(column string) bool {
+		return table.Columns == nil || slices.Contains(slices.Collect(maps.Values(table.Columns)), column)
+	}
+	switch {
+	case o.user.IsZero() && has("user_id"):
+		return nil, badUsage("say whose: add --user ID")
+	case o.ofAll() && has("workflow_id"):
+		return nil, badUsage("say which run: add --workflow ID or --draft ID, since a run with neither is counted nowhere; of a table without workflows say --column workflow=")
 	}
 	id, err := idOf(cmd, "id")
 	if err != nil {
@@ -163,13 +194,9 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	if id.IsZero() {
 		id = store.NewID()
 	}
-	table, err := decoderOf(cmd)
-	if err != nil {
-		return nil, err
-	}
 	record := recordJSON{
 		ID: id, User: o.user, Workflow: o.workflow, Draft: o.draft, Status: store.Status(cmd.String("status")),
-		UpdatedAt: instant(now),
+		UpdatedAt: instant(now), columns: table.Columns,
 	}
 	if record.CompletedAt, err = completedAt(cmd, record.Status, now); err != nil {
 		return nil, err

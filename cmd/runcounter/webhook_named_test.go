@@ -7,7 +7,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
-// installs installs our webhook, and returns its secret and what a mirror is told.
+// installs makes our webhook, and returns its secret and what a mirror is told.
 func installs(t *testing.T, args ...string) (secret string, flags []string) {
 	t.Helper()
 	args = append([]string{"webhook", "install"}, args...)

@@ -141,6 +141,7 @@ select k.user_id, k.kind, k.ref_id, n.status, false, n.n, k.last
           from ` + have.keyed() + ` as r
          where r.ref_id is not null and r.ended` + w.and() + ` group by 1, 2, 3` + limit + `) as k
  cross join lateral (values ` + strings.Join(rows, ", ") + `) as n (status, n)
+ where n.n > 0
  order by 1, 2, 3`, args: w.args}
 	}
 	return query{
