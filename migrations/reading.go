@@ -9,8 +9,9 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// readOf are the columns that triggers read of a row, each with its type as a
-// value is cast to it: without a length, to which a cast would cut.
+// readOf are the columns that triggers read of a row, each with its type in ours:
+// one without a length, to which a cast would cut, and text for a status, since no
+// type of the application's is held by ours.
 func readOf(t watched.Table) []watched.Column {
 	columns := slices.DeleteFunc(slices.Clone(t.Columns), func(c watched.Column) bool { return c.Role == watched.StateSnapshot })
 	for _, name := range t.Heartbeats {
@@ -20,7 +21,10 @@ func readOf(t watched.Table) []watched.Column {
 	}
 	for i, c := range columns {
 		typ := bounded.ReplaceAllString(c.Type, "$1$2")
-		if typ == "character" {
+		switch {
+		case c.Role == watched.Status:
+			typ = "text"
+		case typ == "character":
 			typ = "bpchar"
 		}
 		columns[i].Type = typ
@@ -32,56 +36,36 @@ func readOf(t watched.Table) []watched.Column {
 var bounded = regexp.MustCompile(`^([a-z ]+)\(\d+(?:,-?\d+)?\)( [a-z ]+)?$`)
 
 // counted are the columns of which a count is made, and all that the triggers of
-// the ledger read: they fire at each end, and have a type for it, since a row of a
-// known type costs half of a SELECT into a record. A status is text there: no type
-// of the application's is held by ours.
+// the ledger read.
 func counted(t watched.Table) []watched.Column {
 	roles := []watched.Role{watched.ID, watched.User, watched.Workflow, watched.Draft, watched.Status, watched.CompletedAt}
-	columns := slices.DeleteFunc(readOf(t), func(c watched.Column) bool { return !slices.Contains(roles, c.Role) })
-	for i, c := range columns {
-		if c.Role == watched.Status {
-			columns[i].Type = "text"
-		}
-	}
-	return columns
+	return slices.DeleteFunc(readOf(t), func(c watched.Column) bool { return !slices.Contains(roles, c.Role) })
 }
 
-// reads is the block that reads rows of a trigger's function into records of
-// theirs, and does otherwise where a name or a type is not what it was.
-func reads(t watched.Table, function, otherwise string, rows []string) string {
+// reads is the block that reads rows of a trigger's function into variables of
+// their names and of a type of ours, and does otherwise where a name or a type is
+// not what it was. A row that is called "ended old" is read where it has an end.
+func reads(t watched.Table, typ, function, otherwise string, rows []string) string {
+	columns := map[string][]watched.Column{"seen": readOf(t), "counted": counted(t)}[typ]
+	read := func(row, from string) string {
+		list := make([]string, len(columns))
+		for i, c := range columns {
+			list[i] = from + "." + watched.Ident(c.Name) + "::" + c.Type
+		}
+		return row + " := row(" + strings.Join(list, ", ") + ")::run_counter." + typ + ";"
+	}
 	var plain, again strings.Builder
 	for _, row := range rows {
-		dynamically := fmt.Sprintf("execute run_counter.reading(tg_relid) into %%s using %s.%s;", function, row)
-		if strings.HasPrefix(function, "ledger_") {
-			fmt.Fprintf(&plain, "%s := %s; ", row, countedRow(t, function+"."+row))
-			fmt.Fprintf(&again, " declare v_read record; begin "+dynamically+" %s := %s; end;", "v_read", row, countedRow(t, "v_read"))
-			continue
+		row, ended := strings.CutPrefix(row, "ended ")
+		from := function + "." + row
+		if ended {
+			fmt.Fprintf(&plain, "if %s is not null then %s end if; ", t.Col(from, watched.CompletedAt), read(row, from))
+		} else {
+			plain.WriteString(read(row, from) + " ")
 		}
-		var list []string
-		for _, c := range readOf(t) {
-			list = append(list, fmt.Sprintf("%s.%s.%s::%s as %[3]s", function, row, watched.Ident(c.Name), c.Type))
-		}
-		fmt.Fprintf(&plain, "select %s into %s; ", strings.Join(list, ", "), row)
-		fmt.Fprintf(&again, " "+dynamically, row)
+		fmt.Fprintf(&again, "execute run_counter.reading(tg_relid) into v_read using %s; %s ", from, read(row, "v_read"))
 	}
-	return "begin " + plain.String() + "exception when others then " + otherwise + strings.TrimSpace(again.String()) + " end;"
-}
-
-func countedRow(t watched.Table, from string) string {
-	var list []string
-	for _, c := range counted(t) {
-		list = append(list, fmt.Sprintf("%s.%s::%s", from, watched.Ident(c.Name), c.Type))
-	}
-	return "row(" + strings.Join(list, ", ") + ")::run_counter.counted"
-}
-
-// nothing makes a row's record one of nulls.
-func nothing(t watched.Table, row string) string {
-	var list []string
-	for _, c := range readOf(t) {
-		list = append(list, "null::"+c.Type+" as "+watched.Ident(c.Name))
-	}
-	return "select " + strings.Join(list, ", ") + " into " + row + ";"
+	return "begin " + plain.String() + "exception when others then " + otherwise + "declare v_read record; begin " + again.String() + "end; end;"
 }
 
 // there is the block that looks for a run of the id of a row new.

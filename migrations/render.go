@@ -109,10 +109,9 @@ func rendered(t watched.Table) ([]script, error) {
 //	beats "old" "new"      pairs of the two rows' heartbeats
 //	stuck "v.details"      whether that says what a sweep has written
 //	counted                the columns of which a count is made, with their types in ours
-//	reads "guard" "" "new" what reads a row of such a trigger into a record, which writes nothing; see run_counter.columns
+//	reads "seen" "guard" "" "new" what reads rows of such a trigger into variables of the type run_counter.seen, which writes nothing
 //	reading                the columns that are read so
 //	called "id"            the name of the role's column, without quotes
-//	nothing "old"          what makes a record of that name one of nulls
 //	there                  what sets v_there: whether there is a run of that id
 //	patched                what the guard has changed of a row new, as a statement has it in v_was: names and values
 //	lastSign "new"         the last sign of life of a row, given v_now
@@ -169,10 +168,9 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"lastSign":   func(row string) string { return lastSign(t, row) },
 		"patched":    func() string { return patched(t) },
 		"indexes":    func() []index { return indexes(t) },
-		"reads":      func(function, otherwise string, rows ...string) string { return reads(t, function, otherwise, rows) },
+		"reads":      func(typ, function, otherwise string, rows ...string) string { return reads(t, typ, function, otherwise, rows) },
 		"reading":    func() []watched.Column { return readOf(t) },
 		"counted":    func() []watched.Column { return counted(t) },
-		"nothing":    func(row string) string { return nothing(t, row) },
 		"there":      func() string { return there(t) },
 		"called":     func(role watched.Role) string { c, _ := t.Column(role); return c.Name },
 	}).Parse(text)

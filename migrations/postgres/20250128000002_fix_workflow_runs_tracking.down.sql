@@ -34,3 +34,4 @@ end
 $do$;
 
 drop type if exists run_counter.counted;
+drop type if exists run_counter.seen;

@@ -223,14 +223,21 @@ func (t Table) compared(row string) string {
 	return t.Col(row, Status)
 }
 
-// theirs are the table's words for statuses, as a list of SQL; "" where it has
-// none.
-func (t Table) theirs(which func(store.Status) bool) string {
-	var words []string
+// words are the table's words for statuses.
+func (t Table) words(which func(store.Status) bool) (words []string) {
 	for _, w := range t.Statuses {
 		if which(w.Ours) {
-			words = append(words, Literal(w.Theirs))
+			words = append(words, w.Theirs)
 		}
+	}
+	return words
+}
+
+// theirs are these words as a list of SQL; "" where there is none.
+func (t Table) theirs(which func(store.Status) bool) string {
+	words := t.words(which)
+	for i, word := range words {
+		words[i] = Literal(word)
 	}
 	return strings.Join(words, ", ")
 }
@@ -238,10 +245,22 @@ func (t Table) theirs(which func(store.Status) bool) string {
 // one is the condition that a row's status is one of those.
 func (t Table) one(row string, which func(store.Status) bool) string {
 	words := t.theirs(which)
-	if words == "" {
+	switch {
+	case words == "":
 		return "false"
+	case row == "new" || row == "old": // a WHEN is parsed by each statement, and an array is one constant
+		return t.compared(row) + " = any (" + array(t.words(which)) + ")"
 	}
 	return t.compared(row) + " in (" + words + ")"
+}
+
+// array writes a constant of several texts.
+func array(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+	}
+	return Literal("{"+strings.Join(quoted, ",")+"}") + "::text[]"
 }
 
 // Terminal is the condition that a row's status is terminal. It is null where
