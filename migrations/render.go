@@ -100,7 +100,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	anyDraft               whether there is no draft since the table has no such column
 //	moment "new" "lease"   that row's time of the role, as timestamptz; clamped has infinities in place of what is no time
 //	dated "new"            whether that row says when it ended; undated is the contrary
-//	mayHaveEnded "new"     what a WHEN asks in place of ended, and unsaid in place of undated
+//	unsaid "new"           what the WHEN of the guard asks in place of undated
 //	written "lease" "v"    the value of the role's column for the moment v, which rounded rounds alike
 //	slack                  by how much a moment may be moved when it is written, behind a plus; "" for not at all
 //	movedMarks             the statement that keeps the marks of presumed runs where the zone has changed
@@ -158,7 +158,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 			return watched.Literal(string(text)), err
 		},
 		"anyDraft": func() bool { _, said := t.Said.Columns[watched.Draft]; return !t.Has(watched.Draft) && !said },
-		"moment":   t.Moment, "clamped": t.Clamped, "dated": t.Dated, "undated": t.Undated, "unsaid": t.Unsaid, "mayHaveEnded": t.MayHaveEnded, "rounded": t.Rounded, "written": t.Written,
+		"moment":   t.Moment, "clamped": t.Clamped, "dated": t.Dated, "undated": t.Undated, "unsaid": t.Unsaid, "rounded": t.Rounded, "written": t.Written,
 		"slack":      func() string { return slack(t) },
 		"movedMarks": func() string { return movedMarks(t) },
 		"times":      func() []watched.Role { return played(t, watched.CreatedAt, watched.StartedAt, watched.UpdatedAt) },

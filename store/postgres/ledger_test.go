@@ -142,6 +142,9 @@ func transitions(t testing.TB, tx pgx.Tx, which string) {
 	}
 }
 
+// terminalSQL are the statuses of an end, as our functions have them.
+const terminalSQL = `'{"completed","failed","cancelled","timeout"}'::text[]`
+
 // ledgerEdits are small wrong versions of the ledger triggers, each as a function
 // or trigger, what stands there, and what could.
 func ledgerEdits() (edits [][3]string) {
@@ -158,15 +161,11 @@ func ledgerEdits() (edits [][3]string) {
 		for _, n := range []string{"old.status, true, -1", "old.status, false, 1", "new.status, true, 1", "new.status, false, -1"} {
 			edit("ledger_presumed()", n, n+" * ("+n[:3]+".status <> '"+string(one)+"')::integer")
 		}
-		for _, row := range []string{"new", "old"} { // PostgreSQL prints status in (…) so
-			listed := row + `.status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'timeout'::text])`
-			for _, trigger := range []string{"insert", "update", "delete"} {
-				if (trigger == "insert") == (row == "new") || trigger == "update" {
-					edit("zzzz_run_counter_ledger_"+trigger, listed, strings.Replace(listed, "'"+string(one)+"'", "'none'", 1))
-				}
+		for _, row := range []string{"new", "old"} {
+			listed := row + ".status = any (" + terminalSQL + ")"
+			for _, function := range []string{"ledger_update()", map[string]string{"new": "ledger_insert()", "old": "ledger_delete()"}[row]} {
+				edit(function, listed, strings.Replace(listed, string(one), "none", 1))
 			}
-			edit("ledger_update()", row+".status in ('completed', 'failed', 'cancelled', 'timeout')",
-				strings.Replace(row+".status in ('completed', 'failed', 'cancelled', 'timeout')", "'"+string(one)+"'", "'none'", 1))
 		}
 	}
 	for _, column := range []string{"id", "user_id", "workflow_id", "draft_id", "status", "completed_at"} {
@@ -175,12 +174,16 @@ func ledgerEdits() (edits [][3]string) {
 	for _, column := range []string{"id", "status", "completed_at"} {
 		edit("ledger_update()", "(old.id, old.status, old.completed_at)", strings.Replace("(old.id, old.status, old.completed_at)", "old."+column, "new."+column, 1))
 	}
-	edit("zzzz_run_counter_ledger_insert", "(new.user_id IS NOT NULL)", "(new.id IS NOT NULL)")
-	edit("zzzz_run_counter_ledger_insert", "(COALESCE(new.draft_id, new.workflow_id) IS NOT NULL)", "(new.id IS NOT NULL)")
-	edit("zzzz_run_counter_ledger_insert", "COALESCE(new.draft_id, new.workflow_id)", "new.workflow_id")
+	for _, row := range []string{"new", "old"} {
+		edit("zzzz_run_counter_ledger_update", "("+row+".completed_at IS NOT NULL)", "false")
+	}
+	edit("ledger_insert()", "new.user_id is not null and ", "")
+	edit("ledger_insert()", " and coalesce(new.draft_id, new.workflow_id) is not null", "")
+	edit("ledger_insert()", " and coalesce(new.draft_id, new.workflow_id) is not null", " and new.workflow_id is not null")
 	const dated = ".completed_at between '0002-01-01 00:00:00+00' and '9998-12-31 23:59:59.999999+00'"
 	edit("ledger_insert()", "if new"+dated, "if new.completed_at is not null")
-	edit("ledger_delete()", "if old"+dated, "if old.completed_at is not null")
+	edit("ledger_delete()", "if (old"+dated, "if (old.completed_at is not null")
+	edit("ledger_delete()", "is not true then", "is null then")
 	edit("ledger_delete()", "old.user_id is not null and ", "")
 	edit("ledger_delete()", " and coalesce(old.draft_id, old.workflow_id) is not null", "")
 	for _, row := range []string{"old", "new"} {
@@ -205,8 +208,6 @@ func ledgerEdits() (edits [][3]string) {
 	edit("ledger_update()", "if (old.user_id,", "if (new.user_id,")
 	edit("ledger_update()", "v_old, old.status) =", "v_new, old.status) =")
 	edit("ledger_update()", "v_old, old.status) =", "v_old, new.status) =")
-	edit("ledger_update()", "v_old := null;", "null;")
-	edit("ledger_update()", "v_new := null;", "null;")
 	for _, column := range []string{"user_id", "kind", "ref_id"} {
 		edit("ledger_presumed()", "old."+column, "new."+column)
 	}

@@ -275,8 +275,8 @@ func (t Table) Ended(row string) string {
 	return t.Dated(row) + " and " + t.Terminal(row)
 }
 
-// MayHaveEnded is Ended as a trigger's WHEN, which is read anew at each statement,
-// and an index have it: there may be ends among these rows that can't be times.
+// MayHaveEnded is Ended as an index has it: there may be ends among these rows that
+// can't be times.
 func (t Table) MayHaveEnded(row string) string {
 	return t.Col(row, CompletedAt) + " is not null and " + t.Terminal(row)
 }
