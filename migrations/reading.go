@@ -65,7 +65,8 @@ func reads(t watched.Table, typ, function, otherwise string, rows []string) stri
 		}
 		fmt.Fprintf(&again, "execute run_counter.reading(tg_relid) into v_read using %s; %s ", from, read(row, "v_read"))
 	}
-	return "begin " + plain.String() + "exception when others then " + otherwise + "declare v_read record; begin " + again.String() + "end; end;"
+	again.WriteString("end;")
+	return "begin " + plain.String() + "exception when others then " + otherwise + "declare v_read record; begin " + again.String() + " end;"
 }
 
 // there is the block that looks for a run of the id of a row new.

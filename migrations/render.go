@@ -168,11 +168,13 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"lastSign":   func(row string) string { return lastSign(t, row) },
 		"patched":    func() string { return patched(t) },
 		"indexes":    func() []index { return indexes(t) },
-		"reads":      func(typ, function, otherwise string, rows ...string) string { return reads(t, typ, function, otherwise, rows) },
-		"reading":    func() []watched.Column { return readOf(t) },
-		"counted":    func() []watched.Column { return counted(t) },
-		"there":      func() string { return there(t) },
-		"called":     func(role watched.Role) string { c, _ := t.Column(role); return c.Name },
+		"reads": func(typ, function, otherwise string, rows ...string) string {
+			return reads(t, typ, function, otherwise, rows)
+		},
+		"reading": func() []watched.Column { return readOf(t) },
+		"counted": func() []watched.Column { return counted(t) },
+		"there":   func() string { return there(t) },
+		"called":  func(role watched.Role) string { c, _ := t.Column(role); return c.Name },
 	}).Parse(text)
 	if err != nil {
 		return "", err

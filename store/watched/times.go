@@ -60,21 +60,14 @@ func (t Table) Unsaid(row string) string {
 	return t.Col(row, CompletedAt) + " is null"
 }
 
-// noTimes are the conditions that a row has a value that can't be a time, one for
-// each kind of columns. Of timestamptz the columns are those that our index names
-// for another reason: of the others the application may alter the type.
+// noTimes are the conditions that a row has no time when its run started or ended,
+// but a value that can't be one. An index has them, and an ALTER of a column's type
+// is stopped by them: those that nothing is counted or dated by are left out.
 func (t Table) noTimes(row string) (conditions []string) {
-	for _, kind := range []Kind{TimestampTZ, Timestamp, Milliseconds, Seconds} {
-		var columns []string
-		for _, role := range []Role{CreatedAt, StartedAt, UpdatedAt, CompletedAt} {
-			named := role == StartedAt || role == CompletedAt || kind != TimestampTZ
-			if c, there := t.Column(role); there && c.Kind == kind && named {
-				columns = append(columns, t.Col(row, role))
-			}
-		}
-		if first, last := (Column{Kind: kind}).bounds(); columns != nil {
-			all := strings.Join(columns, ", ")
-			conditions = append(conditions, "least("+all+") < "+first, "greatest("+all+") > "+last)
+	for _, role := range []Role{StartedAt, CompletedAt} {
+		if c, there := t.Column(role); there {
+			first, last := c.bounds()
+			conditions = append(conditions, t.Col(row, role)+" not between "+first+" and "+last)
 		}
 	}
 	return conditions
