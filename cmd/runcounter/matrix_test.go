@@ -511,6 +511,16 @@ func (w *history) compare(t *testing.T, when string, s store.Store, want map[sto
 	if diff := gocmp.Diff(want, got, gocmp.Comparer(func(a, b store.ID) bool { return a == b })); diff != "" {
 		t.Errorf("%s (-want +got):\n%s\nof %s", when, diff, strings.Join(w.statements, ";\n"))
 	}
+	totals := map[store.Key]store.Tally{}
+	for key, tally := range got {
+		of := store.TotalOf(key.Workflow(), key.Draft())
+		totals[of] = totals[of].Add(tally)
+	}
+	for of, want := range totals {
+		if c, err := s.Total(t.Context(), of); err != nil || c.Tallies.Ended != want {
+			t.Errorf("%s: the total of %s is %+v, %v; want %+v", when, of, c.Tallies.Ended, err, want)
+		}
+	}
 	if w.last == nil {
 		w.last = last
 	}
