@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -72,30 +73,42 @@ func TestTheStoresAuditOfTotalsWaitsForAnother(t *testing.T) {
 }
 
 // TestFoldsOfAWorkflowDoNotWaitForEachOther has the fold of one user's runs wait to
-// commit, and another's go on; with one shard it would wait.
+// commit, and another's go on; with one shard it waits.
 func TestFoldsOfAWorkflowDoNotWaitForEachOther(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.end(1)
-	pgtest.Exec(t, f.address, `insert into workflow_runs (id, user_id, workflow_id, status, completed_at) values (gen_random_uuid(), '`+bob+`', '`+f.key.Ref.String()+`', 'failed', now())`)
-	key := store.KeyOf(mustParse(t, bob), f.key.Ref, store.ID{})
-	first := f.session()
-	first.do(`begin`)
-	if _, err := first.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{f.key})...); err != nil {
-		t.Fatal(err)
+	for name, tt := range map[string]struct {
+		setup, patience string
+		waits           bool
+	}{
+		"ours": {`select 1`, "20s", false},
+		"with one shard": {`create function one() returns trigger language plpgsql as $$ begin new.shard := 0; return new; end $$;
+			create trigger a before insert on run_counter.totals for each row execute function one()`, "50ms", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.end(1)
+			pgtest.Exec(t, f.address, tt.setup, strings.NewReplacer(f.key.User.String(), bob).Replace(f.insert(2)))
+			fold := func(s *session, key store.Key) error {
+				_, err := s.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{key})...)
+				return err
+			}
+			first, second := f.session(), f.session()
+			for second.conn.PgConn().PID()%8 == first.conn.PgConn().PID()%8 {
+				second = f.session()
+			}
+			first.do(`begin`)
+			second.do(`set lock_timeout = '` + tt.patience + `'`)
+			if err := fold(first, f.key); err != nil {
+				t.Fatal(err)
+			}
+			if err := fold(second, store.KeyOf(mustParse(t, bob), f.key.Ref, store.ID{})); busy(err) != tt.waits || !tt.waits && err != nil {
+				t.Errorf("the fold of another user's runs: %v; want it to wait: %t", err, tt.waits)
+			}
+			first.do(`commit`)
+			exact(t, f.store)
+		})
 	}
-	second := f.session()
-	for second.conn.PgConn().PID()%8 == first.conn.PgConn().PID()%8 {
-		second = f.session()
-	}
-	if _, err := second.conn.Exec(t.Context(), `set lock_timeout = '10s'`); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := second.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{key})...); err != nil {
-		t.Errorf("the fold of another user's runs: %v", err)
-	}
-	first.do(`commit`)
-	exact(t, f.store)
 }
 
 // TestTotalsThatAddUpToNothingGo has runs come and go through two shards.
