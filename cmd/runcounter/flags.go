@@ -295,7 +295,7 @@ func decoderFor(ctx context.Context, cmd *cli.Command, db backend) (webhook.Deco
 	if err != nil || db.table == nil {
 		return d, err
 	}
-	if d.Columns != nil || len(d.Statuses) > 0 || d.Zone != nil || d.Unit != 0 || cmd.IsSet("claim") {
+	if !db.direct && (d.Columns != nil || len(d.Statuses) > 0 || d.Zone != nil || d.Unit != 0 || cmd.IsSet("claim")) {
 		return d, badUsage("--column, --status, --timezone, --times and --claim are kept by the database: say them to runcounter migrate up")
 	}
 	t, err := db.table(ctx)

@@ -93,7 +93,11 @@ func openStore(ctx context.Context, cmd *cli.Command) (backend, error) {
 }
 
 func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backend, error) {
-	options := postgres.Options{LeaseColumn: cmd.String("lease-column")}
+	said, err := overridesOf(cmd)
+	if err != nil {
+		return backend{}, err
+	}
+	options := postgres.Options{LeaseColumn: cmd.String("lease-column"), Said: said}
 	if name := cmd.String("count-policy"); name != "" {
 		policy, err := store.ParsePolicy(name)
 		if err != nil {

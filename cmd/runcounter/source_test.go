@@ -38,6 +38,19 @@ func TestServeWaitsForADatabaseThatIsNotThereYet(t *testing.T) {
 	}
 }
 
+// Case T9: the migrations keep what is said of a table, and without them it is said
+// to serve.
+func TestCaseT9_ServeOnASourceWithoutMigrationsReadsTimesAsTold(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, `create table workflow_runs (id uuid primary key default gen_random_uuid(), user_id uuid, workflow_id uuid, status text, completed_at bigint)`,
+		`insert into workflow_runs (user_id, workflow_id, status, completed_at) select '`+sampleUser+`', '`+sampleWorkflow+`', 'completed', extract(epoch from now()) * 1000 from generate_series(1, 2)`)
+	p := listens(t, t.TempDir(), []string{"DATABASE_URL=" + address}, "--times", "milliseconds")
+	if got := mustGet[struct{ Count int64 }](t, p.url+"/v1/counts?user_id="+sampleUser+"&workflow_id="+sampleWorkflow); got.Count != 2 {
+		t.Errorf("got %d, want 2", got.Count)
+	}
+}
+
 // A source without the migrations works, and says what it lacks until it has
 // them.
 func TestServeOnASourceBeforeAndAfterItsMigrations(t *testing.T) {

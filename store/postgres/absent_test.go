@@ -43,7 +43,7 @@ func TestCasesOfLacking(t *testing.T) {
 	t.Parallel()
 	for _, l := range lacking {
 		opens := func(t testing.TB) storetest.Backend {
-			b := openVariant(l.variant, true)(t)
+			b := openVariant(l.variant)(t)
 			b.Absent = l.absent
 			return b
 		}

@@ -228,7 +228,7 @@ select u.rolname, u.rolsuper, u.rolbypassrls, t.oid is not null, coalesce(pg_get
 
 // has asks what the database has, as [Store] does.
 func (i *Inspector) has(ctx context.Context, tx pgx.Tx) (have schema, err error) {
-	return has(ctx, tx, i.options.LeaseColumn)
+	return has(ctx, tx, i.options)
 }
 
 // Drift compares at most so many counts with the runs behind them: those after

@@ -38,6 +38,9 @@ type Options struct {
 	// Policy says which runs count while the migrations are not applied, and
 	// the database can't say.
 	Policy store.Policy
+	// Said is what the operator says of the watched table while the migrations are
+	// not applied, which keep it.
+	Said watched.Overrides
 	// Connect changes how connections are made, such as to trace them; nothing
 	// where nil.
 	Connect func(*pgx.ConnConfig)
@@ -191,11 +194,11 @@ const installedSQL = `select to_regproc('public.begin_workflow_run') is not null
 
 // has asks what the database has. Where there is no table it is described as the
 // migrations would make it.
-func has(ctx context.Context, tx pgx.Tx, lease string) (have schema, err error) {
+func has(ctx context.Context, tx pgx.Tx, o Options) (have schema, err error) {
 	if err := tx.QueryRow(ctx, installedSQL).Scan(&have.installed); err != nil {
 		return have, err
 	}
-	var said watched.Overrides
+	said, lease := o.Said, o.LeaseColumn
 	if have.installed {
 		was, _, err := described(ctx, tx)
 		if err != nil {
@@ -238,7 +241,7 @@ func (s *Store) schema(ctx context.Context) (schema, error) {
 	}
 	var have schema
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
-		have, err = has(ctx, tx, s.options.LeaseColumn)
+		have, err = has(ctx, tx, s.options)
 		return err
 	})
 	switch {
