@@ -135,6 +135,18 @@ func TestCaseT10_AnAlterOfAPartitionedTableStopsNoEndUser(t *testing.T) {
 	mustBe(t, address, `select count(*) from run_counter.audits_due`, "1")
 }
 
+// TestCaseT10_AnAlterWithinATransactionStopsNoWrite that the guard patched before:
+// what turns JSON into a row remembers what the row was.
+func TestCaseT10_AnAlterWithinATransactionStopsNoWrite(t *testing.T) {
+	t.Parallel()
+	address := mustInstall(t)
+	run := func(id string) string {
+		return `insert into workflow_runs (id, user_id, workflow_id, status) values ('` + id + `', '` + ada + `', '` + adaFlow + `', 'running'); update workflow_runs set status = 'failed' where id = '` + id + `'; `
+	}
+	pgtest.Exec(t, address, `alter table workflow_runs add check (status <> 'failed' or completed_at is null)`, // the guard gives way to it
+		`begin; `+run(runOne)+`alter table workflow_runs add later text; `+run(runTwo)+`commit`)
+}
+
 // TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock: what looks at the table
 // keeps no lock on a partition of it, since an ALTER locks the table first, and
 // what looks twice in a transaction would wait for that.

@@ -64,9 +64,9 @@ func TestCaseLaw8_AStatementThatWorksWithoutUsWorksWithUs(t *testing.T) {
 				switch {
 				case n == each/2 && seed%7 == 1 && !strings.Contains(tw.shape.ddl, "set not null"): // which migrate up refuses, and it takes its time
 					tw.refused(t)
-				case !guarded && tw.rand.IntN(12) == 0:
+				case tw.rand.IntN(12) == 0:
 					tw.alter(t)
-				case !guarded && tw.rand.IntN(24) == 0:
+				case tw.rand.IntN(24) == 0:
 					tw.within(t)
 				default:
 					tw.step(t)
