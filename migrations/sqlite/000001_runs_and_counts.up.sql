@@ -39,7 +39,7 @@ create table if not exists workflow_runs (
     version      integer not null default 0,
     as_of        integer,
     views        text,
-    -- An ended run has completed_at, and no other has.
+    -- An ended run has completed_at, and no active one has.
     check ((completed_at is not null) = (evidence > 0)),
     check (completed_at is null or status not in ('pending', 'running', 'cancelling'))
 ) strict;
