@@ -11,6 +11,8 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/storetest"
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // TestAWrongTotalIsMendedOnce has two menders find the same difference, of which the
@@ -124,6 +126,46 @@ func TestTotalsThatAddUpToNothingGo(t *testing.T) {
 		t.Errorf("AuditTotals: got %+v, %v", wrong, err)
 	}
 	mustBe(t, f.address, `select count(*) from run_counter.totals`, "0")
+}
+
+// TestAKeyIsFoundWithoutTheRestOfItsWorkflow has statistics of a ledger that held one
+// user's runs alone: PostgreSQL takes any index then that begins like a workflow.
+func TestAKeyIsFoundWithoutTheRestOfItsWorkflow(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		setup string
+		reads bool
+	}{
+		"ours":                     {`select 1`, false},
+		"with an index without it": {`drop index run_counter.ledger_ref; create index ledger_ref on run_counter.ledger (kind, ref_id)`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			many := func(user string) string {
+				return `insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n)
+select ` + user + `, 'workflow', '` + f.key.Ref.String() + `', 'completed', false, 0 from generate_series(1, 5000)`
+			}
+			pgtest.Exec(t, f.address, tt.setup, many(`'`+f.key.User.String()+`'::uuid`), `vacuum analyze run_counter.ledger`, many(`gen_random_uuid()`))
+			keys := make([]store.Key, 100)
+			for i := range keys {
+				keys[i] = store.KeyOf(storetest.MustID('b', i), f.key.Ref, store.ID{})
+			}
+			planned := f.session()
+			planned.do(`set enable_seqscan = off`) // which of the indexes is the question
+			rows, err := planned.conn.Query(t.Context(), `explain (analyze, costs off, timing off) select t.n from `+f.have.keysSQL()+` join `+watched.StoredOf("k")+` as t on true`, f.have.keyArrays(keys)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plan := strings.Join(lines, "\n"); strings.Contains(plan, "Removed by Filter") != tt.reads {
+				t.Errorf("got the plan\n%s\nwant it to read other users' rows: %t", plan, tt.reads)
+			}
+		})
+	}
 }
 
 func (f *fixture) mustFold() {
