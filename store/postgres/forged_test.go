@@ -23,6 +23,16 @@ func TestTheGuardGivesWayToWhatIsSaidInTheStatementAlone(t *testing.T) {
 		}
 	}
 	mustBe(t, address, `select count(*) from workflow_runs where status = 'completed' and user_id = '`+bob+`' and completed_at is not null`, "1")
+	// Nor where a function of the application writes for them, as its owner.
+	pgtest.Exec(t, address, `create unique index u on workflow_runs (lower(id::text))`,
+		`create function start_run(p_id uuid) returns void language sql security definer as $$ insert into workflow_runs (id, user_id, workflow_id, status) values (p_id, auth.uid(), '`+bobFlow+`', 'running') $$`,
+		`create function touch_run(p_id uuid) returns void language sql security definer as $$ update workflow_runs set duration_ms = 2 where id = p_id $$`)
+	for _, call := range []string{`start_run('` + runTwo + `')`, `touch_run('` + runOne + `')`} {
+		said := `{"id": "` + ada + `", "user_id": "` + ada + `", "status": "pending", "completed_at": null}`
+		pgtest.Exec(t, address, asBob(`set local run_counter.said = 'f`+said+`'; select `+call))
+	}
+	mustBe(t, address, `select string_agg(status, ', ' order by id) from workflow_runs where user_id = '`+bob+`'`, "completed, running")
+	audited(t, address)
 }
 
 // TestTheGuardYieldsToNoRuleThatIsKept: a check is asked as the writer's session
