@@ -167,6 +167,9 @@ var guards = []struct {
 	{"a difference is added to the count that is there", func(t testing.TB, s *Store) {
 		replace(t, s, &s.stmts.add, strings.Replace(addSQL, "n = n + excluded.n", "n = excluded.n", 1))
 	}},
+	{"and to the totals", func(t testing.TB, s *Store) {
+		replace(t, s, &s.stmts.addTotals, strings.Replace(addTotalsSQL, "where true", "where k.key = 0", 1))
+	}},
 }
 
 // misses takes no difference where a run was in one row of the counts, or in none,
