@@ -47,8 +47,6 @@ func (h schema) keyed(more ...string) string {
 	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "has_user", "has_workflow", "has_draft", "no_draft", "kind", "ref_id", "status", "completed_at", "end_order", "ended"}, more...)...)
 }
 
-// json is the type of the role's column: json, or else jsonb. A text that was read
-// of a json is not read as jsonb, which takes less and rewrites it.
 // set is the assignment of a value, a moment where it is a time, behind others; nothing where the column is
 // not there, or not ours to write.
 func (h schema) set(role watched.Role, value string) string {
