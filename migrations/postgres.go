@@ -318,6 +318,8 @@ func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
 	if err := m.postgres.describe(conn); err != nil {
 		return err
 	}
+	table := m.postgres.rendering.table
+	m.postgres.rendering.reads.Store(&table)
 	if err := m.begin(conn); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"text/template"
 	"unicode"
 
@@ -22,6 +23,9 @@ import (
 type rendering struct {
 	source.Driver
 	table watched.Table
+	// reads is that table for golang-migrate, which after an Up that failed may go on
+	// reading beside what looks at the table again.
+	reads atomic.Pointer[watched.Table]
 }
 
 func (r *rendering) ReadUp(version uint) (io.ReadCloser, string, error) {
@@ -36,7 +40,7 @@ func (r *rendering) ReadUp(version uint) (io.ReadCloser, string, error) {
 	if err := file.Close(); err != nil {
 		return nil, "", err
 	}
-	sql, err := render(name, string(text), r.table)
+	sql, err := render(name, string(text), *r.reads.Load())
 	if err != nil {
 		return nil, "", err
 	}
