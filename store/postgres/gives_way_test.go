@@ -69,3 +69,16 @@ func TestCaseT8_TheGuardGivesWay(t *testing.T) {
 	mustBe(t, address, `select run_counter.amend_run('`+runOne+`', 'running', 'support', 'again')`, "t")
 	mustBe(t, address, `select count(*) from run_counter.repairs`, "0")
 }
+
+// TestTheGuardGivesWayToARuleOfTheSameMessage: a script that is sent as one message
+// has one statement_timestamp(), and a rule that comes in the midst of it holds.
+func TestTheGuardGivesWayToARuleOfTheSameMessage(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	migrate(t, address, (*migrations.Migrator).Up)
+	for _, rule := range []string{`alter table workflow_runs add constraint c check (completed_at is null) not valid`, `create unique index u on workflow_runs (user_id, (completed_at is null))`} {
+		pgtest.Exec(t, address, begun(runOne), begun(runTwo), `update workflow_runs set status = 'completed' where id = '`+runOne+`'; `+rule+`; update workflow_runs set status = 'completed' where id = '`+runTwo+`'`)
+		mustBe(t, address, `select string_agg((completed_at is null)::text, ' ' order by id) from workflow_runs where status = 'completed'`, "false true")
+		pgtest.Exec(t, address, `alter table workflow_runs drop constraint if exists c`, `delete from workflow_runs`)
+	}
+}
