@@ -136,7 +136,7 @@ func (o *Overrides) SetZone(s string) error {
 func (o *Overrides) SetTable(s string) error {
 	schema, name := splitTable(s)
 	if schema == "" || name == "" || strings.Contains(name, ".") {
-		return fmt.Errorf("%q is no table: write SCHEMA.TABLE", s)
+		return fmt.Errorf("%q is no table: write SCHEMA.TABLE, such as public.workflow_runs", s)
 	}
 	o.Table = schema + "." + name
 	return nil
