@@ -82,3 +82,19 @@ func TestTheGuardGivesWayToARuleOfTheSameMessage(t *testing.T) {
 		pgtest.Exec(t, address, `alter table workflow_runs drop constraint if exists c`, `delete from workflow_runs`)
 	}
 }
+
+// TestTheGuardGivesWayToAForeignKey: a status that a table of words renames, or lets
+// go of, is what that says; and an outcome whose word is still there is kept.
+func TestTheGuardGivesWayToAForeignKey(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, bareTable, `create table words (w text primary key); insert into words values ('running'), ('completed'), ('failed')`,
+		`alter table workflow_runs add constraint w foreign key (status) references words on update cascade on delete set null`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, begun(runOne), begun(runTwo), `update workflow_runs set status = case id when '`+runOne+`' then 'completed' else 'failed' end`, `update workflow_runs set status = 'running'`)
+	mustBe(t, address, `select string_agg(status, ', ' order by id) from workflow_runs`, "completed, failed")
+	pgtest.Exec(t, address, `update words set w = 'done' where w = 'completed'`, `delete from words where w = 'failed'`)
+	mustBe(t, address, `select string_agg(coalesce(status, 'none'), ', ' order by id) from workflow_runs`, "done, none")
+	mustBe(t, address, `select count(*) from run_counter.repairs where kind = 'gave_way'`, "2")
+	exact(t, mustOpen(t, address, Options{}))
+}
