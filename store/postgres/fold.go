@@ -213,7 +213,8 @@ func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (fo
 func prunes(now time.Time) []query {
 	before := store.Instant(now.Add(-keepLogs))
 	return []query{
-		{text: `delete from run_counter.repairs where last_at < $1::timestamptz`, args: []any{before}},
+		// An application that overwrites an outcome again holds its row, and may wait for another's.
+		{text: `delete from run_counter.repairs where (run_id, kind) in (select run_id, kind from run_counter.repairs where last_at < $1::timestamptz for update skip locked)`, args: []any{before}},
 		{text: `delete from run_counter.recounts where at < $1::timestamptz`, args: []any{before}},
 		{text: `delete from run_counter.dead_letters where received_at < $1::timestamptz`, args: []any{now.Add(-store.KeepDeadLetters)}},
 	}

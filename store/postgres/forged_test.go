@@ -27,11 +27,13 @@ func TestTheGuardGivesWayToWhatIsSaidInTheStatementAlone(t *testing.T) {
 	pgtest.Exec(t, address, `create unique index u on workflow_runs (lower(id::text))`,
 		`create function start_run(p_id uuid) returns void language sql security definer as $$ insert into workflow_runs (id, user_id, workflow_id, status) values (p_id, auth.uid(), '`+bobFlow+`', 'running') $$`,
 		`create function touch_run(p_id uuid) returns void language sql security definer as $$ update workflow_runs set duration_ms = 2 where id = p_id $$`)
+	pgtest.Exec(t, address, `insert into run_counter.presumed (run_id, ended_at, user_id, kind, ref_id, status) select id, completed_at, user_id, 'workflow', workflow_id, status from workflow_runs where id = '`+runOne+`'`)
 	for _, call := range []string{`start_run('` + runTwo + `')`, `touch_run('` + runOne + `')`} {
 		said := `{"id": "` + ada + `", "user_id": "` + ada + `", "status": "pending", "completed_at": null}`
 		pgtest.Exec(t, address, asBob(`set local run_counter.said = 'f`+said+`'; select `+call))
 	}
 	mustBe(t, address, `select string_agg(status, ', ' order by id) from workflow_runs where user_id = '`+bob+`'`, "completed, running")
+	mustBe(t, address, `select string_agg(concat_ws(' ', p.status, r.id = '`+runOne+`'), ', ' order by r.id) from workflow_runs as r left join run_counter.presumed as p on p.run_id = r.id and p.ended_at = r.completed_at where r.completed_at is not null`, "completed t")
 	audited(t, address)
 }
 

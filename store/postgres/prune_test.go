@@ -1,7 +1,11 @@
 package postgres
 
 import (
+	"context"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
@@ -26,4 +30,28 @@ func TestAKeyWithARunInTheLedgerIsNotPruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustBe(t, address, `select count(*) from run_counter.keys`, "1")
+}
+
+// TestWhatIsHeldIsPrunedLater: an application that overwrites the outcomes of two
+// runs holds the first one's repair, and a fold that waited for it with the
+// second's in its hands would be part of a deadlock.
+func TestWhatIsHeldIsPrunedLater(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	pgtest.Exec(t, f.address, `insert into run_counter.repairs (run_id, kind, first_at, last_at, status, completed_at) select gen_random_uuid(), 'gave_way', at, at, 'completed', at from (values (now() - interval '1 year'), (now() - interval '2 years')) as o (at)`)
+	fold := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, err := f.store.Fold(ctx, time.Now(), 10); err != nil {
+			t.Error(err)
+		}
+	}
+	f.inTransaction(func(tx pgx.Tx) {
+		execute(t, tx, `update run_counter.repairs set times = 2 where last_at < now() - interval '18 months'`)
+		fold()
+		mustBe(t, f.address, `select count(*) from run_counter.repairs`, "1")
+	})
+	fold()
+	mustBe(t, f.address, `select count(*) from run_counter.repairs`, "0")
 }
