@@ -38,7 +38,7 @@ func TestAKeyWithARunInTheLedgerIsNotPruned(t *testing.T) {
 func TestWhatIsHeldIsPrunedLater(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	pgtest.Exec(t, f.address, `insert into run_counter.repairs (run_id, kind, first_at, last_at, status, completed_at) select gen_random_uuid(), 'gave_way', at, at, 'completed', at from (values (now() - interval '1 year'), (now() - interval '2 years')) as o (at)`)
+	pgtest.Exec(t, f.address, `insert into run_counter.repairs (run_id, kind, first_at, status, last_at, completed_at) select gen_random_uuid(), 'gave_way', at, 'completed', at, now() from (values (now() - interval '1 year'), (now() - interval '2 years')) as o (at)`)
 	fold := func() {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
