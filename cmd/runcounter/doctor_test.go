@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -168,6 +169,7 @@ func whole(t *testing.T, address string) (all []string) {
 // TestDoctorNamesWhatIsWrong breaks one thing after the other. What mends it
 // is, where that is SQL, the fix that doctor names.
 func TestDoctorNamesWhatIsWrong(t *testing.T) {
+	need.NoRaceDetector(t)
 	t.Parallel()
 	address := project(t)
 	admin := pgtest.Admin(t, address)

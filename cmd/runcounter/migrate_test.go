@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // mustFill makes a mirror with so many runs in it.
@@ -30,6 +32,7 @@ select printf('00000000-0000-4000-8000-%012d', n), '11111111-1111-4111-8111-1111
 // A migrate down that is killed has taken back nothing; each is given twice as
 // long as the one before, until one is done before its time is up.
 func TestCaseD22_AMigrateDownThatIsKilledHasTakenBackNothing(t *testing.T) {
+	need.NoRaceDetector(t)
 	t.Parallel()
 	dir := t.TempDir()
 	mustFill(t, dir, 100_000)

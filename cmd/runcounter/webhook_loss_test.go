@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -327,6 +328,7 @@ func TestAMirrorSaysNothingOfWebhooks(t *testing.T) {
 
 // TestDoctorKnowsOurWebhook breaks it in one way after the other.
 func TestDoctorKnowsOurWebhook(t *testing.T) {
+	need.NoRaceDetector(t)
 	t.Parallel()
 	p := newWatchedProject(t)
 	p.run()

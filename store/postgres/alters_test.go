@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -45,6 +46,7 @@ var alters = []struct {
 // new ones; counts are right, or the next sweep says that the table was altered.
 // What PostgreSQL refuses goes through behind detach().
 func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
+	need.NoRaceDetector(t)
 	t.Parallel()
 	for _, tt := range alters {
 		for _, detach := range []bool{false, true} {

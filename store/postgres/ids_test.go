@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -34,6 +35,7 @@ alter user_id type smallint using 1, alter workflow_id type text, alter draft_id
 // TestCaseT4_TheApplicationsOwnWrites on tables with other ids: each statement of
 // a run's life works with us as it does without, and each function of ours.
 func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
+	need.NoRaceDetector(t)
 	t.Parallel()
 	for _, tt := range idTables {
 		t.Run(tt.name, func(t *testing.T) {

@@ -194,6 +194,7 @@ func TestCasesOfVariants_Chaos(t *testing.T) {
 // TestCasesOfVariants_TheApplicationsOwnWrites: each statement of a run's life
 // works with us as it does without, and each function of ours besides.
 func TestCasesOfVariants_TheApplicationsOwnWrites(t *testing.T) {
+	need.NoRaceDetector(t)
 	t.Parallel()
 	for _, v := range variants {
 		if v.ids.Name != "" {
