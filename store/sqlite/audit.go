@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"slices"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -19,14 +18,8 @@ type keyed struct {
 func (s *Store) Audit(ctx context.Context, a store.Audit) (store.Audited, error) {
 	var counts, runs []keyed
 	err := s.read(ctx, func(q querier) error {
-		list := func(text string, read func(rows *sql.Rows) error) error {
-			rows, err := q.QueryContext(ctx, text, append(keyArgs(a.After), a.Max)...)
-			if err = eachRow(rows, err, read); err != nil {
-				return fmt.Errorf("audit: %w", err)
-			}
-			return nil
-		}
-		err := list(auditCountsSQL, func(rows *sql.Rows) error {
+		page := append(keyArgs(a.After), a.Max)
+		err := each(ctx, q, "audit", auditCountsSQL, page, func(rows *sql.Rows) error {
 			var e ended
 			key, err := scanKey(rows, e.places()...)
 			if len(counts) == 0 || counts[len(counts)-1].key != key {
@@ -38,12 +31,11 @@ func (s *Store) Audit(ctx context.Context, a store.Audit) (store.Audited, error)
 		if err != nil {
 			return err
 		}
-		return list(auditRunsSQL, func(rows *sql.Rows) (err error) {
-			var k keyed
+		runs, err = list(ctx, q, "audit", auditRunsSQL, page, func(rows *sql.Rows, k *keyed) (err error) {
 			k.key, err = scanKey(rows, talliesOf(&k.tallies)...)
-			runs = append(runs, k)
 			return err
 		})
+		return err
 	})
 	if err != nil {
 		return store.Audited{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -192,8 +193,8 @@ func (t *tx) prune(now time.Time) error {
 		{`delete from recounts where at < ?`, []any{before}},
 		{`delete from dead_letters where received_at < ?`, []any{now.Add(-store.KeepDeadLetters).UnixMicro()}},
 	} {
-		if _, err := t.tx.ExecContext(t.ctx, p.text, p.args...); err != nil {
-			return fmt.Errorf("prune: %w", err)
+		if err := t.do("prune", p.text, p.args...); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -240,19 +241,12 @@ func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (stor
 // recount writes a corrected count, and what it was.
 func (t *tx) recount(r store.Recounted, now time.Time) error {
 	before, err := json.Marshal(r.Before)
-	if err != nil {
-		return err
-	}
-	after, err := json.Marshal(r.After)
-	if err != nil {
+	after, errAfter := json.Marshal(r.After)
+	if err := errors.Join(err, errAfter); err != nil {
 		return err
 	}
 	t.noteAll(r.Key, r.After, 1)
 	t.noteAll(r.Key, r.Before, -1)
-	_, err = t.tx.ExecContext(t.ctx, `insert into recounts (at, user_id, kind, ref_id, before, after) values (?, ?, ?, ?, ?, ?)`,
-		append([]any{now.UnixMicro()}, append(keyArgs(r.Key), string(before), string(after))...)...)
-	if err != nil {
-		return fmt.Errorf("recount %s: %w", r.Key, err)
-	}
-	return nil
+	return t.do(fmt.Sprintf("recount %s", r.Key), `insert into recounts (user_id, kind, ref_id, at, before, after) values (?, ?, ?, ?, ?, ?)`,
+		append(keyArgs(r.Key), now.UnixMicro(), string(before), string(after))...)
 }

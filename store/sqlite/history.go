@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -11,15 +12,12 @@ import (
 
 // History returns what is known of one run.
 func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err error) {
-	err = s.read(ctx, func(q querier) error {
+	err = s.under(ctx, func(q querier, policy store.Policy) error {
 		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, jsonList(id.String())))
 		if err != nil {
 			return fmt.Errorf("load run %s: %w", id, err)
 		}
-		h.Found, h.DeletedAt = e.exists, e.state.DeletedAt
-		if h.Policy, err = readPolicy(ctx, q); err != nil {
-			return err
-		}
+		h.Found, h.DeletedAt, h.Policy = e.exists, e.state.DeletedAt, policy
 		if h.Found {
 			if h.Run, err = makeRun(ctx, q, e.state, h.Policy); err != nil {
 				return err
@@ -30,27 +28,16 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 				}
 			}
 		}
-		rows, err := q.QueryContext(ctx, `select `+repairColumns+` from repairs where run_id = ? order by last_at, kind`, id.String())
-		err = eachRow(rows, err, func(rows *sql.Rows) error {
-			var l store.RepairLog
-			err := scanRepair(rows, &l)
-			h.Repairs = append(h.Repairs, l)
-			return err
-		})
+		h.Repairs, err = list(ctx, q, fmt.Sprintf("look up the repairs of run %s", id),
+			`select `+repairColumns+` from repairs where run_id = ? order by last_at, kind`, []any{id.String()},
+			func(rows *sql.Rows, l *store.RepairLog) error { return scanRepair(rows, l) })
 		if err != nil {
-			return fmt.Errorf("look up the repairs of run %s: %w", id, err)
-		}
-		rows, err = q.QueryContext(ctx, `select `+amendmentColumns+` from amendments where run_id = ? order by seq`, id.String())
-		err = eachRow(rows, err, func(rows *sql.Rows) error {
-			var l store.AmendmentLog
-			err := scanAmendment(rows, &l)
-			h.Amendments = append(h.Amendments, l)
 			return err
-		})
-		if err != nil {
-			return fmt.Errorf("look up the amendments of run %s: %w", id, err)
 		}
-		return nil
+		h.Amendments, err = list(ctx, q, fmt.Sprintf("look up the amendments of run %s", id),
+			`select `+amendmentColumns+` from amendments where run_id = ? order by seq`, []any{id.String()},
+			func(rows *sql.Rows, l *store.AmendmentLog) error { return scanAmendment(rows, l) })
+		return err
 	})
 	return h, err
 }
@@ -61,11 +48,8 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 	if key.IsZero() {
 		return h, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
-	err = s.read(ctx, func(q querier) error {
-		var err error
-		if h.Policy, err = readPolicy(ctx, q); err != nil {
-			return err
-		}
+	err = s.under(ctx, func(q querier, policy store.Policy) (err error) {
+		h.Policy = policy
 		if h.Count, err = countIn(ctx, q, key); err != nil {
 			return err
 		}
@@ -84,32 +68,24 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		if h.Drift.Stored != h.Drift.Actual {
 			h.Cause = "The tables counts or workflow_runs were written by hand: nothing in this program can do that."
 		}
-		if h.Runs, err = latestRuns(ctx, q, key, h.Policy, limit); err != nil {
-			return fmt.Errorf("list the runs of %s: %w", key, err)
-		}
-		rows, err := q.QueryContext(ctx, `select user_id, kind, ref_id, at, before, after from recounts where user_id = ? and kind = ? and ref_id = ? order by seq`, keyArgs(key)...)
-		return eachRow(rows, err, func(rows *sql.Rows) error {
-			_, l, err := scanRecount(rows)
-			h.Recounts = append(h.Recounts, l)
+		if h.Runs, err = latestRuns(ctx, q, key, policy, limit); err != nil {
 			return err
-		})
+		}
+		h.Recounts, err = list(ctx, q, fmt.Sprintf("look up the recounts of %s", key),
+			`select `+recountColumns+` from recounts where user_id = ? and kind = ? and ref_id = ? order by seq`, keyArgs(key),
+			func(rows *sql.Rows, l *store.RecountLog) error { return scanRecount(rows, l) })
+		return err
 	})
 	return h, err
 }
 
 // latestRuns lists runs of a key: those that have not ended, then the ones
 // that ended last.
-func latestRuns(ctx context.Context, q querier, key store.Key, policy store.Policy, limit int) (runs []store.Run, err error) {
-	rows, err := q.QueryContext(ctx, `
+func latestRuns(ctx context.Context, q querier, key store.Key, policy store.Policy, limit int) ([]store.Run, error) {
+	ids, err := list(ctx, q, fmt.Sprintf("list the runs of %s", key), `
 select id from workflow_runs where user_id = ? and kind = ? and ref_id = ?
- order by completed_at is not null, completed_at desc, created_at desc limit ?`, append(keyArgs(key), limit)...)
-	var ids []string
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
-		var id string
-		err := rows.Scan(&id)
-		ids = append(ids, id)
-		return err
-	})
+ order by completed_at is not null, completed_at desc, created_at desc limit ?`, append(keyArgs(key), limit),
+		func(rows *sql.Rows, id *string) error { return rows.Scan(id) })
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +96,7 @@ select id from workflow_runs where user_id = ? and kind = ? and ref_id = ?
 const (
 	repairColumns    = `kind, times, first_at, last_at, was, status, completed_at`
 	amendmentColumns = `at, who, why, was, was_completed_at, status`
+	recountColumns   = `at, before, after`
 )
 
 func scanRepair(rows *sql.Rows, l *store.RepairLog, before ...any) error {
@@ -136,17 +113,12 @@ func scanAmendment(rows *sql.Rows, l *store.AmendmentLog, before ...any) error {
 	return err
 }
 
-// scanRecount reads a key, whatever stands between, and what was repaired of
-// its count.
-func scanRecount(rows *sql.Rows, between ...any) (key store.Key, l store.RecountLog, err error) {
+func scanRecount(rows *sql.Rows, l *store.RecountLog, before ...any) error {
 	var at sql.NullInt64
-	var before, after string
-	if key, err = scanKey(rows, append(between, &at, &before, &after)...); err != nil {
-		return key, l, err
+	var was, is string
+	if err := rows.Scan(append(before, &at, &was, &is)...); err != nil {
+		return err
 	}
 	l.At = timeOf(at)
-	if err := json.Unmarshal([]byte(before), &l.Before); err != nil {
-		return key, l, err
-	}
-	return key, l, json.Unmarshal([]byte(after), &l.After)
+	return errors.Join(json.Unmarshal([]byte(was), &l.Before), json.Unmarshal([]byte(is), &l.After))
 }

@@ -38,15 +38,11 @@ func (s *Store) ImportMark(ctx context.Context, source string) (m ImportMark, fo
 // KeepImportMark keeps where the import from a source stands.
 func (s *Store) KeepImportMark(ctx context.Context, source string, m ImportMark) error {
 	return s.write(ctx, func(t *tx) error {
-		_, err := t.tx.ExecContext(t.ctx, `
+		return t.do("keep where the import stands", `
 insert into imports (source, begun_at, after_id, taken, bad) values (?, ?, ?, ?, ?)
     on conflict (source) do update
    set begun_at = excluded.begun_at, after_id = excluded.after_id, taken = excluded.taken, bad = excluded.bad`,
 			source, store.Instant(m.BegunAt).UnixMicro(), m.After, m.Taken, m.Bad)
-		if err != nil {
-			return fmt.Errorf("keep where the import stands: %w", err)
-		}
-		return nil
 	})
 }
 
@@ -54,10 +50,6 @@ insert into imports (source, begun_at, after_id, taken, bad) values (?, ?, ?, ?,
 // begins anew.
 func (s *Store) DropImportMark(ctx context.Context, source string) error {
 	return s.write(ctx, func(t *tx) error {
-		_, err := t.tx.ExecContext(t.ctx, `delete from imports where source = ?`, source)
-		if err != nil {
-			return fmt.Errorf("forget where the import stands: %w", err)
-		}
-		return nil
+		return t.do("forget where the import stands", `delete from imports where source = ?`, source)
 	})
 }

@@ -13,13 +13,13 @@ import (
 func (s *Store) KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error {
 	return s.write(ctx, func(t *tx) error {
 		for _, d := range letters {
-			_, err := t.tx.ExecContext(t.ctx, `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
+			err := t.do("keep a dead letter", `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
 				d.ReceivedAt.UnixMicro(), d.Reason, d.Bytes, append([]byte{}, d.Body...))
 			if err != nil {
-				return fmt.Errorf("keep a dead letter: %w", err)
+				return err
 			}
 		}
-		_, err := t.tx.ExecContext(t.ctx, `
+		return t.do("drop old dead letters", `
 delete from dead_letters
  where seq in (select seq
                  from (select seq,
@@ -28,10 +28,6 @@ delete from dead_letters
                          from dead_letters
                        window newest as (order by seq desc))
                 where n > ? or kept > ?)`, store.MaxDeadLetters, store.MaxDeadLetterBytes)
-		if err != nil {
-			return fmt.Errorf("drop old dead letters: %w", err)
-		}
-		return nil
 	})
 }
 
@@ -54,26 +50,19 @@ func lettersWhere(search store.DeadLetterQuery) (w conditions) {
 
 // DeadLetters returns a page of them, latest first, without their bodies
 // unless one alone is asked for.
-func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) (letters []store.DeadLetter, err error) {
+func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) ([]store.DeadLetter, error) {
 	body := "null"
 	if search.Seq != 0 {
 		body = "body"
 	}
 	w := lettersWhere(search)
-	rows, err := s.reader.QueryContext(ctx, `select seq, received_at, reason, bytes, length(body), `+body+` from dead_letters`+w.String()+` order by seq desc limit ?`,
-		append(w.args, search.Limit)...)
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
-		var d store.DeadLetter
+	text := `select seq, received_at, reason, bytes, length(body), ` + body + ` from dead_letters` + w.String() + ` order by seq desc limit ?`
+	return list(ctx, s.reader, "list the dead letters", text, append(w.args, search.Limit), func(rows *sql.Rows, d *store.DeadLetter) error {
 		var at sql.NullInt64
 		err := rows.Scan(&d.Seq, &at, &d.Reason, &d.Bytes, &d.Kept, &d.Body)
 		d.ReceivedAt = timeOf(at)
-		letters = append(letters, d)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list the dead letters: %w", translate(err))
-	}
-	return letters, nil
 }
 
 // DropDeadLetters drops those, and returns how many.

@@ -18,11 +18,7 @@ func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.
 			return nil, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 		}
 	}
-	err = s.read(ctx, func(q querier) error {
-		policy, err := readPolicy(ctx, q)
-		if err != nil {
-			return err
-		}
+	err = s.under(ctx, func(q querier, policy store.Policy) (err error) {
 		rows, err := q.QueryContext(ctx, talliesSQL, keyTexts(keys))
 		counts, err = scanCounts(rows, err, keys, policy)
 		return err
@@ -49,14 +45,8 @@ select k.user_id, k.kind, k.ref_id,
   from (` + countedKeys(w.String()) + `) as k
  cross join counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
  order by 1, 2, 3`
-	args := append(w.args, search.Limit)
-	err = s.read(ctx, func(q querier) error {
-		policy, err := readPolicy(ctx, q)
-		if err != nil {
-			return err
-		}
-		rows, err := q.QueryContext(ctx, text, args...)
-		err = eachRow(rows, err, func(rows *sql.Rows) (err error) {
+	err = s.under(ctx, func(q querier, policy store.Policy) error {
+		return each(ctx, q, "list the counts", text, append(w.args, search.Limit), func(rows *sql.Rows) error {
 			var e ended
 			var last sql.NullInt64
 			key, err := scanKey(rows, append([]any{&last}, e.places()...)...)
@@ -68,10 +58,6 @@ select k.user_id, k.kind, k.ref_id,
 			c.Count = policy.Count(c.Tallies)
 			return err
 		})
-		if err != nil {
-			return fmt.Errorf("list the counts: %w", err)
-		}
-		return nil
 	})
 	return counts, err
 }
@@ -108,15 +94,10 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 		args = append(args, search.After.At.UnixMicro(), search.After.ID.String())
 	}
 	text += ` order by 2 desc, 1 desc limit ?`
-	err = s.read(ctx, func(q querier) error {
-		policy, err := readPolicy(ctx, q)
-		if err != nil {
-			return err
-		}
+	err = s.under(ctx, func(q querier, policy store.Policy) error {
 		var ids []string
 		var at []time.Time
-		rows, err := q.QueryContext(ctx, text, append(args, search.Limit)...)
-		err = eachRow(rows, err, func(rows *sql.Rows) error {
+		err := each(ctx, q, fmt.Sprintf("list %s runs", search.State), text, append(args, search.Limit), func(rows *sql.Rows) error {
 			var id string
 			var micros sql.NullInt64
 			err := rows.Scan(&id, &micros)
@@ -124,7 +105,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("list %s runs: %w", search.State, err)
+			return err
 		}
 		loaded, err := loadRuns(ctx, q, ids, policy)
 		for i, run := range loaded {
@@ -141,75 +122,48 @@ func loadRuns(ctx context.Context, q querier, ids []string, policy store.Policy)
 		return nil, nil
 	}
 	runs := make([]store.Run, len(ids))
-	rows, err := q.QueryContext(ctx, loadSQL, jsonList(ids...))
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
+	return runs, each(ctx, q, fmt.Sprintf("load %d runs", len(ids)), loadSQL, []any{jsonList(ids...)}, func(rows *sql.Rows) error {
 		i, e, err := scanEntry(rows)
 		if err == nil {
 			runs[i] = asRun(e.state, policy)
 		}
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("load %d runs: %w", len(ids), err)
-	}
-	return runs, nil
 }
 
 // Repairs returns at most limit of the repairs behind a place, latest first.
-func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repairs []store.ListedRepair, err error) {
+func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error) {
 	var w conditions
 	if !after.At.IsZero() {
 		w.add("(last_at, run_id) < (?, ?)", after.At.UnixMicro(), after.ID.String())
 	}
-	rows, err := s.reader.QueryContext(ctx, `
+	repairs, err := list(ctx, s.reader, "list the repairs", `
 select run_id, `+repairColumns+` from repairs`+w.String()+`
- order by last_at desc, run_id desc, kind limit ?`, append(w.args, limit+store.MorePlaces)...)
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
-		var l store.ListedRepair
-		err := scanRepair(rows, &l.RepairLog, &l.ID)
-		repairs = append(repairs, l)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list the repairs: %w", translate(err))
-	}
-	return store.Page(repairs, limit), nil
+ order by last_at desc, run_id desc, kind limit ?`, append(w.args, limit+store.MorePlaces),
+		func(rows *sql.Rows, l *store.ListedRepair) error { return scanRepair(rows, &l.RepairLog, &l.ID) })
+	return store.Page(repairs, limit), err
 }
 
 // Decisions returns at most limit of the amendments made before one, latest
 // first.
-func (s *Store) Decisions(ctx context.Context, before int64, limit int) (decisions []store.Decision, err error) {
-	rows, err := s.reader.QueryContext(ctx, `
+func (s *Store) Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error) {
+	return list(ctx, s.reader, "list the amendments", `
 select seq, run_id, `+amendmentColumns+` from amendments
- where seq < ? or ? = 0 order by seq desc limit ?`, before, before, limit)
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
-		var d store.Decision
-		err := scanAmendment(rows, &d.AmendmentLog, &d.Seq, &d.ID)
-		decisions = append(decisions, d)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list the amendments: %w", translate(err))
-	}
-	return decisions, nil
+ where seq < ? or ? = 0 order by seq desc limit ?`, []any{before, before, limit},
+		func(rows *sql.Rows, d *store.Decision) error {
+			return scanAmendment(rows, &d.AmendmentLog, &d.Seq, &d.ID)
+		})
 }
 
 // Recounts returns at most limit of the repairs of counts made before one,
 // latest first.
-func (s *Store) Recounts(ctx context.Context, before int64, limit int) (recounts []store.ListedRecount, err error) {
-	rows, err := s.reader.QueryContext(ctx, `
-select user_id, kind, ref_id, seq, at, before, after from recounts
- where seq < ? or ? = 0 order by seq desc limit ?`, before, before, limit)
-	err = eachRow(rows, err, func(rows *sql.Rows) (err error) {
-		var r store.ListedRecount
-		r.Key, r.RecountLog, err = scanRecount(rows, &r.Seq)
-		recounts = append(recounts, r)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list the recounts: %w", translate(err))
-	}
-	return recounts, nil
+func (s *Store) Recounts(ctx context.Context, before int64, limit int) ([]store.ListedRecount, error) {
+	return list(ctx, s.reader, "list the recounts", `
+select seq, user_id, kind, ref_id, `+recountColumns+` from recounts
+ where seq < ? or ? = 0 order by seq desc limit ?`, []any{before, before, limit},
+		func(rows *sql.Rows, r *store.ListedRecount) error {
+			return scanRecount(rows, &r.RecountLog, &r.Seq, &r.Key.User, &r.Key.Kind, &r.Key.Ref)
+		})
 }
 
 // conditions are those of a statement, all of which hold.

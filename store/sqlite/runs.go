@@ -67,12 +67,9 @@ func (t *tx) keepIdempotencyKey(b store.Begin, run store.ID) error {
 	if b.IdempotencyKey == "" {
 		return nil
 	}
-	_, err := t.tx.ExecContext(t.ctx, `insert into idempotency_keys (user_id, idempotency_key, run_id) values (?, ?, ?) on conflict do nothing`,
+	return t.do(fmt.Sprintf("keep the idempotency key of run %s", run),
+		`insert into idempotency_keys (user_id, idempotency_key, run_id) values (?, ?, ?) on conflict do nothing`,
 		b.User.String(), b.IdempotencyKey, run.String())
-	if err != nil {
-		return fmt.Errorf("keep the idempotency key of run %s: %w", run, err)
-	}
-	return nil
 }
 
 // findBegun returns the run that an earlier call with the same idempotency key
@@ -195,13 +192,9 @@ func (t *tx) complete(state store.State, c store.Completion) (store.State, error
 	if snapshot == "" {
 		return state, nil
 	}
-	_, err := t.tx.ExecContext(t.ctx, `
+	return state, t.do(fmt.Sprintf("keep the snapshot of run %s", c.ID), `
 insert into snapshots (run_id, state_snapshot) values (?1, ?2)
 on conflict (run_id) do update set state_snapshot = ?2`, c.ID.String(), string(snapshot))
-	if err != nil {
-		return state, fmt.Errorf("keep the snapshot of run %s: %w", c.ID, err)
-	}
-	return state, nil
 }
 
 // Amend implements [store.Store].
@@ -252,8 +245,8 @@ func (t *tx) amend(state store.State, a store.Amendment) (store.State, error) {
 					store.ErrInvalid, a.ID, last.Outcome.CompletedAt.Format(time.RFC3339))
 			}
 			delta.ReopenedAt = at
-			if _, err := t.tx.ExecContext(t.ctx, `delete from snapshots where run_id = ?`, a.ID.String()); err != nil {
-				return state, fmt.Errorf("re-open run %s: %w", a.ID, err)
+			if err := t.do(fmt.Sprintf("re-open run %s", a.ID), `delete from snapshots where run_id = ?`, a.ID.String()); err != nil {
+				return state, err
 			}
 		}
 	}
@@ -263,13 +256,9 @@ func (t *tx) amend(state store.State, a store.Amendment) (store.State, error) {
 }
 
 func (t *tx) logAmendment(was store.Row, a store.Amendment) error {
-	_, err := t.tx.ExecContext(t.ctx, `
+	return t.do(fmt.Sprintf("log the amendment of run %s", a.ID), `
 insert into amendments (run_id, at, who, why, was, was_completed_at, status) values (?, ?, ?, ?, ?, ?, ?)`,
 		a.ID.String(), a.Now.UnixMicro(), a.Who, a.Why, string(was.Status), nullTime(was.CompletedAt), string(a.Status))
-	if err != nil {
-		return fmt.Errorf("log the amendment of run %s: %w", a.ID, err)
-	}
-	return nil
 }
 
 // known returns a run that exists.
@@ -285,17 +274,13 @@ func notFound(id store.ID) error { return fmt.Errorf("run %s: %w", id, store.Err
 
 // Run implements [store.Store].
 func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
-	err = s.read(ctx, func(q querier) error {
+	err = s.under(ctx, func(q querier, policy store.Policy) error {
 		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, jsonList(id.String())))
 		if err != nil {
 			return fmt.Errorf("load run %s: %w", id, err)
 		}
 		if !e.exists {
 			return notFound(id)
-		}
-		policy, err := readPolicy(ctx, q)
-		if err != nil {
-			return err
 		}
 		run, err = makeRun(ctx, q, e.state, policy)
 		return err

@@ -19,8 +19,7 @@ func (s *Store) Policy(ctx context.Context) (store.Policy, error) {
 // kept free of policy, so nothing is recounted.
 func (s *Store) SetPolicy(ctx context.Context, p store.Policy) error {
 	return s.write(ctx, func(t *tx) error {
-		_, err := t.tx.ExecContext(t.ctx, `update settings set policy = ?1 where id = 1 and policy <> ?1`, p.String())
-		return err
+		return t.do("set the policy", `update settings set policy = ?1 where id = 1 and policy <> ?1`, p.String())
 	})
 }
 
@@ -28,6 +27,17 @@ const policySQL = `select policy from settings`
 
 func readPolicy(ctx context.Context, q querier) (store.Policy, error) {
 	return scanPolicy(q.QueryRowContext(ctx, policySQL))
+}
+
+// under runs do in one snapshot, with the policy in force.
+func (s *Store) under(ctx context.Context, do func(q querier, policy store.Policy) error) error {
+	return s.read(ctx, func(q querier) error {
+		policy, err := readPolicy(ctx, q)
+		if err != nil {
+			return err
+		}
+		return do(q, policy)
+	})
 }
 
 func scanPolicy(row *sql.Row) (store.Policy, error) {

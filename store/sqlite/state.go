@@ -27,6 +27,14 @@ func (t *tx) exec(stmt *sql.Stmt, args ...any) error {
 	return err
 }
 
+// do runs a statement that was not prepared, and says what for where it fails.
+func (t *tx) do(what, text string, args ...any) error {
+	if _, err := t.tx.ExecContext(t.ctx, text, args...); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
 func (t *tx) row(stmt *sql.Stmt, args ...any) *sql.Row {
 	return t.tx.StmtContext(t.ctx, stmt).QueryRowContext(t.ctx, args...)
 }
@@ -40,31 +48,29 @@ type statements struct {
 	add, addTotals       *sql.Stmt
 }
 
-func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
-	for _, p := range []struct {
-		stmt **sql.Stmt
-		text string
-	}{
-		{&s.load, loadSQL}, {&s.insert, insertSQL}, {&s.update, updateSQL},
-		{&s.remove, removeSQL}, {&s.bury, burySQL}, {&s.policy, policySQL},
-		{&s.tallies, talliesSQL}, {&s.add, addSQL}, {&s.addTotals, addTotalsSQL},
-	} {
-		var err error
-		if *p.stmt, err = db.PrepareContext(ctx, p.text); err != nil {
+func (s *statements) texts() map[**sql.Stmt]string {
+	return map[**sql.Stmt]string{
+		&s.load: loadSQL, &s.insert: insertSQL, &s.update: updateSQL, &s.remove: removeSQL, &s.bury: burySQL, &s.policy: policySQL,
+		&s.tallies: talliesSQL, &s.add: addSQL, &s.addTotals: addTotalsSQL,
+	}
+}
+
+func (s *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
+	for stmt, text := range s.texts() {
+		if *stmt, err = db.PrepareContext(ctx, text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *statements) close() error {
-	var errs []error
-	for _, stmt := range []*sql.Stmt{s.load, s.insert, s.update, s.remove, s.bury, s.policy, s.tallies, s.add, s.addTotals} {
-		if stmt != nil {
-			errs = append(errs, stmt.Close())
+func (s *statements) close() (err error) {
+	for stmt := range s.texts() {
+		if *stmt != nil {
+			err = errors.Join(err, (*stmt).Close())
 		}
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 const runColumns = `
@@ -103,13 +109,6 @@ const burySQL = `
 insert into tombstones (id, deleted_at) values (?, ?)
 on conflict (id) do update set deleted_at = min(deleted_at, excluded.deleted_at)`
 
-// each runs a statement that takes a JSON array of strings, and calls do for
-// each row.
-func (t *tx) each(stmt *sql.Stmt, texts []string, do func(rows *sql.Rows) error) error {
-	rows, err := t.tx.StmtContext(t.ctx, stmt).QueryContext(t.ctx, jsonList(texts...))
-	return eachRow(rows, err, do)
-}
-
 // jsonList is a JSON array of texts, which may hold any character.
 func jsonList(texts ...string) string {
 	list, err := json.Marshal(texts)
@@ -131,6 +130,26 @@ func eachRow(rows *sql.Rows, err error, do func(rows *sql.Rows) error) error {
 	return errors.Join(rows.Err(), rows.Close())
 }
 
+// each calls do for each row of a query, and says what for where it fails.
+func each(ctx context.Context, q querier, what, text string, args []any, do func(rows *sql.Rows) error) error {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err = eachRow(rows, err, do); err != nil {
+		return fmt.Errorf("%s: %w", what, translate(err))
+	}
+	return nil
+}
+
+// list returns what scan makes of the rows of a query.
+func list[T any](ctx context.Context, q querier, what, text string, args []any, scan func(rows *sql.Rows, one *T) error) (all []T, err error) {
+	err = each(ctx, q, what, text, args, func(rows *sql.Rows) error {
+		var one T
+		err := scan(rows, &one)
+		all = append(all, one)
+		return err
+	})
+	return all, err
+}
+
 // loadAll returns what is known of runs, in one statement.
 func (t *tx) loadAll(ids []store.ID) ([]entry, error) {
 	texts := make([]string, len(ids))
@@ -138,7 +157,8 @@ func (t *tx) loadAll(ids []store.ID) ([]entry, error) {
 		texts[i] = id.String()
 	}
 	entries := make([]entry, len(ids))
-	err := t.each(t.stmts.load, texts, func(rows *sql.Rows) error {
+	rows, err := t.tx.StmtContext(t.ctx, t.stmts.load).QueryContext(t.ctx, jsonList(texts...))
+	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		i, e, err := scanEntry(rows)
 		if err == nil {
 			e.state.ID = ids[i]
@@ -209,7 +229,7 @@ func (t *tx) save(was, s store.State, exists bool) error {
 	}
 	err = t.exec(stmt, id, nullID(r.User), nullID(r.Workflow), nullID(r.Draft), string(r.Status),
 		nullTime(r.CreatedAt), nullTime(r.StartedAt), nullTime(r.UpdatedAt), nullTime(r.LeaseAt), nullTime(r.CompletedAt),
-		nullMillis(r.DurationMS), nullText(string(r.ErrorDetails)), int(o.Evidence),
+		nullMillis(r.DurationMS), unless(r.ErrorDetails == "", string(r.ErrorDetails)), int(o.Evidence),
 		nullTime(o.AmendedAt), nullTime(s.ReopenedAt), s.Last.Version, nullTime(s.Last.At), views)
 	if err != nil {
 		return fmt.Errorf("save run %s: %w", id, err)
@@ -314,33 +334,17 @@ func storedID(id store.ID) string {
 	return id.String()
 }
 
-func nullID(id store.ID) any {
-	if id.IsZero() {
+// unless is the value, and null where a condition holds.
+func unless(null bool, value any) any {
+	if null {
 		return nil
 	}
-	return id.String()
+	return value
 }
 
-func nullTime(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return t.UnixMicro()
-}
-
-func nullText(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
-
-func nullMillis(m store.Millis) any {
-	if !m.Valid {
-		return nil
-	}
-	return m.MS
-}
+func nullID(id store.ID) any        { return unless(id.IsZero(), id.String()) }
+func nullTime(t time.Time) any      { return unless(t.IsZero(), t.UnixMicro()) }
+func nullMillis(m store.Millis) any { return unless(!m.Valid, m.MS) }
 
 func timeOf(us sql.NullInt64) time.Time {
 	if !us.Valid {

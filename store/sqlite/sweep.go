@@ -32,20 +32,14 @@ select id, user_id
 
 // Suspects implements [store.Store]. A mirror's rows are consistent by
 // construction, so there are stuck runs to look for and nothing to repair.
-func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.Suspect, err error) {
+func (s *Store) Suspects(ctx context.Context, f store.FailStuck) ([]store.Suspect, error) {
 	limit := func(status store.Status) int64 { return f.Limits[status].Microseconds() }
-	rows, err := s.reader.QueryContext(ctx, suspectsSQL, store.Instant(f.Now).UnixMicro(), int64(math.MinInt64),
-		limit(store.Pending), limit(store.Running), limit(store.Cancelling), f.After.String(), f.Max)
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
-		var one store.Suspect
-		err := rows.Scan(&one.ID, &one.User)
-		found = append(found, one)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for stuck runs: %w", translate(err))
+	args := []any{
+		store.Instant(f.Now).UnixMicro(), int64(math.MinInt64),
+		limit(store.Pending), limit(store.Running), limit(store.Cancelling), f.After.String(), f.Max,
 	}
-	return found, nil
+	return list(ctx, s.reader, "look for stuck runs", suspectsSQL, args,
+		func(rows *sql.Rows, one *store.Suspect) error { return rows.Scan(&one.ID, &one.User) })
 }
 
 // aheadSQL holds for active runs all of whose times are still to come.
@@ -76,13 +70,10 @@ func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
 		return translate(err)
 	}
 	return s.write(ctx, func(t *tx) error {
-		if _, err := t.tx.ExecContext(t.ctx, forgetSQL, at); err != nil {
-			return fmt.Errorf("forget whose clock was ahead: %w", err)
+		if err := t.do("forget whose clock was ahead", forgetSQL, at); err != nil {
+			return err
 		}
-		if _, err := t.tx.ExecContext(t.ctx, noteSQL, at); err != nil {
-			return fmt.Errorf("note whose clock is ahead: %w", err)
-		}
-		return nil
+		return t.do("note whose clock is ahead", noteSQL, at)
 	})
 }
 
@@ -170,9 +161,8 @@ func (s *Store) stuck(ctx context.Context, f store.FailStuck) (found []store.Rep
 	for i, id := range f.Runs {
 		ids[i] = id.String()
 	}
-	rows, err := s.reader.QueryContext(ctx, `
-select (select seen_at from ahead where run_id = r.id),`+runColumns+` from workflow_runs as r where id in (select value from json_each(?)) order by id`, jsonList(ids...))
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
+	err = each(ctx, s.reader, "look for stuck runs", `
+select (select seen_at from ahead where run_id = r.id),`+runColumns+` from workflow_runs as r where id in (select value from json_each(?)) order by id`, []any{jsonList(ids...)}, func(rows *sql.Rows) error {
 		var seen sql.NullInt64
 		state, err := scanState(rows, &seen)
 		if err != nil {
@@ -185,22 +175,15 @@ select (select seen_at from ahead where run_id = r.id),`+runColumns+` from workf
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("look for stuck runs: %w", translate(err))
-	}
-	return found, nil
+	return found, err
 }
 
 func (t *tx) logRepair(before, after store.Row, f store.FailStuck) error {
-	_, err := t.tx.ExecContext(t.ctx, `
+	return t.do(fmt.Sprintf("log the repair of run %s", before.ID), `
 insert into repairs (run_id, kind, first_at, last_at, was, status, completed_at)
 values (?1, ?2, ?3, ?3, ?4, ?5, ?6)
     on conflict (run_id, kind) do update
    set times = times + 1, last_at = excluded.last_at, was = excluded.was,
        status = excluded.status, completed_at = excluded.completed_at`,
 		before.ID.String(), string(store.Stuck), f.Now.UnixMicro(), string(before.Status), string(after.Status), after.CompletedAt.UnixMicro())
-	if err != nil {
-		return fmt.Errorf("log the repair of run %s: %w", before.ID, err)
-	}
-	return nil
 }

@@ -14,23 +14,16 @@ func (s *Store) Total(ctx context.Context, of store.Key) (store.Count, error) {
 	if of.Kind == "" {
 		return c, fmt.Errorf("%w: a total needs a workflow or draft", store.ErrInvalid)
 	}
-	err := s.read(ctx, func(q querier) error {
-		policy, err := readPolicy(ctx, q)
-		if err != nil {
-			return err
-		}
-		rows, err := q.QueryContext(ctx, `select status, presumed, n from totals where kind = ? and ref_id = ?`, string(of.Kind), of.Ref.String())
-		err = eachRow(rows, err, func(rows *sql.Rows) error {
-			var e ended
-			err := rows.Scan(e.places()...)
-			e.AddTo(&c.Tallies)
-			return err
-		})
+	err := s.under(ctx, func(q querier, policy store.Policy) error {
+		err := each(ctx, q, fmt.Sprintf("total of %s", c.Key), `select status, presumed, n from totals where kind = ? and ref_id = ?`,
+			[]any{string(of.Kind), of.Ref.String()}, func(rows *sql.Rows) error {
+				var e ended
+				err := rows.Scan(e.places()...)
+				e.AddTo(&c.Tallies)
+				return err
+			})
 		c.Count = policy.Count(c.Tallies)
-		if err != nil {
-			return fmt.Errorf("total of %s: %w", c.Key, err)
-		}
-		return nil
+		return err
 	})
 	return c, err
 }
@@ -68,17 +61,13 @@ func (s *Store) AuditTotals(ctx context.Context, mend bool) (wrong []store.Drift
 		if err := look(t.tx); err != nil { // a second process may have mended them meanwhile
 			return err
 		}
-		if _, err := t.tx.ExecContext(ctx, mendTotalsSQL); err != nil {
-			return fmt.Errorf("mend the totals: %w", err)
-		}
-		return nil
+		return t.do("mend the totals", mendTotalsSQL)
 	})
 	return wrong, err
 }
 
 func readWrongTotals(ctx context.Context, q querier) (wrong []store.Drift, err error) {
-	rows, err := q.QueryContext(ctx, wrongTotalsSQL)
-	err = eachRow(rows, err, func(rows *sql.Rows) error {
+	err = each(ctx, q, "audit the totals", wrongTotalsSQL, nil, func(rows *sql.Rows) error {
 		var key store.Key
 		var is, was ended
 		if err := rows.Scan(&key.Kind, &key.Ref, &was.Status, &was.Presumed, &was.N, &is.N); err != nil {
@@ -93,8 +82,5 @@ func readWrongTotals(ctx context.Context, q querier) (wrong []store.Drift, err e
 		is.AddTo(&last.Actual)
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("audit the totals: %w", err)
-	}
-	return wrong, nil
+	return wrong, err
 }

@@ -104,10 +104,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err != nil || s.readOnly || before == nil {
 		return err
 	}
-	err = s.write(ctx, func(t *tx) error {
-		_, err := t.tx.ExecContext(t.ctx, "update settings set policy = policy")
-		return err
-	})
+	err = s.write(ctx, func(t *tx) error { return t.do("try to write", "update settings set policy = policy") })
 	if err == nil && before.What == diskFull {
 		err = s.hasSpace()
 	}
