@@ -97,16 +97,16 @@ with recursive the as (
       join pg_roles as o on o.oid = c.relowner
      where n.nspname = $1::text and c.relname = $2::text
 ), base as (
-    select a.attnum, a.atttypid as type, 0 as depth
+    select a.attnum, a.atttypid as type, a.atttypmod as modifier, 0 as depth
       from pg_attribute as a
       join the on the.oid = a.attrelid
      where a.attnum > 0 and not a.attisdropped
      union all
-    select base.attnum, d.typbasetype, base.depth + 1
+    select base.attnum, d.typbasetype, d.typtypmod, base.depth + 1
       from base
       join pg_type as d on d.oid = base.type and d.typtype = 'd'
 ), typed as (
-    select distinct on (base.attnum) base.attnum, base.depth, t.oid, t.typtype,
+    select distinct on (base.attnum) base.attnum, base.depth, base.modifier, t.oid, t.typtype,
            case when n.nspname = 'pg_catalog' or t.typname = 'citext' and t.typtype = 'b' then t.typname else n.nspname || '.' || t.typname end as name
       from base
       join pg_type as t on t.oid = base.type
@@ -135,6 +135,7 @@ select json_build_object(
     'columns', coalesce((
         select json_agg(json_build_object(
                    'name', a.attname, 'type', t.name, 'declared', format_type(a.atttypid, a.atttypmod), 'domain', t.depth > 0,
+                   'base', case when t.depth > 0 then format_type(t.oid, t.modifier) else '' end,
                    'labels', (select json_agg(e.enumlabel order by e.enumsortorder) from pg_enum as e where e.enumtypid = t.oid),
                    'not_null', a.attnotnull or exists (select from domains as d where d.attnum = a.attnum and d.typnotnull),
                    'default', coalesce((select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef as d where d.adrelid = a.attrelid and d.adnum = a.attnum),

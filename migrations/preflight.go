@@ -35,9 +35,8 @@ type wanted struct {
 	// the operator has, and yields one that the database may generate, since it is
 	// left alone then.
 	named, yields bool
-	// domains is one that may be of a domain over text, enums one that may be of
-	// an enum.
-	domains, enums bool
+	// enums is one that may be of an enum.
+	enums bool
 	// drawn is one that may be an identity, which the database draws.
 	drawn bool
 }
@@ -50,7 +49,7 @@ var forCounting = []wanted{
 	{name: "user_id", role: watched.User, types: ids, add: "uuid", named: true, moves: true},
 	{name: "workflow_id", role: watched.Workflow, types: ids, add: "uuid", named: true, moves: true},
 	{name: "draft_id", role: watched.Draft, types: ids, optional: true, named: true, moves: true},
-	{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'", named: true, moves: true, domains: true, enums: true},
+	{name: "status", role: watched.Status, types: words, add: "text not null default 'pending'", named: true, moves: true, enums: true},
 	{name: "created_at", role: watched.CreatedAt, types: moments, optional: true, named: true},
 	{name: "started_at", role: watched.StartedAt, types: moments, optional: true, named: true, moves: true},
 	{name: "updated_at", role: watched.UpdatedAt, types: moments, optional: true, named: true, moves: true},
@@ -91,14 +90,11 @@ var (
 // column. An id or an enum has none: what else depends on its type is for the
 // application to know.
 var casts = map[[2]string]string{
-	{"timestamptz", "timestamptz"}: "type timestamptz", // a domain over it
-	{"timestamp", "timestamptz"}:   "type timestamp",   // likewise
-	{"json", "jsonb"}:              "type jsonb using $::jsonb",
-	{"varchar", "text"}:            "type text",
-	{"bpchar", "text"}:             "type text",
-	{"citext", "text"}:             "type text",
-	{"text", "text"}:               "type text", // a domain over it
-	{"int2", "int4"}:               "type integer",
+	{"json", "jsonb"}:   "type jsonb using $::jsonb",
+	{"varchar", "text"}: "type text",
+	{"bpchar", "text"}:  "type text",
+	{"citext", "text"}:  "type text",
+	{"int2", "int4"}:    "type integer",
 }
 
 // fault is what keeps a table from being watched.
@@ -241,19 +237,15 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	alter := "alter column " + bareIdent(w.name) + " "
 	frozen := column.Generated && !w.read && !w.yields && (!w.drawn || column.Default != "identity")
 	known := slices.Contains(w.types, column.Type) || w.enums && len(column.Labels) > 0
-	fits := known && (!column.Domain || w.domains && column.Type == "text") &&
-		!column.Nondeterministic && (w.read || !short.MatchString(column.Declared))
+	fits := known && !column.Nondeterministic && (w.read || !short.MatchString(column.Stored()))
 	switch {
-	case !fits && w.isTime() && slices.Contains([]string{"int4", "int8"}, column.Type) && !column.Domain && !frozen:
+	case !fits && w.isTime() && slices.Contains([]string{"int4", "int8"}, column.Type) && !frozen:
 		return w.uncounted(column)
 	case !fits && frozen:
 		return fault{what: fmt.Sprintf("%s is %s, generated always, and has to be %s and writable", w.name, described(column), w.need())}
 	case !fits:
 		one := fault{what: fmt.Sprintf("%s is %s and has to be %s", w.name, described(column), w.need())}
 		cast, helps := casts[[2]string{column.Type, w.types[0]}]
-		if w.enums && len(column.Labels) > 0 { // a domain over one
-			cast, helps = "type "+column.Type, true
-		}
 		if helps && !column.Nondeterministic && !partitions {
 			one.help = alter + strings.ReplaceAll(cast, "$", bareIdent(w.name))
 		} else if w.optional && w.named {
@@ -265,6 +257,9 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 	case partitions && w.moves && !slices.Contains(crossed, w.role):
 		return fault{what: w.name + " chooses the row's partition, and Run Counter may write it, which PostgreSQL refuses in a trigger: partition by created_at"}
 	case w.nulled && column.NotNull && !column.Generated:
+		if column.Domain { // whose it may be
+			return fault{w.name + " is " + described(column) + ", not null, and has to take null", alter + "type " + column.Stored()}
+		}
 		return fault{w.name + " is not null and has to take null", alter + "drop not null"}
 	}
 	return fault{}
@@ -276,7 +271,7 @@ func (w wanted) isTime() bool { return slices.Contains(w.types, "timestamptz") }
 // counted reports an integer that counts since 1970 what it is said to, and can:
 // one of four bytes ends within a month of milliseconds, and in 2038 of seconds.
 func (w wanted) counted(column watched.CatalogColumn, said watched.Overrides) bool {
-	return !column.Domain && (column.Type == "int8" && said.Times != "" || column.Type == "int4" && said.Times == watched.Seconds)
+	return column.Type == "int8" && said.Times != "" || column.Type == "int4" && said.Times == watched.Seconds
 }
 
 // uncounted is the fault of an integer of which the operator has not said what it counts, or
@@ -304,7 +299,7 @@ func (w wanted) need() string {
 func described(column watched.CatalogColumn) string {
 	switch {
 	case column.Domain:
-		return column.Declared + " (a domain over " + column.Type + ")"
+		return column.Declared + " (a domain over " + column.Stored() + ")"
 	case len(column.Labels) > 0:
 		return column.Declared + " (an enum)"
 	case column.Nondeterministic:

@@ -19,8 +19,10 @@ var wordsOfOthers = map[store.Status]string{
 const (
 	enumOfOurs   = `create type run_status as enum ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout')`
 	enumOfOthers = `create type run_status as enum ('queued', 'in_progress', 'stopping', 'succeeded', 'error', 'canceled', 'timed_out')`
-	byStatus     = `create table workflow_runs_ended partition of workflow_runs for values in ('completed', 'failed', 'cancelled', 'timeout'); create table workflow_runs_rest partition of workflow_runs default`
-	byMonth      = `create table workflow_runs_old partition of workflow_runs for values from (minvalue) to ('2026-01-01'); create table workflow_runs_new partition of workflow_runs default`
+	domains      = `create domain run_uuid as uuid; create domain inner_person as text check (value <> ''); create domain person as inner_person not null; create domain flow as text check (length(value) < 100);
+create domain moment as timestamptz check (value > '2000-01-01'); create domain millis as integer check (value >= 0); create domain details as jsonb`
+	byStatus = `create table workflow_runs_ended partition of workflow_runs for values in ('completed', 'failed', 'cancelled', 'timeout'); create table workflow_runs_rest partition of workflow_runs default`
+	byMonth  = `create table workflow_runs_old partition of workflow_runs for values from (minvalue) to ('2026-01-01'); create table workflow_runs_new partition of workflow_runs default`
 )
 
 // timesOf gives all columns of times one type.
@@ -47,6 +49,14 @@ func eachAlone() []found {
 		like("case T5: an enum of other words", roles{watched.Status: "status run_status"}).with(own(func(m *found) { m.before, m.words = enumOfOthers, wordsOfOthers })),
 		like("case T5: varchar", roles{watched.Status: "status varchar(10) not null default 'pending'"}),
 		like("case T5: a domain", roles{watched.Status: "status run_status"}).with(own(func(m *found) { m.before = `create domain run_status as text check (value <> '')` })),
+		like("case T5: a domain over an enum", roles{watched.Status: "status run_word not null"}).with(own(func(m *found) { m.before = enumOfOurs + `; create domain run_word as run_status` })),
+		like("case T5: a domain over a domain over an enum of other words", roles{watched.Status: "status run_word"}).with(own(func(m *found) {
+			m.before, m.words = enumOfOthers+`; create domain inner_word as run_status check (value <> 'stopping' or value = 'stopping'); create domain run_word as inner_word`, wordsOfOthers
+		})),
+		like("case T4: ids in domains", roles{watched.ID: "id run_uuid primary key", watched.User: "user_id person", watched.Workflow: "workflow_id flow", watched.Draft: "draft_id flow"}).with(own(func(m *found) { m.before = domains })),
+		like("case T9: times, a duration and details in domains", timesOf("moment")).with(own(func(m *found) {
+			m.before, m.columns[watched.DurationMS], m.columns[watched.ErrorDetails] = domains, "duration_ms millis", "error_details details"
+		})),
 		like("case T5: char", roles{watched.Status: "status char(12)"}),
 		like("case T6: error_details of json", roles{watched.ErrorDetails: "error_details json"}),
 		like("case T6: error_details of text", roles{watched.ErrorDetails: "error_details text"}),

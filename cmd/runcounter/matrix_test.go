@@ -148,7 +148,7 @@ func (m found) ddl() string {
 // id is the nth id of such a type.
 func idText(typ string, n int) string {
 	switch word, _, _ := strings.Cut(typ, " "); {
-	case word == "uuid":
+	case strings.HasSuffix(word, "uuid"): // or a domain over it
 		return fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
 	case strings.Contains(word, "int") || strings.Contains(word, "serial"):
 		return fmt.Sprint(n)

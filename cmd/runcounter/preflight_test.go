@@ -18,15 +18,15 @@ func TestCaseT7_ATableThatIsNotUnderstoodIsRefusedByEachCommand(t *testing.T) {
 	address := pgtest.Supabase(t)
 	pgtest.InstallNet(t, address)
 	pgtest.InstallVault(t, address)
-	pgtest.Exec(t, address, runsTable, `create domain clock as timestamptz; alter table workflow_runs drop completed_at, alter updated_at type clock`,
-		`create domain word as varchar(9); create schema app; create table app."Runs" (id uuid primary key, user_id uuid, workflow_id uuid, status word, completed_at timestamptz, updated_at timestamptz)`)
+	pgtest.Exec(t, address, runsTable, `create domain clock as date; alter table workflow_runs drop completed_at, alter updated_at drop default, alter updated_at type clock`,
+		`create domain word as integer; create schema app; create table app."Runs" (id uuid primary key, user_id uuid, workflow_id uuid, status word, completed_at timestamptz, updated_at timestamptz)`)
 	run := func(args ...string) result {
 		t.Helper()
 		return exec1(t, command(t, t.TempDir(), []string{"DATABASE_URL=" + address}, args...), "")
 	}
-	const up = "public.workflow_runs can't be watched as it is: updated_at is public.clock (a domain over timestamptz) and has to be timestamptz or timestamp; there is no column completed_at: another that plays the role is named with --column completed_at=NAME; " +
-		"what helps: alter table public.workflow_runs alter column updated_at type timestamptz, add column completed_at timestamptz. Nothing was changed.\n"
-	const other = `app.Runs can't be watched as it is: status is public.word (a domain over varchar) and has to be text or varchar or char or an enum; what helps: alter table app."Runs" alter column status type text. Nothing was changed.` + "\n"
+	const up = "public.workflow_runs can't be watched as it is: updated_at is public.clock (a domain over date) and has to be timestamptz or timestamp, or is left alone with --column updated_at=; there is no column completed_at: another that plays the role is named with --column completed_at=NAME; " +
+		"what helps with a part of it: alter table public.workflow_runs add column completed_at timestamptz. Nothing was changed.\n"
+	const other = `app.Runs can't be watched as it is: status is public.word (a domain over integer) and has to be text or varchar or char or an enum. Nothing was changed.` + "\n"
 	for _, c := range []struct {
 		args []string
 		want string
@@ -44,8 +44,8 @@ func TestCaseT7_ATableThatIsNotUnderstoodIsRefusedByEachCommand(t *testing.T) {
 	if r := run("migrate", "print", "--database-url", "postgres:"); r.code != exitFine || !strings.Contains(r.out, "create schema if not exists run_counter") {
 		t.Errorf("print without a server: got code %d, %s; want the script", r.code, r.errs)
 	}
-	_, help, _ := strings.Cut(strings.TrimSuffix(up, ". Nothing was changed.\n"), "what helps: ")
-	pgtest.Exec(t, address, help, `alter table workflow_runs alter started_at type timestamp`)
+	_, help, _ := strings.Cut(strings.TrimSuffix(up, ". Nothing was changed.\n"), "what helps with a part of it: ")
+	pgtest.Exec(t, address, help, `alter table workflow_runs alter updated_at type timestamptz, alter started_at type timestamp`)
 	described := filepath.Join(t.TempDir(), "table.json")
 	if r := run("table", "--json"); r.code != exitFine || os.WriteFile(described, []byte(r.out), 0o600) != nil {
 		t.Fatalf("table: got %+v", r)

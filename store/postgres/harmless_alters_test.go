@@ -140,7 +140,7 @@ func (tw *twins) drawAlter() (statement string, then func()) {
 		if tw.guarded { // where the rows are copied to the twin
 			valid = ""
 		}
-		return to("add constraint later_check check (" + tw.pick(checks) + ")" + valid), back(to("drop constraint later_check"))
+		return to("add constraint later_check check (" + tw.shape.compares(tw.pick(checks)) + ")" + valid), back(to("drop constraint later_check"))
 	case 8:
 		return "alter type labels add value if not exists 'later'", func() {}
 	case 9:
@@ -155,7 +155,7 @@ func (tw *twins) drawAlter() (statement string, then func()) {
 		return to("alter " + def + " set " + value), back(to("alter " + def + " drop default"))
 	case 10:
 		index := tw.pick([]string{"unique index later_index on workflow_runs (note, status) where status = 'completed'", "index later_index on workflow_runs (status, completed_at)", "unique index later_index on workflow_runs (completed_at, note)", "index later_index on workflow_runs (lower(note))"})
-		return "create " + index, back("drop index later_index")
+		return "create " + tw.shape.compares(index), back("drop index later_index")
 	}
 	if len(has("draft_id")) > 0 && tw.rand.IntN(2) == 0 {
 		return to("add constraint later_key foreign key (draft_id) references flows on delete " + tw.pick([]string{"cascade", "set null"})), back(to("drop constraint later_key"))

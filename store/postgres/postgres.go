@@ -221,7 +221,7 @@ func has(ctx context.Context, tx pgx.Tx, o Options) (have schema, err error) {
 			return have, fmt.Errorf("%w: the column %s is %s, and a lease has to be timestamptz: set RUNCOUNTER_LEASE_COLUMN to one that is, or to nothing", store.ErrInvalid, lease, column.Declared)
 		}
 		have.table = have.table.Without(watched.Lease)
-		have.table.Columns = append(have.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: kind, Type: column.Declared})
+		have.table.Columns = append(have.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: kind, Type: column.Stored()})
 	}
 	return have, nil
 }

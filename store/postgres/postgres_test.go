@@ -248,7 +248,7 @@ with runs as (
     select r.user_id, case when r.draft_id is null then 'workflow' else 'draft' end as kind, coalesce(r.draft_id, r.workflow_id) as ref_id, r.status::text as status,
            exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status::text) as presumed
       from workflow_runs as r
-     where extract(year from r.completed_at at time zone 'UTC') between 2 and 9998 and r.status in ('completed', 'failed', 'cancelled', 'timeout')
+     where extract(year from r.completed_at at time zone 'UTC') between 2 and 9998 and r.status::text in ('completed', 'failed', 'cancelled', 'timeout')
        and octet_length(r.user_id::text) between 1 and 255 and octet_length(r.id::text) between 1 and 255
        and coalesce(r.draft_id, r.workflow_id) is not null
 ), stored as (

@@ -1,5 +1,7 @@
 package watched
 
+import "cmp"
+
 // Catalog holds what a database says of one table.
 type Catalog struct {
 	Schema string `json:"schema"`
@@ -39,6 +41,9 @@ type CatalogColumn struct {
 	// pg_catalog: bigint, character varying(20), public.run_status.
 	Declared string `json:"declared"`
 	Domain   bool   `json:"domain,omitempty"`
+	// Base is what a domain is over, through domains over domains, as Declared
+	// writes it: character varying(20). It is "" for a column in no domain.
+	Base string `json:"base,omitempty"`
 	// Labels are those of an enum, in its order.
 	Labels  []string `json:"labels,omitempty"`
 	NotNull bool     `json:"not_null,omitempty"`
@@ -54,6 +59,10 @@ type CatalogColumn struct {
 	// to, such as auth.users.
 	References string `json:"references,omitempty"`
 }
+
+// Stored is the type of the column's values, as format_type writes it: a domain
+// has those of its base.
+func (c CatalogColumn) Stored() string { return cmp.Or(c.Base, c.Declared) }
 
 // Column returns the column of that name.
 func (c Catalog) Column(name string) (CatalogColumn, bool) {

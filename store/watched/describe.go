@@ -48,9 +48,15 @@ type Column struct {
 	Role     Role   `json:"role"`
 	Name     string `json:"name"`
 	Kind     Kind   `json:"kind"`
-	Type     string `json:"type"` // as the database declares it
+	Type     string `json:"type"` // as the database declares it, or what its domain is over
 	Writable bool   `json:"writable"`
+	// Domain is the domain that the column is in, "" for none. PostgreSQL holds its
+	// rules wherever a value is written; what is read is of the base type.
+	Domain string `json:"domain,omitempty"`
 }
+
+// Declared is the column's type as the database declares it.
+func (c Column) Declared() string { return cmp.Or(c.Domain, c.Type) }
 
 // Default describes the table that the migrations make where there is none.
 func Default() Table { return Made("") }
@@ -125,6 +131,12 @@ func Found(c Catalog, role Role) string {
 func (t Table) Has(role Role) bool {
 	_, there := t.Column(role)
 	return there
+}
+
+// InDomain reports whether a column that plays one of the roles is in a domain: to
+// assign to it may raise.
+func (t Table) InDomain(roles ...Role) bool {
+	return slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Domain != "" && slices.Contains(roles, c.Role) })
 }
 
 // Writes reports whether a column plays the role that may be written.
@@ -310,7 +322,11 @@ func (d *describer) find(f *roleFacts) {
 		d.misfit(f, column)
 		return
 	}
-	d.report.Table.Columns = append(d.report.Table.Columns, Column{Role: f.role, Name: name, Kind: kind, Type: column.Declared, Writable: !column.Generated})
+	plays := Column{Role: f.role, Name: name, Kind: kind, Type: column.Stored(), Writable: !column.Generated}
+	if column.Domain {
+		plays.Domain = column.Declared
+	}
+	d.report.Table.Columns = append(d.report.Table.Columns, plays)
 }
 
 func (d *describer) miss(f *roleFacts, named bool) {

@@ -99,20 +99,20 @@ func TestCaseT4ToT9_EachVariantOfATypeHasItsKind(t *testing.T) {
 		role   Role
 		want   Column
 	}{
-		{"id int8", Overrides{}, ID, Column{ID, "id", Integer, "bigint", true}},
-		{"id int8 generated", Overrides{}, ID, Column{ID, "id", Integer, "bigint", false}},
-		{"id text", Overrides{}, ID, Column{ID, "id", Text, "text", true}},
-		{"user_id citext", Overrides{}, User, Column{User, "user_id", Text, "citext", true}},
-		{"workflow_id varchar", Overrides{}, Workflow, Column{Workflow, "workflow_id", Text, "character varying(191)", true}},
-		{"status run_status labels(pending|running|completed)", Overrides{}, Status, Column{Status, "status", Enum, "run_status", true}},
-		{"status bpchar", Overrides{}, Status, Column{Status, "status", Text, "bpchar", true}},
-		{"error_details json", Overrides{}, ErrorDetails, Column{ErrorDetails, "error_details", JSON, "json", true}},
-		{"state_snapshot text", Overrides{}, StateSnapshot, Column{StateSnapshot, "state_snapshot", Text, "text", true}},
-		{"duration_ms int4 generated", Overrides{}, DurationMS, Column{DurationMS, "duration_ms", Integer, "integer", false}},
-		{"duration_ms numeric", Overrides{}, DurationMS, Column{DurationMS, "duration_ms", Numeric, "numeric", true}},
-		{"completed_at timestamp", Overrides{}, CompletedAt, Column{CompletedAt, "completed_at", Timestamp, "timestamp without time zone", true}},
-		{"completed_at int8", Overrides{Times: Seconds}, CompletedAt, Column{CompletedAt, "completed_at", Seconds, "bigint", true}},
-		{"beat timestamptz", Overrides{Columns: map[Role]string{Lease: "beat"}}, Lease, Column{Lease, "beat", TimestampTZ, "timestamp with time zone", true}},
+		{"id int8", Overrides{}, ID, Column{ID, "id", Integer, "bigint", true, ""}},
+		{"id int8 generated", Overrides{}, ID, Column{ID, "id", Integer, "bigint", false, ""}},
+		{"id text", Overrides{}, ID, Column{ID, "id", Text, "text", true, ""}},
+		{"user_id citext", Overrides{}, User, Column{User, "user_id", Text, "citext", true, ""}},
+		{"workflow_id varchar", Overrides{}, Workflow, Column{Workflow, "workflow_id", Text, "character varying(191)", true, ""}},
+		{"status run_status labels(pending|running|completed)", Overrides{}, Status, Column{Status, "status", Enum, "run_status", true, ""}},
+		{"status bpchar", Overrides{}, Status, Column{Status, "status", Text, "bpchar", true, ""}},
+		{"error_details json", Overrides{}, ErrorDetails, Column{ErrorDetails, "error_details", JSON, "json", true, ""}},
+		{"state_snapshot text", Overrides{}, StateSnapshot, Column{StateSnapshot, "state_snapshot", Text, "text", true, ""}},
+		{"duration_ms int4 generated", Overrides{}, DurationMS, Column{DurationMS, "duration_ms", Integer, "integer", false, ""}},
+		{"duration_ms numeric", Overrides{}, DurationMS, Column{DurationMS, "duration_ms", Numeric, "numeric", true, ""}},
+		{"completed_at timestamp", Overrides{}, CompletedAt, Column{CompletedAt, "completed_at", Timestamp, "timestamp without time zone", true, ""}},
+		{"completed_at int8", Overrides{Times: Seconds}, CompletedAt, Column{CompletedAt, "completed_at", Seconds, "bigint", true, ""}},
+		{"beat timestamptz", Overrides{Columns: map[Role]string{Lease: "beat"}}, Lease, Column{Lease, "beat", TimestampTZ, "timestamp with time zone", true, ""}},
 	} {
 		t.Run(tt.column, func(t *testing.T) {
 			r := Describe(with(tt.column), tt.o)

@@ -31,7 +31,7 @@ func (r Report) Text() string {
 			if !c.Writable {
 				as += ", never written: the database generates it"
 			}
-			fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", c.Role, c.Name, c.Type, as)
+			fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", c.Role, c.Name, c.Declared(), as)
 		}
 		_ = w.Flush() // to a builder
 	}

@@ -72,6 +72,18 @@ func (t Table) Col(row string, role Role) string {
 	return row + "." + Ident(c.Name)
 }
 
+// Base is Col, and the base type's value of what is in a domain, which an operator
+// of enums takes for none, and a program for a type that it does not know. It can't
+// be assigned to.
+func (t Table) Base(row string, role Role) string {
+	switch c, _ := t.Column(role); {
+	case c.Domain == "":
+	case c.Kind == UUID || c.Kind == Integer || c.Kind == Enum: // types without a length, to which a cast would cut
+		return t.Col(row, role) + "::" + c.Type
+	}
+	return t.Col(row, role)
+}
+
 // Type is what an id of the role is as a parameter of SQL: uuid, an integer type,
 // or text. A draft that no column holds is what a workflow is.
 func (t Table) Type(role Role) string {
@@ -136,7 +148,7 @@ func (t Table) key(row string, role Role) string {
 	} else if t.Absent(role) {
 		return absent + ` collate "C"`
 	}
-	return t.Col(row, role)
+	return t.Base(row, role)
 }
 
 // has is the condition that a row has an id for the role. A text has to be one of
@@ -220,7 +232,7 @@ func (t Table) compared(row string) string {
 	if row == "new" || row == "old" {
 		return t.statusText(row)
 	}
-	return t.Col(row, Status)
+	return t.Base(row, Status)
 }
 
 // words are the table's words for statuses.
@@ -452,7 +464,7 @@ func (t Table) RunsOf(name string, columns ...string) string {
 func (t Table) Run(row, name string) string {
 	switch name {
 	case "id", "duration_ms", "error_details", "state_snapshot":
-		return t.Col(row, Role(name))
+		return t.Base(row, Role(name))
 	case "created_at", "started_at", "updated_at", "completed_at":
 		return t.Moment(row, Role(name))
 	case "end_order":
