@@ -64,7 +64,7 @@ const theirsSQL = `select "run's id" as id, org_id as user_id, flow as workflow_
 
 // inTheirs writes a statement of the application in their names and words.
 var inTheirs = strings.NewReplacer("(id, user_id, workflow_id, status", `("run's id", org_id, flow, state`, "set status = 'completed'", "set state = 'it''s over'",
-	"set status = 'running'", "set state = 'waiting'", "where id =", `where "run's id" =`, "where status = 'completed' and completed_at", `where state = 'it''s over' and "order"`,
+	"set status = 'running'", "set state = 'waiting'", "where id =", `where "run's id" =`, "where status::text = 'completed' and completed_at", `where state = 'it''s over' and "order"`,
 	"started_at", `"began at"`, "'running'", "'waiting'")
 
 // The times of a table in other types: all without zone, in a database that is in
@@ -146,7 +146,7 @@ alter user_id type bigint using 1, alter workflow_id type bigint using 1, alter 
 alter table workflow_runs alter status drop default, alter status type run_state using status::run_state`},
 	{name: "case T5: status is varchar", alter: `alter table workflow_runs alter status type varchar(10)`},
 	{name: "case T5: status is in a domain", alter: `create domain run_status as text check (value <> ''); alter table workflow_runs alter status type run_status`},
-	{name: "case T4, T5, T9: all in domains", alter: `create type run_state as enum ('pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout');
+	{name: "case T4, T5, T9: all in domains", alter: `create type run_state as enum ('archived', 'queued', 'paused', 'pending', 'running', 'cancelling', 'completed', 'failed', 'cancelled', 'timeout');
 create domain inner_word as run_state check (value <> 'pending' or value = 'pending'); create domain word as inner_word not null; create domain key as uuid check (value is not null or value is null); create domain moment as timestamptz check (value > '1900-01-01');
 create domain millis as integer check (value >= 0); create domain details as jsonb; alter table workflow_runs alter status drop default, alter status type word using status::run_state, alter id type key, alter user_id type key, alter workflow_id type key,
 alter draft_id type key, alter created_at type moment, alter started_at type moment, alter updated_at type moment, alter completed_at type moment, alter duration_ms type millis, alter error_details type details, alter state_snapshot type details`},
@@ -235,7 +235,7 @@ func TestCasesOfVariants_TheApplicationsOwnWrites(t *testing.T) {
 			mustBe(t, address, `select count(*) from run_counter.presumed where status = 'failed'`, presumed)
 			pgtest.Exec(t, address, v.in(`update workflow_runs set status = 'completed' where id = '`+other+`'`)) // supersedes it
 			mustBe(t, address, `select count(*) from run_counter.presumed`, "0")
-			mustBe(t, address, v.in(`select count(*) from workflow_runs where status = 'completed' and completed_at between `+
+			mustBe(t, address, v.in(`select count(*) from workflow_runs where status::text = 'completed' and completed_at between `+
 				v.time(t, address, "completed_at", "now() - interval '1 minute'")+` and `+v.time(t, address, "completed_at", "now() + interval '1 second'")), "2")
 			mustBe(t, address, `select public.begin_workflow_run('`+ada+`', '`+adaFlow+`', null, 10, null, '`+third+`')`, third)
 			mustBe(t, address, `select public.complete_workflow_run('`+third+`', 'failed', 5, '{"a":1}', '{"code":"E"}')`, "t")
