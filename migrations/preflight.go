@@ -81,7 +81,7 @@ func reading(all []wanted) (read []wanted) {
 
 var (
 	ids     = []string{"uuid", "int8", "int4", "int2", "text", "varchar"}
-	words   = []string{"text", "varchar", "bpchar"}
+	words   = []string{"text", "varchar", "bpchar", "citext"}
 	moments = []string{"timestamptz", "timestamp"}
 	jsons   = []string{"jsonb", "json", "text"}
 )
@@ -93,7 +93,6 @@ var casts = map[[2]string]string{
 	{"json", "jsonb"}:   "type jsonb using $::jsonb",
 	{"varchar", "text"}: "type text",
 	{"bpchar", "text"}:  "type text",
-	{"citext", "text"}:  "type text",
 	{"int2", "int4"}:    "type integer",
 }
 
@@ -248,6 +247,8 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 		cast, helps := casts[[2]string{column.Type, w.types[0]}]
 		if helps && !column.Nondeterministic && !partitions {
 			one.help = alter + strings.ReplaceAll(cast, "$", bareIdent(w.name))
+		} else if column.Type == "citext" && slices.Contains(w.types, "uuid") {
+			one.what += ": the database's locale says which spellings of a citext are one id, and neither tokens nor mirrors know it"
 		} else if w.optional && w.named {
 			one.what += fmt.Sprintf(", or is left alone with --column %s=", w.role)
 		}

@@ -83,6 +83,7 @@ func rendered(t watched.Table) ([]script, error) {
 // methods of [watched.Table]:
 //
 //	new "draft"            the role's column of a row new, or a null of its type; so do old and r
+//	spelled "new"          that row's status as it is compared with what it was
 //	base "new" "status"    the same, and of a domain the base type's value
 //	status "new"           that row's status in our words; so do its terminal, active, ended, keyed, kind, ran and ref
 //	runs "id"              the select of all runs in our words, with such columns
@@ -136,7 +137,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		all.Funcs(functions)
 	}
 	parsed, err := all.Funcs(template.FuncMap{
-		"new": col("new"), "old": col("old"), "r": col("r"), "base": t.Base,
+		"new": col("new"), "old": col("old"), "r": col("r"), "base": t.Base, "spelled": t.Spelled,
 		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
 		"defaultTable": func() string { return watched.DefaultTable },
 		"runs":         t.Runs, "runsOf": t.RunsOf, "table": t.SQL, "stored": watched.Stored, "storedOf": watched.StoredOf, "total": watched.Total,

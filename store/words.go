@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -100,6 +101,17 @@ func (k Key) Compare(o Key) int {
 // not listed here is unknown: never counted, repaired, failed or restored
 // over, but it takes a slot and is reported.
 type Status string
+
+// Lowered has small letters for A to Z, as PostgreSQL's lower() has them under the
+// collation "C": what other letters are in lower case, each locale says otherwise.
+func (s Status) Lowered() Status {
+	return Status(strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, string(s)))
+}
 
 // The known statuses. The first three are active, the others terminal.
 const (

@@ -71,6 +71,9 @@ type Decoder struct {
 	Columns map[string]string
 	// Statuses are the table's words that mean a status of ours.
 	Statuses map[string]store.Status
+	// AnyCase says that a status is the same in capitals and in small letters: A to
+	// Z, as in the Statuses, which have small ones.
+	AnyCase bool
 	// Zone is the one that times without an offset are in; nil is UTC.
 	Zone *time.Location
 	// Unit is what integers count since 1970 where they stand for times: a

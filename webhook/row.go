@@ -72,8 +72,8 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 		value, detail := "", "stands in the row twice; send it once"
 		if t.seen&(1<<col) == 0 {
 			value, detail = t.column(s, d, col, text, size)
-			if ours, mapped := d.Statuses[string(t.row.Status)]; mapped && col == colStatus {
-				t.row.Status = ours
+			if col == colStatus {
+				t.row.Status = d.status(t.row.Status)
 			}
 		} else if col == colID {
 			t.row.ID = store.ID{} // it is neither
@@ -85,6 +85,17 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 		}
 		return nil
 	})
+}
+
+// status is a status of the table in our words; one that means nothing is what it is.
+func (d *Decoder) status(theirs store.Status) store.Status {
+	if d.AnyCase {
+		theirs = theirs.Lowered()
+	}
+	if ours, mapped := d.Statuses[string(theirs)]; mapped {
+		return ours
+	}
+	return theirs
 }
 
 // column returns which column a key names, and what the table calls it; -1 for

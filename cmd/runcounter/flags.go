@@ -214,7 +214,7 @@ func ownerOf(cmd *cli.Command) (o owner, err error) {
 }
 
 // decoderOf returns the reader of rows that --table, --partitions, --lease-column,
-// --column, --status, --timezone, --times and --description ask for.
+// --column, --status, --any-case, --timezone, --times and --description ask for.
 func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 	said, err := overridesOf(cmd)
 	if err != nil {
@@ -253,7 +253,13 @@ func decoderOf(cmd *cli.Command) (webhook.Decoder, error) {
 // decoderSaid is the reader of rows of a table of which so much is said.
 func decoderSaid(said watched.Overrides) (d webhook.Decoder, err error) {
 	d.Schema, d.Table = said.SchemaAndName()
-	d.LeaseColumn, d.Columns, d.Statuses = said.Columns[watched.Lease], columnsOf(said.Columns), said.Statuses
+	d.LeaseColumn, d.Columns, d.Statuses, d.AnyCase = said.Columns[watched.Lease], columnsOf(said.Columns), said.Statuses, said.AnyCase
+	if d.AnyCase {
+		d.Statuses = map[string]store.Status{}
+		for theirs, ours := range said.Statuses {
+			d.Statuses[string(store.Status(theirs).Lowered())] = ours
+		}
+	}
 	if said.Zone != "" {
 		if d.Zone, err = time.LoadLocation(said.Zone); err != nil {
 			return d, badUsage("%q is no time zone that this program knows: write a name such as Europe/Berlin", said.Zone)
@@ -295,8 +301,8 @@ func decoderFor(ctx context.Context, cmd *cli.Command, db backend) (webhook.Deco
 	if err != nil || db.table == nil {
 		return d, err
 	}
-	if !db.direct && (d.Columns != nil || len(d.Statuses) > 0 || d.Zone != nil || d.Unit != 0 || cmd.IsSet("claim")) {
-		return d, badUsage("--column, --status, --timezone, --times and --claim are kept by the database: say them to runcounter migrate up")
+	if !db.direct && (d.Columns != nil || len(d.Statuses) > 0 || d.AnyCase || d.Zone != nil || d.Unit != 0 || cmd.IsSet("claim")) {
+		return d, badUsage("--column, --status, --any-case, --timezone, --times and --claim are kept by the database: say them to runcounter migrate up")
 	}
 	t, err := db.table(ctx)
 	if err != nil {

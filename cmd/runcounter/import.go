@@ -47,7 +47,7 @@ Examples:
 			&cli.StringFlag{Name: "from", Category: flagsWhat, Usage: "the `ADDRESS` to read from: postgres://USER:PASSWORD@HOST:5432/NAME"},
 			&cli.BoolFlag{Name: "restart", Category: flagsWhat, Usage: "with --from: begin anew where an import was stopped"},
 			&cli.BoolFlag{Name: "copy", Category: flagsWhat, Usage: "the lines come from COPY in its text format, which doubles backslashes"},
-			importTableFlag(), columnFlag(), statusFlag(), zoneFlag(), timesFlag(), claimFlag(), descriptionFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
+			importTableFlag(), columnFlag(), statusFlag(), anyCaseFlag(), zoneFlag(), timesFlag(), claimFlag(), descriptionFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(importRuns),
 	}

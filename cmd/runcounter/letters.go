@@ -46,7 +46,7 @@ Examples:
 			&cli.StringFlag{Name: "before", Category: flagsWhat, Usage: "those with a smaller `NUMBER`: where a page ended"},
 			&cli.IntFlag{Name: "max", Category: flagsWhat, Value: 100, Usage: "list at most `N` of them"},
 			&cli.BoolFlag{Name: "all", Category: flagsWhat, Usage: "say that all of them are meant"},
-			tableFlag(), partitionsFlag(), columnFlag(), statusFlag(), zoneFlag(), timesFlag(), claimFlag(), descriptionFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
+			tableFlag(), partitionsFlag(), columnFlag(), statusFlag(), anyCaseFlag(), zoneFlag(), timesFlag(), claimFlag(), descriptionFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(deadLetters),
 	}

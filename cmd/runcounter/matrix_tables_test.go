@@ -21,6 +21,7 @@ const (
 	enumOfOthers = `create type run_status as enum ('queued', 'in_progress', 'stopping', 'succeeded', 'error', 'canceled', 'timed_out')`
 	domains      = `create domain run_uuid as uuid; create domain inner_person as text check (value <> ''); create domain person as inner_person not null; create domain flow as text check (length(value) < 100);
 create domain moment as timestamptz check (value > '2000-01-01'); create domain millis as integer check (value >= 0); create domain details as jsonb`
+	anyCase  = `create schema if not exists extensions; create extension citext with schema extensions`
 	byStatus = `create table workflow_runs_ended partition of workflow_runs for values in ('completed', 'failed', 'cancelled', 'timeout'); create table workflow_runs_rest partition of workflow_runs default`
 	byMonth  = `create table workflow_runs_old partition of workflow_runs for values from (minvalue) to ('2026-01-01'); create table workflow_runs_new partition of workflow_runs default`
 )
@@ -56,6 +57,14 @@ func eachAlone() []found {
 		like("case T4: ids in domains", roles{watched.ID: "id run_uuid primary key", watched.User: "user_id person", watched.Workflow: "workflow_id flow", watched.Draft: "draft_id flow"}).with(own(func(m *found) { m.before = domains })),
 		like("case T9: times, a duration and details in domains", timesOf("moment")).with(own(func(m *found) {
 			m.before, m.columns[watched.DurationMS], m.columns[watched.ErrorDetails] = domains, "duration_ms millis", "error_details details"
+		})),
+		like("case T5: citext, of our words in capitals", roles{watched.Status: "status extensions.citext not null"}).with(own(func(m *found) {
+			m.before, m.words = anyCase, map[store.Status]string{
+				store.Pending: "Pending", store.Running: "RUNNING", store.Cancelling: "cancelling", store.Completed: "Completed", store.Failed: "FAILED", store.Cancelled: "Cancelled", store.Timeout: "TimeOut",
+			}
+		})),
+		like("case T5: a domain over citext, of other words", roles{watched.Status: "status run_word"}).with(own(func(m *found) {
+			m.before, m.words = anyCase+"; create domain run_word as extensions.citext", wordsOfOthers
 		})),
 		like("case T5: char", roles{watched.Status: "status char(12)"}),
 		like("case T6: error_details of json", roles{watched.ErrorDetails: "error_details json"}),

@@ -26,7 +26,7 @@ func TestCaseT7_ATableThatIsNotUnderstoodIsRefusedByEachCommand(t *testing.T) {
 	}
 	const up = "public.workflow_runs can't be watched as it is: updated_at is public.clock (a domain over date) and has to be timestamptz or timestamp, or is left alone with --column updated_at=; there is no column completed_at: another that plays the role is named with --column completed_at=NAME; " +
 		"what helps with a part of it: alter table public.workflow_runs add column completed_at timestamptz. Nothing was changed.\n"
-	const other = `app.Runs can't be watched as it is: status is public.word (a domain over integer) and has to be text or varchar or char or an enum. Nothing was changed.` + "\n"
+	const other = `app.Runs can't be watched as it is: status is public.word (a domain over integer) and has to be text or varchar or char or citext or an enum. Nothing was changed.` + "\n"
 	for _, c := range []struct {
 		args []string
 		want string

@@ -69,7 +69,7 @@ Examples:
   runcounter serve --listen :8080 --database-url sqlite:/data/runcounter.db`,
 		Flags: append(userFlags(),
 			listenFlag(), portFlag(), metricsFlag(), drainFlag(), databaseFlag(), secretFlag(), keyFlag(), clientFlag(), policyFlag(),
-			tableFlag(), partitionsFlag(), columnFlag(), statusFlag(), zoneFlag(), timesFlag(), claimFlag(), descriptionFlag(), leaseFlag(), stuckFlag(),
+			tableFlag(), partitionsFlag(), columnFlag(), statusFlag(), anyCaseFlag(), zoneFlag(), timesFlag(), claimFlag(), descriptionFlag(), leaseFlag(), stuckFlag(),
 			&cli.DurationFlag{Name: "sweep-every", Category: flagsRules, Value: 30 * time.Second, Usage: "the `DURATION` between two sweeps", Sources: cli.EnvVars("RUNCOUNTER_SWEEP_EVERY")},
 			&cli.StringFlag{Name: "log-level", Category: flagsLog, Value: "info", Usage: "the `LEVEL` from which on to log: debug, info, warn or error", Sources: cli.EnvVars("RUNCOUNTER_LOG_LEVEL")},
 			&cli.StringFlag{Name: "log-format", Category: flagsLog, DefaultText: "text on a terminal or on loopback, else json", Usage: "the `FORMAT` of the log: text or json", Sources: cli.EnvVars("RUNCOUNTER_LOG_FORMAT")},

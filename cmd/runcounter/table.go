@@ -58,6 +58,7 @@ func overrideFlags() []cli.Flag {
 		&cli.StringFlag{Name: "table", Category: flagsWhat, Value: watched.DefaultTable, Usage: "the table of the runs, as `SCHEMA.TABLE`", Sources: cli.EnvVars("RUNCOUNTER_TABLE")},
 		columnFlag(),
 		statusFlag(),
+		anyCaseFlag(),
 		zoneFlag(),
 		timesFlag(),
 		guardFlag(),
@@ -88,6 +89,10 @@ func statusFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "status", Category: flagsWhat, Usage: "what a status of the table means, as `THEIRS=OURS`, such as canceled=cancelled"}
 }
 
+func anyCaseFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "any-case", Category: flagsWhat, Usage: "a status is the same in capitals and in small letters, as one of citext is"}
+}
+
 func zoneFlag() cli.Flag {
 	return &cli.StringFlag{Name: "timezone", Category: flagsWhat, DefaultText: "UTC", Usage: "the `ZONE` of timestamps without zone, such as Europe/Berlin"}
 }
@@ -101,7 +106,7 @@ func descriptionFlag() cli.Flag {
 }
 
 func overridesOf(cmd *cli.Command) (watched.Overrides, error) {
-	var said watched.Overrides
+	said := watched.Overrides{AnyCase: cmd.Bool("any-case")}
 	for _, flag := range []struct {
 		name string
 		set  func(string) error

@@ -54,7 +54,7 @@ Examples:
 			&cli.BoolFlag{Name: "finish", Category: flagsWhat, Usage: "of rotate: the receiver knows the second secret, drop the first"},
 			&cli.BoolFlag{Name: "cancel", Category: flagsWhat, Usage: "of rotate: drop the second secret"},
 			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that remove is meant"},
-			tableFlag(), leaseFlag(), columnFlag(), statusFlag(), zoneFlag(), timesFlag(), descriptionFlag(), jsonFlag(),
+			tableFlag(), leaseFlag(), columnFlag(), statusFlag(), anyCaseFlag(), zoneFlag(), timesFlag(), descriptionFlag(), jsonFlag(),
 		},
 		Action: action(webhookAction),
 	}

@@ -150,6 +150,7 @@ alter table workflow_runs alter status drop default, alter status type run_state
 create domain inner_word as run_state check (value <> 'pending' or value = 'pending'); create domain word as inner_word not null; create domain key as uuid check (value is not null or value is null); create domain moment as timestamptz check (value > '1900-01-01');
 create domain millis as integer check (value >= 0); create domain details as jsonb; alter table workflow_runs alter status drop default, alter status type word using status::run_state, alter id type key, alter user_id type key, alter workflow_id type key,
 alter draft_id type key, alter created_at type moment, alter started_at type moment, alter updated_at type moment, alter completed_at type moment, alter duration_ms type millis, alter error_details type details, alter state_snapshot type details`},
+	{name: "case T26: statuses in any case", alter: `alter table workflow_runs alter status type varchar(20)`, said: watched.Overrides{AnyCase: true}},
 	{name: "case T5: status is char", alter: `alter table workflow_runs alter status type char(12)`},
 	{name: "case T6: error_details is json", alter: `alter table workflow_runs alter error_details type json`},
 	{name: "case T6: error_details and state_snapshot are text", alter: `alter table workflow_runs alter error_details type text, alter state_snapshot type text`},

@@ -94,7 +94,7 @@ func Assumed(o Overrides) Table {
 	c.Unique = [][]string{{cmp.Or(o.Columns[ID], string(ID))}}
 	t := Describe(c, o).Table
 	for i := range t.Columns {
-		if t.Columns[i].Role == Status {
+		if t.Columns[i].Role == Status && !o.AnyCase {
 			t.Columns[i].Kind = Enum
 		}
 	}
@@ -207,10 +207,12 @@ func (t Table) Foreign() (o Overrides) {
 		}
 	}
 	for _, w := range t.Statuses {
-		if w.Theirs != string(w.Ours) {
+		if t.fold(w.Theirs) != string(w.Ours) {
 			o.Statuses[w.Theirs] = w.Ours
 		}
 	}
+	c, _ := t.Column(Status)
+	o.AnyCase = c.Kind == AnyCase
 	if t.Claim != Assumed(o).Claim {
 		o.Claim = t.Claim
 	}
@@ -430,11 +432,19 @@ func (d *describer) statuses() {
 		return
 	}
 	column, _ := d.catalog.Column(status.Name)
-	known := wordsOf(d.catalog, column)
+	known, fold := wordsOf(d.catalog, column), d.report.Table.fold
 	for _, theirs := range slices.Sorted(maps.Keys(d.overrides.Statuses)) {
 		if len(column.Labels) > 0 && !slices.Contains(column.Labels, theirs) {
 			d.refuse("--status %s=%s: %s has no label %q; they are %s", theirs, d.overrides.Statuses[theirs], column.Declared, theirs, strings.Join(column.Labels, ", "))
 		}
+		for other, meaning := range d.overrides.Statuses {
+			if other < theirs && fold(other) == fold(theirs) && meaning != d.overrides.Statuses[theirs] {
+				d.refuse("--status %s=%s and --status %s=%s give one word of %s two meanings: give it one", other, meaning, theirs, d.overrides.Statuses[theirs], column.Name)
+			}
+		}
+	}
+	if d.overrides.AnyCase && len(column.Labels) > 0 {
+		d.refuse("--any-case is for texts, and each label of %s is known: say what it means with --status", column.Declared)
 	}
 	for _, one := range ours {
 		d.report.Table.Statuses = append(d.report.Table.Statuses, d.words(one, column.Labels, known)...)
@@ -443,7 +453,7 @@ func (d *describer) statuses() {
 		d.refuse("none of %s means that a run has ended: say which does with --status THEIRS=OURS, such as %s", strings.Join(column.Labels, ", "), example(column.Labels))
 	}
 	for _, theirs := range known {
-		if _, mapped := d.overrides.Statuses[theirs]; mapped || store.Status(theirs).Known() {
+		if d.mapped(theirs) || store.Status(fold(theirs)).Known() {
 			continue
 		}
 		d.report.Unmapped = append(d.report.Unmapped, theirs)
@@ -459,7 +469,7 @@ func (d *describer) guard() {
 	switch {
 	case d.overrides.Guard != "":
 		t.Guard = d.overrides.Guard
-	case slices.ContainsFunc(t.Statuses, func(w Word) bool { return w.Theirs != string(w.Ours) }):
+	case slices.ContainsFunc(t.Statuses, func(w Word) bool { return t.fold(w.Theirs) != string(w.Ours) }):
 		t.Guard = GuardReports
 		d.note("the guard would only list outcomes that are overwritten, since statuses have other words than Run Counter's and an application may reuse a row for a retry: --guard on keeps the first outcome")
 	default:
@@ -486,13 +496,24 @@ func (d *describer) words(one store.Status, labels, known []string) (words []Wor
 		}
 	}
 	// An enum has a word or has it not; a text column can hold any.
-	if _, mapped := d.overrides.Statuses[string(one)]; mapped || len(labels) > 0 && !slices.Contains(labels, string(one)) {
+	if d.mapped(string(one)) || len(labels) > 0 && !slices.Contains(labels, string(one)) {
 		return words
 	}
-	if slices.Contains(known, string(one)) {
-		return slices.Insert(words, 0, Word{string(one), one})
+	if i := slices.IndexFunc(known, func(word string) bool { return d.report.Table.fold(word) == string(one) }); i >= 0 {
+		return slices.Insert(words, 0, Word{known[i], one})
 	}
 	return append(words, Word{string(one), one})
+}
+
+// mapped reports whether the operator has said what a word of the table means.
+func (d *describer) mapped(word string) bool {
+	fold := d.report.Table.fold
+	for theirs := range d.overrides.Statuses {
+		if fold(theirs) == fold(word) {
+			return true
+		}
+	}
+	return false
 }
 
 // times notes a zone that may have to be said.

@@ -106,6 +106,8 @@ func TestCaseT4ToT9_EachVariantOfATypeHasItsKind(t *testing.T) {
 		{"workflow_id varchar", Overrides{}, Workflow, Column{Workflow, "workflow_id", Text, "character varying(191)", true, ""}},
 		{"status run_status labels(pending|running|completed)", Overrides{}, Status, Column{Status, "status", Enum, "run_status", true, ""}},
 		{"status bpchar", Overrides{}, Status, Column{Status, "status", Text, "bpchar", true, ""}},
+		{"status citext", Overrides{}, Status, Column{Status, "status", AnyCase, "citext", true, ""}},
+		{"status text", Overrides{AnyCase: true}, Status, Column{Status, "status", AnyCase, "text", true, ""}},
 		{"error_details json", Overrides{}, ErrorDetails, Column{ErrorDetails, "error_details", JSON, "json", true, ""}},
 		{"state_snapshot text", Overrides{}, StateSnapshot, Column{StateSnapshot, "state_snapshot", Text, "text", true, ""}},
 		{"duration_ms int4 generated", Overrides{}, DurationMS, Column{DurationMS, "duration_ms", Integer, "integer", false, ""}},
@@ -124,6 +126,30 @@ func TestCaseT4ToT9_EachVariantOfATypeHasItsKind(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestCaseT26_WordsInAnyCase are ours in the table's spelling, and mean one thing.
+func TestCaseT26_WordsInAnyCase(t *testing.T) {
+	c := with("status citext")
+	c.Checks = []Check{{Columns: []string{"status"}, Definition: "CHECK ((status = ANY (ARRAY['Pending'::citext, 'DONE'::citext, 'Other'::citext])))"}}
+	r := Describe(c, Overrides{Statuses: map[string]store.Status{"done": store.Completed}})
+	if word, _ := r.Table.Says(store.Pending); word != "Pending" || len(r.Problems) > 0 {
+		t.Errorf("got %q for pending and the problems %q, want the table's Pending and none", word, r.Problems)
+	}
+	if diff := cmp.Diff([]string{"Other"}, r.Unmapped); diff != "" {
+		t.Errorf("the words without a meaning (-want +got)\n%s", diff)
+	}
+	if told := r.Table.Foreign(); !told.AnyCase || len(told.Statuses) != 1 || told.Statuses["done"] != store.Completed {
+		t.Errorf("a mirror is told %+v, want any case, and done", told)
+	}
+	r = Describe(c, Overrides{Statuses: map[string]store.Status{"Done": store.Completed, "DONE": store.Failed}})
+	if want := []string{"--status DONE=failed and --status Done=completed give one word of status two meanings: give it one"}; !cmp.Equal(want, r.Problems) {
+		t.Errorf("got the problems %q, want %q", r.Problems, want)
+	}
+	r = Describe(with("status run_status labels(pending|completed)"), Overrides{AnyCase: true})
+	if len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "--any-case is for texts") {
+		t.Errorf("got the problems %q, want one: an enum's labels are known", r.Problems)
 	}
 }
 

@@ -26,6 +26,9 @@ type Overrides struct {
 	Columns map[Role]string `json:"columns,omitempty"`
 	// Statuses give the table's words a meaning.
 	Statuses map[string]store.Status `json:"statuses,omitempty"`
+	// AnyCase says that a status is the same in capitals and in small letters, as
+	// one of citext is.
+	AnyCase bool `json:"any_case,omitempty"`
 	// Zone is the one that timestamps without zone are in; "" is UTC.
 	Zone string `json:"timezone,omitempty"`
 	// Times says what integers count where they stand for times: Milliseconds or
@@ -145,6 +148,7 @@ func (o *Overrides) SetTable(s string) error {
 // Over returns what is said here, and where nothing is, what the other says.
 func (o Overrides) Over(other Overrides) Overrides {
 	o.Table, o.Zone = cmp.Or(o.Table, other.Table), cmp.Or(o.Zone, other.Zone)
+	o.AnyCase = o.AnyCase || other.AnyCase
 	o.Times, o.Guard, o.Claim = cmp.Or(o.Times, other.Times), cmp.Or(o.Guard, other.Guard), cmp.Or(o.Claim, other.Claim)
 	columns, statuses := maps.Clone(other.Columns), maps.Clone(other.Statuses)
 	if columns == nil {
@@ -222,6 +226,7 @@ func ReadOverrides(r io.Reader) (Overrides, error) {
 			return Overrides{}, err
 		}
 	}
+	o.AnyCase = read.AnyCase
 	for _, one := range []struct {
 		value string
 		set   func(string) error

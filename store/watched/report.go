@@ -105,6 +105,9 @@ func (o Overrides) Args() (args []string) {
 	for _, theirs := range slices.Sorted(maps.Keys(o.Statuses)) {
 		flag("status", theirs+"="+string(o.Statuses[theirs]))
 	}
+	if o.AnyCase {
+		args = append(args, "--any-case")
+	}
 	if o.Zone != "" {
 		flag("timezone", o.Zone)
 	}

@@ -77,6 +77,8 @@ func (t Table) Col(row string, role Role) string {
 // be assigned to.
 func (t Table) Base(row string, role Role) string {
 	switch c, _ := t.Column(role); {
+	case c.Kind == AnyCase: // a citext is compared as its schema has it, which is not in our path
+		return t.Col(row, role) + "::text"
 	case c.Domain == "":
 	case c.Kind == UUID || c.Kind == Integer || c.Kind == Enum: // types without a length, to which a cast would cut
 		return t.Col(row, role) + "::" + c.Type
@@ -203,8 +205,8 @@ func (t Table) Status(row string) string {
 	status := t.statusText(row)
 	var whens strings.Builder
 	for _, w := range t.Statuses {
-		if w.Theirs != string(w.Ours) {
-			fmt.Fprintf(&whens, " when %s then %s", Literal(w.Theirs), Literal(string(w.Ours)))
+		if word := t.fold(w.Theirs); word != string(w.Ours) {
+			fmt.Fprintf(&whens, " when %s then %s", Literal(word), Literal(string(w.Ours)))
 		}
 	}
 	if whens.Len() == 0 {
@@ -213,10 +215,30 @@ func (t Table) Status(row string) string {
 	return "(case " + status + whens.String() + " else " + status + " end)" // PL/pgSQL's IF ends at a bare then
 }
 
-// statusText is a row's status as it is, as text.
+// statusText is a row's status as it is, as text; where its case says nothing, in
+// small letters.
 func (t Table) statusText(row string) string {
-	if c, _ := t.Column(Status); c.Kind == Enum || padded(c) {
+	if c, _ := t.Column(Status); c.Kind == AnyCase {
+		return "lower(" + t.Col(row, Status) + `::text collate "C")`
+	} else if c.Kind == Enum || padded(c) {
 		return t.Col(row, Status) + "::text"
+	}
+	return t.Col(row, Status)
+}
+
+// fold is a word of the table as [Table.statusText] has it.
+func (t Table) fold(word string) string {
+	if c, _ := t.Column(Status); c.Kind == AnyCase {
+		return string(store.Status(word).Lowered())
+	}
+	return word
+}
+
+// Spelled is a row's status as it is compared with what it was: one that is spelled
+// otherwise is the same where its case says nothing.
+func (t Table) Spelled(row string) string {
+	if c, _ := t.Column(Status); c.Kind == AnyCase {
+		return t.statusText(row)
 	}
 	return t.Col(row, Status)
 }
@@ -229,7 +251,7 @@ func padded(c Column) bool { return strings.HasPrefix(c.Type, "character(") }
 // application has renamed it, would raise in each of its writes. The index and the
 // select of runs compare labels, since an index takes nothing else.
 func (t Table) compared(row string) string {
-	if row == "new" || row == "old" {
+	if c, _ := t.Column(Status); row == "new" || row == "old" || c.Kind == AnyCase {
 		return t.statusText(row)
 	}
 	return t.Base(row, Status)
@@ -239,7 +261,7 @@ func (t Table) compared(row string) string {
 func (t Table) words(which func(store.Status) bool) (words []string) {
 	for _, w := range t.Statuses {
 		if which(w.Ours) {
-			words = append(words, w.Theirs)
+			words = append(words, t.fold(w.Theirs))
 		}
 	}
 	return words
@@ -401,8 +423,11 @@ func (t Table) Says(one store.Status) (string, bool) {
 	return t.Statuses[i].Theirs, true
 }
 
-// Ambiguous reports whether the table has two words for one status.
+// Ambiguous reports whether the table has two words for one status, or two spellings.
 func (t Table) Ambiguous() bool {
+	if c, _ := t.Column(Status); c.Kind == AnyCase {
+		return true
+	}
 	seen := map[store.Status]bool{}
 	return slices.ContainsFunc(t.Statuses, func(w Word) bool {
 		twice := seen[w.Ours]

@@ -10,6 +10,7 @@ const (
 	UUID         Kind = "uuid"
 	Integer      Kind = "integer"
 	Text         Kind = "text"
+	AnyCase      Kind = "text in any case" // of which A to Z are the same as a to z
 	Enum         Kind = "enum"
 	Numeric      Kind = "numeric"
 	JSONB        Kind = "jsonb"
@@ -49,10 +50,12 @@ func fitsID(c CatalogColumn, _ Overrides) Kind {
 	return ""
 }
 
-func fitsStatus(c CatalogColumn, _ Overrides) Kind {
+func fitsStatus(c CatalogColumn, o Overrides) Kind {
 	switch {
 	case len(c.Labels) > 0:
 		return Enum
+	case c.Type == "citext" || isText(c) && !c.Nondeterministic && o.AnyCase:
+		return AnyCase
 	case isText(c) && !c.Nondeterministic:
 		return Text
 	}
