@@ -9,7 +9,7 @@ import (
 
 // uid is whose counts a signed-in user may read: the claim of their token, as the
 // table has it. What is neither text nor a whole number, or can't be of the
-// column's type, is nobody's.
+// column's type, is no user's.
 func uid(t watched.Table) string {
 	typ := t.Type(watched.User)
 	if t.Claim == "" {

@@ -23,8 +23,8 @@ type Console struct {
 	Source bool
 	// Limits are how long a run may be silent; [store.DefaultLimits] where nil.
 	Limits store.Limits
-	// Role is the role of the Supabase users who may sign in; nobody by a
-	// token where it is empty.
+	// Role is the role of the Supabase users who may sign in; no
+	// token signs in where it is empty.
 	Role string
 	// Doctor looks at the installation.
 	Doctor func(ctx context.Context) []Finding
@@ -64,7 +64,7 @@ type console struct {
 type page struct {
 	Title    string
 	Path     string // of the page, to mark it in the navigation
-	Who      string // empty: nobody is signed in
+	Who      string // empty: no operator is signed in
 	Open     bool   // no key is configured: everyone on this machine may do everything
 	CSRF     string
 	Where    string

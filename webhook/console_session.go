@@ -112,7 +112,7 @@ func (s sessions) set(f *fiber.Ctx, value string, expires time.Time) {
 	})
 }
 
-// token is what a form of a page that was made for somebody carries: another
+// token is what a form of a page that was made for an operator carries: another
 // site can't read it (CSRF).
 func (s sessions) token(who session) string { return s.sum("csrf", who.Nonce+"\x00"+who.Name) }
 

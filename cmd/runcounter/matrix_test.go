@@ -48,7 +48,7 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// found is a table as somebody has it.
+// found is a table of an application.
 type found struct {
 	name string
 	// columns are its columns by role, each a name and a type, such as

@@ -70,7 +70,7 @@ func overrideFlags() []cli.Flag {
 func claimFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "claim", Category: flagsWhat, DefaultText: "sub where users are counted, and none for organisations",
-		Usage: "by which `CLAIM` of their token signed-in users are known: sub, org_id, or o.id for the id in o",
+		Usage: "by which `CLAIM` of their token signed-in users are known: sub, org_id, or o.id for the id in o; none for no token",
 	}
 }
 

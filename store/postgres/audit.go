@@ -100,6 +100,15 @@ func (s *Store) AuditDone(ctx context.Context, event int64) error {
 	})
 }
 
+// joined adds the next row to what was read before it, where both are of one key.
+func joined(d *store.Drift, next store.Drift) bool {
+	if d.Key != next.Key {
+		return false
+	}
+	d.Stored, d.Actual = d.Stored.Add(next.Stored), d.Actual.Add(next.Actual)
+	return true
+}
+
 // audit passes over the keys behind until, unless that is the zero key.
 func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.Audited, err error) {
 	after := have.keyPlace(a.After)
@@ -121,8 +130,7 @@ func audit(ctx context.Context, to sender, have schema, a store.Audit, until sto
 		if err := addBoth(rows, &next.Stored, &next.Actual, (*keyID)(&next.Key.User), (*text)(&next.Key.Kind), (*keyID)(&next.Key.Ref)); err != nil {
 			return err
 		}
-		if next.Key == d.Key {
-			d.Stored, d.Actual = d.Stored.Add(next.Stored), d.Actual.Add(next.Actual)
+		if joined(&d, next) {
 			return nil
 		}
 		compared()

@@ -58,7 +58,7 @@ func totalQuery(have schema, c *store.Count) query {
 // wrongTotalsSQL are the totals that are not the sum of the counts of their users,
 // in one snapshot, with all that belongs to their workflows. The ledger is in
 // neither: a fold moves both sides at once, and so does a recount. So the difference
-// is the same in every snapshot, whoever folds meanwhile.
+// is the same in every snapshot, whichever process folds meanwhile.
 const wrongTotalsSQL = `
 select kind, ref_id, status, presumed, stored, actual from (
     select kind, ref_id, status, presumed, sum(stored)::bigint as stored, sum(actual)::bigint as actual,
@@ -125,10 +125,7 @@ func wrongTotals(sql string, wrong *[]store.Drift) query {
 		if err := addBoth(rows, &next.Stored, &next.Actual, (*text)(&next.Key.Kind), (*keyID)(&next.Key.Ref)); err != nil {
 			return err
 		}
-		if n := len(*wrong) - 1; n >= 0 && (*wrong)[n].Key == next.Key {
-			last := &(*wrong)[n]
-			last.Stored, last.Actual = last.Stored.Add(next.Stored), last.Actual.Add(next.Actual)
-		} else {
+		if n := len(*wrong) - 1; n < 0 || !joined(&(*wrong)[n], next) {
 			*wrong = append(*wrong, next)
 		}
 		return nil

@@ -9,6 +9,9 @@ import (
 // Subject is the claim of a token that says who has signed in.
 const Subject = "sub"
 
+// NoClaim says that no token opens a count, whatever the column of users is called.
+const NoClaim = "none"
+
 var claims = regexp.MustCompile(`^[A-Za-z0-9_:/~@-]+(\.[A-Za-z0-9_:/~@-]+)*$`)
 
 // SetClaim takes the name of a claim, such as sub, org_id or o.id.

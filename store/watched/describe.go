@@ -214,7 +214,7 @@ func (t Table) Foreign() (o Overrides) {
 	c, _ := t.Column(Status)
 	o.AnyCase = c.Kind == AnyCase
 	if t.Claim != Assumed(o).Claim {
-		o.Claim = t.Claim
+		o.Claim = cmp.Or(t.Claim, NoClaim)
 	}
 	return o
 }
@@ -259,6 +259,7 @@ func Describe(c Catalog, o Overrides) Report {
 	if user, there := d.report.Table.Column(User); there {
 		column, _ := c.Column(user.Name)
 		switch {
+		case o.Claim == NoClaim:
 		case o.Claim != "":
 			d.report.Table.Claim = o.Claim
 		case column.References == "auth.users" || slices.Contains(factsOf(User).names, user.Name):
@@ -266,7 +267,7 @@ func Describe(c Catalog, o Overrides) Report {
 		default:
 			d.note("signed-in users see no counts, since %s may be that of organisations: --claim sub, or one such as --claim org_id, says by what of their token they see them", user.Name)
 		}
-	} else if o.Claim != "" {
+	} else if o.Claim != "" && o.Claim != NoClaim {
 		d.refuse("--claim %s says whose counts a signed-in user may read, and no column says whose a run is: leave it out", o.Claim)
 	}
 	d.statuses()

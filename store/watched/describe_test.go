@@ -129,6 +129,26 @@ func TestCaseT4ToT9_EachVariantOfATypeHasItsKind(t *testing.T) {
 	}
 }
 
+// TestCaseT4_NoClaim is for organisations in a column of a user's name: no token
+// opens their counts, on the source and where a mirror is told of it.
+func TestCaseT4_NoClaim(t *testing.T) {
+	var said Overrides
+	if err := said.SetClaim("none"); err != nil {
+		t.Fatal(err)
+	}
+	r := Describe(table(plain...), said)
+	if r.Table.Claim != "" || len(r.Problems)+len(r.Notes) > 0 {
+		t.Errorf("got the claim %q, %q and %q; want none, and nothing to say", r.Table.Claim, r.Problems, r.Notes)
+	}
+	told := r.Table.Foreign()
+	if args := strings.Join(told.Args(), " "); args != "--claim none" || Assumed(told).Claim != "" {
+		t.Errorf("a mirror is told %q and takes the claim %q, want --claim none and no claim", args, Assumed(told).Claim)
+	}
+	if r := Describe(table(plain...), Overrides{Columns: map[Role]string{User: ""}, Claim: NoClaim}); len(r.Problems) > 0 {
+		t.Errorf("got the problems %q, want none where no column says whose a run is", r.Problems)
+	}
+}
+
 // TestCaseT26_WordsInAnyCase are ours in the table's spelling, and mean one thing.
 func TestCaseT26_WordsInAnyCase(t *testing.T) {
 	c := with("status citext")
@@ -194,7 +214,7 @@ func TestWhatCannotBeWatchedIsRefusedWithWhatHelps(t *testing.T) {
 		{"case R13: no end", without("completed_at"), Overrides{}, `alter table "public"."workflow_runs" add column completed_at timestamptz`},
 		{"no status", without("status"), Overrides{}, "--column status=NAME"},
 		{"no id, but what may be one", table(append([]string{"run_id uuid not null"}, plain[1:]...)...), Overrides{}, "--column id=NAME (run_id?)"},
-		{"case R6: nobody and nothing to count by", without("user_id", "workflow_id"), Overrides{}, "--column user=NAME"},
+		{"case R6: no user and no workflow to count by", without("user_id", "workflow_id"), Overrides{}, "--column user=NAME"},
 		{"case R11: times that are integers", with("completed_at int8"), Overrides{}, "--times milliseconds or --times seconds"},
 		{"a snapshot that is an integer", with("state_snapshot int8"), Overrides{}, "state_snapshot is bigint, and as state_snapshot it has to be jsonb, json or text"},
 		{"an end that is a text", with("completed_at text"), Overrides{}, "completed_at is text, and as completed_at it has to be"},

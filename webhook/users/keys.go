@@ -22,7 +22,7 @@ const (
 	// revoked verifies nothing after it.
 	keysFor = 10 * time.Minute
 	// keysEvery is how soon they are read again for a key that isn't among
-	// them: whoever sends invented ones must not make us a load for the project.
+	// them: a sender of invented ones must not make us a load for the project.
 	keysEvery = 10 * time.Second
 	// keysWithin is how long reading them may take.
 	keysWithin = 5 * time.Second
@@ -65,7 +65,7 @@ func newKeySet(url string, client *http.Client, now func() time.Time) *keySet {
 
 // find returns the public key that a token names. A token that names none is
 // verified by the only key there is. Whose key is known doesn't wait for what
-// somebody else's makes us read.
+// another's makes us read.
 func (s *keySet) find(ctx context.Context, kid, alg string) (any, error) {
 	public, fresh, _ := s.among(kid, alg)
 	if public != nil && fresh {

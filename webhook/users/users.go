@@ -43,7 +43,7 @@ type Config struct {
 }
 
 // Refused is the error for a token that is not good. It is safe to be shown to
-// whoever sent it.
+// its sender.
 type Refused struct{ Reason string }
 
 func (r *Refused) Error() string { return r.Reason }
@@ -60,10 +60,13 @@ const (
 	leeway = 30 * time.Second
 )
 
+// subject is the claim that says who has signed in.
+const subject = "sub"
+
 // User is who a token says.
 type User struct {
 	ID      store.ID  // the sub of the token
-	Counts  store.ID  // whose counts they may read: the claim of CountBy; zero for nobody's
+	Counts  store.ID  // whose counts they may read: the claim of CountBy; zero for no user's
 	Expires time.Time // when the token does
 	roles   []string
 }
@@ -114,7 +117,7 @@ func New(c Config) (*Verifier, error) {
 		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(now), jwt.WithIssuedAt(),
 		jwt.WithAudience(audience), jwt.WithStrictDecoding(),
 	}
-	v := &Verifier{counts: []string{"sub"}}
+	v := &Verifier{counts: []string{subject}}
 	if c.Secret != "" {
 		v.secret = []byte(c.Secret)
 		v.methods = append(v.methods, jwt.SigningMethodHS256.Alg())
@@ -207,11 +210,11 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 		}
 		return User{}, &Refused{"the token is none that this project has signed for a signed-in user: " + v.reasonOf(err, parsed, c)}
 	}
-	// The keys anon and service_role are tokens too, and belong to nobody.
+	// The keys anon and service_role are tokens too, and belong to no user.
 	if c.Role != "authenticated" {
 		return User{}, &Refused{"the token is not that of a signed-in user: its role is not \"authenticated\""}
 	}
-	id := c.id([]string{"sub"})
+	id := c.id([]string{subject})
 	if id.IsZero() {
 		return User{}, &Refused{"the token names no user: its sub is not a text of 1 to 255 bytes without control characters"}
 	}

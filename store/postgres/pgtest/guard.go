@@ -10,7 +10,7 @@ import (
 )
 
 // A guard outlives the test process, whichever way that ends (a panic, os.Exit,
-// kill -9), by reading from a pipe that nobody else holds: when that closes, it
+// kill -9), by reading from a pipe that no other process holds: when that closes, it
 // ends the process that was named last and removes the directory. The normal
 // end takes the same way, so each run tests it.
 type guard struct {
