@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -137,6 +139,8 @@ func FuzzScanAgreesWithEncodingJSON(f *testing.F) {
 	for _, body := range captures(f) {
 		f.Add(body, 100)
 	}
+	f.Add([]byte("{\"a\":\"\xb1\",\"a\":null}"), 3)
+	f.Add([]byte(`{"a":"\ud800","a":null}`), 3)
 	f.Fuzz(func(t *testing.T, text []byte, chunk int) {
 		if chunk < 1 {
 			chunk = bufferSize
@@ -181,11 +185,18 @@ func FuzzScanAgreesWithEncodingJSON(f *testing.F) {
 		if hasLongKey(want) || strings.Contains(mustMarshal(t, want), "\uFFFD") {
 			return
 		}
+		// Nor does encoding/json keep it where its key comes again.
+		if errors.Is(err, errNotUnicode) && (!utf8.Valid(text) || surrogate.Match(text)) {
+			return
+		}
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("values: %v (-want +got)\n%s", err, cmp.Diff(want, got))
 		}
 	})
 }
+
+// surrogate is the escape of half a pair, or of a half that has the other beside it.
+var surrogate = regexp.MustCompile(`(?i)\\ud[89a-f]`)
 
 func mustMarshal(t *testing.T, v any) string {
 	t.Helper()
