@@ -536,7 +536,7 @@ func TestPCTFindsWhatRandomMisses(t *testing.T) {
 		})
 	}
 	n := 200_000
-	if testing.Short() || need.Raced {
+	if need.Smaller(t) || testing.Short() {
 		n = 10_000
 	}
 	if r := Explore(t, scenario, With(Random(n))); r.Failure != nil {

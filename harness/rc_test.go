@@ -252,7 +252,7 @@ func TestTheModelIsPostgreSQL(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
 	programs, schedules, outcomes := 0, 0, 0
-	for seed := range trials(60) {
+	for seed := range trials(t, 60) {
 		p := drawProgram(rand.New(rand.NewPCG(seed, 1)), 2)
 		model, r := p.outcomes(t, Exhaustive(400))
 		if r.Failure != nil {
@@ -287,7 +287,7 @@ func TestTheSameScheduleOnPostgreSQL(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
 	followed, verdicts := 0, map[string]int{}
-	for seed := range trials(20) {
+	for seed := range trials(t, 20) {
 		p := drawProgram(rand.New(rand.NewPCG(seed, 3)), 2+int(seed%2))
 		x := newExplorer(t, p.scenario, nil)
 		y := x.onServer(address)
@@ -339,7 +339,7 @@ func TestCaseO7_WhoClosesACircleIsEndedAsInTheModel(t *testing.T) {
 func TestTheModelsReductionLosesNothing(t *testing.T) {
 	t.Parallel()
 	programs, plain, reduced := 0, 0, 0
-	for seed := range trials(100) {
+	for seed := range trials(t, 100) {
 		p := drawProgram(rand.New(rand.NewPCG(seed, 2)), 2+int(seed%2))
 		p.crash = seed%3 == 0
 		all, r := p.outcomes(t, Plain(5000))
@@ -365,11 +365,12 @@ func TestTheModelsReductionLosesNothing(t *testing.T) {
 
 // trials is how many of something a test draws: more with
 // HARNESS_TRIALS=10, ten times as many.
-func trials(n uint64) uint64 {
+func trials(t testing.TB, n uint64) uint64 {
+	t.Helper()
 	if more, err := strconv.ParseUint(os.Getenv("HARNESS_TRIALS"), 10, 32); err == nil {
 		n *= more
 	}
-	if need.Raced {
+	if need.Smaller(t) {
 		n = max(n/5, 1)
 	}
 	return n

@@ -34,7 +34,7 @@ func lived(t *testing.T, r *rig) {
 	ctx := t.Context()
 	source := &storetest.Source{Rand: rand.New(rand.NewPCG(7, 7)), Runs: 150, UpdatedAt: storetest.Moves}
 	steps := 600
-	if need.Raced {
+	if need.Smaller(t) {
 		steps = 100
 	}
 	for range steps {

@@ -150,7 +150,7 @@ func check(t *testing.T, dir string, ids []store.ID) map[string]bool {
 func TestKilledInTheMiddleOfABurst(t *testing.T) {
 	t.Parallel()
 	rounds := 50
-	if testing.Short() || need.Raced {
+	if need.Smaller(t) || testing.Short() {
 		rounds = 10
 	}
 	const seed = 20260131
@@ -188,7 +188,7 @@ func TestKilledInTheMiddleOfABurst(t *testing.T) {
 func TestKilledDuringTheFirstStart(t *testing.T) {
 	t.Parallel()
 	rounds := 12
-	if testing.Short() || need.Raced {
+	if need.Smaller(t) || testing.Short() {
 		rounds = 4
 	}
 	const seed = 20260201

@@ -169,7 +169,7 @@ func whole(t *testing.T, address string) (all []string) {
 // TestDoctorNamesWhatIsWrong breaks one thing after the other. What mends it
 // is, where that is SQL, the fix that doctor names.
 func TestDoctorNamesWhatIsWrong(t *testing.T) {
-	need.NoRaceDetector(t)
+	need.Serial(t)
 	t.Parallel()
 	address := project(t)
 	admin := pgtest.Admin(t, address)

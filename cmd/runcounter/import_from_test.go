@@ -23,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -68,7 +69,11 @@ type fromShape = importedFrom
 // In the end the mirror has what the table has.
 func TestImportWhileTheTableIsWritten(t *testing.T) {
 	t.Parallel()
-	a := newApplication(t, 20_000)
+	rows := 20_000
+	if need.Smaller(t) {
+		rows = 5_000
+	}
+	a := newApplication(t, rows)
 	db := a.mirror
 	table, err := postgres.OpenTable(t.Context(), a.address, postgres.TableOptions{Schema: "public", Name: "workflow_runs"})
 	if err != nil {
@@ -349,6 +354,7 @@ create view app.gated as select * from public.workflow_runs where id <= '0000000
 // of 2,000 rows, by kill -9, Ctrl-C and the loss of the connection. The next one
 // reads from the third page on.
 func TestImportGoesOnWhereItWasEnded(t *testing.T) {
+	need.Serial(t)
 	t.Parallel()
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, runsTable, manyRuns(5_000, orderlyID), gated, `analyze public.workflow_runs`)

@@ -34,7 +34,7 @@ import (
 // tells, and in one that imports; and once more after down and up. Each is a
 // description, and what its application does is drawn.
 func TestMatrix(t *testing.T) {
-	need.NoRaceDetector(t) // CI runs it on PostgreSQL 15 and 17 without
+	need.Serial(t)
 	t.Parallel()
 	all := append(append(eachAlone(), tablesOfOthers()...), drawn(20)...)
 	if len(all) < 50 {

@@ -138,6 +138,7 @@ func eventually(t *testing.T, what string, so func() bool) {
 // names it: its report, /readyz, the metrics and doctor; and once it is mended,
 // nobody says anything.
 func TestEachLossIsNamedByOneSweep(t *testing.T) {
+	need.Serial(t)
 	t.Parallel()
 	p := newWatchedProject(t)
 	nobody := httptest.NewServer(nil)
@@ -328,7 +329,7 @@ func TestAMirrorSaysNothingOfWebhooks(t *testing.T) {
 
 // TestDoctorKnowsOurWebhook breaks it in one way after the other.
 func TestDoctorKnowsOurWebhook(t *testing.T) {
-	need.NoRaceDetector(t)
+	need.Serial(t)
 	t.Parallel()
 	p := newWatchedProject(t)
 	p.run()

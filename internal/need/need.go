@@ -57,12 +57,40 @@ func Root(t testing.TB, what string) {
 }
 
 // NoRaceDetector skips a test that looks from outside at other programs, or
-// that is too long with the race detector. CI runs it without.
+// that is too long with the race detector. CI runs it once without.
 func NoRaceDetector(t testing.TB) {
 	t.Helper()
 	if Raced {
+		tell(t, "once")
 		Skip(t, "left out with the race detector, run without it")
 	}
+}
+
+// Serial skips a test with the race detector: in it no goroutines of ours meet, or
+// none but those of another test. CI runs it without, on each PostgreSQL.
+func Serial(t testing.TB) {
+	t.Helper()
+	if Raced {
+		tell(t, "serial")
+		Skip(t, "serial, and left out with the race detector")
+	}
+}
+
+// Smaller reports whether a test is to do a part of what it can do, since the
+// race detector is on. CI runs it without as well, as a whole, on each PostgreSQL.
+func Smaller(t testing.TB) bool {
+	t.Helper()
+	if Raced {
+		tell(t, "serial")
+	}
+	return Raced
+}
+
+// UsesPostgres notes that a test has asked for a server. CI runs it on each
+// PostgreSQL.
+func UsesPostgres(t testing.TB) {
+	t.Helper()
+	tell(t, "postgres")
 }
 
 // InPart notes that a part of a test is left out for what this machine lacks, and

@@ -2,8 +2,10 @@ package need
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -83,4 +85,63 @@ func TestCaseATestThatWaitsInVainFails(t *testing.T) {
 			t.Errorf("it said %q, want what it waited for", w.said)
 		}
 	})
+}
+
+// TestTells is nothing by itself: TestWhatTheRaceDetectorLeavesOutIsTold starts it
+// in a process that tells.
+func TestTells(t *testing.T) {
+	if os.Getenv(aloneVariable) == "" {
+		return
+	}
+	t.Run("NoRaceDetector", func(t *testing.T) { NoRaceDetector(t) })
+	t.Run("Serial", func(t *testing.T) { Serial(t) })
+	t.Run("Smaller", func(t *testing.T) { Smaller(t) })
+	t.Run("UsesPostgres", func(t *testing.T) { UsesPostgres(t); UsesPostgres(t) })
+}
+
+// TestWhatTheRaceDetectorLeavesOutIsTold to .ci/run, which runs it without.
+func TestWhatTheRaceDetectorLeavesOutIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "told")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestTells$")
+	cmd.Env = append(os.Environ(), aloneVariable+"=1", tellVariable+"="+path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := []string{"postgres"}
+	if Raced {
+		words = []string{"once", "serial", "postgres"}
+	}
+	want := ""
+	for _, word := range words {
+		want += word + " " + dir + " TestTells\n"
+	}
+	if string(got) != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestNoBuildTagLeavesATestOut with the race detector: it would not be told of, and
+// never be run.
+func TestNoBuildTagLeavesATestOut(t *testing.T) {
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if line, _, _ := strings.Cut(string(text), "\n"); strings.HasPrefix(line, "//go:build") && strings.Contains(line, "race") {
+			t.Errorf("%s begins with %s; want need.NoRaceDetector or need.Serial in each test", path, line)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

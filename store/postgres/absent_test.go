@@ -40,6 +40,7 @@ var lacking = []struct {
 
 // TestCasesOfLacking: the contract and the laws hold on each of them.
 func TestCasesOfLacking(t *testing.T) {
+	need.Serial(t)
 	t.Parallel()
 	for _, l := range lacking {
 		opens := func(t testing.TB) storetest.Backend {
@@ -48,10 +49,7 @@ func TestCasesOfLacking(t *testing.T) {
 			return b
 		}
 		t.Run(l.name, func(t *testing.T) { storetest.RunAbsent(t, l.absent, opens) })
-		t.Run(l.name+", chaos", func(t *testing.T) {
-			need.NoRaceDetector(t)
-			storetest.SourceChaos(t, opens, true, 3)
-		})
+		t.Run(l.name+", chaos", func(t *testing.T) { storetest.SourceChaos(t, opens, true, 3) })
 	}
 }
 

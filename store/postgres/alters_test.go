@@ -46,7 +46,7 @@ var alters = []struct {
 // new ones; counts are right, or the next sweep says that the table was altered.
 // What PostgreSQL refuses goes through behind detach().
 func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
-	need.NoRaceDetector(t)
+	need.Serial(t)
 	t.Parallel()
 	for _, tt := range alters {
 		for _, detach := range []bool{false, true} {

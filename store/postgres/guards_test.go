@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -227,6 +228,7 @@ func TestSource(t *testing.T) {
 }
 
 func TestGuards(t *testing.T) {
+	need.Serial(t)
 	for _, guard := range guards {
 		t.Run(guard.name, func(t *testing.T) {
 			t.Parallel()

@@ -35,7 +35,7 @@ alter user_id type smallint using 1, alter workflow_id type text, alter draft_id
 // TestCaseT4_TheApplicationsOwnWrites on tables with other ids: each statement of
 // a run's life works with us as it does without, and each function of ours.
 func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
-	need.NoRaceDetector(t)
+	need.Serial(t)
 	t.Parallel()
 	for _, tt := range idTables {
 		t.Run(tt.name, func(t *testing.T) {

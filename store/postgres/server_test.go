@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -18,8 +19,10 @@ import (
 // TestThroughAPooler runs the suite and some chaos through PgBouncer in
 // transaction mode.
 func TestThroughAPooler(t *testing.T) {
+	need.Serial(t) // to the store a pooler is a server like any other
 	t.Parallel()
-	open := func(t testing.TB) storetest.Backend { return backend(t, pgtest.Pooler(t, mustInstall(t))) }
+	pooler := pgtest.Pooler(t, pgtest.Database(t))
+	open := func(t testing.TB) storetest.Backend { return backend(t, pgtest.Through(t, mustInstall(t), pooler)) }
 	t.Run("contract", func(t *testing.T) { storetest.Run(t, open) })
 	t.Run("chaos", func(t *testing.T) { storetest.SourceChaos(t, open, true, 8) })
 }

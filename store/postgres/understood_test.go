@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -18,6 +19,7 @@ create table public.workflow_runs (
 // TestCasesOfTablesThatAreUnderstood holds to the laws what migrate up accepts
 // beside a table like ours. What is not listed here is not proven, and refused.
 func TestCasesOfTablesThatAreUnderstood(t *testing.T) {
+	need.Serial(t)
 	t.Parallel()
 	partitioned := func(by, key, bounds string) string {
 		return strings.NewReplacer("id uuid primary key", "id uuid not null", "now());", "now(), primary key ("+key+")) partition by "+by+";").Replace(plainTable) +

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
@@ -12,6 +13,7 @@ import (
 // TestCaseT6_JSONThatCannotBeLookedInto: a json takes escapes that a jsonb does
 // not, and that raise where it is looked into; a text takes anything.
 func TestCaseT6_JSONThatCannotBeLookedInto(t *testing.T) {
+	need.Serial(t)
 	t.Parallel()
 	for name, details := range map[string]string{
 		"json, a NUL": `{"m":"a\u0000b"}`, "json, half a pair": `{"m":"\ud800"}`, "json, a key twice": `{"m":2,"a":1,"m":1}`,

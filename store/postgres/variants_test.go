@@ -199,7 +199,7 @@ func TestCasesOfVariants_Chaos(t *testing.T) {
 // TestCasesOfVariants_TheApplicationsOwnWrites: each statement of a run's life
 // works with us as it does without, and each function of ours besides.
 func TestCasesOfVariants_TheApplicationsOwnWrites(t *testing.T) {
-	need.NoRaceDetector(t)
+	need.Serial(t)
 	t.Parallel()
 	for _, v := range variants {
 		if v.ids.Name != "" {
@@ -255,6 +255,7 @@ func TestCasesOfVariants_TheApplicationsOwnWrites(t *testing.T) {
 
 // TestCasesOfVariants_WithoutMigrations: the store works by direct queries too.
 func TestCasesOfVariants_WithoutMigrations(t *testing.T) {
+	need.Serial(t)
 	t.Parallel()
 	for _, v := range variants {
 		if v.ids.Name != "" {
@@ -305,6 +306,7 @@ func mustBe(t *testing.T, address, query, want string) {
 // TestCasesOfVariants_TheContract holds on a table whose names and words are all
 // others, and whose statuses are an enum.
 func TestCasesOfVariants_TheContract(t *testing.T) {
+	need.Serial(t)
 	t.Parallel()
 	for _, v := range variants[1:5] { // times of less than microseconds can't be those of the suite
 		t.Run(v.name, func(t *testing.T) { storetest.Run(t, v.open()) })

@@ -1,8 +1,3 @@
-//go:build !race
-
-// With the race detector a simulated month takes minutes, and there is one
-// goroutine: .ci/run runs it without.
-
 package sqlite
 
 import (
@@ -12,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
@@ -134,6 +130,7 @@ select count(*) from counts where n = 0`), 0)
 // be read, a sweep every half hour. The application keeps its runs for two days,
 // so the file must stop to grow, but for what is kept of the deleted ones.
 func TestThirtyDays(t *testing.T) {
+	need.NoRaceDetector(t) // one goroutine, and a month takes minutes
 	t.Parallel()
 	d := newDays(t)
 	var plateau int64
@@ -189,6 +186,7 @@ func TestThirtyDays(t *testing.T) {
 // TestAHundredAndTwentyDays: what is kept for 90 days goes after them, though
 // little happens.
 func TestAHundredAndTwentyDays(t *testing.T) {
+	need.NoRaceDetector(t) // one goroutine, and a month takes minutes
 	t.Parallel()
 	d := newDays(t)
 	key := store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
@@ -131,6 +132,12 @@ select 'all users of ' || kind || ' ' || ref_id, status, presumed, sum(n)
 	}
 }
 
-func TestChaos(t *testing.T) { storetest.MirrorChaos(t, open, storetest.Seeds()) }
+func TestChaos(t *testing.T) {
+	seeds := storetest.Seeds()
+	if need.Smaller(t) {
+		seeds = min(seeds, 30)
+	}
+	storetest.MirrorChaos(t, open, seeds)
+}
 
 func TestListed(t *testing.T) { storetest.Listed(t, open, false) }

@@ -268,7 +268,7 @@ func Letters(t *testing.T, open Open) {
 	}
 	s.keepLetter(many...)
 	want(s, "20 big ones at once", len(must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)), 16)
-	if need.Raced {
+	if need.Smaller(t) {
 		t.Log("NOT RUN with the race detector: a thousand letters, for each of which all are looked through")
 		return
 	}

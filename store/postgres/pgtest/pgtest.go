@@ -85,6 +85,7 @@ func Database(t testing.TB) string {
 // is not running yet. A server from outside is both.
 func (s *sharedServer) admin(t testing.TB) string {
 	t.Helper()
+	need.UsesPostgres(t)
 	if address := os.Getenv(databaseVariable); address != "" {
 		return address
 	}

@@ -70,6 +70,13 @@ default_pool_size = 20
 	return through
 }
 
+// Through returns the address through a pooler that [Pooler] has started before the
+// same server.
+func Through(t testing.TB, address, pooler string) string {
+	t.Helper()
+	return edit(t, address, func(u *url.URL) { u.Host = parse(t, pooler).Host })
+}
+
 func launchPooler(binary, dir string, who *syscall.Credential, g *guard, through string) error {
 	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {

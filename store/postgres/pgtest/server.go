@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // Server is a server of a test's own, which can be stopped, killed and started
@@ -44,6 +46,7 @@ func NewServer(t testing.TB) *Server {
 
 func newServer(t testing.TB, options serverOptions) *Server {
 	t.Helper()
+	need.UsesPostgres(t)
 	binaries, err := findBinaries()
 	if err != nil {
 		giveUp(t, err)
