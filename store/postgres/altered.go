@@ -18,22 +18,17 @@ import (
 // migrations were applied to it, and what to do; "" where nothing was. What they
 // made was made for the table as it was. A sweep asks first, so the store looks
 // again here at what an operator says of it.
-func (s *Store) Altered(ctx context.Context) (sentence string, err error) {
+func (s *Store) Altered(ctx context.Context) (string, error) {
 	s.forget()
-	err = s.attempt(ctx, func(have schema) error {
-		sentence = ""
-		if !have.installed {
-			return nil
-		}
+	return ours(ctx, s, func(have schema, sentence *string) error {
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			changes, err := altered(ctx, tx)
 			if len(changes) > 0 {
-				sentence = fmt.Sprintf("%s was altered since runcounter migrate up: %s. Run runcounter migrate up again.", have.table, strings.Join(changes, "; "))
+				*sentence = fmt.Sprintf("%s was altered since runcounter migrate up: %s. Run runcounter migrate up again.", have.table, strings.Join(changes, "; "))
 			}
 			return translate(err)
 		})
 	})
-	return sentence, err
 }
 
 // altered compares the table with what the migrations have noted of it.

@@ -160,15 +160,15 @@ func TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock(t *testing.T) {
 	t.Parallel()
 	f := newPartitioned(t)
 	var p store.Partitions
-	err := pgx.BeginFunc(t.Context(), f.store.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(t.Context(), f.store.pool, func(tx pgx.Tx) (err error) {
 		if _, _, err := catalogOf(t.Context(), tx, "public", "workflow_runs"); err != nil {
 			return err
 		}
-		if err := send(t.Context(), tx, f.have.partitionsQuery(&p)); err != nil {
+		if p, err = f.have.partitions(t.Context(), tx); err != nil {
 			return err
 		}
 		var held []string
-		err := tx.QueryRow(t.Context(), `select coalesce(array_agg(c.relname), '{}') from pg_locks as l join pg_class as c on c.oid = l.relation where l.pid = pg_backend_pid() and c.relispartition and c.relkind in ('r', 'p')`).Scan(&held)
+		err = tx.QueryRow(t.Context(), `select coalesce(array_agg(c.relname), '{}') from pg_locks as l join pg_class as c on c.oid = l.relation where l.pid = pg_backend_pid() and c.relispartition and c.relkind in ('r', 'p')`).Scan(&held)
 		if len(held) > 0 {
 			t.Errorf("holds %s", held)
 		}

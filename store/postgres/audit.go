@@ -64,32 +64,22 @@ select k.user_id, k.kind, k.ref_id, n.status, n.presumed, sum(n.stored)::bigint,
 }
 
 // Audit implements [store.Store].
-func (s *Store) Audit(ctx context.Context, a store.Audit) (out store.Audited, err error) {
-	err = s.attempt(ctx, func(have schema) (err error) {
-		out = store.Audited{}
-		if !have.installed {
-			return nil // what is counted there are the runs themselves
-		}
-		out, err = audit(ctx, s.pool, have, a, store.Key{})
+func (s *Store) Audit(ctx context.Context, a store.Audit) (store.Audited, error) {
+	return ours(ctx, s, func(have schema, out *store.Audited) (err error) {
+		*out, err = audit(ctx, s.pool, have, a, store.Key{})
 		return err
 	})
-	return out, err
 }
 
 // AuditDue returns the number of the last TRUNCATE that could not see all that
 // it took away, or 0. Only a full audit finds what that left behind.
-func (s *Store) AuditDue(ctx context.Context) (event int64, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		event = 0
-		if !have.installed {
-			return nil
-		}
+func (s *Store) AuditDue(ctx context.Context) (int64, error) {
+	return ours(ctx, s, func(_ schema, event *int64) error {
 		return send(ctx, s.pool, query{
 			text: `select coalesce(max(seq), 0) from run_counter.audits_due`,
-			read: func(rows pgx.Rows) error { return rows.Scan(&event) },
+			read: func(rows pgx.Rows) error { return rows.Scan(event) },
 		})
 	})
-	return event, err
 }
 
 // AuditDone settles what was due up to an event. A TRUNCATE holds its table
@@ -100,46 +90,41 @@ func (s *Store) AuditDone(ctx context.Context, event int64) error {
 	})
 }
 
-// joined adds the next row to what was read before it, where both are of one key.
-func joined(d *store.Drift, next store.Drift) bool {
-	if d.Key != next.Key {
-		return false
-	}
-	d.Stored, d.Actual = d.Stored.Add(next.Stored), d.Actual.Add(next.Actual)
-	return true
-}
-
 // audit passes over the keys behind until, unless that is the zero key.
 func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.Audited, err error) {
-	after := have.keyPlace(a.After)
-	var d store.Drift
-	compared := func() {
-		if d.Key.IsZero() || !until.IsZero() && d.Key.Compare(until) > 0 {
-			return
+	var found []store.Drift
+	err = send(ctx, to, query{text: have.auditSQL(), args: append(have.keyPlace(a.After), a.Max), read: addDrifts(&found)})
+	if err != nil {
+		return out, fmt.Errorf("audit after %s: %w", a.After, err)
+	}
+	for _, d := range found {
+		if !until.IsZero() && d.Key.Compare(until) > 0 {
+			continue
 		}
-		out.Keys++
-		if out.Keys == a.Max {
+		if out.Keys++; out.Keys == a.Max {
 			out.Next = d.Key
 		}
 		if d.Stored != d.Actual {
 			out.Drifts = append(out.Drifts, d)
 		}
 	}
-	err = send(ctx, to, query{text: have.auditSQL(), args: append(after, a.Max), read: func(rows pgx.Rows) error {
-		next := store.Drift{}
+	return out, nil
+}
+
+// addDrifts reads rows of a key and both sides of it, in the order of the keys, and
+// puts those of a key together.
+func addDrifts(found *[]store.Drift) func(rows pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var next store.Drift
 		if err := addBoth(rows, &next.Stored, &next.Actual, (*keyID)(&next.Key.User), (*text)(&next.Key.Kind), (*keyID)(&next.Key.Ref)); err != nil {
 			return err
 		}
-		if joined(&d, next) {
-			return nil
+		if n := len(*found) - 1; n >= 0 && (*found)[n].Key == next.Key {
+			last := &(*found)[n]
+			last.Stored, last.Actual = last.Stored.Add(next.Stored), last.Actual.Add(next.Actual)
+		} else {
+			*found = append(*found, next)
 		}
-		compared()
-		d = next
 		return nil
-	}})
-	compared()
-	if err != nil {
-		return out, fmt.Errorf("audit after %s: %w", a.After, err)
 	}
-	return out, nil
 }

@@ -72,37 +72,27 @@ func (s *Store) policyFor(have schema, p *store.Policy) query {
 // statement, added up here. Without our migrations the runs are counted in one pass, since the
 // table may have no index for the keys.
 func talliesQuery(have schema, keys []store.Key, into map[store.Key]store.Tallies) query {
-	list := `unnest($1::` + have.user + `[], $2::text[], $3::` + have.ref + `[]) as n (user_id, kind, ref_id)`
-	text := `
-select n.user_id, n.kind, n.ref_id, t.status, t.presumed, t.n
-  from ` + list + ` join ` + watched.StoredOf("n") + ` as t on true`
-	if !have.installed {
-		text = `
-select n.user_id, n.kind, n.ref_id, ` + statusSQL + `, false, count(*)
-  from ` + list + `
-  join ` + have.keyed() + ` as r on r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended
- group by 1, 2, 3, 4`
-	}
-	return query{text: text, args: have.keyArrays(keys), read: addTallies(into)}
+	return have.tallies(`unnest($1::`+have.user+`[], $2::text[], $3::`+have.ref+`[]) as n (user_id, kind, ref_id)`, have.keyArrays(keys), into)
 }
 
 // runTalliesQuery reads the tallies of the key that a run has now.
 func runTalliesQuery(have schema, run store.ID, into map[store.Key]store.Tallies) query {
-	of := `(select * from ` + have.keyed() + ` as r where r.id = $1::` + have.id + ` and r.ref_id is not null) as n`
-	text := `
-select n.user_id, n.kind, n.ref_id, t.status, t.presumed, t.n
-  from ` + of + ` join ` + watched.StoredOf("n") + ` as t on true`
-	if !have.installed {
-		text = `
-select r.user_id, r.kind, r.ref_id, ` + statusSQL + `, false, count(*)
-  from ` + of + ` join ` + have.keyed() + ` as r on r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended
- group by 1, 2, 3, 4`
-	}
-	return query{text: text, args: []any{have.arg(watched.ID, run)}, read: addTallies(into)}
+	return have.tallies(`(select * from `+have.keyed()+` as r where r.id = $1::`+have.id+` and r.ref_id is not null) as n`, []any{have.arg(watched.ID, run)}, into)
 }
 
-func addTallies(into map[store.Key]store.Tallies) func(rows pgx.Rows) error {
-	return func(rows pgx.Rows) error {
+// tallies reads the tallies of a list n of keys into a map.
+func (h schema) tallies(list string, args []any, into map[store.Key]store.Tallies) query {
+	text := `
+select n.user_id, n.kind, n.ref_id, t.status, t.presumed, t.n
+  from ` + list + ` join ` + watched.StoredOf("n") + ` as t on true`
+	if !h.installed {
+		text = `
+select n.user_id, n.kind, n.ref_id, ` + statusSQL + `, false, count(*)
+  from ` + list + `
+  join ` + h.keyed() + ` as r on r.user_id = n.user_id and r.ref_id = n.ref_id and r.kind = n.kind and r.ended
+ group by 1, 2, 3, 4`
+	}
+	return query{text: text, args: args, read: func(rows pgx.Rows) error {
 		var key store.Key
 		var e ended
 		if err := scanKey(rows, &key, e.places()...); err != nil {
@@ -112,7 +102,7 @@ func addTallies(into map[store.Key]store.Tallies) func(rows pgx.Rows) error {
 		e.AddTo(&t)
 		into[key] = t
 		return nil
-	}
+	}}
 }
 
 // Count implements [store.Store].

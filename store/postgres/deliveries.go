@@ -2,12 +2,10 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -41,8 +39,7 @@ func (s *Store) Deliveries(ctx context.Context, now time.Time) (d store.Deliveri
 	}
 	for again := false; ; again = true {
 		d, err = s.deliveries(ctx, now)
-		var e *pgconn.PgError
-		if errors.As(err, &e) && e.Code == "42501" {
+		if codeOf(err) == "42501" {
 			return store.Deliveries{}, nil
 		}
 		if err == nil || again || !missing(err) { // somebody has just removed the webhook, or pg_net

@@ -2,12 +2,11 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -109,13 +108,9 @@ const keepLogs = 90 * 24 * time.Hour
 // Fold implements [store.Store]. Any number of instances may fold at once. A
 // key that another transaction holds is left for a later fold, and those behind
 // it are folded.
-func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		folded = 0
-		if !have.installed {
-			return nil
-		}
-		for after, more := (store.Key{}), true; more && folded < limit; {
+func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (int, error) {
+	return ours(ctx, s, func(have schema, folded *int) (err error) {
+		for after, more := (store.Key{}), true; more && *folded < limit; {
 			var keys []store.Key
 			if keys, more, err = s.foldable(ctx, have, after, limit); err != nil {
 				return fmt.Errorf("find what to fold: %w", err)
@@ -127,7 +122,7 @@ func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int,
 			if err != nil {
 				return err
 			}
-			folded += n
+			*folded += n
 			after = keys[len(keys)-1]
 		}
 		if err := s.commit(ctx, prunes(now)...); err != nil {
@@ -135,7 +130,6 @@ func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (folded int,
 		}
 		return nil
 	})
-	return folded, err
 }
 
 // foldable returns the keys of the first rows of the ledger behind one, and
@@ -183,16 +177,17 @@ func (s *Store) makeRows(ctx context.Context, have schema, keys []store.Key) err
 }
 
 // busy reports that a lock was not to be had.
-func busy(err error) bool {
-	var e *pgconn.PgError
-	return errors.As(err, &e) && (e.Code == "55P03" || e.Code == "40P01")
-}
+func busy(err error) bool { return slices.Contains([]string{"55P03", "40P01"}, codeOf(err)) }
 
 // foldKeys folds those of the keys that no other session holds.
 func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (folded int, err error) {
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		folded = 0
-		keys, err := queryKeys(ctx, tx, have.lockableSQL(), have.keyArrays(keys)...)
+		rows, _ := tx.Query(ctx, have.lockableSQL(), have.keyArrays(keys)...) // its error is that of the rows
+		keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key store.Key, err error) {
+			err = scanKey(row, &key)
+			return key, err
+		})
 		if err != nil {
 			return fmt.Errorf("lock what to fold: %w", err)
 		}
@@ -218,14 +213,4 @@ func prunes(now time.Time) []query {
 		{text: `delete from run_counter.recounts where at < $1::timestamptz`, args: []any{before}},
 		{text: `delete from run_counter.dead_letters where received_at < $1::timestamptz`, args: []any{now.Add(-store.KeepDeadLetters)}},
 	}
-}
-
-func queryKeys(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]store.Key, error) {
-	rows, err := tx.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (key store.Key, err error) {
-		return key, scanKey(row, &key)
-	})
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -18,13 +19,15 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		h = store.History{}
 		tallies := map[store.Key]store.Tallies{}
 		queries := []query{
-			s.policyFor(have, &h.Policy),
-			{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + have.presumedColumn() + ` from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
-				args: []any{have.arg(watched.ID, id)}, read: func(rows pgx.Rows) error { h.Found = true; return scanRun(have, rows, &h.Run) }},
-			runTalliesQuery(have, id, tallies),
+			s.policyFor(have, &h.Policy), have.runQuery(id, &h.Run, &h.Found), runTalliesQuery(have, id, tallies),
 		}
 		if have.installed {
-			queries = append(queries, repairsQuery(have, id, &h.Repairs), amendmentsQuery(have, id, &h.Amendments))
+			of := ` where run_id = $1::` + have.id + ` order by `
+			queries = append(queries,
+				query{text: `select ` + repairColumns + ` from run_counter.repairs` + of + `last_at, kind`, args: []any{have.arg(watched.ID, id)},
+					read: all(&h.Repairs, func(rows pgx.Rows, l *store.RepairLog) error { return scanRepair(rows, l) })},
+				query{text: `select ` + amendmentColumns + ` from run_counter.amendments` + of + `seq`, args: []any{have.arg(watched.ID, id)},
+					read: all(&h.Amendments, func(rows pgx.Rows, l *store.AmendmentLog) error { return scanAmendment(rows, l) })})
 		}
 		if err := s.snapshot(ctx, queries...); err != nil {
 			return fmt.Errorf("look up run %s: %w", id, err)
@@ -36,32 +39,6 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		return nil
 	})
 	return h, err
-}
-
-func repairsQuery(have schema, id store.ID, into *[]store.RepairLog) query {
-	return query{
-		text: `select ` + repairColumns + ` from run_counter.repairs where run_id = $1::` + have.id + ` order by last_at, kind`,
-		args: []any{have.arg(watched.ID, id)},
-		read: func(rows pgx.Rows) error {
-			var l store.RepairLog
-			err := scanRepair(rows, &l)
-			*into = append(*into, l)
-			return err
-		},
-	}
-}
-
-func amendmentsQuery(have schema, id store.ID, into *[]store.AmendmentLog) query {
-	return query{
-		text: `select ` + amendmentColumns + ` from run_counter.amendments where run_id = $1::` + have.id + ` order by seq`,
-		args: []any{have.arg(watched.ID, id)},
-		read: func(rows pgx.Rows) error {
-			var l store.AmendmentLog
-			err := scanAmendment(rows, &l)
-			*into = append(*into, l)
-			return err
-		},
-	}
 }
 
 // KeyHistory returns how the count of a key comes about, with at most limit of
@@ -81,12 +58,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
 			query{text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + ` from ` + have.rows("no_draft", "has_draft", "end_order") + ` as r
  where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.end_order desc nulls first, r.created_at desc limit $3::integer`,
-				args: append(keyed, limit), read: func(rows pgx.Rows) error {
-					var run store.Run
-					err := scanRun(have, rows, &run)
-					h.Runs = append(h.Runs, run)
-					return err
-				}})
+				args: append(keyed, limit), read: all(&h.Runs, func(rows pgx.Rows, run *store.Run) error { return scanRun(have, rows, run) })})
 		if have.installed {
 			queries = append(append(queries, compareQuery(have, &h.Drift)), ledgerQueries(have, key, &h)...)
 		}
@@ -112,15 +84,10 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 
 func ledgerQueries(have schema, key store.Key, h *store.KeyHistory) []query {
 	return []query{
-		{text: `select count(*) from run_counter.ledger where user_id = $1::` + have.user + ` and kind = $2::text and ref_id = $3::` + have.ref + ``,
+		{text: `select count(*) from run_counter.ledger where ` + have.keySQL(),
 			args: have.keyArgs(key), read: func(rows pgx.Rows) error { return rows.Scan(&h.Ledger) }},
-		{text: `select ` + recountColumns + ` from run_counter.recounts where user_id = $1::` + have.user + ` and kind = $2::text and ref_id = $3::` + have.ref + ` order by seq`,
-			args: have.keyArgs(key), read: func(rows pgx.Rows) error {
-				var l store.RecountLog
-				err := scanRecount(rows, &l)
-				h.Recounts = append(h.Recounts, l)
-				return err
-			}},
+		{text: `select ` + recountColumns + ` from run_counter.recounts where ` + have.keySQL() + ` order by seq`,
+			args: have.keyArgs(key), read: all(&h.Recounts, func(rows pgx.Rows, l *store.RecountLog) error { return scanRecount(rows, l) })},
 	}
 }
 
@@ -145,10 +112,7 @@ func scanRecount(rows pgx.Rows, l *store.RecountLog, before ...any) error {
 	if err := rows.Scan(append(before, (*instant)(&l.At), &was, &is)...); err != nil {
 		return err
 	}
-	if err := json.Unmarshal([]byte(was), &l.Before); err != nil {
-		return err
-	}
-	return json.Unmarshal([]byte(is), &l.After)
+	return errors.Join(json.Unmarshal([]byte(was), &l.Before), json.Unmarshal([]byte(is), &l.After))
 }
 
 // ledgerTriggers keep law 1: without one of them what it should have written

@@ -226,19 +226,21 @@ select u.rolname, u.rolsuper, u.rolbypassrls, t.oid is not null, coalesce(pg_get
 	return r, err
 }
 
-// has asks what the database has, as [Store] does.
-func (i *Inspector) has(ctx context.Context, tx pgx.Tx) (have schema, err error) {
-	return has(ctx, tx, i.options)
+// lookAt is look with what the database has, as [Store] sees it.
+func (i *Inspector) lookAt(ctx context.Context, do func(tx pgx.Tx, have schema) error) error {
+	return i.look(ctx, func(tx pgx.Tx) error {
+		have, err := has(ctx, tx, i.options)
+		if err != nil {
+			return err
+		}
+		return do(tx, have)
+	})
 }
 
 // Drift compares at most so many counts with the runs behind them: those after
 // a key, and, where these are fewer, from the beginning on.
 func (i *Inspector) Drift(ctx context.Context, after store.Key, limit int) (all store.Audited, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
-		have, err := i.has(ctx, tx)
-		if err != nil {
-			return err
-		}
+	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) (err error) {
 		if all, err = audit(ctx, tx, have, store.Audit{After: after, Max: limit}, store.Key{}); err != nil || all.Keys == limit || after.IsZero() {
 			return err
 		}
@@ -253,11 +255,7 @@ func (i *Inspector) Drift(ctx context.Context, after store.Key, limit int) (all 
 func (i *Inspector) Stuck(ctx context.Context, f store.FailStuck) (stuck []store.Repaired, err error) {
 	s := &Store{options: i.options, rules: rules{repair: store.Repair, presume: store.Presume}}
 	f.Now = store.Instant(f.Now)
-	err = i.look(ctx, func(tx pgx.Tx) error {
-		have, err := i.has(ctx, tx)
-		if err != nil {
-			return err
-		}
+	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) (err error) {
 		stuck, err = s.stuck(ctx, tx, have, f)
 		return err
 	})
@@ -266,12 +264,6 @@ func (i *Inspector) Stuck(ctx context.Context, f store.FailStuck) (stuck []store
 
 // Health returns what else deserves a look.
 func (i *Inspector) Health(ctx context.Context) (h store.Health, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
-		have, err := i.has(ctx, tx)
-		if err != nil {
-			return err
-		}
-		return send(ctx, tx, healthQuery(have, &h))
-	})
+	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) error { return send(ctx, tx, healthQuery(have, &h)) })
 	return h, err
 }

@@ -72,10 +72,7 @@ select 'replication slot', slot_name::text, slot_type, case when active then 'be
    and (not active and (xmin is not null or catalog_xmin is not null or restart_lsn is not null) or age(xmin) > 1000000)
  order by 2 limit 5`,
 		} {
-			rows, err := tx.Query(ctx, text, older.Seconds())
-			if err != nil {
-				return err
-			}
+			rows, _ := tx.Query(ctx, text, older.Seconds()) // its error is that of the rows
 			found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Holder, err error) {
 				var seconds float64
 				err = row.Scan(&h.Kind, &h.Name, &h.Who, &h.Does, &seconds)
@@ -98,14 +95,11 @@ type Extension struct{ Name, Installed, Available string }
 // Extensions looks for the ones that webhooks need.
 func (i *Inspector) Extensions(ctx context.Context) (all []Extension, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
+		rows, _ := tx.Query(ctx, `
 select n, coalesce(e.extversion, ''), coalesce(a.default_version, '')
   from unnest(array['pg_net', 'supabase_vault', 'pgcrypto']) as n
   left join pg_extension as e on e.extname = n
-  left join pg_available_extensions as a on a.name = n`)
-		if err != nil {
-			return err
-		}
+  left join pg_available_extensions as a on a.name = n`) // its error is that of the rows
 		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Extension])
 		return err
 	})

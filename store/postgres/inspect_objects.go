@@ -26,11 +26,7 @@ func (i *Inspector) Schema(ctx context.Context) (s Schema, err error) {
 	if s.Latest, err = migrations.LatestPostgres(); err != nil {
 		return s, err
 	}
-	err = i.look(ctx, func(tx pgx.Tx) error {
-		have, err := i.has(ctx, tx)
-		if err != nil {
-			return err
-		}
+	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) error {
 		objects, err := migrations.PostgresObjects(have.table)
 		if err != nil {
 			return err
@@ -201,7 +197,7 @@ func (i *Inspector) Triggers(ctx context.Context) (all []Trigger, expected []mig
 			return err
 		}
 		expected = objects.Triggers
-		rows, err := tx.Query(ctx, `
+		rows, _ := tx.Query(ctx, `
 select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.proname, t.tgenabled::text,
        t.tgtype & 1 > 0, t.tgtype & 2 > 0, t.tgtype & 4 > 0, t.tgtype & 16 > 0, t.tgtype & 8 > 0, t.tgtype & 32 > 0,
        `+sendsSQL+`
@@ -211,10 +207,7 @@ select n.nspname || '.' || c.relname, t.tgname::text, fn.nspname || '.' || p.pro
   join pg_proc as p on p.oid = t.tgfoid
   join pg_namespace as fn on fn.oid = p.pronamespace
  where not t.tgisinternal and (c.oid = `+regclass(table)+` or n.nspname = 'run_counter')
- order by 1, t.tgname collate "C"`)
-		if err != nil {
-			return err
-		}
+ order by 1, t.tgname collate "C"`) // its error is that of the rows
 		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Trigger])
 		return err
 	})

@@ -87,15 +87,12 @@ select t.oid is null,
 	if err != nil {
 		return err
 	}
-	rows, err := tx.Query(ctx, `
+	rows, _ := tx.Query(ctx, `
 select 'run_counter_webhook_' || e.event, e.event as fires_for, coalesce(t.tgenabled::text, '')
   from unnest(array['insert', 'update', 'delete']) with ordinality as e (event, n)
   left join pg_trigger as t on t.tgname = 'run_counter_webhook_' || e.event and t.tgrelid = to_regclass($1::text) and not t.tgisinternal
        and t.tgfoid = (select oid from pg_proc where proname = 'notify' and pronamespace = to_regnamespace('run_counter_webhook') and pronargs = 0)
- order by n`, w.Table)
-	if err != nil {
-		return err
-	}
+ order by n`, w.Table) // its error is that of the rows
 	if w.Triggers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[WebhookTrigger]); err != nil {
 		return err
 	}

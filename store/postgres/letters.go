@@ -43,40 +43,27 @@ func letterArgs(search store.DeadLetterQuery) []any {
 
 // DeadLetters returns a page of them, latest first, without their bodies
 // unless one alone is asked for.
-func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) (letters []store.DeadLetter, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		letters = nil
-		if !have.installed {
-			return nil
-		}
+func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) ([]store.DeadLetter, error) {
+	return ours(ctx, s, func(_ schema, letters *[]store.DeadLetter) error {
 		return send(ctx, s.pool, query{
 			text: `
 select seq, received_at, reason, bytes, octet_length(body), case when $1::bigint <> 0 then body end
   from run_counter.dead_letters` + lettersWhere + ` order by seq desc limit $5::integer`,
 			args: append(letterArgs(search), search.Limit),
-			read: func(rows pgx.Rows) error {
-				var d store.DeadLetter
-				err := rows.Scan(&d.Seq, (*instant)(&d.ReceivedAt), &d.Reason, &d.Bytes, &d.Kept, &d.Body)
-				letters = append(letters, d)
-				return err
-			},
+			read: all(letters, func(rows pgx.Rows, d *store.DeadLetter) error {
+				return rows.Scan(&d.Seq, (*instant)(&d.ReceivedAt), &d.Reason, &d.Bytes, &d.Kept, &d.Body)
+			}),
 		})
 	})
-	return letters, err
 }
 
 // DropDeadLetters drops those, and returns how many.
-func (s *Store) DropDeadLetters(ctx context.Context, search store.DeadLetterQuery) (dropped int, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		dropped = 0
-		if !have.installed {
-			return nil
-		}
+func (s *Store) DropDeadLetters(ctx context.Context, search store.DeadLetterQuery) (int, error) {
+	return ours(ctx, s, func(_ schema, dropped *int) error {
 		return s.commit(ctx, query{
 			text: `with dropped as (delete from run_counter.dead_letters` + lettersWhere + ` returning 1) select count(*) from dropped`,
 			args: letterArgs(search),
-			read: func(rows pgx.Rows) error { return rows.Scan(&dropped) },
+			read: func(rows pgx.Rows) error { return rows.Scan(dropped) },
 		})
 	})
-	return dropped, err
 }

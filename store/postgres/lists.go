@@ -219,12 +219,11 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 }
 
 // logs reads one of our logs; a database without our migrations has none.
-func (s *Store) logs(ctx context.Context, what string, q func(have schema) query) error {
-	return s.attempt(ctx, func(have schema) error {
-		if !have.installed {
-			return nil
-		}
-		if err := send(ctx, s.pool, q(have)); err != nil {
+func logs[T any](ctx context.Context, s *Store, what string, scan func(rows pgx.Rows, one *T) error, q func(have schema) query) ([]T, error) {
+	return ours(ctx, s, func(have schema, list *[]T) error {
+		q := q(have)
+		q.read = all(list, scan)
+		if err := send(ctx, s.pool, q); err != nil {
 			return fmt.Errorf("list the %s: %w", what, err)
 		}
 		return nil
@@ -232,67 +231,44 @@ func (s *Store) logs(ctx context.Context, what string, q func(have schema) query
 }
 
 // Repairs returns at most limit of the repairs behind a place, latest first.
-func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) (repairs []store.ListedRepair, err error) {
-	err = s.logs(ctx, "repairs", func(have schema) query {
-		repairs = nil
+func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error) {
+	scan := func(rows pgx.Rows, l *store.ListedRepair) error {
+		return scanRepair(rows, &l.RepairLog, (*uuid)(&l.ID))
+	}
+	repairs, err := logs(ctx, s, "repairs", scan, func(have schema) query {
 		var w conditions
 		if !after.At.IsZero() {
 			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(have.place(watched.ID, after.ID)) + `::` + have.id + `)`)
 		}
-		return query{
-			text: `
+		return query{text: `
 select run_id, ` + repairColumns + ` from run_counter.repairs
- where true` + w.and() + ` order by last_at desc, run_id desc, kind limit ` + w.arg(limit+store.MorePlaces) + `::integer`,
-			args: w.args,
-			read: func(rows pgx.Rows) error {
-				var l store.ListedRepair
-				err := scanRepair(rows, &l.RepairLog, (*uuid)(&l.ID))
-				repairs = append(repairs, l)
-				return err
-			},
-		}
+ where true` + w.and() + ` order by last_at desc, run_id desc, kind limit ` + w.arg(limit+store.MorePlaces) + `::integer`, args: w.args}
 	})
 	return store.Page(repairs, limit), err
 }
 
 // Decisions returns at most limit of the amendments made before one, latest
 // first.
-func (s *Store) Decisions(ctx context.Context, before int64, limit int) (decisions []store.Decision, err error) {
-	err = s.logs(ctx, "amendments", func(have schema) query {
-		decisions = nil
-		return query{
-			text: `
+func (s *Store) Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error) {
+	scan := func(rows pgx.Rows, d *store.Decision) error {
+		return scanAmendment(rows, &d.AmendmentLog, &d.Seq, (*uuid)(&d.ID))
+	}
+	return logs(ctx, s, "amendments", scan, func(schema) query {
+		return query{text: `
 select seq, run_id, ` + amendmentColumns + ` from run_counter.amendments
- where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`,
-			args: []any{before, limit},
-			read: func(rows pgx.Rows) error {
-				var d store.Decision
-				err := scanAmendment(rows, &d.AmendmentLog, &d.Seq, (*uuid)(&d.ID))
-				decisions = append(decisions, d)
-				return err
-			},
-		}
+ where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`, args: []any{before, limit}}
 	})
-	return decisions, err
 }
 
 // Recounts returns at most limit of the repairs of counts made before one,
 // latest first.
-func (s *Store) Recounts(ctx context.Context, before int64, limit int) (recounts []store.ListedRecount, err error) {
-	err = s.logs(ctx, "recounts", func(have schema) query {
-		recounts = nil
-		return query{
-			text: `
+func (s *Store) Recounts(ctx context.Context, before int64, limit int) ([]store.ListedRecount, error) {
+	scan := func(rows pgx.Rows, r *store.ListedRecount) error {
+		return scanRecount(rows, &r.RecountLog, (*keyID)(&r.Key.User), (*text)(&r.Key.Kind), (*keyID)(&r.Key.Ref), &r.Seq)
+	}
+	return logs(ctx, s, "recounts", scan, func(schema) query {
+		return query{text: `
 select user_id, kind, ref_id, seq, ` + recountColumns + ` from run_counter.recounts
- where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`,
-			args: []any{before, limit},
-			read: func(rows pgx.Rows) error {
-				var r store.ListedRecount
-				err := scanRecount(rows, &r.RecountLog, (*keyID)(&r.Key.User), (*text)(&r.Key.Kind), (*keyID)(&r.Key.Ref), &r.Seq)
-				recounts = append(recounts, r)
-				return err
-			},
-		}
+ where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`, args: []any{before, limit}}
 	})
-	return recounts, err
 }

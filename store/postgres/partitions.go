@@ -36,28 +36,25 @@ select array(select oid::bigint from leaves order by 1),
 // Partitions names those of the watched table; none where it is plain. The
 // sweep's audit asks for it.
 func (s *Store) Partitions(ctx context.Context) (p store.Partitions, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		p = store.Partitions{}
-		if !have.installed || !have.table.Partitioned {
-			return nil
-		}
-		return send(ctx, s.pool, have.partitionsQuery(&p))
+	err = s.attempt(ctx, func(have schema) (err error) {
+		p, err = have.partitions(ctx, s.pool)
+		return err
 	})
 	return p, err
 }
 
-func (h schema) partitionsQuery(p *store.Partitions) query {
-	return query{text: h.partitionsSQL(), read: func(rows pgx.Rows) error { return rows.Scan(&p.IDs, &p.New, &p.Gone, &p.Untold) }}
+func (h schema) partitions(ctx context.Context, to sender) (p store.Partitions, err error) {
+	if h.installed && h.table.Partitioned {
+		err = send(ctx, to, query{text: h.partitionsSQL(), read: func(rows pgx.Rows) error { return rows.Scan(&p.IDs, &p.New, &p.Gone, &p.Untold) }})
+	}
+	return p, err
 }
 
 // Partitions is that of the store.
 func (i *Inspector) Partitions(ctx context.Context) (p store.Partitions, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
-		have, err := i.has(ctx, tx)
-		if err != nil || !have.installed || !have.table.Partitioned {
-			return err
-		}
-		return send(ctx, tx, have.partitionsQuery(&p))
+	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) (err error) {
+		p, err = have.partitions(ctx, tx)
+		return err
 	})
 	return p, err
 }
@@ -80,11 +77,8 @@ var errOtherPartitions = errors.New("partitions came or went")
 func (s *Store) RecountAmong(ctx context.Context, key store.Key, now time.Time, p store.Partitions) (r store.Recounted, same bool, err error) {
 	same = true
 	r, err = s.recountIf(ctx, key, now, func(have schema, tx pgx.Tx) error {
-		if !have.table.Partitioned {
-			return nil
-		}
-		var is store.Partitions
-		if err := send(ctx, tx, have.partitionsQuery(&is)); err != nil {
+		is, err := have.partitions(ctx, tx)
+		if err != nil {
 			return fmt.Errorf("look at the table's partitions: %w", err)
 		}
 		if same = slices.Equal(is.IDs, p.IDs); !same {

@@ -306,17 +306,31 @@ func (s *Store) attempt(ctx context.Context, do func(have schema) error) error {
 	}
 }
 
+// ours is [Store.attempt] of what reads or writes tables of ours. Without the
+// migrations there are none, and so there is nothing.
+func ours[T any](ctx context.Context, s *Store, do func(have schema, out *T) error) (out T, err error) {
+	err = s.attempt(ctx, func(have schema) error {
+		out = *new(T)
+		if !have.installed {
+			return nil
+		}
+		return do(have, &out)
+	})
+	return out, err
+}
+
+// codeOf is the SQLSTATE of what the server said, "" where it said nothing.
+func codeOf(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
 // missing reports an undefined table, column, function or schema.
 func missing(err error) bool {
-	var e *pgconn.PgError
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code {
-	case "42P01", "42703", "42883", "3F000":
-		return true
-	}
-	return false
+	return slices.Contains([]string{"42P01", "42703", "42883", "3F000"}, codeOf(err))
 }
 
 // query is one statement of a [Store.send].
@@ -324,6 +338,16 @@ type query struct {
 	text string
 	args []any
 	read func(rows pgx.Rows) error // called for each row; nil where there is nothing to read
+}
+
+// all reads each row by scan, and appends it.
+func all[T any](into *[]T, scan func(rows pgx.Rows, one *T) error) func(rows pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var one T
+		err := scan(rows, &one)
+		*into = append(*into, one)
+		return err
+	}
 }
 
 // sender sends a batch: a pool, or a transaction.

@@ -58,14 +58,16 @@ func (s *Store) compare(ctx context.Context, have schema, key store.Key) (d stor
 
 func compareQuery(have schema, d *store.Drift) query {
 	return query{
-		text: `
-select coalesce(s.status, a.status), coalesce(s.presumed, a.presumed), coalesce(s.n, 0), coalesce(a.n, 0)
-  from (` + have.storedSQL() + `) as s
-  full join (` + actualOfKey(have, d.Key) + `) as a on a.status = s.status and a.presumed = s.presumed`,
+		text: `with stored as (` + have.storedSQL() + `), actual as (` + actualOfKey(have, d.Key) + `)` + bothSQL,
 		args: have.keyArgs(d.Key),
 		read: func(rows pgx.Rows) error { return addBoth(rows, &d.Stored, &d.Actual) },
 	}
 }
+
+// bothSQL are both sides of law 1.
+const bothSQL = `
+select coalesce(s.status, a.status), coalesce(s.presumed, a.presumed), coalesce(s.n, 0), coalesce(a.n, 0)
+  from stored as s full join actual as a on a.status = s.status and a.presumed = s.presumed`
 
 // addBoth reads a row of both sides, of a status and presumed, and adds it up.
 func addBoth(rows pgx.Rows, stored, actual *store.Tallies, before ...any) error {
@@ -75,10 +77,6 @@ func addBoth(rows pgx.Rows, stored, actual *store.Tallies, before ...any) error 
 	is.Status, is.Presumed = was.Status, was.Presumed
 	is.AddTo(actual)
 	return err
-}
-
-func (s *Store) recount(ctx context.Context, have schema, key store.Key, now time.Time) (store.Recounted, error) {
-	return s.recountLocked(ctx, have, key, now, always)
 }
 
 // recountLocked locks the key, and in the next statement counts the runs and deletes
@@ -134,14 +132,11 @@ const recountPatience = "2s"
 // are newer: a writer may have made a mark good meanwhile. What a writer holds
 // is that writer's to keep right.
 func mendMarks(ctx context.Context, tx pgx.Tx, have schema, key store.Key) error {
-	rows, err := tx.Query(ctx, `
+	rows, _ := tx.Query(ctx, `
 select p.run_id::text from run_counter.presumed as p
  where p.user_id = $1::`+have.user+` and p.kind = $2::text and p.ref_id = $3::`+have.ref+`
     or p.run_id in (select r.id from `+have.keyed()+` as r where `+have.ofKey(key.Kind, "$1", "$3")+` and r.ended)
-   for update skip locked`, have.keyArgs(key)...)
-	if err != nil {
-		return err
-	}
+   for update skip locked`, have.keyArgs(key)...) // its error is that of the rows
 	runs, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(runs) == 0 {
 		return err
@@ -187,9 +182,7 @@ with gone as (
      union all
     select kind, ref_id, status, presumed, -n from run_counter.counts where ` + have.keySQL() + `
 ), totalled as (` + addTotalsSQL("moved") + `
-)
-select coalesce(s.status, a.status), coalesce(s.presumed, a.presumed), coalesce(s.n, 0), coalesce(a.n, 0)
-  from stored as s full join actual as a on a.status = s.status and a.presumed = s.presumed`
+)` + bothSQL
 }
 
 func logRecount(ctx context.Context, tx pgx.Tx, have schema, r store.Recounted, now time.Time) error {

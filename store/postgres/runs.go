@@ -69,12 +69,11 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 // Start implements [store.Store].
 func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store.Run, err error) {
 	err = s.attempt(ctx, func(have schema) error {
-		var found bool
-		run, found, err = s.runAfter(ctx, have, id, query{text: `
+		run, err = s.runAfter(ctx, have, id, query{text: `
 update ` + have.table.SQL() + ` as r
    set ` + have.table.Col("", watched.Status) + ` = ` + have.table.Word("'running'") + have.set(watched.StartedAt, "$2::timestamptz") + have.set(watched.UpdatedAt, "$2::timestamptz") + `
  where ` + have.table.Col("r", watched.ID) + ` = $1::` + have.id + ` and ` + have.table.Status("r") + ` = 'pending' and $2::timestamptz is not null`, args: []any{have.arg(watched.ID, id), store.Instant(at)}})
-		return notFound(err, found)
+		return err
 	})
 	return run, err
 }
@@ -101,12 +100,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		found := false
 		counts := map[store.Key]store.Tallies{}
 		err := s.commit(ctx, end, s.policyFor(have, &policy),
-			query{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + have.presumedColumn() + `
-  from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
-				args: []any{have.arg(watched.ID, c.ID)},
-				read: func(rows pgx.Rows) error { found = true; return scanRun(have, rows, &result.Run) }},
-			runTalliesQuery(have, c.ID, counts),
-		)
+			have.runQuery(c.ID, &result.Run, &found), runTalliesQuery(have, c.ID, counts))
 		if err := notFound(err, found); err != nil {
 			return err
 		}
@@ -134,41 +128,46 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 		if err := have.says(a.Status); err != nil {
 			return err
 		}
-		var found bool
-		run, found, err = s.runAfter(ctx, have, a.ID, query{
+		run, err = s.runAfter(ctx, have, a.ID, query{
 			text: `select run_counter.amend_run($1::` + have.id + `, $2::text, $3::text, $4::text, $5::timestamptz)`,
 			args: []any{have.arg(watched.ID, a.ID), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
 			read: func(pgx.Rows) error { return nil },
 		})
-		return notFound(err, found)
+		return err
 	})
 	return run, err
 }
 
 // Run implements [store.Store].
 func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		var found bool
-		run, found, err = s.runAfter(ctx, have, id)
-		return notFound(err, found)
+	err = s.attempt(ctx, func(have schema) (err error) {
+		run, err = s.runAfter(ctx, have, id)
+		return err
 	})
 	return run, err
 }
 
 // runAfter returns a run as it is after some statements, in one round trip.
-func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before ...query) (run store.Run, found bool, err error) {
+func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before ...query) (run store.Run, err error) {
 	var policy store.Policy
+	var found bool
 	look := s.snapshot
 	if len(before) > 0 {
 		look = s.commit
 	}
-	err = look(ctx, append(before, s.policyFor(have, &policy),
-		query{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + have.presumedColumn() + `
-  from ` + have.rows("state_snapshot") + ` as r where r.id = $1::` + have.id + ``,
-			args: []any{have.arg(watched.ID, id)},
-			read: func(rows pgx.Rows) error { found = true; return scanRun(have, rows, &run) }})...)
+	err = look(ctx, append(before, s.policyFor(have, &policy), have.runQuery(id, &run, &found))...)
 	run.Counted = counted(run, policy)
-	return run, found, err
+	return run, notFound(err, found)
+}
+
+// runQuery reads a run, and whether it is there.
+func (h schema) runQuery(id store.ID, run *store.Run, found *bool) query {
+	return query{
+		text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + h.presumedColumn() + `
+  from ` + h.rows("state_snapshot") + ` as r where r.id = $1::` + h.id,
+		args: []any{h.arg(watched.ID, id)},
+		read: func(rows pgx.Rows) error { *found = true; return scanRun(h, rows, run) },
+	}
 }
 
 func notFound(err error, found bool) error {

@@ -161,7 +161,7 @@ func TestRecountsBesideWritersFoldsAndRecounts(t *testing.T) {
 				if i%2 == 0 {
 					_, err = f.store.Fold(background, time.Now(), 20)
 				} else {
-					_, err = f.store.recount(background, f.have, keys[i%len(keys)], time.Now())
+					_, err = f.store.recountLocked(background, f.have, keys[i%len(keys)], time.Now(), always)
 				}
 				if err != nil && background.Err() == nil {
 					t.Errorf("beside users: %v", err)

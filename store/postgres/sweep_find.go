@@ -97,12 +97,9 @@ func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.
 }
 
 func suspects(ctx context.Context, to sender, have schema, f store.FailStuck) (found []store.Suspect, err error) {
-	err = send(ctx, to, query{text: have.suspectsSQL(), args: suspectsArgs(have, f), read: func(rows pgx.Rows) error {
-		var one store.Suspect
-		err := rows.Scan((*uuid)(&one.ID), (*uuid)(&one.User))
-		found = append(found, one)
-		return err
-	}})
+	err = send(ctx, to, query{text: have.suspectsSQL(), args: suspectsArgs(have, f), read: all(&found, func(rows pgx.Rows, one *store.Suspect) error {
+		return rows.Scan((*uuid)(&one.ID), (*uuid)(&one.User))
+	})})
 	if err != nil {
 		return nil, fmt.Errorf("look for stuck runs: %w", err)
 	}

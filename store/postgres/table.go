@@ -186,22 +186,12 @@ func (t *Table) Page(ctx context.Context, after string, limit int) ([]Record, er
 	if after != "" {
 		text, args = t.next, []any{limit, after}
 	}
-	page := make([]Record, 0, limit)
-	rows, err := t.pool.Query(ctx, text, args...)
+	rows, _ := t.pool.Query(ctx, text, args...) // its error is that of the rows
+	page, err := pgx.AppendRows(make([]Record, 0, limit), rows, func(row pgx.CollectableRow) (r Record, err error) {
+		err = row.Scan(&r.ID, &r.JSON)
+		return r, err
+	})
 	if err != nil {
-		return nil, t.unreachable(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r Record
-		var json []byte // valid until the next row
-		if err := rows.Scan(&r.ID, &json); err != nil {
-			return nil, fmt.Errorf("read a row of %s: %w", t.name, err)
-		}
-		r.JSON = slices.Clone(json)
-		page = append(page, r)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, t.unreachable(err)
 	}
 	return page, nil
@@ -246,20 +236,20 @@ func (t *Table) Close() { t.pool.Close() }
 // unreachable says what to do about an error of the database or on the way to
 // it.
 func (t *Table) unreachable(err error) error {
-	var refused *pgconn.PgError
+	code := codeOf(err)
 	var connecting *pgconn.ConnectError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
-	case errors.As(err, &refused) && (refused.Code == "28P01" || refused.Code == "28000"):
+	case code == "28P01", code == "28000":
 		return fmt.Errorf("%s refuses the role or its password: check both, and escape the password's special characters: %w", t.Where(), err)
-	case errors.As(err, &refused) && refused.Code == "3D000":
+	case code == "3D000":
 		return fmt.Errorf("check the name at the end of the address: %w", err)
-	case errors.As(err, &refused) && refused.Code == "42501":
+	case code == "42501":
 		return fmt.Errorf("%w: the role of the address may not read %s: as its owner, run grant select on %s to that role: %w", store.ErrInvalid, t.name, t.name, err)
-	case errors.As(err, &refused) && refused.Code == "57014":
+	case code == "57014":
 		return fmt.Errorf("%w: a statement took too long for this role: is id the primary key of %s? %w", store.ErrUnavailable, t.name, err)
-	case errors.As(err, &connecting) && !errors.As(err, &refused):
+	case code == "" && errors.As(err, &connecting):
 		return fmt.Errorf("%w: check host, port and sslmode of the address; the direct host of a Supabase project is reached over IPv6 alone, its pooler over IPv4 too: %w", store.ErrUnavailable, err)
 	}
 	return translate(err)
@@ -288,13 +278,12 @@ func (t *Table) Mended(ctx context.Context, r Reading) (n int64, err error) {
 	if r == (Reading{}) {
 		return 0, nil
 	}
-	var e *pgconn.PgError
 	err = t.pool.QueryRow(ctx, `
 select run_counter_webhook.acknowledge($1::text::pg_snapshot, $2::text::timestamptz)
   from run_counter_webhook.settings
  where to_regclass(watched) = to_regclass($3::text)`, r.snapshot, r.at, t.name).Scan(&n)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows), missing(err), errors.As(err, &e) && (e.Code == "42501" || e.Code == "25006"):
+	case errors.Is(err, pgx.ErrNoRows), missing(err), codeOf(err) == "42501", codeOf(err) == "25006":
 		return 0, nil
 	case err != nil:
 		return 0, t.unreachable(err)

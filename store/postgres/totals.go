@@ -60,7 +60,7 @@ func totalQuery(have schema, c *store.Count) query {
 // neither: a fold moves both sides at once, and so does a recount. So the difference
 // is the same in every snapshot, whichever process folds meanwhile.
 const wrongTotalsSQL = `
-select kind, ref_id, status, presumed, stored, actual from (
+select null::text, kind, ref_id, status, presumed, stored, actual from (
     select kind, ref_id, status, presumed, sum(stored)::bigint as stored, sum(actual)::bigint as actual,
            bool_or(sum(stored) <> sum(actual)) over (partition by kind, ref_id) as wrong
       from (select kind, ref_id, status, presumed, n as stored, 0 as actual from run_counter.totals
@@ -93,41 +93,23 @@ delete from run_counter.totals as t
    and (f.kind, f.ref_id, f.status, f.presumed) in (select kind, ref_id, status, presumed from free group by 1, 2, 3, 4 having sum(n) = 0)`
 
 // AuditTotals implements [store.Store].
-func (s *Store) AuditTotals(ctx context.Context, mend bool) (wrong []store.Drift, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		wrong = nil
-		if !have.installed {
-			return nil // what is counted there are the runs themselves
-		}
-		if err := send(ctx, s.pool, wrongTotals(wrongTotalsSQL+` order by kind, ref_id`, &wrong)); err != nil {
+func (s *Store) AuditTotals(ctx context.Context, mend bool) ([]store.Drift, error) {
+	return ours(ctx, s, func(_ schema, wrong *[]store.Drift) error {
+		if err := send(ctx, s.pool, query{text: wrongTotalsSQL + ` order by kind, ref_id`, read: addDrifts(wrong)}); err != nil {
 			return fmt.Errorf("audit the totals: %w", err)
 		}
 		if !mend {
 			return nil
 		}
 		var queries []query
-		if len(wrong) > 0 {
-			wrong = nil // a second process may have mended them meanwhile
+		if len(*wrong) > 0 {
+			*wrong = nil // a second process may have mended them meanwhile
 			// Counts that a policy hides must not be taken for none.
-			queries = []query{{text: `set local row_security = off`}, {text: lockTotalsSQL}, wrongTotals(mendTotalsSQL, &wrong)}
+			queries = []query{{text: `set local row_security = off`}, {text: lockTotalsSQL}, {text: mendTotalsSQL, read: addDrifts(wrong)}}
 		}
 		if err := s.commit(ctx, append(queries, query{text: pruneTotalsSQL})...); err != nil {
 			return fmt.Errorf("mend the totals: %w", err)
 		}
 		return nil
 	})
-	return wrong, err
-}
-
-func wrongTotals(sql string, wrong *[]store.Drift) query {
-	return query{text: sql, read: func(rows pgx.Rows) error {
-		var next store.Drift
-		if err := addBoth(rows, &next.Stored, &next.Actual, (*text)(&next.Key.Kind), (*keyID)(&next.Key.Ref)); err != nil {
-			return err
-		}
-		if n := len(*wrong) - 1; n < 0 || !joined(&(*wrong)[n], next) {
-			*wrong = append(*wrong, next)
-		}
-		return nil
-	}}
 }
