@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -52,10 +51,11 @@ type netRequest struct {
 
 // netAnswer is a row of net._http_response.
 type netAnswer struct {
-	id                                          int64
-	status                                      *int32
-	contentType, headers, content, errorMessage *string
-	timedOut                                    bool
+	id                                 int64
+	status                             *int32
+	contentType, content, errorMessage *string
+	headers                            map[string]string
+	timedOut                           bool
 }
 
 // netConn is a connection, and the receiver that it leads to.
@@ -195,20 +195,17 @@ func (n *netClient) do(ctx context.Context, r *netRequest, conn *netConn, sent f
 	}
 	status := int32(response.status)
 	answer.status = &status
-	// Those of the first response, while the rest is of the last.
-	text, _ := json.Marshal(headers) // of strings: never fails
-	answer.headers = ptr(string(text))
+	answer.headers = headers // those of the first response, while the rest is of the last
 	if value, ok := response.contentType(); ok {
 		answer.contentType = &value
 	}
 	content, _, _ := bytes.Cut(response.body, []byte{0}) // as a C string ends
 	if len(content) > 0 {
-		answer.content = ptr(strings.ToValidUTF8(string(content), "�"))
+		text := strings.ToValidUTF8(string(content), "�")
+		answer.content = &text
 	}
 	return answer
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // follow sends a request where it goes, and then where it is redirected to.
 func (n *netClient) follow(ctx context.Context, r *netRequest, conn *netConn, times *clock, sent func()) (last *netResponse, firstHeaders map[string]string, err error) {

@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"context"
 	_ "embed"
 	"strings"
 	"testing"
@@ -42,18 +41,8 @@ func InstallVault(t testing.TB, address string) {
 func installExtension(t testing.TB, address, name, version, schema, objects string) {
 	t.Helper()
 	address = Admin(t, address)
-	conn, err := connect(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeConn(conn)
 	var there bool
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	err = conn.QueryRow(ctx, `select exists (select from pg_extension where extname = $1)`, name).Scan(&there)
-	if err != nil {
-		t.Fatal(err)
-	}
+	queryRow(t, address, &there, `select exists (select from pg_extension where extname = $1)`, name)
 	if !there {
 		members := strings.NewReplacer("{extension}", name, "{version}", version, "{schema}", schema).Replace(extensionMembers)
 		Exec(t, address, objects+members) // one transaction
@@ -64,16 +53,7 @@ func installExtension(t testing.TB, address, name, version, schema, objects stri
 // which say what a database could have.
 func Offers(t testing.TB, address, extension string) (offered bool) {
 	t.Helper()
-	conn, err := connect(Admin(t, address))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeConn(conn)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := conn.QueryRow(ctx, `select exists (select from pg_available_extensions where name = $1)`, extension).Scan(&offered); err != nil {
-		t.Fatal(err)
-	}
+	queryRow(t, Admin(t, address), &offered, `select exists (select from pg_available_extensions where name = $1)`, extension)
 	return offered
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -55,6 +56,29 @@ func (g *guard) watch(pid int) {
 	fmt.Fprintln(g.pipe, line)
 }
 
+// launch starts a program that writes its log into a directory, where it works, and
+// watches it.
+func (g *guard) launch(dir string, who *syscall.Credential, program string, args ...string) (*process, error) {
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }() // the program has a copy
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	g.watch(cmd.Process.Pid)
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
 // end ends the process and removes the directory.
 func (g *guard) end() {
 	_ = g.pipe.Close()
@@ -65,18 +89,6 @@ func (g *guard) end() {
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
-}
-
-func startProcess(cmd *exec.Cmd) (*process, error) {
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	p := &process{cmd: cmd, done: make(chan struct{})}
-	go func() {
-		_ = cmd.Wait()
-		close(p.done)
-	}()
-	return p, nil
 }
 
 func (p *process) ended() bool {

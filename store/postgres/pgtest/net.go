@@ -267,13 +267,10 @@ delete from net._http_response
  where ctid = any(array(select ctid from net._http_response where created < now() - $1::interval order by created limit $2))`, netTTL, netBatch); err != nil {
 		return err
 	}
-	rows, err := tx.Query(ctx, `
+	rows, _ := tx.Query(ctx, `
 delete from net.http_request_queue
  where id in (select id from net.http_request_queue order by id limit $1)
-returning id, method::text, url, array(select key || ': ' || value from jsonb_each_text(headers) where value is not null), body, timeout_milliseconds`, netBatch)
-	if err != nil {
-		return err
-	}
+returning id, method::text, url, array(select key || ': ' || value from jsonb_each_text(headers) where value is not null), body, timeout_milliseconds`, netBatch) // its error is that of the rows
 	requests, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[netRequest])
 	if err != nil {
 		return err
@@ -371,26 +368,10 @@ func closedAfter(all *sync.WaitGroup) <-chan struct{} {
 
 // record writes the answers of a batch.
 func record(ctx context.Context, tx pgx.Tx, answers []netAnswer) error {
-	var (
-		ids                                     []int64
-		statuses                                []*int32
-		types, headers, contents, errorMessages []*string
-		timedOut                                []bool
-	)
-	for _, a := range answers {
-		ids = append(ids, a.id)
-		statuses = append(statuses, a.status)
-		types = append(types, a.contentType)
-		headers = append(headers, a.headers)
-		contents = append(contents, a.content)
-		timedOut = append(timedOut, a.timedOut)
-		errorMessages = append(errorMessages, a.errorMessage)
-	}
-	_, err := tx.Exec(ctx, `
-insert into net._http_response (id, status_code, content_type, headers, content, timed_out, error_msg)
-select id, status_code, content_type, headers::jsonb, content, timed_out, error_msg
-  from unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[])
-    as a (id, status_code, content_type, headers, content, timed_out, error_msg)`,
-		ids, statuses, types, headers, contents, timedOut, errorMessages)
+	columns := []string{"id", "status_code", "content_type", "headers", "content", "timed_out", "error_msg"}
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"net", "_http_response"}, columns, pgx.CopyFromSlice(len(answers), func(i int) ([]any, error) {
+		a := answers[i]
+		return []any{a.id, a.status, a.contentType, a.headers, a.content, a.timedOut, a.errorMessage}, nil
+	}))
 	return err
 }

@@ -251,6 +251,14 @@ func Exec(t testing.TB, address string, sql ...string) {
 // Version returns the server's major version, such as 15.
 func Version(t testing.TB, address string) int {
 	t.Helper()
+	var version int
+	queryRow(t, address, &version, `select current_setting('server_version_num')::integer / 10000`)
+	return version
+}
+
+// queryRow reads the one value of the one row of a query, as any pooler passes it on.
+func queryRow(t testing.TB, address string, into any, sql string, args ...any) {
+	t.Helper()
 	conn, err := connect(address)
 	if err != nil {
 		t.Fatal(err)
@@ -258,12 +266,9 @@ func Version(t testing.TB, address string) int {
 	defer closeConn(conn)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var version int
-	err = conn.QueryRow(ctx, `select current_setting('server_version_num')::integer / 10000`, pgx.QueryExecModeSimpleProtocol).Scan(&version)
-	if err != nil {
+	if err := conn.QueryRow(ctx, sql, append([]any{pgx.QueryExecModeSimpleProtocol}, args...)...).Scan(into); err != nil {
 		t.Fatal(err)
 	}
-	return version
 }
 
 // The connections here don't end with the test's context: cleanups run after

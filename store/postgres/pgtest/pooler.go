@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -12,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Pooler starts a PgBouncer in transaction mode before the server of an
@@ -26,10 +23,6 @@ func Pooler(t testing.TB, address string) string {
 		giveUp(t, err)
 	}
 	u := parse(t, address)
-	users, err := poolerUsers(u)
-	if err != nil {
-		t.Fatal(err)
-	}
 	who := runAs()
 	dir, err := makeDir(who)
 	if err != nil {
@@ -58,7 +51,7 @@ pool_mode = transaction
 max_client_conn = 1000
 default_pool_size = 20
 `, u.Hostname(), portOf(u), port, filepath.Join(dir, "users"))
-	for name, text := range map[string]string{"pgbouncer.ini": config, "users": users} {
+	for name, text := range map[string]string{"pgbouncer.ini": config, "users": poolerUsers(t, u)} {
 		if err := writeFile(filepath.Join(dir, name), []byte(text), 0o600, who); err != nil {
 			t.Fatal(err)
 		}
@@ -78,19 +71,10 @@ func Through(t testing.TB, address, pooler string) string {
 }
 
 func launchPooler(binary, dir string, who *syscall.Credential, g *guard, through string) error {
-	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = log.Close() }() // the server has a copy
-	cmd := exec.Command(binary, filepath.Join(dir, "pgbouncer.ini"))
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Setpgid: true}
-	p, err := startProcess(cmd)
+	p, err := g.launch(dir, who, binary, filepath.Join(dir, "pgbouncer.ini"))
 	if err != nil {
 		return fmt.Errorf("start PgBouncer: %w", err)
 	}
-	g.watch(cmd.Process.Pid)
 	return until(func() (bool, error) {
 		conn, err := connect(through)
 		if err == nil {
@@ -104,22 +88,10 @@ func launchPooler(binary, dir string, who *syscall.Credential, g *guard, through
 
 // poolerUsers returns PgBouncer's list of users: those who can log in, with the
 // password that they have.
-func poolerUsers(u *url.URL) (string, error) {
-	conn, err := connect(u.String())
-	if err != nil {
-		return "", err
-	}
-	defer closeConn(conn)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	rows, err := conn.Query(ctx, `select rolname from pg_roles where rolcanlogin`, pgx.QueryExecModeSimpleProtocol)
-	if err != nil {
-		return "", err
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return "", err
-	}
+func poolerUsers(t testing.TB, u *url.URL) string {
+	t.Helper()
+	var names []string
+	queryRow(t, u.String(), &names, `select array_agg(rolname::text) from pg_roles where rolcanlogin`)
 	var b strings.Builder
 	for _, name := range names {
 		password := Password
@@ -128,7 +100,7 @@ func poolerUsers(u *url.URL) (string, error) {
 		}
 		fmt.Fprintf(&b, "%q %q\n", name, password)
 	}
-	return b.String(), nil
+	return b.String()
 }
 
 func portOf(u *url.URL) string {

@@ -245,25 +245,14 @@ func (s *Server) start() error {
 	})
 }
 
-func (s *Server) launch() error {
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = log.Close() }() // the server has a copy
+func (s *Server) launch() (err error) {
 	args := []string{"-D", s.data(), "-p", strconv.Itoa(s.port)}
 	for _, setting := range s.settings {
 		args = append(args, "-c", setting)
 	}
-	cmd := exec.Command(filepath.Join(s.binaries, "postgres"), args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: runAs(), Setpgid: true}
-	p, err := startProcess(cmd)
-	if err != nil {
+	if s.process, err = s.guard.launch(s.dir, runAs(), filepath.Join(s.binaries, "postgres"), args...); err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	s.process = p
-	s.guard.watch(cmd.Process.Pid)
 	return nil
 }
 

@@ -1,7 +1,7 @@
 -- What extension supabase_vault 0.3.1 puts into a database: names, columns,
 -- defaults and privileges are its own, the bodies are ours. Nothing here is
--- encrypted: a secret is scrambled with a key that stands in this file, so that
--- it can't be found in the table by looking for it, and tampering is noticed.
+-- encrypted: a secret is scrambled, so that it can't be found in the table by
+-- looking for it, and tampering is noticed.
 begin;
 create schema vault;
 
@@ -9,35 +9,19 @@ create function vault._crypto_aead_det_noncegen() returns bytea
 language sql volatile
 as $fn$ select decode(replace(gen_random_uuid()::text, '-', ''), 'hex') $fn$;
 
--- The same twice is the text itself.
-create function vault._scramble(message bytea, salt bytea) returns bytea
-language plpgsql immutable strict
-as $fn$
-declare
-    pad bytea;
-begin
-    for i in 0 .. octet_length(message) - 1 loop
-        if i % 32 = 0 then
-            pad := sha256(convert_to('no secret at all' || i, 'UTF8') || salt);
-        end if;
-        message := set_byte(message, i, get_byte(message, i) # get_byte(pad, i % 32));
-    end loop;
-    return message;
-end
-$fn$;
-
--- What comes first is sixteen bytes that tell whether anybody changed the rest.
+-- What comes first is sixteen bytes that tell whether anybody changed the rest,
+-- which stands there backwards.
 create function vault._crypto_aead_det_encrypt(message bytea, additional bytea, key_id bigint, context bytea default 'pgsodium', nonce bytea default null) returns bytea
 language sql immutable security definer set search_path = ''
 as $fn$
-    select substr(sha256(message || additional || coalesce(nonce, '')), 1, 16) || vault._scramble(message, additional || coalesce(nonce, ''))
+    select substr(sha256(message || additional || coalesce(nonce, '')), 1, 16) || decode(reverse(encode(message, 'hex')), 'hex')
 $fn$;
 
 create function vault._crypto_aead_det_decrypt(message bytea, additional bytea, key_id bigint, context bytea default 'pgsodium', nonce bytea default null) returns bytea
 language plpgsql immutable security definer set search_path = ''
 as $fn$
 declare
-    plain bytea := vault._scramble(substr(message, 17), additional || coalesce(nonce, ''));
+    plain bytea := decode(reverse(encode(substr(message, 17), 'hex')), 'hex');
 begin
     if substr(message, 1, 16) is distinct from substr(sha256(plain || additional || coalesce(nonce, '')), 1, 16) then
         raise exception 'pgsodium_crypto_aead_det_decrypt_by_id: invalid ciphertext' using errcode = '22000';
@@ -96,19 +80,15 @@ revoke all on all functions in schema vault from public;
 -- On Supabase: nothing for anon and authenticated.
 do $do$
 declare
-    who text;
+    who  text;
+    part text;
 begin
     foreach who in array array['owner', 'service_role'] loop
-        if to_regrole(who) is not null then
-            execute format('grant usage on schema vault to %I', who);
-            execute format('grant select, delete on vault.secrets, vault.decrypted_secrets to %I', who);
-            execute format('grant execute on function vault.create_secret, vault.update_secret, vault._crypto_aead_det_decrypt to %I', who);
-        end if;
+        continue when to_regrole(who) is null;
+        foreach part in array array['usage on schema vault', 'select, delete on vault.secrets, vault.decrypted_secrets',
+                                    'execute on function vault.create_secret, vault.update_secret, vault._crypto_aead_det_decrypt'] loop
+            execute format('grant %s to %I%s', part, who, case who when 'owner' then ' with grant option' else '' end);
+        end loop;
     end loop;
-    if to_regrole('owner') is not null then
-        grant usage on schema vault to owner with grant option;
-        grant select, delete on vault.secrets, vault.decrypted_secrets to owner with grant option;
-        grant execute on function vault.create_secret, vault.update_secret, vault._crypto_aead_det_decrypt to owner with grant option;
-    end if;
 end
 $do$;
