@@ -140,14 +140,10 @@ func (m *Migrator) status(at version) Status {
 }
 
 func (m *Migrator) latest() uint {
-	version, err := m.source.First()
-	for err == nil {
-		var next uint
-		if next, err = m.source.Next(version); err == nil {
-			version = next
-		}
+	if m.postgres != nil {
+		return LatestPostgres()
 	}
-	return version
+	return LatestSQLite()
 }
 
 // before returns the version before this one, in golang-migrate's words: -1 is

@@ -1,13 +1,8 @@
 package migrations
 
 import (
-	"fmt"
-	"io/fs"
-	"path"
 	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -61,24 +56,13 @@ func PostgresObjects(t watched.Table) (o Objects, err error) {
 }
 
 // LatestSQLite returns the version that this program brings a SQLite file to.
-func LatestSQLite() (uint, error) { return latestOf("sqlite/*.up.sql") }
+func LatestSQLite() uint { return latestOf(sqliteUp) }
 
 // LatestPostgres returns the version that this program brings a PostgreSQL
 // database to.
-func LatestPostgres() (uint, error) { return latestOf("postgres/*.up.sql.tmpl") }
+func LatestPostgres() uint { return latestOf(postgresUp) }
 
-func latestOf(pattern string) (latest uint, err error) {
-	names, err := fs.Glob(files, pattern)
-	if err != nil {
-		return 0, err
-	}
-	for _, name := range names {
-		number, _, _ := strings.Cut(path.Base(name), "_")
-		n, err := strconv.ParseUint(number, 10, 0)
-		if err != nil {
-			return 0, fmt.Errorf("the version of migration %s: %w", name, err)
-		}
-		latest = max(latest, uint(n))
-	}
-	return latest, nil
+func latestOf(pattern string) uint {
+	all := scripts(pattern)
+	return all[len(all)-1].version
 }

@@ -36,9 +36,9 @@ begin;
 set local statement_timeout = 0;
 %[2]s
 create table if not exists run_counter.schema_migrations (version bigint not null primary key, dirty boolean not null);
-delete from run_counter.schema_migrations where version < %[3]s or version = %[3]s and dirty;
+delete from run_counter.schema_migrations where version < %[3]d or version = %[3]d and dirty;
 insert into run_counter.schema_migrations (version, dirty)
-select %[3]s, false where not exists (select from run_counter.schema_migrations);
+select %[3]d, false where not exists (select from run_counter.schema_migrations);
 commit;
 `, s.name, strings.TrimRight(s.sql, "\n"), s.version)
 	}

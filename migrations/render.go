@@ -3,11 +3,13 @@ package migrations
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"text/template"
@@ -29,50 +31,51 @@ type rendering struct {
 }
 
 func (r *rendering) ReadUp(version uint) (io.ReadCloser, string, error) {
-	file, name, err := r.Driver.ReadUp(version)
-	if err != nil {
-		return nil, "", err
+	for _, s := range scripts(postgresUp) {
+		if s.version == version {
+			sql, err := render(s.name, s.sql, *r.reads.Load())
+			return io.NopCloser(strings.NewReader(sql)), s.name, err
+		}
 	}
-	text, err := io.ReadAll(file)
-	if err != nil {
-		return nil, "", err
-	}
-	if err := file.Close(); err != nil {
-		return nil, "", err
-	}
-	sql, err := render(name, string(text), *r.reads.Load())
-	if err != nil {
-		return nil, "", err
-	}
-	return io.NopCloser(strings.NewReader(sql)), name, nil
+	return nil, "", fmt.Errorf("migration %d: %w", version, fs.ErrNotExist)
 }
 
-// script is one migration up, rendered.
+// script is one migration, up or down.
 type script struct {
+	file    string // where it stands
 	name    string // as golang-migrate knows it: 20250128000001_workflow_runs.up.sql
-	version string
+	version uint
 	sql     string
+}
+
+// The migrations up of either kind of database.
+const (
+	postgresUp = "postgres/*.up.sql.tmpl"
+	sqliteUp   = "sqlite/*.up.sql"
+)
+
+// scripts returns the embedded files of a pattern, in the order of their versions.
+func scripts(pattern string) (all []script) {
+	names, err := fs.Glob(files, pattern)
+	for _, file := range names {
+		text, readErr := files.ReadFile(file)
+		name := strings.TrimSuffix(path.Base(file), ".tmpl")
+		number, _, _ := strings.Cut(name, "_")
+		version, numberErr := strconv.ParseUint(number, 10, 0)
+		all, err = append(all, script{file, name, uint(version), string(text)}), errors.Join(err, readErr, numberErr)
+	}
+	if err != nil {
+		panic(err) // they are part of the program
+	}
+	return all
 }
 
 // rendered returns all migrations up for a table, in their order.
 func rendered(t watched.Table) ([]script, error) {
-	names, err := fs.Glob(files, "postgres/*.up.sql.tmpl")
-	if err != nil {
-		return nil, err
-	}
-	all := make([]script, len(names))
-	for i, file := range names {
-		text, err := files.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		s := &all[i]
-		s.name = strings.TrimSuffix(path.Base(file), ".tmpl")
-		var found bool
-		if s.version, _, found = strings.Cut(s.name, "_"); !found {
-			return nil, fmt.Errorf("migration %s has no version", s.name)
-		}
-		if s.sql, err = render(s.name, string(text), t); err != nil {
+	all := scripts(postgresUp)
+	for i, s := range all {
+		var err error
+		if all[i].sql, err = render(s.name, s.sql, t); err != nil {
 			return nil, err
 		}
 	}

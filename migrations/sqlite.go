@@ -5,10 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -68,16 +65,16 @@ func (m *Migrator) dropSQLite() error {
 		case at.dirty:
 			return errors.New("another process is migrating this file: try again")
 		}
-		files, err := downFiles("sqlite", at.number)
-		if err != nil {
-			return err
-		}
-		for _, text := range append(files, `delete from schema_migrations`) {
-			if _, err := tx.ExecContext(ctx, text); err != nil {
+		for _, s := range slices.Backward(scripts("sqlite/*.down.sql")) { // the latest first
+			if int(s.version) > at.number {
+				continue
+			}
+			if _, err := tx.ExecContext(ctx, s.sql); err != nil {
 				return err
 			}
 		}
-		return nil
+		_, err = tx.ExecContext(ctx, `delete from schema_migrations`)
+		return err
 	}
 	if err := steps(); err != nil {
 		return errors.Join(err, tx.Rollback())
@@ -85,46 +82,11 @@ func (m *Migrator) dropSQLite() error {
 	return tx.Commit()
 }
 
-// downFiles returns the texts that take back all up to a version, the latest
-// first.
-func downFiles(folder string, version int) (texts []string, err error) {
-	names, err := fs.Glob(files, folder+"/*.down.sql")
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(names)
-	slices.Reverse(names)
-	for _, name := range names {
-		number, _, _ := strings.Cut(path.Base(name), "_")
-		n, err := strconv.Atoi(number)
-		if err != nil {
-			return nil, err
-		}
-		if n > version {
-			continue
-		}
-		text, err := files.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		texts = append(texts, string(text))
-	}
-	return texts, nil
-}
-
 // PrintSQLite returns the SQL of all migrations up, in order.
-func PrintSQLite() (string, error) {
-	names, err := fs.Glob(files, "sqlite/*.up.sql")
-	if err != nil {
-		return "", err
-	}
+func PrintSQLite() string {
 	var b strings.Builder
-	for _, name := range names {
-		text, err := files.ReadFile(name)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "-- %s\n%s\n", name, text)
+	for _, s := range scripts(sqliteUp) {
+		fmt.Fprintf(&b, "-- %s\n%s\n", s.file, s.sql)
 	}
-	return b.String(), nil
+	return b.String()
 }

@@ -88,7 +88,7 @@ func migratePrint(ctx context.Context, cmd *cli.Command) error {
 	var err error
 	switch address := cmd.String("database-url"); {
 	case !isPostgres(address):
-		text, err = migrations.PrintSQLite()
+		text = migrations.PrintSQLite()
 	case strings.TrimRight(address, ":/") == "postgres" || strings.TrimRight(address, ":/") == "postgresql":
 		var t watched.Table
 		if t, err = unseenTable(cmd); err == nil {

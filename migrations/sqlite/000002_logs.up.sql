@@ -50,9 +50,10 @@ create table if not exists recounts (
 create index if not exists recounts_at on recounts (at);
 
 -- Deliveries that were authenticated but can't be read: bounded by number,
--- bytes and age.
+-- bytes and age. The number of one that was dropped is never given again: whoever
+-- replays or drops it once more must not meet another one.
 create table if not exists dead_letters (
-    seq         integer primary key,
+    seq         integer primary key autoincrement,
     received_at integer not null,
     reason      text    not null,
     bytes       integer not null,

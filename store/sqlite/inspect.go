@@ -25,9 +25,7 @@ type File struct {
 
 // Inspect looks at the file at path.
 func Inspect(ctx context.Context, path string) (f File, err error) {
-	if f.Latest, err = migrations.LatestSQLite(); err != nil {
-		return f, err
-	}
+	f.Latest = migrations.LatestSQLite()
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return f, err

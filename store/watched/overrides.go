@@ -150,15 +150,11 @@ func (o Overrides) Over(other Overrides) Overrides {
 	o.Table, o.Zone = cmp.Or(o.Table, other.Table), cmp.Or(o.Zone, other.Zone)
 	o.AnyCase = o.AnyCase || other.AnyCase
 	o.Times, o.Guard, o.Claim = cmp.Or(o.Times, other.Times), cmp.Or(o.Guard, other.Guard), cmp.Or(o.Claim, other.Claim)
-	columns, statuses := maps.Clone(other.Columns), maps.Clone(other.Statuses)
-	if columns == nil {
-		columns = map[Role]string{}
+	columns, statuses := map[Role]string{}, map[string]store.Status{}
+	for _, said := range []Overrides{other, o} {
+		maps.Copy(columns, said.Columns)
+		maps.Copy(statuses, said.Statuses)
 	}
-	if statuses == nil {
-		statuses = map[string]store.Status{}
-	}
-	maps.Copy(columns, o.Columns)
-	maps.Copy(statuses, o.Statuses)
 	o.Columns, o.Statuses = columns, statuses
 	return o
 }

@@ -108,17 +108,10 @@ func (o Overrides) Args() (args []string) {
 	if o.AnyCase {
 		args = append(args, "--any-case")
 	}
-	if o.Zone != "" {
-		flag("timezone", o.Zone)
-	}
-	if o.Times != "" {
-		flag("times", string(o.Times))
-	}
-	if o.Guard != "" {
-		flag("guard", string(o.Guard))
-	}
-	if o.Claim != "" {
-		flag("claim", o.Claim)
+	for _, one := range [][2]string{{"timezone", o.Zone}, {"times", string(o.Times)}, {"guard", string(o.Guard)}, {"claim", o.Claim}} {
+		if one[1] != "" {
+			flag(one[0], one[1])
+		}
 	}
 	return args
 }
