@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -14,6 +15,23 @@ type CountQuery struct {
 	Ref   ID  // of this workflow or draft alone; of all where zero
 	After Key // those behind it; the zero key is before them all
 	Limit int // greater than 0
+}
+
+// CountSearcher lists counts.
+type CountSearcher interface {
+	// SearchCounts returns a page of the counts, in the order of their keys. A
+	// key whose runs are gone may be among them, with the count 0, until it is
+	// pruned.
+	SearchCounts(ctx context.Context, q CountQuery) ([]Count, error)
+}
+
+// UserCounts returns the counts of at most limit of a user's keys, in order,
+// after one of them: the zero key for the beginning.
+func UserCounts(ctx context.Context, of CountSearcher, user ID, after Key, limit int) ([]Count, error) {
+	if user.IsZero() {
+		return nil, nil // to a search it would mean everybody (law 7)
+	}
+	return of.SearchCounts(ctx, CountQuery{User: user, After: after, Limit: limit})
 }
 
 // RunState is a reason to look at runs.
@@ -82,6 +100,9 @@ type ListedRecount struct {
 	Key Key
 	RecountLog
 }
+
+// KeepLogs is how long what was repaired and refused stays readable.
+const KeepLogs = 90 * 24 * time.Hour
 
 // What a store keeps of dead letters: the newest, up to these bounds.
 const (

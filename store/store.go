@@ -29,6 +29,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -171,6 +172,17 @@ type Begin struct {
 // Key returns the key under which the run will count.
 func (b Begin) Key() Key { return KeyOf(b.User, b.Workflow, b.Draft) }
 
+// Validate refuses a request that no store can serve, with [ErrInvalid].
+func (b Begin) Validate() error {
+	switch {
+	case b.Key().IsZero():
+		return fmt.Errorf("%w: a run needs a user and a workflow or draft", ErrInvalid)
+	case b.ID.IsZero():
+		return fmt.Errorf("%w: a run needs an id", ErrInvalid)
+	}
+	return nil
+}
+
 // Full reports whether so many counted and active runs leave no slot.
 func (b Begin) Full(counted, active int64) bool {
 	return b.Limit != nil && counted+active >= *b.Limit
@@ -196,6 +208,14 @@ type Completion struct {
 	Now     time.Time
 }
 
+// Validate refuses a request that no store can serve, with [ErrInvalid].
+func (c Completion) Validate() error {
+	if !c.Outcome.Status.Terminal() {
+		return fmt.Errorf("%w: a run can't be completed as %q; use completed, failed, cancelled or timeout", ErrInvalid, c.Outcome.Status)
+	}
+	return nil
+}
+
 // CompletionResult is what became of a Completion.
 type CompletionResult struct {
 	Won   bool  // this call ended the run
@@ -211,6 +231,17 @@ type Amendment struct {
 	Who    string
 	Why    string
 	Now    time.Time
+}
+
+// Validate refuses a request that no store can serve, with [ErrInvalid].
+func (a Amendment) Validate() error {
+	switch {
+	case !a.Status.Known():
+		return fmt.Errorf("%w: a run can't be amended to the unknown status %q", ErrInvalid, a.Status)
+	case a.Who == "" || a.Why == "":
+		return fmt.Errorf("%w: an amendment needs who decided it and why", ErrInvalid)
+	}
+	return nil
 }
 
 // Applied is what became of one change.
@@ -232,6 +263,11 @@ type Run struct {
 	Row
 	Presumed bool // the outcome is provisional
 	Counted  bool // the run counts under the policy in force
+}
+
+// CountsUnder reports whether the run counts under a policy.
+func (r Run) CountsUnder(p Policy) bool {
+	return r.Ended() && !r.Key().IsZero() && p.Counts(r.Status, r.Presumed)
 }
 
 // FailStuck says what FailStuck and Suspects shall look for.

@@ -127,7 +127,7 @@ func (s *Server) getUserCounts(c *fiber.Ctx) error {
 	var counts []store.Count
 	err = s.tries(c.UserContext(), func(ctx context.Context) (err error) {
 		// One more than asked says whether there is a next page.
-		counts, err = s.cfg.Store.UserCounts(ctx, user, from, int(page)+1)
+		counts, err = store.UserCounts(ctx, s.cfg.Store, user, from, int(page)+1)
 		return err
 	})
 	if err != nil {

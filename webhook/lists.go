@@ -17,10 +17,7 @@ type Lists interface {
 	// Errors: [store.ErrInvalid] for the zero key.
 	CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error)
 
-	// SearchCounts returns a page of the counts, in the order of their keys. A
-	// key whose runs are gone may be among them, with the count 0, until it is
-	// pruned.
-	SearchCounts(ctx context.Context, q store.CountQuery) ([]store.Count, error)
+	store.CountSearcher
 
 	// SearchRuns returns a page of the runs that are in a state. Those of the
 	// same time are in the order of their ids, the greatest first.

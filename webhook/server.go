@@ -29,9 +29,7 @@ import (
 type Store interface {
 	store.Store
 
-	// UserCounts returns the counts of at most limit keys of a user that come
-	// after a key, in their order; the zero key is before them all.
-	UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error)
+	store.CountSearcher
 
 	// KeepDeadLetter keeps what was authenticated but can't be read, all of it
 	// or nothing. The bodies are valid only during the call.

@@ -82,7 +82,7 @@ func userCounts(ctx context.Context, db backend, user store.ID) ([]store.Count, 
 	var all []store.Count
 	var after store.Key
 	for {
-		counts, err := db.UserCounts(ctx, user, after, page)
+		counts, err := store.UserCounts(ctx, db, user, after, page)
 		if err != nil {
 			return nil, err
 		}

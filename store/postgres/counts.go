@@ -137,12 +137,3 @@ func (s *Store) countQueries(have schema, policy *store.Policy, c *store.Count) 
 		read: func(rows pgx.Rows) error { return rows.Scan((*instant)(&c.LastRunAt)) },
 	}}
 }
-
-// UserCounts returns the counts of at most limit of a user's keys, in order,
-// after one of them: the zero key for the beginning.
-func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error) {
-	if user.IsZero() {
-		return nil, nil // to a search it would mean everybody (law 7)
-	}
-	return s.SearchCounts(ctx, store.CountQuery{User: user, After: after, Limit: limit})
-}

@@ -84,7 +84,7 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 		case found && begun.Run.Key() != key:
 			return fmt.Errorf("%w: run %s is that of %s; begin with another id", store.ErrConflict, b.ID, begun.Run.Key())
 		case found:
-			begun.Run.Counted = counted(begun.Run, s.options.Policy)
+			begun.Run.Counted = begun.Run.CountsUnder(s.options.Policy)
 			return nil
 		case b.Full(begun.Counted, begun.Active):
 			begun.LimitReached = true

@@ -102,9 +102,6 @@ delete from run_counter.keys as c
                     where r.user_id = c.user_id and r.ref_id = c.ref_id and r.kind = c.kind and r.open)`
 }
 
-// keepLogs is how long what was repaired and refused stays readable.
-const keepLogs = 90 * 24 * time.Hour
-
 // Fold implements [store.Store]. Any number of instances may fold at once. A
 // key that another transaction holds is left for a later fold, and those behind
 // it are folded.
@@ -206,7 +203,7 @@ func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (fo
 }
 
 func prunes(now time.Time) []query {
-	before := store.Instant(now.Add(-keepLogs))
+	before := store.Instant(now.Add(-store.KeepLogs))
 	return []query{
 		// An application that overwrites an outcome again holds its row, and may wait for another's.
 		{text: `delete from run_counter.repairs where (run_id, kind) in (select run_id, kind from run_counter.repairs where last_at < $1::timestamptz for update skip locked)`, args: []any{before}},

@@ -32,7 +32,7 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 		if err := s.snapshot(ctx, queries...); err != nil {
 			return fmt.Errorf("look up run %s: %w", id, err)
 		}
-		h.Run.Counted = counted(h.Run, h.Policy)
+		h.Run.Counted = h.Run.CountsUnder(h.Policy)
 		if key := h.Run.Key(); !key.IsZero() {
 			h.Count = store.Count{Key: key, Count: h.Policy.Count(tallies[key]), Tallies: tallies[key]}
 		}
@@ -70,7 +70,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 			h.Drift.Stored, h.Drift.Actual = h.Count.Tallies, h.Count.Tallies
 		}
 		for i := range h.Runs {
-			h.Runs[i].Counted = counted(h.Runs[i], h.Policy)
+			h.Runs[i].Counted = h.Runs[i].CountsUnder(h.Policy)
 		}
 		if h.Drift.Stored == h.Drift.Actual {
 			return nil

@@ -129,7 +129,7 @@ delete from workflow_runs where id = '00000000-0000-4000-8000-000000000002';
 commit`)
 	s := mustOpen(t, address, Options{})
 	exact(t, s)
-	c, err := s.UserCounts(t.Context(), mustParse(t, ada), zeroKey, 10)
+	c, err := store.UserCounts(t.Context(), s, mustParse(t, ada), zeroKey, 10)
 	if err != nil || len(c) != 1 || c[0].Count != 3 {
 		t.Errorf("got %+v, %v; want a count of 3", c, err)
 	}

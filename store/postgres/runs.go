@@ -14,11 +14,8 @@ import (
 // Begin implements [store.Store]. run_counter.begin_run does it, as it does
 // for whoever calls it in SQL.
 func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, err error) {
-	if b.Key().IsZero() {
-		return begun, fmt.Errorf("%w: a run needs a user and a workflow or draft", store.ErrInvalid)
-	}
-	if b.ID.IsZero() {
-		return begun, fmt.Errorf("%w: a run needs an id", store.ErrInvalid)
+	if err := b.Validate(); err != nil {
+		return begun, err
 	}
 	b.Now = store.Instant(b.Now)
 	err = s.attempt(ctx, func(have schema) error {
@@ -57,7 +54,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 				args: []any{b.User.String(), textArg(key), id},
 				read: func(rows pgx.Rows) error { return scanRun(have, rows, &begun.Run) }},
 		)
-		begun.Run.Counted = counted(begun.Run, policy)
+		begun.Run.Counted = begun.Run.CountsUnder(policy)
 		if begun.LimitReached {
 			begun.Run = store.Run{}
 		}
@@ -81,8 +78,8 @@ update ` + have.table.SQL() + ` as r
 // Complete implements [store.Store]. run_counter.complete_run does it.
 func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.CompletionResult, err error) {
 	o := c.Outcome
-	if !o.Status.Terminal() {
-		return result, fmt.Errorf("%w: a run can't be completed as %q; use completed, failed, cancelled or timeout", store.ErrInvalid, o.Status)
+	if err := c.Validate(); err != nil {
+		return result, err
 	}
 	c.Now, o.CompletedAt = store.Instant(c.Now), store.Instant(o.CompletedAt)
 	err = s.attempt(ctx, func(have schema) error {
@@ -104,7 +101,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		if err := notFound(err, found); err != nil {
 			return err
 		}
-		result.Run.Counted = counted(result.Run, policy)
+		result.Run.Counted = result.Run.CountsUnder(policy)
 		if key := result.Run.Key(); !key.IsZero() {
 			result.Count = store.Count{Key: key, Count: policy.Count(counts[key]), Tallies: counts[key]}
 		}
@@ -115,11 +112,8 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 
 // Amend implements [store.Store]. run_counter.amend_run does it.
 func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, err error) {
-	if !a.Status.Known() {
-		return run, fmt.Errorf("%w: a run can't be amended to the unknown status %q", store.ErrInvalid, a.Status)
-	}
-	if a.Who == "" || a.Why == "" {
-		return run, fmt.Errorf("%w: an amendment needs who decided it and why", store.ErrInvalid)
+	if err := a.Validate(); err != nil {
+		return run, err
 	}
 	err = s.attempt(ctx, func(have schema) error {
 		if !have.installed {
@@ -156,7 +150,7 @@ func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before .
 		look = s.commit
 	}
 	err = look(ctx, append(before, s.policyFor(have, &policy), have.runQuery(id, &run, &found))...)
-	run.Counted = counted(run, policy)
+	run.Counted = run.CountsUnder(policy)
 	return run, notFound(err, found)
 }
 
@@ -179,8 +173,4 @@ func notFound(err error, found bool) error {
 
 func scanRun(have schema, rows pgx.Rows, run *store.Run) error {
 	return have.scanRow(rows, &run.Row, (*text)(&run.Snapshot), &run.Presumed)
-}
-
-func counted(r store.Run, p store.Policy) bool {
-	return r.Ended() && !r.Key().IsZero() && p.Counts(r.Status, r.Presumed)
 }

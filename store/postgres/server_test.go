@@ -179,7 +179,7 @@ create table public.workflow_runs (
 	if a, err := s.Apply(ctx, []store.Change{{Op: store.Insert, Record: done}}, time.Now()); err != nil || a[0].Changed || a[0].Counts[0].Count != 4 {
 		t.Errorf("Apply: got %+v, %v; want nothing changed, and 4", a, err)
 	}
-	if counts, err := s.UserCounts(ctx, user, store.Key{}, 10); err != nil || len(counts) != 1 || counts[0].Count != 4 {
+	if counts, err := store.UserCounts(ctx, s, user, store.Key{}, 10); err != nil || len(counts) != 1 || counts[0].Count != 4 {
 		t.Errorf("UserCounts: got %+v, %v; want one of 4", counts, err)
 	}
 	if n, err := s.Fold(ctx, time.Now(), 10); err != nil || n != 0 {

@@ -100,15 +100,6 @@ func (s *Store) Count(ctx context.Context, key store.Key) (store.Count, error) {
 	return c, translate(err)
 }
 
-// UserCounts returns the counts of at most limit of a user's keys, in order,
-// after one of them: the zero key for the beginning.
-func (s *Store) UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error) {
-	if user.IsZero() {
-		return nil, nil // to a search it would mean everybody (law 7)
-	}
-	return s.SearchCounts(ctx, store.CountQuery{User: user, After: after, Limit: limit})
-}
-
 // scanKey reads a row that begins with the three columns of a key.
 func scanKey(rows *sql.Rows, more ...any) (store.Key, error) {
 	var key store.Key
@@ -172,9 +163,6 @@ func (t *tx) policyInForce() (store.Policy, error) {
 	return *t.policy, nil
 }
 
-// keepLogs is how long what was repaired and refused stays readable.
-const keepLogs = 90 * 24 * time.Hour
-
 // Fold implements [store.Store]. Nothing waits to be folded.
 func (s *Store) Fold(ctx context.Context, now time.Time, _ int) (int, error) {
 	return 0, s.write(ctx, func(t *tx) error { return t.prune(now) })
@@ -182,7 +170,7 @@ func (s *Store) Fold(ctx context.Context, now time.Time, _ int) (int, error) {
 
 // prune drops what is out of date.
 func (t *tx) prune(now time.Time) error {
-	before := now.Add(-keepLogs).UnixMicro()
+	before := now.Add(-store.KeepLogs).UnixMicro()
 	for _, p := range []struct {
 		text string
 		args []any

@@ -113,8 +113,8 @@ select count(*) from counts where n = 0`), 0)
 	d.atMost("keys with counts", d.number(`select count(*) from (select distinct user_id, kind, ref_id from counts)`), int64(200+len(d.live)/20+1))
 	d.atMost("marks of imports", d.number(`select count(*) from imports`), 1)
 	d.atMost("runs", d.number(`select count(*) from workflow_runs`), int64(len(d.live)))
-	d.atMost("repairs too old", d.number(`select count(*) from repairs where last_at < ?`, d.at.Add(-keepLogs).UnixMicro()), 0)
-	d.atMost("recounts too old", d.number(`select count(*) from recounts where at < ?`, d.at.Add(-keepLogs).UnixMicro()), 0)
+	d.atMost("repairs too old", d.number(`select count(*) from repairs where last_at < ?`, d.at.Add(-store.KeepLogs).UnixMicro()), 0)
+	d.atMost("recounts too old", d.number(`select count(*) from recounts where at < ?`, d.at.Add(-store.KeepLogs).UnixMicro()), 0)
 	if got := d.number(`select count(*) from tombstones`); got != int64(d.deleted) {
 		d.Errorf("tombstones: got %d, want one for each of %d deleted runs", got, d.deleted)
 	}

@@ -243,7 +243,7 @@ func TestAUsersCountsComePageByPage(t *testing.T) {
 	var after store.Key
 	seen := 0
 	for {
-		page, err := s.UserCounts(t.Context(), storetest.MustID('a', 1), after, 3)
+		page, err := store.UserCounts(t.Context(), s, storetest.MustID('a', 1), after, 3)
 		if err != nil {
 			t.Fatal(err)
 		}

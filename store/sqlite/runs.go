@@ -12,13 +12,10 @@ import (
 
 // Begin implements [store.Store].
 func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, err error) {
+	if err := b.Validate(); err != nil {
+		return begun, err
+	}
 	key := b.Key()
-	if key.IsZero() {
-		return begun, fmt.Errorf("%w: a run needs a user and a workflow or draft", store.ErrInvalid)
-	}
-	if b.ID.IsZero() {
-		return begun, fmt.Errorf("%w: a run needs an id", store.ErrInvalid)
-	}
 	b.Now = store.Instant(b.Now)
 	err = s.write(ctx, func(t *tx) error {
 		known, err := t.findBegun(b)
@@ -146,8 +143,8 @@ func rewritten(s store.State, status store.Status, started, at time.Time) store.
 
 // Complete implements [store.Store].
 func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.CompletionResult, err error) {
-	if !c.Outcome.Status.Terminal() {
-		return result, fmt.Errorf("%w: a run can't be completed as %q; use completed, failed, cancelled or timeout", store.ErrInvalid, c.Outcome.Status)
+	if err := c.Validate(); err != nil {
+		return result, err
 	}
 	c.Now, c.Outcome.CompletedAt = store.Instant(c.Now), store.Instant(c.Outcome.CompletedAt)
 	err = s.write(ctx, func(t *tx) error {
@@ -199,11 +196,8 @@ on conflict (run_id) do update set state_snapshot = ?2`, c.ID.String(), string(s
 
 // Amend implements [store.Store].
 func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, err error) {
-	if !a.Status.Known() {
-		return run, fmt.Errorf("%w: a run can't be amended to the unknown status %q", store.ErrInvalid, a.Status)
-	}
-	if a.Who == "" || a.Why == "" {
-		return run, fmt.Errorf("%w: an amendment needs who decided it and why", store.ErrInvalid)
+	if err := a.Validate(); err != nil {
+		return run, err
 	}
 	a.Now = store.Instant(a.Now)
 	err = s.write(ctx, func(t *tx) error {
@@ -313,6 +307,6 @@ func makeRun(ctx context.Context, q querier, state store.State, policy store.Pol
 // asRun is makeRun without the snapshot.
 func asRun(state store.State, policy store.Policy) store.Run {
 	r := store.Run{Row: state.Row(), Presumed: state.Presumed()}
-	r.Counted = r.Ended() && !r.Key().IsZero() && policy.Counts(r.Status, r.Presumed)
+	r.Counted = r.CountsUnder(policy)
 	return r
 }

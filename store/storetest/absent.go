@@ -82,7 +82,7 @@ func RunAbsent(t *testing.T, a Absent, open Open) {
 				s.Errorf("SearchCounts after the first: got %+v, %v; want the second", counts, err)
 			}
 			if !a.User {
-				if counts, err = s.lists().UserCounts(s.ctx, ada, store.Key{}, 10); err != nil || len(counts) != 1 || counts[0].Key != mine {
+				if counts, err = store.UserCounts(s.ctx, s.lists(), ada, store.Key{}, 10); err != nil || len(counts) != 1 || counts[0].Key != mine {
 					s.Errorf("UserCounts: got %+v, %v; want one", counts, err)
 				}
 			}

@@ -93,7 +93,7 @@ func (s *script) unknown(id store.ID) {
 			s.Errorf("SearchCounts of %s: got %+v, %v; want none", key, counts, err)
 		}
 	}
-	if counts, err := s.lists().UserCounts(s.ctx, id, store.Key{}, 10); err != nil || len(counts) != 0 {
+	if counts, err := store.UserCounts(s.ctx, s.lists(), id, store.Key{}, 10); err != nil || len(counts) != 0 {
 		s.Errorf("UserCounts of %q: got %+v, %v; want none", id, counts, err)
 	}
 	place := store.Place{At: at(time.Hour), ID: id}

@@ -15,9 +15,8 @@ import (
 
 // Lists is what a backend lists, beside its contract.
 type Lists interface {
-	UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error)
 	CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error)
-	SearchCounts(ctx context.Context, q store.CountQuery) ([]store.Count, error)
+	store.CountSearcher
 	SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error)
 	Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error)
 	Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error)
@@ -121,7 +120,7 @@ var listCases = []contractCase{
 		keys := s.manyKeys(23)
 		slices.SortFunc(keys, store.Key.Compare)
 		var got, wanted []store.Key
-		for _, c := range must(s.lists().UserCounts(s.ctx, keys[7].User, store.Key{}, 100))(s) {
+		for _, c := range must(store.UserCounts(s.ctx, s.lists(), keys[7].User, store.Key{}, 100))(s) {
 			want(s, "listed", c, s.count(c.Key))
 			got = append(got, c.Key)
 		}
@@ -131,8 +130,8 @@ var listCases = []contractCase{
 			}
 		}
 		want(s, "the keys", got, wanted)
-		want(s, "behind the first", len(must(s.lists().UserCounts(s.ctx, keys[7].User, wanted[0], 100))(s)), len(wanted)-1)
-		want(s, "of nobody", len(must(s.lists().UserCounts(s.ctx, store.ID{}, store.Key{}, 100))(s)), 0)
+		want(s, "behind the first", len(must(store.UserCounts(s.ctx, s.lists(), keys[7].User, wanted[0], 100))(s)), len(wanted)-1)
+		want(s, "of nobody", len(must(store.UserCounts(s.ctx, s.lists(), store.ID{}, store.Key{}, 100))(s)), 0)
 	}},
 	{"Lists/runs are listed by state, latest first, in pages", func(s *script) {
 		var active, presumed []store.ID

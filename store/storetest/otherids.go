@@ -213,11 +213,6 @@ func (r renamed) Recount(ctx context.Context, key store.Key, now time.Time) (sto
 	return back(r, recounted, err)
 }
 
-func (r renamed) UserCounts(ctx context.Context, user store.ID, after store.Key, limit int) ([]store.Count, error) {
-	counts, err := r.everything.UserCounts(ctx, r.to(user), with(r.to, after), limit)
-	return back(r, counts, err)
-}
-
 func (r renamed) CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error) {
 	counts, err := r.everything.CountsOf(ctx, with(r.to, keys))
 	return back(r, counts, err)
