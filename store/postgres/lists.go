@@ -205,7 +205,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 				if err := have.scanRow(rows, &r.Row, (*text)(&r.Snapshot), &r.Presumed, (*instant)(&r.At)); err != nil {
 					return err
 				}
-				r.Counted = r.Run.CountsUnder(policy)
+				r.Counted = r.CountsUnder(policy)
 				runs = append(runs, r)
 				return nil
 			},
