@@ -36,7 +36,6 @@ const sendsSQL = `(fn.nspname || '.' || p.proname in ('supabase_functions.http_r
 // belongs to one database of a server.
 func findSenders(ctx context.Context, tx pgx.Tx) (s senders, err error) {
 	var up, blind bool
-	var ttl float64
 	if s.watched, err = watchedTable(ctx, tx); err != nil {
 		return s, err
 	}
@@ -66,8 +65,7 @@ select (select count(*) = 2 from named where name like 'net.%'),
                   where q.name = 'net.http_request_queue' and has_table_privilege(s.oid, 'select') limit 1), ''),
        coalesce(extract(epoch from case when current_setting('pg_net.ttl', true) ~ '^\d+ (second|minute|hour|day)s?$'
                                         then current_setting('pg_net.ttl', true)::interval end), $1::double precision)::double precision`, pgNetKeeps.Seconds()).
-		Scan(&s.net, &s.installed, &s.own, &s.hooks, &s.may, &s.sends, &up, &blind, &s.sequence, &ttl)
-	s.keeps = secondsOf(ttl)
+		Scan(&s.net, &s.installed, &s.own, &s.hooks, &s.may, &s.sends, &up, &blind, &s.sequence, (*span)(&s.keeps))
 	switch {
 	case !s.installed:
 	case up:
@@ -197,15 +195,9 @@ select c.seq, extract(epoch from $1::timestamptz - c.at)::double precision, ` + 
 	seen := int64(0)
 	err = send(ctx, tx, query{text: text, args: args, read: func(rows pgx.Rows) error {
 		c := call{timeout: timeout}
-		var seconds float64
-		var answeredAt *time.Time
-		into := append([]any{&c.seq, &seconds}, intoAnswer(&c.answer)...)
-		if err := rows.Scan(append(into, &answeredAt, &c.queued, &c.renumbered, &c.unnumbered, &c.changes, &c.deletions, &c.mended)...); err != nil {
+		into := append([]any{&c.seq, (*span)(&c.age)}, intoAnswer(&c.answer)...)
+		if err := rows.Scan(append(into, (*instant)(&c.answeredAt), &c.queued, &c.renumbered, &c.unnumbered, &c.changes, &c.deletions, &c.mended)...); err != nil {
 			return err
-		}
-		c.age = secondsOf(seconds)
-		if answeredAt != nil {
-			c.answeredAt = *answeredAt
 		}
 		if c.seq != seen { // two answers of one number: the first is as good
 			calls = append(calls, c)
@@ -281,9 +273,9 @@ select c.fate, count(*), coalesce((array_agg(c.detail order by c.seq desc))[1], 
  group by c.fate`, args: []any{now, to.window.Microseconds(), to.calls}, read: func(rows pgx.Rows) error {
 			var fate, example string
 			var n, seq int64
-			var seconds float64
-			err := rows.Scan(&fate, &n, &example, &seq, &seconds)
-			note(store.Fate(fate), n, example, seq, secondsOf(seconds))
+			var age time.Duration
+			err := rows.Scan(&fate, &n, &example, &seq, (*span)(&age))
+			note(store.Fate(fate), n, example, seq, age)
 			return err
 		}},
 		query{text: unmendedSQL, args: []any{now}, read: func(rows pgx.Rows) error { return readLoss(rows, d) }})
@@ -330,12 +322,12 @@ select l.kind, sum(l.calls)::bigint, sum(l.changes)::bigint, coalesce(sum(l.call
 func readLoss(rows pgx.Rows, d *store.Deliveries) error {
 	var kind, detail string
 	var l store.Loss
-	var since, newest float64
-	if err := rows.Scan(&kind, &l.Calls, &l.Changes, &l.Deletions, &since, &newest, &detail); err != nil {
+	var newest time.Duration
+	if err := rows.Scan(&kind, &l.Calls, &l.Changes, &l.Deletions, (*span)(&l.Since), (*span)(&newest), &detail); err != nil {
 		return err
 	}
-	if l.Since = secondsOf(since); kind == store.ComplaintStatements {
-		d.Failed, d.FailedWhy, d.FailedAgo = l.Calls, detail, secondsOf(newest)
+	if kind == store.ComplaintStatements {
+		d.Failed, d.FailedWhy, d.FailedAgo = l.Calls, detail, newest
 		return nil
 	}
 	d.Lose(store.Fate(kind), l)
@@ -386,8 +378,8 @@ select ` + answerSQL + `, extract(epoch from $1::timestamptz - r.created)::doubl
  order by r.created desc
  limit $4::integer`, args: []any{now, to.window.Microseconds(), to.scanned, to.answers}, read: func(rows pgx.Rows) error {
 		var r store.Response
-		var seconds float64
-		if err := rows.Scan(append(intoAnswer(&r), &seconds)...); err != nil {
+		var age time.Duration
+		if err := rows.Scan(append(intoAnswer(&r), (*span)(&age))...); err != nil {
 			return err
 		}
 		if d.Everybody { // nobody knows what these others should answer
@@ -403,7 +395,7 @@ select ` + answerSQL + `, extract(epoch from $1::timestamptz - r.created)::doubl
 		if _, before := d.Examples[fate]; !before && fate.Lost() {
 			d.Examples[fate] = exampleOf(r)
 		}
-		if age := secondsOf(seconds); seen == 1 && (d.Newest == "" || age < d.NewestAgo) {
+		if seen == 1 && (d.Newest == "" || age < d.NewestAgo) {
 			d.Newest, d.NewestAgo = fate, age
 		}
 		return nil
@@ -419,9 +411,9 @@ select ` + answerSQL + `, extract(epoch from $1::timestamptz - r.created)::doubl
 	oldest := query{text: `
 select coalesce(extract(epoch from $1::timestamptz - min(` + oursOf + `)), 0)::double precision
   from (select id from net.http_request_queue limit $2::integer) as r`, args: []any{now, store.MaxQueued}, read: func(rows pgx.Rows) error {
-		var seconds float64
-		err := rows.Scan(&seconds)
-		d.Oldest = max(d.Oldest, secondsOf(seconds))
+		var oldest time.Duration
+		err := rows.Scan((*span)(&oldest))
+		d.Oldest = max(d.Oldest, oldest)
 		return err
 	}}
 	return send(ctx, tx, oldest)

@@ -21,18 +21,11 @@ const MaxLedger = 100_000
 // Ledger looks at the ledger.
 func (i *Inspector) Ledger(ctx context.Context) (l Ledger, err error) {
 	err = i.look(ctx, func(tx pgx.Tx) error {
-		var seconds float64
-		err := tx.QueryRow(ctx, `
+		return tx.QueryRow(ctx, `
 select count(*), coalesce(extract(epoch from clock_timestamp() - min(at)), 0)::double precision
-  from (select at from run_counter.ledger limit $1::integer) as l`, MaxLedger+1).Scan(&l.Rows, &seconds)
-		l.Oldest = secondsOf(seconds)
-		return err
+  from (select at from run_counter.ledger limit $1::integer) as l`, MaxLedger+1).Scan(&l.Rows, (*span)(&l.Oldest))
 	})
 	return l, err
-}
-
-func secondsOf(seconds float64) time.Duration {
-	return time.Duration(max(seconds, 0) * float64(time.Second))
 }
 
 // Holder is a session or slot that keeps dead rows from going away, and indexes built
@@ -74,9 +67,7 @@ select 'replication slot', slot_name::text, slot_type, case when active then 'be
 		} {
 			rows, _ := tx.Query(ctx, text, older.Seconds()) // its error is that of the rows
 			found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Holder, err error) {
-				var seconds float64
-				err = row.Scan(&h.Kind, &h.Name, &h.Who, &h.Does, &seconds)
-				h.For = secondsOf(seconds)
+				err = row.Scan(&h.Kind, &h.Name, &h.Who, &h.Does, (*span)(&h.For))
 				return h, err
 			})
 			if err != nil {

@@ -119,13 +119,11 @@ select exists (select from pg_proc where proname = 'http_post' and pronamespace 
 	if err != nil || !w.Vault || w.Unseen {
 		return err
 	}
-	var seconds float64
 	err = tx.QueryRow(ctx, `
 select exists (select from vault.secrets where name = 'run_counter_webhook'), count(*) > 0,
        coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::double precision
   from vault.secrets
- where name = 'run_counter_webhook_next'`).Scan(&w.Secret, &w.Rotating, &seconds)
-	w.RotatingFor = secondsOf(seconds)
+ where name = 'run_counter_webhook_next'`).Scan(&w.Secret, &w.Rotating, (*span)(&w.RotatingFor))
 	if err != nil {
 		return err
 	}

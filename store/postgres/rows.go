@@ -184,6 +184,14 @@ func (m *millis) ScanInt64(v pgtype.Int8) error {
 	return nil
 }
 
+// span is a time in seconds. What clocks that differ make negative is none.
+type span time.Duration
+
+func (s *span) ScanFloat64(v pgtype.Float8) error {
+	*s = span(max(v.Float64, 0) * float64(time.Second))
+	return nil
+}
+
 // The arguments of statements go as text, which any pooler and any mode of the
 // protocol carries; the statement casts them.
 
