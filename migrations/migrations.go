@@ -81,13 +81,11 @@ func (m *Migrator) Up() error {
 }
 
 func (m *Migrator) up() error {
-	at, err := m.versionSQLite()
-	switch {
-	case err != nil:
+	at, err := m.known()
+	if err != nil {
 		return err
-	case at.number > int(m.latest()):
-		return m.errNewer(uint(at.number))
-	case at.dirty:
+	}
+	if at.dirty {
 		if err := m.migrate.Force(m.before(uint(max(at.number, 0)))); err != nil {
 			return fmt.Errorf("run migration %d again: %w", at.number, err)
 		}
@@ -98,8 +96,25 @@ func (m *Migrator) up() error {
 	return nil
 }
 
-func (m *Migrator) errNewer(version uint) error {
-	return fmt.Errorf("the database has version %d of the schema, this program knows %d: run a newer runcounter", version, m.latest())
+// known is the database's version, which must be one that this program knows.
+func (m *Migrator) known() (version, error) {
+	at, err := m.version()
+	if err == nil && at.number > int(m.latest()) {
+		err = fmt.Errorf("the database has version %d of the schema, this program knows %d: run a newer runcounter", at.number, m.latest())
+	}
+	return at, err
+}
+
+type version struct {
+	number int // -1: none
+	dirty  bool
+}
+
+func (m *Migrator) version() (version, error) {
+	if m.postgres != nil {
+		return m.postgres.version()
+	}
+	return m.versionSQLite()
 }
 
 // Down takes every migration back. A SQLite database forgets all runs and
@@ -124,19 +139,11 @@ type Status struct {
 
 // Status returns where the database stands, and changes nothing.
 func (m *Migrator) Status() (Status, error) {
-	if m.postgres != nil {
-		s, err := m.statusPostgres()
-		return s, sessionless(err)
-	}
-	at, err := m.versionSQLite()
+	at, err := m.version()
 	if err != nil {
-		return Status{}, err
+		return Status{}, sessionless(err)
 	}
-	return m.status(at), nil
-}
-
-func (m *Migrator) status(at version) Status {
-	return Status{Version: uint(max(at.number, 0)), Latest: m.latest(), Dirty: at.dirty, GoingDown: at.dirty && at.number < 0}
+	return Status{Version: uint(max(at.number, 0)), Latest: m.latest(), Dirty: at.dirty, GoingDown: at.dirty && at.number < 0}, nil
 }
 
 func (m *Migrator) latest() uint {

@@ -134,12 +134,9 @@ func (m *Migrator) tryUp(conn *sql.Conn) error {
 	if err := m.forgetUp(); err != nil {
 		return err
 	}
-	at, err := m.postgres.version()
+	at, err := m.known()
 	if err != nil {
 		return err
-	}
-	if at.number > 0 && uint(at.number) > m.latest() {
-		return m.errNewer(uint(at.number))
 	}
 	changed, err := m.postgres.altered(conn)
 	if err != nil {
@@ -179,23 +176,16 @@ func (m *Migrator) forgetUp() error {
 	if err != nil || !at.dirty {
 		return err
 	}
-	before := -1
-	if at.number >= 0 {
-		before = m.before(uint(at.number))
-	}
-	if err := m.migrate.Force(before); err != nil {
+	if err := m.migrate.Force(m.before(uint(max(at.number, 0)))); err != nil {
 		return fmt.Errorf("run migration %d again: %w", at.number, err)
 	}
 	return nil
 }
 
 func (m *Migrator) downPostgres() error {
-	at, err := m.postgres.version()
+	at, err := m.known()
 	if err != nil {
 		return err
-	}
-	if at.number > 0 && uint(at.number) > m.latest() {
-		return m.errNewer(uint(at.number))
 	}
 	installed, err := m.postgres.installed(m.postgres.ctx, m.postgres.db)
 	if err != nil || at.number < 0 && !at.dirty && !installed {
@@ -246,19 +236,6 @@ func (m *Migrator) forgetDown() error {
 		return err
 	}
 	return m.migrate.Force(int(after))
-}
-
-func (m *Migrator) statusPostgres() (Status, error) {
-	at, err := m.postgres.version()
-	if err != nil {
-		return Status{}, err
-	}
-	return m.status(at), nil
-}
-
-type version struct {
-	number int // -1: none
-	dirty  bool
 }
 
 // version reads golang-migrate's table, which need not be there.

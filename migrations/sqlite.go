@@ -25,12 +25,9 @@ func (m *Migrator) versionSQLite() (version, error) {
 // behind that says nothing where they are killed. What was interrupted in the
 // other direction is applied first, so that it is known what there is.
 func (m *Migrator) downSQLite() error {
-	at, err := m.versionSQLite()
+	at, err := m.known()
 	if err != nil {
 		return err
-	}
-	if at.number > int(m.latest()) {
-		return m.errNewer(uint(at.number))
 	}
 	if at.dirty {
 		if err := m.Up(); err != nil {
