@@ -27,7 +27,7 @@ draft, and runs with an unknown status.
 Examples:
   runcounter audit
   runcounter audit --json || runcounter recount --all-drifting`,
-		Flags:  []cli.Flag{databaseFlag(), jsonFlag()},
+		Flags:  []cli.Flag{descriptionFlag(), databaseFlag(), jsonFlag()},
 		Action: action(audit),
 	}
 }

@@ -29,7 +29,7 @@ Examples:
 			&cli.Int64Flag{Name: "duration-ms", Category: flagsWhat, DefaultText: "from the run's start", Usage: "how long the run took, in `MS`"},
 			&cli.StringFlag{Name: "error-details", Category: flagsWhat, Usage: "what went wrong, as `JSON`"},
 			&cli.StringFlag{Name: "state-snapshot", Category: flagsWhat, Usage: "the final state, as `JSON`"},
-			databaseFlag(), jsonFlag(),
+			descriptionFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(complete),
 	}

@@ -24,7 +24,7 @@ Examples:
   runcounter count --user 11111111-1111-4111-8111-111111111111 \
     --workflow aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa --json
   runcounter count --workflow aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa`,
-		Flags:  []cli.Flag{userFlag(), workflowFlag(), draftFlag(), databaseFlag(), jsonFlag()},
+		Flags:  []cli.Flag{userFlag(), workflowFlag(), draftFlag(), descriptionFlag(), databaseFlag(), jsonFlag()},
 		Action: action(count),
 	}
 }

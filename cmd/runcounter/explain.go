@@ -29,7 +29,7 @@ Examples:
 		Flags: []cli.Flag{
 			userFlag(), workflowFlag(), draftFlag(),
 			&cli.IntFlag{Name: "runs", Category: flagsWhat, Value: 20, Usage: "list at most `N` runs behind a count"},
-			databaseFlag(), jsonFlag(),
+			descriptionFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(explain),
 	}

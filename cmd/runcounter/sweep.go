@@ -38,7 +38,7 @@ Examples:
 			&cli.BoolFlag{Name: "dry-run", Category: flagsWhat, Usage: "write nothing, and print what a sweep would do"},
 			&cli.BoolFlag{Name: "full", Category: flagsWhat, Usage: "audit every key instead of 1,000"},
 			&cli.BoolFlag{Name: "partitions", Category: flagsWhat, Usage: "mend, too, what partitions that came or went have changed; audits every key"},
-			stuckFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
+			stuckFlag(), leaseFlag(), descriptionFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(sweep),
 	}
