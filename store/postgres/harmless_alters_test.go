@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // altering is what the application has made of its tables. Statements are drawn
@@ -14,10 +16,11 @@ type altering struct {
 	columns []string          // those that the application writes
 	names   map[string]string // what was renamed, and to what
 	undo    []string          // what takes alterations back that were made
+	left    []watched.Role    // columns of a type that migrate up says to leave alone
 }
 
 func (a altering) clone() altering {
-	return altering{slices.Clone(a.columns), maps.Clone(a.names), slices.Clone(a.undo)}
+	return altering{slices.Clone(a.columns), maps.Clone(a.names), slices.Clone(a.undo), slices.Clone(a.left)}
 }
 
 var renamable = regexp.MustCompile(`\b(?:workflow_runs|id|user_id|workflow_id|draft_id|status|completed_at|started_at|created_at|updated_at|duration_ms|error_details|note)\b`)
@@ -127,7 +130,13 @@ func (tw *twins) drawAlter() (statement string, then func()) {
 		default: // an index reads created_at, by a cast that is immutable for one type and not for the other
 			types = []string{tw.shape.times[column]}
 		}
-		return to("alter " + column + " type " + tw.pick(types)), func() {}
+		typ := tw.pick(types)
+		return to("alter " + column + " type " + typ), func() {
+			tw.is.left = slices.DeleteFunc(tw.is.left, func(role watched.Role) bool { return string(role) == column })
+			if column == "duration_ms" && typ == "text" || typ == "date" {
+				tw.is.left = append(tw.is.left, watched.Role(column))
+			}
+		}
 	case 6:
 		column := tw.pick(append(has("user_id", "workflow_id", "completed_at", "duration_ms", "error_details"), "status"))
 		return to("alter " + column + " set not null"), back(to("alter " + column + " drop not null"))

@@ -29,15 +29,6 @@ func (s shape) compares(condition string) string {
 	return strings.NewReplacer("status = '", "status::labels = '", "status <> '", "status::labels <> '", "status in (", "status::labels in (").Replace(condition)
 }
 
-// said is what an operator says of such a table.
-func (s shape) said() watched.Overrides {
-	said := watched.Overrides{Times: watched.Milliseconds, Zone: "Europe/Berlin"}
-	if s.lacks != "" {
-		said.Columns = map[watched.Role]string{s.lacks: ""}
-	}
-	return said
-}
-
 func drawShape(r *rand.Rand) shape {
 	s := shape{columns: []string{"id", "user_id", "workflow_id", "status", "completed_at", "note"}, times: map[string]string{}}
 	for _, name := range []string{"completed_at", "created_at", "started_at", "updated_at"} {
