@@ -27,7 +27,7 @@ alter user_id type text, alter workflow_id type bigint using 1, drop draft_id`, 
 alter user_id type smallint using 1, alter workflow_id type text, alter draft_id type text`, "12", "mail, daily", "13", "900",
 	},
 	{
-		"case R9, R10: texts and varchars", `alter table workflow_runs alter id drop default, alter id type text, alter user_id type varchar(300), alter workflow_id type text, alter draft_id type varchar(400)`,
+		"case R9, R10: texts and varchars", `alter table workflow_runs alter id drop default, alter id type varchar(191), alter user_id type varchar(300), alter workflow_id type text, alter draft_id type varchar(400)`,
 		"auth0|it's \\ %s", "w", "auth0|it's", "run_1",
 	},
 }
@@ -72,6 +72,13 @@ func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
 			be(`select string_agg(user_id || ' ' || workflow_id || ' ' || total_count, ', ' order by user_id = USER) = OTHER || ' ' || FLOW || ' 1, ' || USER || ' ' || FLOW || ' 1' from workflow_run_counts`, "t")
 			exact(t, s)
 			user, flow := mustParse(t, tt.user), mustParse(t, tt.flow)
+			heard, err := s.Run(t.Context(), mustParse(t, tt.run))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if applied, err := s.Apply(t.Context(), []store.Change{{Op: store.Update, Record: heard.Row, Old: heard.Row, HasOld: true}}, time.Now()); err != nil || len(applied[0].Counts) != 1 {
+				t.Errorf("a webhook: got %+v, %v; want the run's count", applied, err)
+			}
 			for _, fold := range []string{"before", "after"} {
 				c, err := s.Count(t.Context(), store.Key{User: user, Kind: store.KindWorkflow, Ref: flow})
 				if err != nil || c.Count != 1 || c.LastRunAt.IsZero() {
