@@ -433,7 +433,7 @@ func (d *describer) statuses() {
 		return
 	}
 	column, _ := d.catalog.Column(status.Name)
-	known, fold := wordsOf(d.catalog, column), d.report.Table.fold
+	known, only, fold := wordsOf(d.catalog, column), allowed(d.catalog, column), d.report.Table.fold
 	for _, theirs := range slices.Sorted(maps.Keys(d.overrides.Statuses)) {
 		if len(column.Labels) > 0 && !slices.Contains(column.Labels, theirs) {
 			d.refuse("--status %s=%s: %s has no label %q; they are %s", theirs, d.overrides.Statuses[theirs], column.Declared, theirs, strings.Join(column.Labels, ", "))
@@ -448,10 +448,10 @@ func (d *describer) statuses() {
 		d.refuse("--any-case is for texts, and each label of %s is known: say what it means with --status", column.Declared)
 	}
 	for _, one := range ours {
-		d.report.Table.Statuses = append(d.report.Table.Statuses, d.words(one, column.Labels, known)...)
+		d.report.Table.Statuses = append(d.report.Table.Statuses, d.words(one, column.Labels, only, known)...)
 	}
-	if len(column.Labels) > 0 && d.report.Table.theirs(store.Status.Terminal) == "" {
-		d.refuse("none of %s means that a run has ended: say which does with --status THEIRS=OURS, such as %s", strings.Join(column.Labels, ", "), example(column.Labels))
+	if len(only) > 0 && d.report.Table.theirs(store.Status.Terminal) == "" {
+		d.refuse("none of %s means that a run has ended: say which does with --status THEIRS=OURS, such as %s", strings.Join(only, ", "), example(only))
 	}
 	for _, theirs := range known {
 		if d.mapped(theirs) || store.Status(fold(theirs)).Known() {
@@ -490,17 +490,19 @@ func example(labels []string) string {
 
 // words are those of the table for a status of ours. Ours itself is written where
 // the table is known to allow it, and else what the operator has named.
-func (d *describer) words(one store.Status, labels, known []string) (words []Word) {
+func (d *describer) words(one store.Status, labels, only, known []string) (words []Word) {
 	for _, theirs := range slices.Sorted(maps.Keys(d.overrides.Statuses)) {
 		if d.overrides.Statuses[theirs] == one && (len(labels) == 0 || slices.Contains(labels, theirs)) {
 			words = append(words, Word{theirs, one})
 		}
 	}
-	// An enum has a word or has it not; a text column can hold any.
-	if d.mapped(string(one)) || len(labels) > 0 && !slices.Contains(labels, string(one)) {
+	// An enum has a word or has it not, and so has a check that lists them; any other
+	// text can be any.
+	means := func(word string) bool { return d.report.Table.fold(word) == string(one) }
+	if d.mapped(string(one)) || len(only) > 0 && !slices.ContainsFunc(only, means) {
 		return words
 	}
-	if i := slices.IndexFunc(known, func(word string) bool { return d.report.Table.fold(word) == string(one) }); i >= 0 {
+	if i := slices.IndexFunc(known, means); i >= 0 {
 		return slices.Insert(words, 0, Word{known[i], one})
 	}
 	return append(words, Word{string(one), one})

@@ -66,6 +66,21 @@ func wordsOf(c Catalog, status CatalogColumn) []string {
 	return slices.Compact(words)
 }
 
+// listing is a check that lists the words that a status may be, as
+// pg_get_constraintdef writes it.
+var listing = regexp.MustCompile(`^CHECK \(+(?:\w+|"(?:[^"]|"")+")\)?(?:::text)?\)? = ANY \(+ARRAY\[[^\]]*\]\)?(?:::text\[\])?\)+$`)
+
+// allowed are the only words that a status may be: an enum's labels, or those that a
+// check lists. There are none where it may be any.
+func allowed(c Catalog, status CatalogColumn) []string {
+	for _, check := range c.Checks {
+		if len(check.Columns) == 1 && check.Columns[0] == status.Name && len(status.Labels) == 0 && listing.MatchString(check.Definition) {
+			return literals(check.Definition)
+		}
+	}
+	return status.Labels
+}
+
 func literals(sql string) (words []string) {
 	for _, found := range literal.FindAllStringSubmatch(sql, -1) {
 		words = append(words, strings.ReplaceAll(found[1], "''", "'"))
