@@ -289,9 +289,11 @@ func (h schema) stillSaid(ctx context.Context, tx pgx.Tx) error {
 // attempt runs do, which works with what the database is known to have. Where
 // that turns out to be wrong, since migrations came or went meanwhile, or an
 // operator has said something else of the table, it asks again and does it once
-// more: nothing was committed.
+// more: nothing was committed. So it does up to three times where another has moved
+// the row to another partition meanwhile, which READ COMMITTED does not follow.
 func (s *Store) attempt(ctx context.Context, do func(have schema) error) error {
-	for again := false; ; again = true {
+	again, moves := false, 0
+	for {
 		have, err := s.schema(ctx)
 		if err != nil {
 			return err
@@ -299,10 +301,15 @@ func (s *Store) attempt(ctx context.Context, do func(have schema) error) error {
 		if err = do(have); err == nil {
 			return nil
 		}
-		if again || !missing(err) && !errors.Is(err, errSaid) {
+		switch {
+		case moved(err) && moves < 3:
+			moves++
+		case !again && (missing(err) || errors.Is(err, errSaid)):
+			again = true
+			s.forget()
+		default:
 			return translate(err)
 		}
-		s.forget()
 	}
 }
 
@@ -327,6 +334,10 @@ func codeOf(err error) string {
 	}
 	return ""
 }
+
+// moved reports a row that was locked and has gone to another partition: no other
+// conflict of this code is met in READ COMMITTED.
+func moved(err error) bool { return codeOf(err) == "40001" }
 
 // missing reports an undefined table, column, function or schema.
 func missing(err error) bool {
