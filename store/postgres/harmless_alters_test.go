@@ -133,7 +133,7 @@ func (tw *twins) drawAlter() (statement string, then func()) {
 		typ := tw.pick(types)
 		return to("alter " + column + " type " + typ), func() {
 			tw.is.left = slices.DeleteFunc(tw.is.left, func(role watched.Role) bool { return string(role) == column })
-			if column == "duration_ms" && typ == "text" || typ == "date" {
+			if column == "duration_ms" && typ != "bigint" || typ == "date" {
 				tw.is.left = append(tw.is.left, watched.Role(column))
 			}
 		}
@@ -149,7 +149,7 @@ func (tw *twins) drawAlter() (statement string, then func()) {
 		if tw.guarded { // where the rows are copied to the twin
 			valid = ""
 		}
-		return to("add constraint later_check check (" + tw.shape.compares(tw.pick(checks)) + ")" + valid), back(to("drop constraint later_check"))
+		return to("add constraint later_check check (" + tw.shape.compares(tw.pick(checks)) + ")" + valid), back(to("drop constraint if exists later_check")) // it may go with a column
 	case 8:
 		return "alter type labels add value if not exists 'later'", func() {}
 	case 9:
