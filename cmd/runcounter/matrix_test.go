@@ -2,12 +2,10 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -26,6 +24,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 	"github.com/edgaze-ai/runcounter/store/watched"
+	"github.com/edgaze-ai/runcounter/store/watched/watchedtest"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
 
@@ -36,143 +35,20 @@ import (
 func TestMatrix(t *testing.T) {
 	need.Serial(t)
 	t.Parallel()
-	all := append(append(eachAlone(), tablesOfOthers()...), drawn(20)...)
+	all := watchedtest.All()
 	if len(all) < 50 {
 		t.Errorf("there are %d descriptions, want 50 or more", len(all))
 	}
-	for _, m := range all {
-		t.Run(m.name, func(t *testing.T) {
+	for _, f := range all {
+		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
-			m.follow(t)
+			found{f}.follow(t)
 		})
 	}
 }
 
 // found is a table of an application.
-type found struct {
-	name string
-	// columns are its columns by role, each a name and a type, such as
-	// "org_id text"; ways that differ from role to role follow the type.
-	columns map[watched.Role]string
-	words   map[store.Status]string // what its statuses are called; ours where nil
-	before  string                  // statements before it is made
-	suffix  string                  // behind its columns, such as partition by
-	after   string                  // statements after
-	zone    string
-	times   watched.Kind // of integers
-	moves   bool         // a run moves to another partition, which Supabase's webhook tells of as a deletion
-	refused string       // of what cannot be counted, what migrate up says
-}
-
-// plainColumns are those of the table that the migrations make.
-var plainColumns = map[watched.Role]string{
-	watched.ID: "id uuid primary key", watched.User: "user_id uuid", watched.Workflow: "workflow_id uuid", watched.Draft: "draft_id uuid",
-	watched.Status: "status text", watched.CompletedAt: "completed_at timestamptz", watched.CreatedAt: "created_at timestamptz default now()",
-	watched.StartedAt: "started_at timestamptz", watched.UpdatedAt: "updated_at timestamptz default now()", watched.DurationMS: "duration_ms integer",
-	watched.ErrorDetails: "error_details jsonb", watched.StateSnapshot: "state_snapshot jsonb",
-}
-
-// like is the plain table with other columns; "" is none.
-func like(name string, columns map[watched.Role]string) found {
-	m := found{name: name, columns: maps.Clone(plainColumns)}
-	for role, column := range columns {
-		if m.columns[role] = column; column == "" {
-			delete(m.columns, role)
-		}
-	}
-	return m
-}
-
-// only is a table of such columns and no others.
-func only(name string, columns map[watched.Role]string) found {
-	return found{name: name, columns: columns}
-}
-
-func (m found) with(change func(*found)) found {
-	change(&m)
-	return m
-}
-
-// has reports whether a column plays the role, and returns its name, as SQL
-// writes it, and its type.
-func (m found) has(role watched.Role) (name, typ string, there bool) {
-	column, there := m.columns[role]
-	if !there {
-		return "", "", false
-	}
-	if strings.HasPrefix(column, `"`) {
-		end := strings.Index(column[1:], `"`) + 2
-		return column[:end], strings.TrimSpace(column[end:]), true
-	}
-	name, typ, _ = strings.Cut(column, " ")
-	return name, typ, true
-}
-
-// said is all that an operator could say of it.
-func (m found) said() watched.Overrides {
-	o := watched.Overrides{Zone: m.zone, Times: m.times, Guard: watched.GuardOn, Columns: map[watched.Role]string{}, Statuses: map[string]store.Status{}}
-	for _, role := range watched.Roles() {
-		name, _, there := m.has(role)
-		if there || role == watched.User || role == watched.Workflow {
-			o.Columns[role] = strings.Trim(name, `"`)
-		}
-	}
-	for ours, theirs := range m.words {
-		if !strings.EqualFold(theirs, string(ours)) {
-			o.Statuses[theirs] = ours
-		}
-	}
-	return o
-}
-
-// word is what the table calls a status.
-func (m found) word(s store.Status) (string, bool) {
-	if m.words == nil {
-		return string(s), true
-	}
-	word, there := m.words[s]
-	return word, there
-}
-
-// ddl makes the table.
-func (m found) ddl() string {
-	var columns []string
-	for _, role := range watched.Roles() {
-		if name, typ, there := m.has(role); there {
-			columns = append(columns, name+" "+typ)
-		}
-	}
-	return m.before + "; create table workflow_runs (" + strings.Join(columns, ", ") + ") " + m.suffix + "; " + m.after
-}
-
-// id is the nth id of such a type.
-func idText(typ string, n int) string {
-	switch word, _, _ := strings.Cut(typ, " "); {
-	case strings.HasSuffix(word, "uuid"): // or a domain over it
-		return fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
-	case strings.Contains(word, "int") || strings.Contains(word, "serial"):
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf(`auth0|"ü" %d`, n)
-}
-
-// moment is the time at so many seconds, as SQL writes it for such a type.
-func (m found) moment(typ string, seconds int) string {
-	at := time.Date(2026, 1, 31, 12, 0, seconds, 0, time.UTC)
-	switch {
-	case strings.HasPrefix(typ, "timestamp") && !strings.HasPrefix(typ, "timestamptz"):
-		zone, err := time.LoadLocation(cmp.Or(m.zone, "UTC"))
-		if err != nil {
-			panic(err)
-		}
-		return at.In(zone).Format("'2006-01-02 15:04:05'")
-	case strings.HasPrefix(typ, "bigint") && m.times == watched.Seconds:
-		return fmt.Sprint(at.Unix())
-	case strings.HasPrefix(typ, "bigint"):
-		return fmt.Sprint(at.UnixMilli())
-	}
-	return at.Format("'2006-01-02 15:04:05Z'")
-}
+type found struct{ watchedtest.Found }
 
 // history is what an application has done, as its author would count it.
 type history struct {
@@ -191,7 +67,7 @@ type drawnRun struct {
 // live draws what the application does.
 func (m found) live() *history {
 	h := fnv.New64a()
-	h.Write([]byte(m.name))
+	h.Write([]byte(m.Name))
 	w := &history{found: m, draw: rand.New(rand.NewPCG(h.Sum64(), 1)), runs: map[int]*drawnRun{}}
 	for n := 1; n <= 14; n++ {
 		w.begin(n)
@@ -217,22 +93,22 @@ func (m found) live() *history {
 
 // is compares or sets the role's column with its nth id; 0 is null.
 func (w *history) is(role watched.Role, n int) string {
-	name, typ, _ := w.has(role)
+	name, typ, _ := w.Has(role)
 	if n == 0 {
 		return name + " = null"
 	}
-	return name + " = '" + idText(typ, n) + "'"
+	return name + " = '" + watchedtest.ID(typ, n) + "'"
 }
 
 func (w *history) begin(n int) {
 	r := &drawnRun{user: 1 + w.draw.IntN(2), flow: 1 + w.draw.IntN(2)}
-	if _, _, drafts := w.has(watched.Draft); drafts && w.draw.IntN(3) == 0 {
+	if _, _, drafts := w.Has(watched.Draft); drafts && w.draw.IntN(3) == 0 {
 		r.flow, r.draft = 0, 1
 	}
 	w.runs[n] = r
 	var names, values []string
 	value := func(role watched.Role, text func(typ string) string) {
-		if name, typ, there := w.has(role); there {
+		if name, typ, there := w.Has(role); there {
 			names, values = append(names, name), append(values, text(typ))
 		}
 	}
@@ -241,18 +117,18 @@ func (w *history) begin(n int) {
 			if n == 0 {
 				return "null"
 			}
-			return "'" + idText(typ, n) + "'"
+			return "'" + watchedtest.ID(typ, n) + "'"
 		}
 	}
 	value(watched.ID, id(n))
 	value(watched.User, id(r.user))
 	value(watched.Workflow, id(r.flow))
 	value(watched.Draft, id(r.draft))
-	value(watched.CreatedAt, func(typ string) string { return w.moment(typ, n) })
-	value(watched.UpdatedAt, func(typ string) string { return w.moment(typ, n) })
-	word, there := w.word(store.Pending)
+	value(watched.CreatedAt, func(typ string) string { return w.Moment(typ, n) })
+	value(watched.UpdatedAt, func(typ string) string { return w.Moment(typ, n) })
+	word, there := w.Word(store.Pending)
 	if !there {
-		word, _ = w.word(store.Running)
+		word, _ = w.Word(store.Running)
 	}
 	value(watched.Status, func(string) string { return watched.Literal(word) })
 	w.statements = append(w.statements, fmt.Sprintf("insert into workflow_runs (%s) values (%s)", strings.Join(names, ", "), strings.Join(values, ", ")))
@@ -260,15 +136,15 @@ func (w *history) begin(n int) {
 
 // set gives a run a status, and a time to the role's column.
 func (w *history) set(n int, s store.Status, seconds int, role watched.Role) {
-	word, there := w.word(s)
+	word, there := w.Word(s)
 	if !there {
 		return
 	}
-	status, _, _ := w.has(watched.Status)
+	status, _, _ := w.Has(watched.Status)
 	text := "update workflow_runs set " + status + " = " + watched.Literal(word)
 	for _, role := range []watched.Role{role, watched.UpdatedAt} {
-		if name, typ, there := w.has(role); there {
-			text += ", " + name + " = " + w.moment(typ, seconds)
+		if name, typ, there := w.Has(role); there {
+			text += ", " + name + " = " + w.Moment(typ, seconds)
 		}
 	}
 	w.statements = append(w.statements, text+" where "+w.is(watched.ID, n))
@@ -279,15 +155,15 @@ func (w *history) set(n int, s store.Status, seconds int, role watched.Role) {
 func (w *history) end(n int) {
 	var said []store.Status
 	for _, s := range []store.Status{store.Completed, store.Failed, store.Cancelled, store.Timeout} {
-		if _, there := w.word(s); there {
+		if _, there := w.Word(s); there {
 			said = append(said, s)
 		}
 	}
 	r := w.runs[n]
 	r.outcome = said[w.draw.IntN(len(said))]
 	if w.draw.IntN(3) == 0 {
-		_, typ, _ := w.has(watched.ID)
-		w.statements = append(w.statements, fmt.Sprintf("select complete_workflow_run('%s', '%s', 5)", idText(typ, n), r.outcome))
+		_, typ, _ := w.Has(watched.ID)
+		w.statements = append(w.statements, fmt.Sprintf("select complete_workflow_run('%s', '%s', 5)", watchedtest.ID(typ, n), r.outcome))
 		return
 	}
 	w.set(n, r.outcome, n+60, watched.CompletedAt)
@@ -295,20 +171,20 @@ func (w *history) end(n int) {
 
 // handOver gives a run to the other user.
 func (w *history) handOver(n int) {
-	if _, _, users := w.has(watched.User); !users {
+	if _, _, users := w.Has(watched.User); !users {
 		return
 	}
 	w.runs[n].user = 3 - w.runs[n].user
 	text := "update workflow_runs set " + w.is(watched.User, w.runs[n].user)
-	if name, typ, there := w.has(watched.UpdatedAt); there {
-		text += ", " + name + " = " + w.moment(typ, n+30)
+	if name, typ, there := w.Has(watched.UpdatedAt); there {
+		text += ", " + name + " = " + w.Moment(typ, n+30)
 	}
 	w.statements = append(w.statements, text+" where "+w.is(watched.ID, n))
 }
 
 // touch writes what plays no part.
 func (w *history) touch(n int) {
-	if name, _, there := w.has(watched.StateSnapshot); there {
+	if name, _, there := w.Has(watched.StateSnapshot); there {
 		w.statements = append(w.statements, "update workflow_runs set "+name+` = '{"step": 2}' where `+w.is(watched.ID, n))
 	}
 }
@@ -339,14 +215,14 @@ func (w *history) counts() map[store.Key]store.Tally {
 
 // id is the role's nth id in Go.
 func (w *history) id(role watched.Role, n int) store.ID {
-	_, typ, there := w.has(role)
+	_, typ, there := w.Has(role)
 	if !there && (role == watched.User || role == watched.Workflow) {
 		return store.Absent
 	}
 	if !there || n == 0 {
 		return store.ID{}
 	}
-	id, err := store.ParseID(idText(typ, n))
+	id, err := store.ParseID(watchedtest.ID(typ, n))
 	if err != nil {
 		panic(err)
 	}
@@ -361,16 +237,13 @@ func (m found) follow(t *testing.T) {
 		pgtest.InstallNet(t, address)
 		pgtest.InstallHooks(t, address)
 	})
-	if strings.Contains(m.before, "extension citext") && !pgtest.Offers(t, address, "citext") {
-		need.Missing(t, "PostgreSQL's extension citext")
-	}
-	pgtest.Exec(t, address, m.ddl())
+	pgtest.Exec(t, address, m.DDL())
 	description := filepath.Join(dir, "description.json")
-	writeJSON(t, description, m.said())
-	if m.refused != "" {
+	writeJSON(t, description, m.Said())
+	if m.Refused != "" {
 		code, said := inProcess(t, "migrate", "up", "--database-url", address, "--description", description)
-		if code != exitNo || !strings.Contains(said, m.refused) {
-			t.Errorf("up: got %d %s, want a refusal: %s", code, said, m.refused)
+		if code != exitNo || !strings.Contains(said, m.Refused) {
+			t.Errorf("up: got %d %s, want a refusal: %s", code, said, m.Refused)
 		}
 		return
 	}
@@ -401,14 +274,14 @@ func (m found) follow(t *testing.T) {
 	source("the source")
 	succeeds(t, "audit", "--database-url", address)
 	for n := range w.runs {
-		_, typ, _ := m.has(watched.ID)
-		succeeds(t, "explain", "--database-url", address, idText(typ, n))
+		_, typ, _ := m.Has(watched.ID)
+		succeeds(t, "explain", "--database-url", address, watchedtest.ID(typ, n))
 		break
 	}
 	theirs(w, want)
 	imported := "sqlite:" + filepath.Join(dir, "imported.db")
 	importing := []string{"import", "--from", address, "--database-url", imported, "--description", description}
-	if strings.Contains(m.before, "extension citext") { // which only the database knows of itself
+	if m.AnyCase() { // which only the database knows of itself
 		importing = append(importing, "--any-case")
 	}
 	succeeds(t, importing...)
@@ -447,7 +320,7 @@ execute function supabase_functions.http_request('https://theirs.example', 'POST
 		}
 		defer conn.Close(context.WithoutCancel(t.Context()))
 		for _, from := range []string{"ours", "theirs"} {
-			if m.moves && from == "theirs" {
+			if m.Moves && from == "theirs" {
 				continue
 			}
 			rows, err := conn.Query(t.Context(), `select convert_from(body, 'UTF8') from net.http_request_queue where url like '%' || $1 || '.%' order by id`, from)

@@ -302,13 +302,3 @@ func mustBe(t *testing.T, address, query, want string) {
 		t.Errorf("%s: got %d rows, %v; want one", query, rows.CommandTag().RowsAffected(), rows.Err())
 	}
 }
-
-// TestCasesOfVariants_TheContract holds on a table whose names and words are all
-// others, and whose statuses are an enum.
-func TestCasesOfVariants_TheContract(t *testing.T) {
-	need.Serial(t)
-	t.Parallel()
-	for _, v := range variants[1:5] { // times of less than microseconds can't be those of the suite
-		t.Run(v.name, func(t *testing.T) { storetest.Run(t, v.open()) })
-	}
-}

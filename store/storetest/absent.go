@@ -3,6 +3,7 @@ package storetest
 import (
 	"cmp"
 	"errors"
+	"iter"
 	"testing"
 	"time"
 
@@ -32,10 +33,18 @@ func (a Absent) key(user, workflow store.ID) store.Key {
 	return a.Row(store.Row{ID: user, User: user, Workflow: workflow}).Key()
 }
 
+// row is a row of the suite as the backend's table can have it.
+func (b Backend) row(r store.Row) store.Row {
+	if r = b.Absent.Row(r); b.Fit != nil && !r.ID.IsZero() {
+		r = b.Fit(r)
+	}
+	return r
+}
+
 // changes are those of such a table.
-func (a Absent) changes(all []store.Change) []store.Change {
+func (b Backend) changes(all []store.Change) []store.Change {
 	for i := range all {
-		all[i].Record, all[i].Old = a.Row(all[i].Record), a.Row(all[i].Old)
+		all[i].Record, all[i].Old = b.row(all[i].Record), b.row(all[i].Old)
 	}
 	return all
 }
@@ -43,11 +52,22 @@ func (a Absent) changes(all []store.Change) []store.Change {
 // RunAbsent holds a store of such a table to the contract, as far as its keys are
 // others.
 func RunAbsent(t *testing.T, a Absent, open Open) {
+	for name, test := range ContractAbsent(a, open) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
+// ContractAbsent yields the cases of RunAbsent by name, but for those that need what the
+// table lacks besides.
+func ContractAbsent(a Absent, open Open, lacks ...string) iter.Seq2[string, func(testing.TB)] {
 	mine, other := a.key(ada, resize), a.key(bob, resize)
 	if a.User {
 		other = a.key(ada, sketch)
 	}
-	for name, test := range each(open, []contractCase{
+	return each(open, lacks, []contractCase{
 		{"runs are counted, begun under a limit, and found again", func(s *script) {
 			first := s.mustBegin(mine)
 			s.complete(first, store.Completed, time.Second)
@@ -124,10 +144,5 @@ func RunAbsent(t *testing.T, a Absent, open Open) {
 			s.complete(id, store.Completed, 2*time.Hour)
 			want(s, "presumed, then", s.count(mine).Tallies, store.Tallies{Ended: store.Tally{Completed: 1}})
 		}},
-	}) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t)
-		})
-	}
+	})
 }

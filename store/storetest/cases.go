@@ -15,7 +15,7 @@ import (
 // wrong edit of a backend went unnoticed before its case was here. A source is
 // opened with a lease column, which its Tell and Enact write.
 func Cases(t *testing.T, open Open) {
-	for name, test := range each(open, slices.Concat(endCases, slotCases, keyCases, leaseCases, logCases)) {
+	for name, test := range each(open, nil, slices.Concat(endCases, slotCases, keyCases, leaseCases, logCases)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t)

@@ -50,7 +50,7 @@ func ChaosSeed(t testing.TB, b Backend, seed uint64) {
 	if seed%3 == 2 {
 		c.source.Guarded, c.source.Marked = true, true
 	}
-	sent := b.Absent.changes(c.source.Steps(60))
+	sent := b.changes(c.source.Steps(60))
 	if seed%6 == 5 { // and the plain webhook was never removed
 		sent = append(sent, Plain(sent)...)
 	}
@@ -173,7 +173,7 @@ func (c *chaos) disturb(stop <-chan struct{}) {
 		if wrong, err := c.Store.AuditTotals(c.Context(), true); err != nil || len(wrong) > 0 {
 			c.errorf("law 1: an audit in the middle found the totals %+v, %v", wrong, err)
 		}
-		key := c.Absent.key(c.source.id('u', 0), c.source.id('w', 0))
+		key := c.row(store.Row{ID: c.source.id('r', 0), User: c.source.id('u', 0), Workflow: c.source.id('w', 0)}).Key()
 		if r, err := c.Store.Recount(c.Context(), key, c.source.Now()); err != nil || r.Changed() {
 			c.errorf("law 1: a recount in the middle changed %+v, %v", r, err)
 		}

@@ -12,69 +12,117 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// OtherIDs runs the suite with ids of another type: a store that it opens is
-// given another id for each of the suite's, and what it answers is turned back.
-// The order of the ids stays. Those that stand for themselves are left as they
-// are.
+// OtherIDs turns the suite's ids into ids of another type, and back. The order of the
+// ids stays. Those that stand for themselves are left as they are.
 type OtherIDs struct {
 	Name     string
 	to, from func(id string) string
 }
 
+// UUIDs are the suite's own.
+var UUIDs = OtherIDs{"uuid", func(id string) string { return id }, func(id string) string { return id }}
+
 // TextIDs are of different lengths, up to the longest, and hold what has to be
 // escaped somewhere.
-var TextIDs = OtherIDs{
-	"text",
-	func(id string) string {
-		if len(id) != len(ada.String()) {
+var TextIDs = TextIDsUpTo(store.MaxID)
+
+// TextIDsUpTo are those of so many bytes at most; UUIDs where no others fit.
+func TextIDsUpTo(most int) OtherIDs {
+	length := len(ada.String())
+	room := (min(most, store.MaxID) - len(textHead) - length) / 2
+	if room < 0 {
+		return UUIDs
+	}
+	return OtherIDs{
+		"text",
+		func(id string) string {
+			if len(id) != length {
+				return id
+			}
+			return textHead + id + strings.Repeat("ß", room*int(id[length-1]%4)/3)
+		},
+		func(id string) string {
+			if id, other := strings.CutPrefix(id, textHead); other {
+				return id[:length]
+			}
 			return id
-		}
-		return textHead + id + strings.Repeat("ß", (store.MaxID-len(textHead)-len(id))/2*int(id[len(id)-1]%4)/3)
-	},
-	func(id string) string {
-		if id, other := strings.CutPrefix(id, textHead); other {
-			return id[:len(ada.String())]
-		}
-		return id
-	},
+		},
+	}
 }
 
 const textHead = "auth0|'\"\\ü%/\t<&>"
 
-// BigintIDs are those of an identity column.
-var BigintIDs = OtherIDs{
-	"bigint",
-	func(id string) string {
-		var kind byte
-		var n int
-		if _, err := fmt.Sscanf(id, "%02x000000-0000-4000-8000-%012x", &kind, &n); err == nil && MustID(kind, n).String() == id {
-			return strconv.FormatInt(1e18+int64(kind)*1e15+int64(n), 10)
-		}
-		var seed int // those of a Source
-		if _, err := fmt.Sscanf(id, drawnForm, &seed, &kind, &n); err == nil && seed < 1<<16 && fmt.Sprintf(drawnForm, seed, kind, n) == id {
-			return strconv.FormatInt(2e18+int64(kind)*1e15+int64(seed)<<32+int64(n), 10)
-		}
-		return id
-	},
-	func(id string) string {
-		n, err := strconv.ParseInt(id, 10, 64)
-		if err != nil || n < 1e18 {
+// BigintIDs are those of an identity column, and IntegerIDs those of a serial.
+var (
+	BigintIDs  = integerIDs("bigint", 1<<60, 32)
+	IntegerIDs = integerIDs("integer", 1<<29, 14)
+)
+
+// integerIDs are from base on, those of a [Source] from twice as much. The last bits
+// are the number of an id, the 7 before it its kind.
+func integerIDs(name string, base int64, bits int) OtherIDs {
+	return OtherIDs{
+		name,
+		func(id string) string {
+			var kind byte
+			var n, seed int
+			if _, err := fmt.Sscanf(id, "%02x000000-0000-4000-8000-%012x", &kind, &n); err == nil && MustID(kind, n).String() == id {
+				return strconv.FormatInt(base+int64(kind)<<bits+int64(n), 10)
+			}
+			if _, err := fmt.Sscanf(id, drawnForm, &seed, &kind, &n); err == nil && seed < 1<<8 && fmt.Sprintf(drawnForm, seed, kind, n) == id {
+				return strconv.FormatInt(2*base+int64(seed)<<(bits+7)+int64(kind)<<bits+int64(n), 10)
+			}
 			return id
-		}
-		if n >= 2e18 {
-			kind, rest := (n-2e18)/1e15, n%1e15
-			return fmt.Sprintf(drawnForm, rest>>32, kind, rest&(1<<32-1))
-		}
-		return MustID(byte((n-1e18)/1e15), int(n%1e15)).String()
-	},
+		},
+		func(id string) string {
+			n, err := strconv.ParseInt(id, 10, 64)
+			if err != nil || n < base {
+				return id
+			}
+			number := func(n int64) int { return int(n & (1<<bits - 1)) }
+			if rest := n - 2*base; rest >= 0 {
+				return fmt.Sprintf(drawnForm, rest>>(bits+7), rest>>bits&0x7f, number(rest))
+			}
+			return MustID(byte((n-base)>>bits), number(n-base)).String()
+		},
+	}
 }
 
 // drawnForm is the text of an id that a [Source] draws: seed, kind and number.
 const drawnForm = "00000000-0000-%04x-%02x00-%012x"
 
-// Open opens a store through open that has these ids.
-func (o OtherIDs) Open(open Open) Open {
-	to, from := asID(o.to), asID(o.from)
+// Open opens a store through open whose ids are all of this type.
+func (o OtherIDs) Open(open Open) Open { return ByColumn{Run: o, User: o, Ref: o}.Open(open) }
+
+// ByColumn are ids of which each column has a type of its own: those of runs, of
+// users, and of workflows and drafts.
+type ByColumn struct {
+	Run, User, Ref OtherIDs
+	// Earlier is how much earlier all times are: those of the suite have microseconds,
+	// and a table may round them. Not for chaos, whose times have none.
+	Earlier time.Duration
+}
+
+// Rounded is how much earlier the suite's times are whole seconds.
+var Rounded = epoch.Sub(epoch.Truncate(time.Second))
+
+// of returns how the column's ids are turned. A column is known by the name of a
+// field that holds one of its ids.
+func (o ByColumn) of(field string) OtherIDs {
+	switch field {
+	case "User":
+		return o.User
+	case "Workflow", "Draft", "Ref":
+		return o.Ref
+	}
+	return o.Run
+}
+
+// Open opens a store through open that is given another id for each of the suite's,
+// and turns back what it answers.
+func (o ByColumn) Open(open Open) Open {
+	to := turn{func(field string, id store.ID) store.ID { return turned(o.of(field).to, id) }, -o.Earlier}
+	from := turn{func(field string, id store.ID) store.ID { return turned(o.of(field).from, id) }, o.Earlier}
 	return func(t testing.TB) Backend {
 		b := open(t)
 		inner, ok := b.Store.(everything)
@@ -84,7 +132,7 @@ func (o OtherIDs) Open(open Open) Open {
 		other := b
 		other.Store = renamed{inner, to, from}
 		other.Tell = func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied {
-			return with(from, b.Tell(t, received, with(to, changes)...))
+			return with(from, b.Tell(t, to.time(received), with(to, changes)...))
 		}
 		if b.Enact != nil {
 			other.Enact = func(t testing.TB, c store.Change) { t.Helper(); b.Enact(t, with(to, c)) }
@@ -96,38 +144,52 @@ func (o OtherIDs) Open(open Open) Open {
 	}
 }
 
-func asID(f func(string) string) func(store.ID) store.ID {
-	return func(id store.ID) store.ID {
-		if id.IsZero() {
-			return id
-		}
-		return mustText(f(id.String()))
+func turned(f func(string) string, id store.ID) store.ID {
+	if id.IsZero() || id == store.Absent {
+		return id
 	}
+	return mustText(f(id.String()))
+}
+
+// turn turns ids, each of a field of such a name, and moves times.
+type turn struct {
+	id func(field string, id store.ID) store.ID
+	by time.Duration
+}
+
+func (f turn) time(at time.Time) time.Time {
+	if at.IsZero() {
+		return at
+	}
+	return at.Add(f.by)
 }
 
 // with returns a copy of a value in which each id is another.
-func with[T any](f func(store.ID) store.ID, value T) T {
+func with[T any](f turn, value T) T {
 	copied := reflect.New(reflect.TypeFor[T]()).Elem()
-	replace(f, copied, reflect.ValueOf(&value).Elem())
+	replace(f, "", copied, reflect.ValueOf(&value).Elem())
 	return copied.Interface().(T)
 }
 
-func replace(f func(store.ID) store.ID, to, from reflect.Value) {
+func replace(f turn, field string, to, from reflect.Value) {
 	to.Set(from)
 	if id, is := from.Interface().(store.ID); is {
-		to.Set(reflect.ValueOf(f(id)))
+		to.Set(reflect.ValueOf(f.id(field, id)))
+		return
+	}
+	if at, is := from.Interface().(time.Time); is {
+		to.Set(reflect.ValueOf(f.time(at)))
 		return
 	}
 	switch {
-	case from.Type() == reflect.TypeFor[time.Time]():
 	case from.Kind() == reflect.Struct:
 		for i := range from.NumField() {
-			replace(f, to.Field(i), from.Field(i))
+			replace(f, from.Type().Field(i).Name, to.Field(i), from.Field(i))
 		}
 	case from.Kind() == reflect.Slice && !from.IsNil():
 		to.Set(reflect.MakeSlice(from.Type(), from.Len(), from.Len()))
 		for i := range from.Len() {
-			replace(f, to.Index(i), from.Index(i))
+			replace(f, field, to.Index(i), from.Index(i))
 		}
 	}
 }
@@ -143,7 +205,7 @@ type everything interface {
 // renamed is a store behind other ids. What names none goes through.
 type renamed struct {
 	everything
-	to, from func(store.ID) store.ID
+	to, from turn
 }
 
 func back[T any](r renamed, value T, err error) (T, error) { return with(r.from, value), err }
@@ -154,7 +216,7 @@ func (r renamed) Begin(ctx context.Context, b store.Begin) (store.Begun, error) 
 }
 
 func (r renamed) Start(ctx context.Context, id store.ID, at time.Time) (store.Run, error) {
-	run, err := r.everything.Start(ctx, r.to(id), at)
+	run, err := r.everything.Start(ctx, r.to.id("ID", id), r.to.time(at))
 	return back(r, run, err)
 }
 
@@ -169,7 +231,7 @@ func (r renamed) Amend(ctx context.Context, a store.Amendment) (store.Run, error
 }
 
 func (r renamed) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.Applied, error) {
-	applied, err := r.everything.Apply(ctx, with(r.to, changes), received)
+	applied, err := r.everything.Apply(ctx, with(r.to, changes), r.to.time(received))
 	return back(r, applied, err)
 }
 
@@ -189,7 +251,7 @@ func (r renamed) Count(ctx context.Context, key store.Key) (store.Count, error) 
 }
 
 func (r renamed) Run(ctx context.Context, id store.ID) (store.Run, error) {
-	run, err := r.everything.Run(ctx, r.to(id))
+	run, err := r.everything.Run(ctx, r.to.id("ID", id))
 	return back(r, run, err)
 }
 
@@ -209,8 +271,12 @@ func (r renamed) Audit(ctx context.Context, a store.Audit) (store.Audited, error
 }
 
 func (r renamed) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
-	recounted, err := r.everything.Recount(ctx, with(r.to, key), now)
+	recounted, err := r.everything.Recount(ctx, with(r.to, key), r.to.time(now))
 	return back(r, recounted, err)
+}
+
+func (r renamed) NoteAhead(ctx context.Context, now time.Time) error {
+	return r.everything.NoteAhead(ctx, r.to.time(now))
 }
 
 func (r renamed) CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error) {
@@ -244,7 +310,7 @@ func (r renamed) Recounts(ctx context.Context, before int64, limit int) ([]store
 }
 
 func (r renamed) History(ctx context.Context, id store.ID) (store.History, error) {
-	history, err := r.everything.History(ctx, r.to(id))
+	history, err := r.everything.History(ctx, r.to.id("ID", id))
 	return back(r, history, err)
 }
 

@@ -43,7 +43,7 @@ func SourceChaosSeed(t testing.TB, b Backend, guarded bool, seed uint64) {
 	c.source.Guarded, c.source.KeepsTime = false, false // what the application asks for, whatever the table makes of it
 	table := &table{rows: map[store.ID]*tableRow{}, guarded: guarded}
 
-	sent := b.Absent.changes(c.source.Steps(60))
+	sent := b.changes(c.source.Steps(60))
 	c.live(sent, table)
 	c.wantTable("after a burst", table)
 
@@ -54,7 +54,7 @@ func SourceChaosSeed(t testing.TB, b Backend, guarded bool, seed uint64) {
 	c.wantTable("after a sweep", table)
 
 	// Real outcomes that come late supersede the presumed ones.
-	c.live(b.Absent.changes(c.source.Steps(30)), table)
+	c.live(b.changes(c.source.Steps(30)), table)
 	c.wantTable("after a burst that followed a sweep", table)
 	c.sweep()
 	c.wantConsistent(table)

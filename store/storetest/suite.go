@@ -25,6 +25,10 @@ type Backend struct {
 	Store  store.Store
 	Absent Absent // of its table
 
+	// Fit makes a row that a [Source] draws one that the table can have; nil where it
+	// can have any.
+	Fit func(store.Row) store.Row
+
 	// Tell makes it so that rows changed, and delivers the changes: a mirror
 	// learns of them by Apply alone, a source's table is written first. It
 	// returns what Apply returned.
@@ -99,14 +103,18 @@ func Run(t *testing.T, open Open) {
 	}
 }
 
-// Contract yields the cases of the suite by name.
-func Contract(open Open) iter.Seq2[string, func(testing.TB)] {
-	return each(open, slices.Concat(runCases, changeCases, countCases, totalCases, sweepCases, listCases, tableCases, idCases))
+// Contract yields the cases of the suite by name, but for those that need what a table
+// lacks.
+func Contract(open Open, lacks ...string) iter.Seq2[string, func(testing.TB)] {
+	return each(open, lacks, slices.Concat(runCases, changeCases, countCases, totalCases, sweepCases, listCases, tableCases, idCases))
 }
 
-func each(open Open, cases []contractCase) iter.Seq2[string, func(testing.TB)] {
+func each(open Open, lacks []string, cases []contractCase) iter.Seq2[string, func(testing.TB)] {
 	return func(yield func(string, func(testing.TB)) bool) {
 		for _, c := range cases {
+			if slices.ContainsFunc(needs[c.name], func(need string) bool { return slices.Contains(lacks, need) }) {
+				continue
+			}
 			test := func(t testing.TB) {
 				s := &script{TB: t, Backend: open(t), ctx: t.Context()}
 				c.test(s)
