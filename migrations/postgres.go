@@ -107,7 +107,13 @@ func (m *Migrator) upPostgres() error {
 		if err != nil {
 			return fmt.Errorf("ask the earlier get_user_workflow_run_count: %w", err)
 		}
-		if err := m.patiently(conn, func() error { return m.tryUp(conn) }, m.forgetUp); err != nil {
+		if err := m.patiently(conn, func() error {
+			if err := m.tryUp(conn); err != nil {
+				return err
+			}
+			_, err := conn.ExecContext(m.postgres.ctx, `select run_counter.settle_yields()`) // for a rule that has come since
+			return err
+		}, m.forgetUp); err != nil {
 			return err
 		}
 		if m.postgres.policy != "" {

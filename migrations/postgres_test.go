@@ -137,7 +137,7 @@ select * from (
     select pg_get_indexdef(c.oid) from pg_class as c join ours as n on n.oid = c.relnamespace where c.relkind = 'i'
      union all
     select format('function %s.%s owner %s acl %s comment %s %s', n.nspname, p.proname, pg_get_userbyid(p.proowner), array(select a::text from unnest(coalesce(p.proacl, acldefault('f', p.proowner))) as a order by 1), obj_description(p.oid, 'pg_proc'),
-                  case when p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) end)
+                  case when p.prokind in ('f', 'p') then regexp_replace(pg_get_functiondef(p.oid), '''\d+''::oid', '''''::oid', 'g') end)
       from pg_proc as p join ours as n on n.oid = p.pronamespace
      union all
     select format('trigger %s %s', tgenabled, pg_get_triggerdef(oid)) from pg_trigger where not tgisinternal

@@ -85,9 +85,8 @@ func rendered(t watched.Table) ([]script, error) {
 // render fills a template of SQL in for a table. A template knows, beside the
 // methods of [watched.Table]:
 //
-//	new "draft"            the role's column of a row new, or a null of its type; so do old and r
+//	new "draft"            the role's column of a row new, or a null of its type; so do old and r, and was of the guard's v_was
 //	spelled "new"          that row's status as it is compared with what it was
-//	base "new" "status"    the same, and of a domain the base type's value
 //	status "new"           that row's status in our words; so do its terminal, active, ended, keyed, kind, ran and ref
 //	runs "id"              the select of all runs in our words, with such columns
 //	runsOf "parts" "id"    the same of a partition
@@ -122,6 +121,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	reading                the columns that are read so
 //	called "id"            the name of the role's column, without quotes
 //	there                  what sets v_there: whether there is a run of that id
+//	partitions             the select of the table and its partitions
 //	patched                what the guard has changed of a row new, as a statement has it in v_was: names and values
 //	lastSign "new"         the last sign of life of a row, given v_now
 //	indexes                those on the watched table
@@ -140,7 +140,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		all.Funcs(functions)
 	}
 	parsed, err := all.Funcs(template.FuncMap{
-		"new": col("new"), "old": col("old"), "r": col("r"), "base": t.Base, "spelled": t.Spelled,
+		"new": col("new"), "old": col("old"), "was": col("v_was"), "r": col("r"), "spelled": t.Spelled,
 		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
 		"defaultTable": func() string { return watched.DefaultTable },
 		"runs":         t.Runs, "runsOf": t.RunsOf, "table": t.SQL, "stored": watched.Stored, "storedOf": watched.StoredOf, "total": watched.Total,
@@ -176,6 +176,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"stuck":      func(expression string) string { return stuck(t, expression) },
 		"lastSign":   func(row string) string { return lastSign(t, row) },
 		"patched":    func() string { return patched(t) },
+		"partitions": func() string { return watched.PartitionsOf("to_regclass(" + watched.Literal(t.SQL()) + ")") },
 		"indexes":    func() []index { return indexes(t) },
 		"reads": func(typ, function, otherwise string, rows ...string) string {
 			return reads(t, typ, function, otherwise, rows)

@@ -91,7 +91,7 @@ func triggerLines(all []postgres.Trigger, expected []migrations.Trigger) (lines 
 	}
 	for _, t := range all {
 		late := t.Update && t.Name > guard || t.Insert && t.Name > guardInsert
-		ours := slices.Contains(expected, migrations.Trigger{Table: t.Table, Name: t.Name})
+		ours := strings.HasPrefix(t.Function, "run_counter.") // or give_way, where the table has rules
 		if slices.Contains(expected, migrations.Trigger{Table: t.Table, Name: guard}) && t.Row && t.Before && late && !ours && t.Enabled != "D" {
 			lines = append(lines, failure("alter trigger "+t.Name+" on "+t.Table+" rename to a name that sorts before "+guard,
 				"%s (%s) fires after the guard, and can change an outcome that the guard has kept", t.Name, t.Function))

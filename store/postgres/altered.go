@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store/watched"
@@ -21,6 +22,12 @@ import (
 func (s *Store) Altered(ctx context.Context) (string, error) {
 	s.forget()
 	return ours(ctx, s, func(have schema, sentence *string) error {
+		// A rule that has come since; where this role may not settle that, or a lock was
+		// not had at once, it is named.
+		_, err := s.pool.Exec(ctx, `select run_counter.settle_yields()`)
+		if e := (*pgconn.PgError)(nil); err != nil && !errors.As(err, &e) {
+			return translate(err)
+		}
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			changes, err := altered(ctx, tx)
 			if len(changes) > 0 {
@@ -47,9 +54,16 @@ func altered(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	}
 	changes := was.Changes(watched.Describe(is, was.Said).Table)
 	var detached string
-	err = tx.QueryRow(ctx, `select coalesce(to_jsonb(s) ->> 'detached_at', '') from run_counter.settings as s`).Scan(&detached)
-	if detached != "" {
+	var ruled bool
+	err = tx.QueryRow(ctx, `
+select coalesce(to_jsonb(s) ->> 'detached_at', ''), coalesce(r.rules & 7 <> 0 and r.rules & 8 = 0, false)
+  from run_counter.settings as s
+ cross join lateral (select case when has_function_privilege('run_counter.read_rules(oid)', 'execute') then run_counter.read_rules(`+regclass(was)+`) end as rules) as r`).Scan(&detached, &ruled)
+	switch {
+	case detached != "":
 		changes = append(changes, "run_counter.detach() has taken our triggers off at "+detached+", and nothing is counted since")
+	case ruled:
+		changes = append(changes, "a check, an index or a policy of it looks at what the guard keeps, and the guard gives way to it whole")
 	}
 	return changes, err
 }

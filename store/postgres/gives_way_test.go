@@ -20,8 +20,9 @@ func TestCaseT8_TheGuardGivesWay(t *testing.T) {
 	const retry = `update workflow_runs set status = 'running', started_at = now(), completed_at = null`
 	began := func(rule string) {
 		t.Helper()
-		pgtest.Exec(t, address, `delete from workflow_runs; delete from run_counter.repairs`, rule,
-			`insert into workflow_runs (id, user_id, workflow_id, status, started_at, completed_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'completed', now() - interval '2 minutes', now() - interval '1 minute')`)
+		pgtest.Exec(t, address, `delete from workflow_runs; delete from run_counter.repairs`, rule)
+		migrate(t, address, (*migrations.Migrator).Up)
+		pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, started_at, completed_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'completed', now() - interval '2 minutes', now() - interval '1 minute')`)
 	}
 	const listed = `select count(*) from run_counter.repairs where run_id = '` + runOne + `' and kind = 'gave_way' and was = 'completed' and status = 'running' and times = 2`
 	for name, rule := range map[string][2]string{

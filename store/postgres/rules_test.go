@@ -1,0 +1,132 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+// TestRulesOfTheTable: which rules could be against what the guard patches. A
+// session that has asked before learns of each as it comes and as it goes.
+func TestRulesOfTheTable(t *testing.T) {
+	t.Parallel()
+	address := mustInstall(t)
+	pgtest.Exec(t, address, `create table words (w text primary key); create function f(text) returns boolean language sql immutable as 'select true'; create function g(workflow_runs) returns boolean language sql stable as 'select true';
+		create type mood as enum ('a'); alter table workflow_runs add mood mood, add price numeric; create operator ~~~ (leftarg = text, rightarg = text, function = texteq)`)
+	pooled := mustConnect(t, address)
+	const ask = `select run_counter.rules('workflow_runs'::regclass)`
+	asked := func() (rules int) {
+		t.Helper()
+		if err := pooled.QueryRow(t.Context(), ask, pgx.QueryExecModeCacheStatement).Scan(&rules); err != nil {
+			t.Fatal(err)
+		}
+		return rules
+	}
+	if got := asked(); got != 0 {
+		t.Fatalf("got %d for the table as it is, want 0", got)
+	}
+	for _, tt := range []struct {
+		name, rule, undo string
+		want             int
+	}{
+		{"words of a status", `alter table workflow_runs add constraint c check (status in ('pending', 'running', 'completed') and status is not null)`, `alter table workflow_runs drop constraint c`, 0},
+		{"words that no run was asked for", `alter table workflow_runs add constraint c check (status <> 'x') not valid`, `alter table workflow_runs drop constraint c`, 2},
+		{"a function of the status", `alter table workflow_runs add constraint c check (f(status))`, `alter table workflow_runs drop constraint c`, 2},
+		{"an operator of the application's", `alter table workflow_runs add constraint c check (status ~~~ status)`, `alter table workflow_runs drop constraint c`, 2},
+		{"a status at a time", `alter table workflow_runs add constraint c check (status <> 'x' or current_date > '2000-01-01')`, `alter table workflow_runs drop constraint c`, 2},
+		{"a function of PostgreSQL's", `alter table workflow_runs add constraint c check (length(status) > 1)`, `alter table workflow_runs drop constraint c`, 2},
+		{"status and end", `alter table workflow_runs add constraint c check ((completed_at is null) or (status <> 'running'))`, `alter table workflow_runs drop constraint c`, 3},
+		{"an end", `alter table workflow_runs add constraint c check (completed_at >= started_at)`, `alter table workflow_runs drop constraint c`, 1},
+		{"a duration", `alter table workflow_runs add constraint c check (duration_ms >= 0)`, `alter table workflow_runs drop constraint c`, 1},
+		{"the details", `alter table workflow_runs add constraint c check (error_details is null)`, `alter table workflow_runs drop constraint c`, 4},
+		{"what is none of ours", `alter table workflow_runs add constraint c check (price > 0)`, `alter table workflow_runs drop constraint c`, 0},
+		{"the whole row", `alter table workflow_runs add constraint c check (num_nulls(workflow_runs.*) >= 0)`, `alter table workflow_runs drop constraint c`, 7},
+		{"what is generated", `alter table workflow_runs add late boolean generated always as (completed_at < started_at) stored`, `alter table workflow_runs drop column late`, 7},
+		{"details that have to be there", `alter table workflow_runs alter error_details set default '{}', alter error_details set not null`, `alter table workflow_runs alter error_details drop not null`, 4},
+		{"a duration that has to be there", `alter table workflow_runs alter duration_ms set not null`, `alter table workflow_runs alter duration_ms drop not null`, 5},
+		{"an end of one run alone", `create unique index i on workflow_runs (user_id, completed_at)`, `drop index i`, 1},
+		{"one that is running", `create unique index i on workflow_runs (user_id) where status = 'running'`, `drop index i`, 2},
+		{"one that has no end", `create unique index i on workflow_runs (user_id, (completed_at is null))`, `drop index i`, 1},
+		{"one that is named", `create unique index i on workflow_runs (user_id, price)`, `drop index i`, 0},
+		{"an index that is not unique", `create index i on workflow_runs (status, completed_at)`, `drop index i`, 0},
+		{"an exclusion", `alter table workflow_runs add constraint c exclude using gist (tstzrange(started_at, completed_at) with &&)`, `alter table workflow_runs drop constraint c`, 1},
+		{"a table of words", `alter table workflow_runs add constraint c foreign key (status) references words`, `alter table workflow_runs drop constraint c`, 2},
+		{"another table", `alter table workflow_runs add constraint c foreign key (mood, price) references workflow_runs (mood, price)`, `alter table workflow_runs drop constraint c`, 0},
+		{"a policy of a user's runs", `alter table workflow_runs enable row level security; create policy p on workflow_runs using (user_id is not null)`, `drop policy p on workflow_runs`, 0},
+		{"a policy of a status", `create policy p on workflow_runs with check (status <> 'completed')`, `drop policy p on workflow_runs`, 2},
+		{"a policy of rows", `create policy p on workflow_runs using (g(workflow_runs))`, `drop policy p on workflow_runs`, 7},
+		{"a policy that is altered", `create policy p on workflow_runs using (true); alter policy p on workflow_runs using (completed_at is null)`, `drop policy p on workflow_runs`, 1},
+		{"a policy that is not asked", `alter table workflow_runs disable row level security; create policy p on workflow_runs using (status <> 'completed')`, `drop policy p on workflow_runs`, 0},
+		{"what names the end otherwise", `alter table workflow_runs rename completed_at to ended; alter table workflow_runs add constraint c check (ended is null)`, `alter table workflow_runs drop constraint c; alter table workflow_runs rename ended to completed_at`, 1},
+	} {
+		if tt.name == "another table" {
+			pgtest.Exec(t, address, `alter table workflow_runs add unique (mood, price)`)
+		}
+		pgtest.Exec(t, address, tt.rule)
+		if got := asked(); got != tt.want {
+			t.Errorf("%s: got %d, want %d", tt.name, got, tt.want)
+		}
+		pgtest.Exec(t, address, tt.undo)
+		if got := asked(); got != 0 {
+			t.Errorf("%s: got %d when it has gone, want 0", tt.name, got)
+		}
+	}
+	// What is rolled back was none.
+	tx, err := pooled.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `alter table workflow_runs add constraint c check (completed_at is null)`); err != nil {
+		t.Fatal(err)
+	}
+	if got := asked(); got != 1 {
+		t.Errorf("got %d in the transaction that makes it, want 1", got)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := asked(); got != 0 {
+		t.Errorf("got %d when it was rolled back, want 0", got)
+	}
+}
+
+// TestARuleThatCameSince migrate up: the guard gives way to it whole, but not for an
+// end user, until a sweep lets it be asked. What asks it goes when it does.
+func TestARuleThatCameSince(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, bareTable, `grant all on workflow_runs to authenticated`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, begun(runOne), `update workflow_runs set status = 'completed', completed_at = now(), started_at = now() - interval '1 minute'`)
+	const asking = `select count(*) from pg_trigger where tgrelid = 'workflow_runs'::regclass and tgname = 'zzzz_run_counter_guard_yields'`
+	mustBe(t, address, asking, "0")
+	pgtest.Exec(t, address, `alter table workflow_runs add constraint c check (completed_at >= started_at)`)
+	_, _, err := newCaller(t, address).as("bob", `update workflow_runs set status = 'running', completed_at = null, started_at = now() + interval '1 minute'`)
+	if err == nil || !strings.Contains(err.Error(), `"c"`) {
+		t.Errorf("an end user's statement that breaks it came to %v, want the check's own refusal", err)
+	}
+	pgtest.Exec(t, address, asBob(`update workflow_runs set status = 'running', completed_at = null`))
+	mustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
+	pgtest.Exec(t, address, `update workflow_runs set status = 'running', completed_at = null`)
+	mustBe(t, address, `select status from workflow_runs where completed_at is null`, "running")
+	mustBe(t, address, `select count(*) from run_counter.repairs where kind = 'gave_way'`, "1")
+	audited(t, address)
+
+	if _, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, address, asking, "1")
+	pgtest.Exec(t, address, `update workflow_runs set status = 'completed', completed_at = now()`, `update workflow_runs set status = 'running', completed_at = null`)
+	mustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
+	pgtest.Exec(t, address, `update workflow_runs set status = 'running', completed_at = null, started_at = now() + interval '1 hour'`)
+	mustBe(t, address, `select status from workflow_runs where completed_at is null`, "running")
+
+	pgtest.Exec(t, address, `alter table workflow_runs drop constraint c`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	mustBe(t, address, asking, "0")
+}
