@@ -358,6 +358,9 @@ func (tw *twins) step(t *testing.T) {
 		tw.worked++
 	}
 	if !tw.guarded {
+		if without.SQLState == "23505" && with.SQLState == "23505" {
+			with.Constraint = without.Constraint // which of two rows is met first is the plan's choice, and so which key they have in common
+		}
 		if diff := cmp.Diff(without, with, cmpopts.IgnoreUnexported(outcome{})); diff != "" {
 			t.Errorf("%s\n(-without us +with us)\n%s", statement, diff)
 		}
