@@ -159,6 +159,21 @@ func TestCaseT10_AnAlterWithinATransactionStopsNoWrite(t *testing.T) {
 		`begin; `+run(runOne)+`alter table workflow_runs add later text; `+run(runTwo)+`commit`)
 }
 
+// TestCaseT10_AColumnInADomainGoes from a table that is read by numbers already: a
+// function of a session has one type for what it reads.
+func TestCaseT10_AColumnInADomainGoes(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, bareTable, `create domain moments as timestamptz; alter table workflow_runs alter updated_at type moments`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	ends := func(id string) string {
+		return begun(id) + `; update workflow_runs set status = 'failed' where id = '` + id + `'; `
+	}
+	pgtest.Exec(t, address, `alter table workflow_runs rename draft_id to draft; `+ends(runOne)+`alter table workflow_runs drop updated_at; `+ends(runTwo))
+	mustBe(t, address, `select count(*) from workflow_runs where completed_at is not null`, "2")
+	audited(t, address)
+}
+
 // TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock: what looks at the table
 // keeps no lock on a partition of it, since an ALTER locks the table first, and
 // what looks twice in a transaction would wait for that.
