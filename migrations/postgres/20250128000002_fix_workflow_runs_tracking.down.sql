@@ -26,7 +26,7 @@ declare
 begin
     for o in
         select p.oid::regprocedure::text as name from pg_proc as p
-         where p.pronamespace = to_regnamespace('run_counter') and p.proname in ('guard', 'give_way', 'rules', 'read_rules', 'settle_yields', 'reading', 'writing', 'looking', 'detach', 'end_of', 'duration_of', 'harden', 'harden_delete', 'is_presumed', 'ledger_insert', 'ledger_update', 'ledger_delete', 'ledger_presumed', 'ledger_truncate')
+         where p.pronamespace = to_regnamespace('run_counter') and p.proname in ('guard', 'forget', 'give_way', 'rules', 'read_rules', 'settle_yields', 'reading', 'writing', 'looking', 'detach', 'end_of', 'duration_of', 'harden', 'harden_delete', 'is_presumed', 'ledger_insert', 'ledger_update', 'ledger_delete', 'ledger_presumed', 'ledger_truncate')
     loop
         execute format('drop routine %s', o.name);
     end loop;
