@@ -121,7 +121,6 @@ func rendered(t watched.Table) ([]script, error) {
 //	reading                the columns that are read so
 //	called "id"            the name of the role's column, without quotes
 //	there                  what sets v_there: whether there is a run of that id
-//	partitions             the select of the table and its partitions
 //	patched                what the guard has changed of a row new, as a statement has it in v_was: names and values
 //	lastSign "new"         the last sign of life of a row, given v_now
 //	indexes                those on the watched table
@@ -176,7 +175,6 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"stuck":      func(expression string) string { return stuck(t, expression) },
 		"lastSign":   func(row string) string { return lastSign(t, row) },
 		"patched":    func() string { return patched(t) },
-		"partitions": func() string { return watched.PartitionsOf("to_regclass(" + watched.Literal(t.SQL()) + ")") },
 		"indexes":    func() []index { return indexes(t) },
 		"reads": func(typ, function, otherwise string, rows ...string) string {
 			return reads(t, typ, function, otherwise, rows)

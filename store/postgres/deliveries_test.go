@@ -440,10 +440,7 @@ func TestServiceRoleSettlesCalls(t *testing.T) {
 	n := pgtest.StartNet(t, p.address)
 	p.runs(2)
 	n.Idle(t)
-	name := "runcounter_service_" + strconv.Itoa(os.Getpid())
-	admin := pgtest.Admin(t, p.address)
-	pgtest.Exec(t, admin, `create role `+name+` login bypassrls inherit in role service_role password '`+pgtest.Password+`'`)
-	t.Cleanup(func() { pgtest.Exec(t, admin, `drop owned by `+name, `drop role `+name) })
+	name := newRole(t, p.address, `bypassrls inherit in role service_role`)
 	s := mustOpen(t, pgtest.As(t, p.address, name), Options{})
 	if d, err := s.Deliveries(t.Context(), time.Now()); err != nil || d.Calls[store.FateArrived] != 2 {
 		t.Errorf("got %+v, %v; want two that arrived", d, err)

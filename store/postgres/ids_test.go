@@ -27,7 +27,7 @@ alter user_id type text, alter workflow_id type bigint using 1, drop draft_id`, 
 alter user_id type smallint using 1, alter workflow_id type text, alter draft_id type text`, "12", "mail, daily", "13", "900",
 	},
 	{
-		"case R9, R10: texts and varchars", `alter table workflow_runs alter id drop default, alter id type varchar(191), alter user_id type varchar(300), alter workflow_id type text, alter draft_id type varchar(400)`,
+		"case R9, R10: texts and varchars", `alter table workflow_runs alter id drop default, alter id type varchar(300), alter user_id type varchar(300), alter workflow_id type text, alter draft_id type varchar(400)`,
 		"auth0|it's \\ %s", "w", "auth0|it's", "run_1",
 	},
 }

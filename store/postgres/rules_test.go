@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -130,3 +133,105 @@ func TestARuleThatCameSince(t *testing.T) {
 	migrate(t, address, (*migrations.Migrator).Up)
 	mustBe(t, address, asking, "0")
 }
+
+// TestRulesInAnOlderSnapshot: what a transaction of another isolation has read is
+// not kept for those behind it.
+func TestRulesInAnOlderSnapshot(t *testing.T) {
+	t.Parallel()
+	address := mustInstall(t)
+	pooled := mustConnect(t, address)
+	run := func(sql ...string) {
+		t.Helper()
+		for _, one := range sql {
+			if _, err := pooled.Exec(t.Context(), one, pgx.QueryExecModeSimpleProtocol); err != nil {
+				t.Fatalf("%s: %v", one, err)
+			}
+		}
+	}
+	run(`begin isolation level repeatable read`, `select 1`)
+	pgtest.Exec(t, address, `alter table workflow_runs add constraint c check (completed_at >= started_at)`, `select run_counter.settle_yields()`)
+	run(`insert into workflow_runs (id, user_id, workflow_id, status, started_at) values ('`+runOne+`', '`+ada+`', '`+adaFlow+`', 'completed', now() - interval '1 minute')`, `commit`,
+		`update workflow_runs set status = 'running', completed_at = null where id = '`+runOne+`'`)
+	mustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
+	run(`update workflow_runs set status = 'running', completed_at = null, started_at = now() + interval '1 minute' where id = '` + runOne + `'`)
+	mustBe(t, address, `select status from workflow_runs`, "running")
+}
+
+// TestRulesAreSettled by who may, where they have to be.
+func TestRulesAreSettled(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, bareTable, `grant all on workflow_runs to authenticated`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	sweep := func(address string) {
+		t.Helper()
+		if _, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+			t.Errorf("a sweep: %v", err)
+		}
+	}
+	sweep(pgtest.As(t, address, newRole(t, address, `bypassrls inherit in role service_role`)))
+
+	// In between an end user takes nothing back, dated or not.
+	pgtest.Exec(t, address, begun(runOne), `alter table workflow_runs add constraint c check (completed_at >= created_at)`,
+		asBob(`update workflow_runs set status = 'completed'`), asBob(`update workflow_runs set status = 'running'`))
+	mustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
+
+	const asking = `select string_agg(tgname || ' ' || tgenabled::text, ', ' order by tgname) from pg_trigger where tgrelid = 'workflow_runs'::regclass and tgname ~ 'yields|forget'`
+	const both = "zzzz_run_counter_forget O, zzzz_run_counter_guard_yields O"
+	migrate(t, address, (*migrations.Migrator).Up)
+	mustBe(t, address, asking, both)
+	for _, off := range []string{`disable trigger user`, `enable replica trigger zzzz_run_counter_guard_yields`} { // a bulk load
+		pgtest.Exec(t, address, `alter table workflow_runs `+off)
+		migrate(t, address, (*migrations.Migrator).Up)
+		mustBe(t, address, asking, both)
+		pgtest.Exec(t, address, `alter table workflow_runs enable trigger user`)
+	}
+
+	// A dump that was restored has other oids, and what was dropped has left no number.
+	pgtest.Exec(t, address, `alter table workflow_runs drop constraint c; select run_counter.settle_yields(); alter table workflow_runs drop duration_ms, add duration_ms integer check (duration_ms >= 0)`)
+	mustBe(t, address, `select run_counter.rules('workflow_runs'::regclass)`, "1")
+	pgtest.Exec(t, address, `create or replace function run_counter.rules(p_table oid) returns integer language plpgsql stable set search_path = pg_catalog, pg_temp as 'begin return case p_table when ''1''::oid then 0 else run_counter.read_rules(p_table) end; end'`)
+	mustBe(t, address, `select run_counter.rules('workflow_runs'::regclass)`, "1")
+	sweep(address)
+	mustBe(t, address, `select prosrc like '%''' || 'workflow_runs'::regclass::oid || '''::oid%' from pg_proc where oid = 'run_counter.rules(oid)'::regprocedure`, "t")
+	mustBe(t, address, asking, both)
+
+	pgtest.Exec(t, address, `select run_counter.detach()`)
+	sweep(address)
+	mustBe(t, address, `select count(*) from pg_trigger where tgrelid = 'workflow_runs'::regclass and not tgisinternal`, "0")
+}
+
+// TestAPolicyOfAPartitionedTableComes between two writes of a session, and the guard
+// gives way to it in each partition.
+func TestAPolicyOfAPartitionedTableComes(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Supabase(t)
+	pgtest.Exec(t, address, bareTable, parted, `alter table workflow_runs enable row level security; create policy a on workflow_runs using (true)`)
+	migrate(t, address, (*migrations.Migrator).Up)
+	app := newRole(t, address, ``)
+	pgtest.Exec(t, address, begun(runOne), begun(runTwo), `grant all on workflow_runs to `+app)
+	pooled := mustConnect(t, pgtest.As(t, address, app))
+	for _, one := range []string{runOne, runTwo} {
+		if _, err := pooled.Exec(t.Context(), `update workflow_runs set status = 'completed' where id = '`+one+`'`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pgtest.Exec(t, address, `create policy p on workflow_runs as restrictive for update using (true) with check (status <> 'completed')`)
+	if _, err := pooled.Exec(t.Context(), `update workflow_runs set status = 'running', completed_at = null where id = '`+runOne+`'`); err != nil {
+		t.Error(err)
+	}
+	mustBe(t, address, `select status from workflow_runs where id = '`+runOne+`'`, "running")
+	audited(t, address)
+}
+
+// newRole makes a role that may sign in, and drops it with the test.
+func newRole(t *testing.T, address, options string) string {
+	t.Helper()
+	name := "runcounter_app_" + strconv.Itoa(os.Getpid()) + "_" + strconv.FormatUint(roles.Add(1), 10)
+	admin := pgtest.Admin(t, address)
+	pgtest.Exec(t, admin, `create role `+name+` login `+options+` password '`+pgtest.Password+`'`)
+	t.Cleanup(func() { pgtest.Exec(t, admin, `drop owned by `+name, `drop role `+name) })
+	return name
+}
+
+var roles atomic.Uint64
