@@ -36,8 +36,8 @@ func newRules() *rules {
 	}
 }
 
-func (m *rules) Apply(_ context.Context, changes []store.Change, received time.Time) ([]store.Applied, error) {
-	applied := make([]store.Applied, len(changes))
+func (m *rules) Apply(_ context.Context, changes []store.Change, received time.Time) ([]store.ApplyResult, error) {
+	applied := make([]store.ApplyResult, len(changes))
 	for i, c := range changes {
 		before, known := m.states[c.ID()]
 		before.ID = c.ID()

@@ -55,9 +55,9 @@ func ParseRunState(name string) (RunState, error) {
 	return "", fmt.Errorf("%w: %q is none of active, presumed, superseded, odd", ErrInvalid, name)
 }
 
-// Place is where a page of a list ended, which is ordered by time, latest
+// Cursor is where a page of a list ended, which is ordered by time, latest
 // first. The zero place is before them all.
-type Place struct {
+type Cursor struct {
 	At time.Time
 	ID ID
 }
@@ -65,7 +65,7 @@ type Place struct {
 // RunQuery asks for a page of the runs in a state.
 type RunQuery struct {
 	State RunState
-	After Place
+	After Cursor
 	Limit int // greater than 0
 }
 
@@ -75,8 +75,8 @@ type ListedRun struct {
 	At time.Time // by which the list is ordered; in the year 1 where it is not set
 }
 
-// Place returns where a page that ends with it ended.
-func (r ListedRun) Place() Place { return Place{r.At, r.ID} }
+// Cursor returns the cursor of a page that ends with this run.
+func (r ListedRun) Cursor() Cursor { return Cursor{r.At, r.ID} }
 
 // ListedRepair is what was repaired of one run, for one reason, lately.
 type ListedRepair struct {
@@ -84,11 +84,11 @@ type ListedRepair struct {
 	RepairLog
 }
 
-// Place returns where a page that ends with it ended.
-func (r ListedRepair) Place() Place { return Place{r.Last, r.ID} }
+// Cursor returns the cursor of a page that ends with this repair.
+func (r ListedRepair) Cursor() Cursor { return Cursor{r.Last, r.ID} }
 
-// Decision is an amendment in the list of all.
-type Decision struct {
+// Amendment is one amendment in the list of all runs' amendments.
+type Amendment struct {
 	Seq int64 // greater where it was made later
 	ID  ID    // of the run
 	AmendmentLog
@@ -121,8 +121,8 @@ type DeadLetterQuery struct {
 	Limit  int       // greater than 0 for a page; not used for dropping
 }
 
-// Page cuts repairs, which are more than asked for by [MorePlaces], to limit of
-// them, and to as many more as belong to the last one's place.
+// Page cuts repairs, which are more than asked for by [RepairTies], to limit of
+// them, and to as many more as have the last one's cursor.
 func Page(repairs []ListedRepair, limit int) []ListedRepair {
 	for n := limit; n < len(repairs); n++ {
 		if last := repairs[n-1]; last.Last != repairs[n].Last || last.ID != repairs[n].ID {
@@ -132,6 +132,6 @@ func Page(repairs []ListedRepair, limit int) []ListedRepair {
 	return repairs
 }
 
-// MorePlaces is how many repairs of one run may have the same time beside the
+// RepairTies bounds the repairs of one run that share their time with the
 // first: one for each other reason.
-const MorePlaces = 2
+const RepairTies = 2

@@ -64,7 +64,7 @@ type Store interface {
 	// Errors: [ErrInvalid] where the request has no key, or an id of another
 	// type than the table's; [ErrConflict] where the id or the idempotency key
 	// belongs to a run of another key or a deleted one.
-	Begin(ctx context.Context, b Begin) (Begun, error)
+	Begin(ctx context.Context, b Begin) (BeginResult, error)
 
 	// Start moves a pending run to running at a moment, and returns it. It
 	// writes nothing for a run in any other status: one that has ended stays
@@ -79,7 +79,7 @@ type Store interface {
 	//
 	// Errors: [ErrNotFound]; [ErrInvalid] where the outcome's status is not
 	// terminal.
-	Complete(ctx context.Context, c Completion) (CompletionResult, error)
+	Complete(ctx context.Context, c Completion) (CompleteResult, error)
 
 	// Amend overrides the outcome of a run, or re-opens it, as an
 	// administrator's decision, and logs who decided and why. It is the one
@@ -88,7 +88,7 @@ type Store interface {
 	//
 	// Errors: [ErrNotFound]; [ErrInvalid] for an unknown status, where who or
 	// why is missing, and for re-opening a run that ends in the future.
-	Amend(ctx context.Context, a Amendment) (Run, error)
+	Amend(ctx context.Context, a AmendRequest) (Run, error)
 
 	// Apply takes changes in. A mirror merges them into what it has received
 	// before; a source takes them as a hint to look at its rows. The changes
@@ -96,7 +96,7 @@ type Store interface {
 	// is already true writes nothing (law 5). All of them are committed, or
 	// none. The results are in the order of the changes, and their counts are
 	// those of the committed transaction, without LastRunAt.
-	Apply(ctx context.Context, changes []Change, received time.Time) ([]Applied, error)
+	Apply(ctx context.Context, changes []Change, received time.Time) ([]ApplyResult, error)
 
 	// Count returns the exact count of a key (law 1). A key without runs has
 	// the count 0.
@@ -144,7 +144,7 @@ type Store interface {
 
 	// Audit compares the counts with the runs behind them, for at most
 	// a.Max keys after a.After, in one snapshot. It writes nothing.
-	Audit(ctx context.Context, a Audit) (Audited, error)
+	Audit(ctx context.Context, a Audit) (AuditResult, error)
 
 	// AuditTotals compares the totals with the counts of their users, in one
 	// snapshot, and returns those that are wrong, as [TotalOf] names them: Stored
@@ -154,7 +154,7 @@ type Store interface {
 
 	// Recount sets the count of a key from its runs, and logs a repair where
 	// that changed it. Totals change by the same.
-	Recount(ctx context.Context, key Key, now time.Time) (Recounted, error)
+	Recount(ctx context.Context, key Key, now time.Time) (RecountResult, error)
 }
 
 // Begin is a request to reserve a slot and create a run.
@@ -188,8 +188,8 @@ func (b Begin) Full(counted, active int64) bool {
 	return b.Limit != nil && counted+active >= *b.Limit
 }
 
-// Begun is what became of a Begin.
-type Begun struct {
+// BeginResult is the answer to a Begin.
+type BeginResult struct {
 	Run          Run
 	Created      bool // false where an earlier call created the run
 	LimitReached bool // nothing was created, and Run is unset
@@ -216,16 +216,16 @@ func (c Completion) Validate() error {
 	return nil
 }
 
-// CompletionResult is what became of a Completion.
-type CompletionResult struct {
+// CompleteResult is the answer to a Completion.
+type CompleteResult struct {
 	Won   bool  // this call ended the run
 	Run   Run   // with the outcome that stands
 	Count Count // of the run's key, without LastRunAt; zero for a run without one
 }
 
-// Amendment is an administrator's decision about a run. A terminal Status sets
+// AmendRequest is an administrator's decision about a run. A terminal Status sets
 // the outcome; an active one re-opens the run.
-type Amendment struct {
+type AmendRequest struct {
 	ID     ID
 	Status Status
 	Who    string
@@ -234,7 +234,7 @@ type Amendment struct {
 }
 
 // Validate refuses a request that no store can serve, with [ErrInvalid].
-func (a Amendment) Validate() error {
+func (a AmendRequest) Validate() error {
 	switch {
 	case !a.Status.Known():
 		return fmt.Errorf("%w: a run can't be amended to the unknown status %q", ErrInvalid, a.Status)
@@ -244,8 +244,8 @@ func (a Amendment) Validate() error {
 	return nil
 }
 
-// Applied is what became of one change.
-type Applied struct {
+// ApplyResult is the answer to one change.
+type ApplyResult struct {
 	Changed bool    // it said something that was not known
 	Counts  []Count // of the keys that it names and the run's present one, sorted by key
 }
@@ -300,8 +300,8 @@ type Audit struct {
 	Max   int // greater than 0
 }
 
-// Audited is what an audit found.
-type Audited struct {
+// AuditResult holds the findings of an audit.
+type AuditResult struct {
 	Keys   int     // how many were compared
 	Drifts []Drift // the keys whose count is wrong, in order
 	Next   Key     // where the next audit goes on; the zero key at the end
@@ -314,15 +314,15 @@ type Drift struct {
 	Actual Tallies // the runs
 }
 
-// Recounted is what a Recount changed.
-type Recounted struct {
+// RecountResult holds a key's tallies before and after a Recount.
+type RecountResult struct {
 	Key    Key
 	Before Tallies
 	After  Tallies
 }
 
 // Changed reports whether the count was wrong.
-func (r Recounted) Changed() bool { return r.Before != r.After }
+func (r RecountResult) Changed() bool { return r.Before != r.After }
 
 // DeadLetter is a change that was authenticated but can't be read, or a delivery
 // of which nothing can. A store keeps a bounded number of them, so that nothing

@@ -103,7 +103,7 @@ type partitioned interface {
 	SettlePartitions(ctx context.Context, p Partitions) error
 	// RecountAmong is Recount while the partitions are these. It reports whether
 	// they still are, and has written nothing where they are not.
-	RecountAmong(ctx context.Context, key Key, now time.Time, p Partitions) (r Recounted, same bool, err error)
+	RecountAmong(ctx context.Context, key Key, now time.Time, p Partitions) (r RecountResult, same bool, err error)
 }
 
 // lookAtPartitions notes which there are.
@@ -152,7 +152,7 @@ func (s *Sweeper) settle(ctx context.Context, r *SweepReport) error {
 // or went meanwhile.
 func (s *Sweeper) recount(ctx context.Context, r *SweepReport, key Key) (done bool, err error) {
 	done = true
-	var recounted Recounted
+	var recounted RecountResult
 	if table, knows := s.Store.(partitioned); knows {
 		recounted, done, err = table.RecountAmong(ctx, key, r.At, r.Partitions)
 	} else {

@@ -94,7 +94,7 @@ func mustSweep(t *testing.T, s *store.Sweeper, o store.SweepOptions) store.Sweep
 	return r
 }
 
-func mustAudit(t *testing.T, m mirror) store.Audited {
+func mustAudit(t *testing.T, m mirror) store.AuditResult {
 	t.Helper()
 	found, err := m.Audit(t.Context(), store.Audit{Max: 10_000})
 	if err != nil {
@@ -225,7 +225,7 @@ type audits struct {
 	after []store.Key
 }
 
-func (a *audits) Audit(ctx context.Context, o store.Audit) (store.Audited, error) {
+func (a *audits) Audit(ctx context.Context, o store.Audit) (store.AuditResult, error) {
 	a.after = append(a.after, o.After)
 	return a.Store.Audit(ctx, o)
 }
@@ -281,9 +281,9 @@ func (b *broken) Fold(ctx context.Context, now time.Time, limit int) (int, error
 	return n, err
 }
 
-func (b *broken) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
+func (b *broken) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
 	if b.recount != nil {
-		return store.Recounted{}, b.recount
+		return store.RecountResult{}, b.recount
 	}
 	return b.Store.Recount(ctx, key, now)
 }
@@ -347,8 +347,8 @@ func (k *ticking) Suspects(context.Context, store.FailStuck) ([]store.Suspect, e
 func (k *ticking) NoteAhead(context.Context, time.Time) error               { return nil }
 func (k *ticking) Fold(context.Context, time.Time, int) (int, error)        { return 0, nil }
 func (k *ticking) AuditTotals(context.Context, bool) ([]store.Drift, error) { return nil, nil }
-func (k *ticking) Audit(context.Context, store.Audit) (store.Audited, error) {
-	return store.Audited{}, nil
+func (k *ticking) Audit(context.Context, store.Audit) (store.AuditResult, error) {
+	return store.AuditResult{}, nil
 }
 
 func TestRunSweepsAtOnceAndThenAboutEverySoOften(t *testing.T) {

@@ -2,9 +2,9 @@ package store
 
 import "fmt"
 
-// Trouble is an [ErrUnavailable] that goes on until an operator does something:
+// StorageFault is an [ErrUnavailable] that lasts until an operator does something:
 // a full disk, a file that can't be written.
-type Trouble struct {
+type StorageFault struct {
 	// What says in a sentence what is wrong and what to do. It names no path
 	// and no host: senders are answered with it.
 	What string
@@ -13,7 +13,7 @@ type Trouble struct {
 }
 
 // Error returns the sentence and the driver's words.
-func (t *Trouble) Error() string { return fmt.Sprintf("%s (%v)", t.What, t.Err) }
+func (t *StorageFault) Error() string { return fmt.Sprintf("%s (%v)", t.What, t.Err) }
 
 // Unwrap makes it an [ErrUnavailable].
-func (t *Trouble) Unwrap() []error { return []error{ErrUnavailable, t.Err} }
+func (t *StorageFault) Unwrap() []error { return []error{ErrUnavailable, t.Err} }

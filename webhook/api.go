@@ -173,7 +173,7 @@ func (s *Server) beginRun(c *fiber.Ctx, f *fields) error {
 	if drawn {
 		b.ID, b.AnyID = store.NewID(), true
 	}
-	var begun store.Begun
+	var begun store.BeginResult
 	err := s.tries(c.UserContext(), func(ctx context.Context) (err error) {
 		begun, err = s.cfg.Store.Begin(ctx, b)
 		return err
@@ -193,7 +193,7 @@ func (s *Server) beginRun(c *fiber.Ctx, f *fields) error {
 	}{runOf(begun.Run), created})
 }
 
-func limitReached(b store.Begun, limit int64) error {
+func limitReached(b store.BeginResult, limit int64) error {
 	p := newProblem(fiber.StatusConflict, fmt.Sprintf("Limit reached (%d): %d counted, %d active. "+
 		"Nothing was created; try again when an active run has ended without counting, or with a higher limit.", limit, b.Counted, b.Active))
 	p.Code, p.Count, p.Active, p.Limit = "limit_reached", &b.Counted, &b.Active, &limit
@@ -228,7 +228,7 @@ func (s *Server) completeRun(c *fiber.Ctx, f *fields) error {
 	if f.err != nil {
 		return f.err
 	}
-	var result store.CompletionResult
+	var result store.CompleteResult
 	err = s.tries(c.UserContext(), func(ctx context.Context) (err error) {
 		result, err = s.cfg.Store.Complete(ctx, completion)
 		return err
@@ -250,7 +250,7 @@ func (s *Server) amendRun(c *fiber.Ctx, f *fields) error {
 	if err != nil {
 		return err
 	}
-	a := store.Amendment{
+	a := store.AmendRequest{
 		ID: id, Now: store.Instant(s.cfg.Now()),
 		Status: f.status("status", store.Status.Known, "pending, running, cancelling, completed, failed, cancelled, timeout"),
 		Who:    f.line("who", maxReason),

@@ -138,10 +138,10 @@ type beginLost struct {
 	calls atomic.Int64
 }
 
-func (b *beginLost) Begin(ctx context.Context, begin store.Begin) (store.Begun, error) {
+func (b *beginLost) Begin(ctx context.Context, begin store.Begin) (store.BeginResult, error) {
 	begun, err := b.Store.Begin(ctx, begin)
 	if err == nil && b.calls.Add(1) == 1 {
-		return store.Begun{}, store.ErrUnavailable
+		return store.BeginResult{}, store.ErrUnavailable
 	}
 	return begun, err
 }

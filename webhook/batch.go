@@ -21,7 +21,7 @@ const batchChanges = 256
 const maxTries = 3
 
 // applyFunc is Store.Apply, tried as often as it makes sense.
-type applyFunc func(context.Context, []store.Change) ([]store.Applied, error)
+type applyFunc func(context.Context, []store.Change) ([]store.ApplyResult, error)
 
 // batcher commits the changes of many deliveries in few transactions. It does
 // not wait for a batch to fill: while one commits, the next piles up, so a
@@ -41,7 +41,7 @@ type batcher struct {
 // entry is one delivery in the queue.
 type entry struct {
 	changes []store.Change
-	applied []store.Applied
+	applied []store.ApplyResult
 	err     error
 	done    chan struct{}
 }
@@ -57,7 +57,7 @@ func newBatcher(apply applyFunc, workers, queue int, m *metrics) *batcher {
 
 // submit returns when the changes are committed, or can't be. The queue has
 // as many places as the room of deliveries, so that it never blocks.
-func (b *batcher) submit(changes []store.Change) ([]store.Applied, error) {
+func (b *batcher) submit(changes []store.Change) ([]store.ApplyResult, error) {
 	e := &entry{changes: changes, done: make(chan struct{})}
 	b.mu.RLock()
 	if b.closed {
@@ -174,7 +174,7 @@ func (b *batcher) commit(batch []*entry) {
 
 // applySafely turns a panic into an error: a worker that died would take every
 // waiting delivery with it.
-func (b *batcher) applySafely(changes []store.Change) (applied []store.Applied, err error) {
+func (b *batcher) applySafely(changes []store.Change) (applied []store.ApplyResult, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
@@ -188,8 +188,8 @@ func (b *batcher) applySafely(changes []store.Change) (applied []store.Applied, 
 }
 
 // apply is the applyFunc of a server.
-func (s *Server) apply(ctx context.Context, changes []store.Change) ([]store.Applied, error) {
-	var applied []store.Applied
+func (s *Server) apply(ctx context.Context, changes []store.Change) ([]store.ApplyResult, error) {
+	var applied []store.ApplyResult
 	received := store.Instant(s.cfg.Now())
 	err := s.tries(ctx, func(ctx context.Context) (err error) {
 		applied, err = s.cfg.Store.Apply(ctx, changes, received)

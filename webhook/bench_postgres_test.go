@@ -38,7 +38,7 @@ const perRound = 1 << 16
 func BenchmarkWebhooksOnPostgres(b *testing.B) {
 	const rounds = 5
 	decodeOnly := benchServer(b)
-	decodeOnly.submit = func([]store.Change) ([]store.Applied, error) { return nil, nil }
+	decodeOnly.submit = func([]store.Change) ([]store.ApplyResult, error) { return nil, nil }
 	names := []string{"decode-only", "tenth-repaired", "healthy", "own"}
 	addrs := []string{serveForBench(b, decodeOnly), serveForBench(b, benchSource(b, rounds, 10)), serveForBench(b, benchSource(b, rounds, 0))}
 	addrs = append(addrs, addrs[2]) // the store of which has just been opened, and believes in its guard

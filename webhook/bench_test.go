@@ -43,7 +43,7 @@ func BenchmarkWebhooks(b *testing.B) {
 	})
 	b.Run("decode-only", func(b *testing.B) {
 		s := benchServer(b)
-		s.submit = func([]store.Change) ([]store.Applied, error) { return nil, nil }
+		s.submit = func([]store.Change) ([]store.ApplyResult, error) { return nil, nil }
 		load(b, serveForBench(b, s), path, 1000)
 	})
 	b.Run("one-transaction-each", func(b *testing.B) {

@@ -33,7 +33,7 @@ func (c *console) recount(f *fiber.Ctx, who session, _ form) error {
 	if err != nil {
 		return err
 	}
-	r, err := ask(c, f, func(ctx context.Context) (store.Recounted, error) {
+	r, err := ask(c, f, func(ctx context.Context) (store.RecountResult, error) {
 		return c.Server.cfg.Store.Recount(ctx, key, store.Instant(c.Server.cfg.Now()))
 	})
 	if err != nil {
@@ -75,7 +75,7 @@ func (c *console) complete(f *fiber.Ctx, who session, form form) error {
 	if !status.Terminal() {
 		return newProblem(fiber.StatusBadRequest, "Choose how the run ended: completed, failed, cancelled or timeout.")
 	}
-	r, err := ask(c, f, func(ctx context.Context) (store.CompletionResult, error) {
+	r, err := ask(c, f, func(ctx context.Context) (store.CompleteResult, error) {
 		return c.Server.cfg.Store.Complete(ctx, store.Completion{ID: id, Outcome: store.Outcome{Status: status}, Now: store.Instant(c.Server.cfg.Now())})
 	})
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *console) amend(f *fiber.Ctx, who session, form form) error {
 	if err != nil {
 		return err
 	}
-	a := store.Amendment{ID: id, Status: store.Status(form.Get("status")), Who: who.Name, Why: form.line("reason", maxReason), Now: store.Instant(c.Server.cfg.Now())}
+	a := store.AmendRequest{ID: id, Status: store.Status(form.Get("status")), Who: who.Name, Why: form.line("reason", maxReason), Now: store.Instant(c.Server.cfg.Now())}
 	switch {
 	case !a.Status.Known():
 		return newProblem(fiber.StatusBadRequest, "Choose what the run shall be.")

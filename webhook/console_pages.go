@@ -259,16 +259,16 @@ func (c *console) runs(f *fiber.Ctx, who session) error {
 	}
 	var has bool
 	if d.Runs, has = more(runs); has {
-		d.Next = next(f, placeText(d.Runs[pageRows-1].Place())...)
+		d.Next = next(f, placeText(d.Runs[pageRows-1].Cursor())...)
 	}
 	return c.show(f, who, "runs", "Runs", d)
 }
 
-func placeText(p store.Place) []string {
+func placeText(p store.Cursor) []string {
 	return []string{"at", strconv.FormatInt(p.At.UnixMicro(), 10), "after", p.ID.String()}
 }
 
-func placeIn(f *fiber.Ctx) (p store.Place, err error) {
+func placeIn(f *fiber.Ctx) (p store.Cursor, err error) {
 	if f.Query("at") == "" {
 		return p, nil
 	}
@@ -387,7 +387,7 @@ type repairsData struct {
 	Of        string
 	Repairs   []store.ListedRepair
 	Recounts  []store.ListedRecount
-	Decisions []store.Decision
+	Decisions []store.Amendment
 	Next      string
 }
 
@@ -414,7 +414,7 @@ func (c *console) repairs(f *fiber.Ctx, who session) (err error) {
 			return err
 		}
 		if n := len(d.Repairs); n >= pageRows {
-			d.Next = next(f, placeText(store.Place{At: d.Repairs[n-1].Last, ID: d.Repairs[n-1].ID})...)
+			d.Next = next(f, placeText(store.Cursor{At: d.Repairs[n-1].Last, ID: d.Repairs[n-1].ID})...)
 		}
 	case "counts":
 		d.Recounts, err = ask(c, f, func(ctx context.Context) ([]store.ListedRecount, error) {
@@ -424,8 +424,8 @@ func (c *console) repairs(f *fiber.Ctx, who session) (err error) {
 			d.Next = next(f, "before", strconv.FormatInt(d.Recounts[pageRows-1].Seq, 10))
 		}
 	case "decisions":
-		d.Decisions, err = ask(c, f, func(ctx context.Context) ([]store.Decision, error) {
-			return c.Server.cfg.Lists.Decisions(ctx, before, pageRows+1)
+		d.Decisions, err = ask(c, f, func(ctx context.Context) ([]store.Amendment, error) {
+			return c.Server.cfg.Lists.Amendments(ctx, before, pageRows+1)
 		})
 		if d.Decisions, has = more(d.Decisions); has {
 			d.Next = next(f, "before", strconv.FormatInt(d.Decisions[pageRows-1].Seq, 10))

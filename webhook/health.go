@@ -42,7 +42,7 @@ func (s *Server) readyz(c *fiber.Ctx) error {
 	if err := s.ping(); err != nil {
 		answer.Ready = false
 		what := "The database does not answer; see the log."
-		if trouble, ok := errors.AsType[*store.Trouble](err); ok {
+		if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
 			what = trouble.What
 		}
 		answer.Degraded = append(answer.Degraded, what)

@@ -35,7 +35,7 @@ type Replayed struct {
 	Reason    string // why it is still listed; empty where it was applied and dropped
 	Undropped error  // what kept one that was applied from being dropped
 	Delivery
-	Results []store.Applied // of the changes of the delivery, in their order
+	Results []store.ApplyResult // of the changes of the delivery, in their order
 }
 
 // dropWithin is how long dropping a letter that was applied may take: as long as
@@ -51,7 +51,7 @@ const dropWithin = 3 * time.Minute
 // once more changes nothing (law 4).
 //
 // Errors: [ErrNoLetter], *[NotWhole], those of apply and of reading the letter.
-func Replay(ctx context.Context, letters Letters, d Decoder, seq int64, apply func(context.Context, []store.Change) ([]store.Applied, error)) (Replayed, error) {
+func Replay(ctx context.Context, letters Letters, d Decoder, seq int64, apply func(context.Context, []store.Change) ([]store.ApplyResult, error)) (Replayed, error) {
 	r := Replayed{Seq: seq}
 	found, err := letters.DeadLetters(ctx, store.DeadLetterQuery{Seq: seq, Limit: 1})
 	switch {
@@ -93,7 +93,7 @@ func (s *Server) replay(ctx context.Context, seq int64) (Replayed, error) {
 		return Replayed{Seq: seq}, err
 	}
 	defer s.known.places.leave()
-	r, err := Replay(ctx, triedLetters{s}, s.cfg.Decoder, seq, func(_ context.Context, changes []store.Change) ([]store.Applied, error) {
+	r, err := Replay(ctx, triedLetters{s}, s.cfg.Decoder, seq, func(_ context.Context, changes []store.Change) ([]store.ApplyResult, error) {
 		return s.submit(changes)
 	})
 	if r.Undropped != nil {

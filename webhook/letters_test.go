@@ -417,7 +417,7 @@ func TestCasesD13_WhatAReplayAppliedIsNeverAnswered503(t *testing.T) {
 		r := serve(t, nil)
 		seq := r.keep(completed(1))
 		ctx, leave := context.WithCancel(t.Context())
-		got, err := Replay(ctx, r.server.cfg.Lists, r.server.cfg.Decoder, seq, func(ctx context.Context, changes []store.Change) ([]store.Applied, error) {
+		got, err := Replay(ctx, r.server.cfg.Lists, r.server.cfg.Decoder, seq, func(ctx context.Context, changes []store.Change) ([]store.ApplyResult, error) {
 			defer leave()
 			return r.store.Apply(ctx, changes, noon)
 		})

@@ -38,11 +38,11 @@ type Lists interface {
 	// Repairs returns limit of the repairs behind a place, latest first, and as
 	// many more as have the last one's place: those of one run and moment for
 	// several reasons come together.
-	Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error)
+	Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error)
 
-	// Decisions returns at most limit of the amendments made before one, latest
+	// Amendments returns at most limit of the amendments made before one, latest
 	// first; all where before is 0.
-	Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error)
+	Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error)
 
 	// Recounts returns at most limit of the repairs of counts made before one,
 	// latest first; all where before is 0.

@@ -42,7 +42,7 @@ func asFor(c *fiber.Ctx, a answer) any {
 
 // commit returns when the changes are committed. Where no counts are wanted,
 // those that leave the database nothing to do never get there.
-func (s *Server) commit(changes []store.Change, countless bool) ([]store.Applied, error) {
+func (s *Server) commit(changes []store.Change, countless bool) ([]store.ApplyResult, error) {
 	if countless && s.cfg.Idle != nil {
 		changes = slices.DeleteFunc(slices.Clone(changes), s.cfg.Idle)
 	}

@@ -67,7 +67,7 @@ func problemOf(err error) *problem {
 	if own, ok := errors.AsType[*fiber.Error](err); ok {
 		return newProblem(own.Code, detailOf(own.Code))
 	}
-	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
+	if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
 		return newProblem(fiber.StatusServiceUnavailable, trouble.What+" Send the request again after the time in Retry-After; repeating it is safe.")
 	}
 	if missing, ok := errors.AsType[*store.NoWord](err); ok {

@@ -112,7 +112,7 @@ func (s *Server) deliver(c *fiber.Ctx, now time.Time) (answer, error) {
 	if result := resultOf(err); result == "applied" || result == "bad" {
 		guestOf(c).has(trusted) // its signature fits
 	}
-	var applied []store.Applied
+	var applied []store.ApplyResult
 	if err == nil && len(d.Changes) > 0 {
 		s.metrics.arrived(d.Changes, now, &s.lately)
 		applied, err = s.commit(d.Changes, prefersMinimal(c))
@@ -195,7 +195,7 @@ func (s *Server) keep(c *fiber.Ctx, unreadable []Refused, now time.Time) {
 
 // answerTo adds up what became of the changes. Where several changes name a
 // key, the last says its count.
-func answerTo(d Delivery, applied []store.Applied) answer {
+func answerTo(d Delivery, applied []store.ApplyResult) answer {
 	a := answer{Received: d.Received, Ignored: d.Ignored, Refused: refusedOf(d), Counts: []keyCount{}}
 	last := make(map[store.Key]int64, 1)
 	for _, one := range applied {

@@ -133,8 +133,8 @@ type Server struct {
 	monitor *fiber.App // for a listener of its own
 	metrics *metrics
 	batch   *batcher
-	submit  func([]store.Change) ([]store.Applied, error) // to the batch
-	known   house                                         // for senders that are known before their body was read
+	submit  func([]store.Change) ([]store.ApplyResult, error) // to the batch
+	known   house                                             // for senders that are known before their body was read
 	// unproven is for those that are known after it: a sender that only signs,
 	// and any stranger until then.
 	unproven house

@@ -49,7 +49,7 @@ type gated struct {
 	refuse  error // what KeepDeadLetter returns
 }
 
-func (g *gated) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.Applied, error) {
+func (g *gated) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.ApplyResult, error) {
 	g.applies.Add(1)
 	g.mu.Lock()
 	g.batches = append(g.batches, len(changes))

@@ -46,7 +46,7 @@ func settleDatabase(cmd *cli.Command) (where string, err error) {
 		if err := dropForeign(cmd, name); err != nil {
 			return "", err
 		}
-		where = postgres.Place(address)
+		where = postgres.DescribeAddress(address)
 	} else {
 		path, err := sqlitePath(address)
 		if err != nil {

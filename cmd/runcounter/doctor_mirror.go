@@ -129,7 +129,7 @@ const (
 	maxStuck = 1000 // stuck runs are counted
 )
 
-func driftLine(all store.Audited) line {
+func driftLine(all store.AuditResult) line {
 	if n := len(all.Drifts); n > 0 {
 		return failure("runcounter audit shows them and their likely cause, runcounter recount --all-drifting mends them",
 			"%d of %s compared with the runs behind them are wrong, such as that of %s", n, quantity(int64(all.Keys), "count", "counts"), all.Drifts[0].Key)

@@ -246,7 +246,7 @@ func (i *tableImport) take(ctx context.Context, records []postgres.Record) error
 		}
 		changes = append(changes, asSeen(row))
 	}
-	var applied []store.Applied
+	var applied []store.ApplyResult
 	err := again(ctx, func() (err error) {
 		applied, err = i.to.Apply(ctx, changes, store.Instant(i.now()))
 		return err

@@ -225,7 +225,7 @@ func replayLetters(ctx context.Context, cmd *cli.Command, db backend, q store.De
 
 // replayAll replays one, or page after page of those that are meant.
 func replayAll(ctx context.Context, db backend, decoder webhook.Decoder, q store.DeadLetterQuery) (results []letterResultJSON, err error) {
-	apply := func(ctx context.Context, changes []store.Change) ([]store.Applied, error) {
+	apply := func(ctx context.Context, changes []store.Change) ([]store.ApplyResult, error) {
 		return db.Apply(ctx, changes, time.Now())
 	}
 	q.Limit = 100

@@ -92,7 +92,7 @@ func recount(ctx context.Context, cmd *cli.Command) error {
 				keys = append(keys, d.Key)
 			}
 		}
-		var done []store.Recounted
+		var done []store.RecountResult
 		for _, k := range keys {
 			r, err := db.Recount(ctx, k, time.Now())
 			if err != nil {
@@ -106,14 +106,14 @@ func recount(ctx context.Context, cmd *cli.Command) error {
 				return err
 			}
 			for _, d := range totals {
-				done = append(done, store.Recounted{Key: d.Key, Before: d.Stored, After: d.Actual})
+				done = append(done, store.RecountResult{Key: d.Key, Before: d.Stored, After: d.Actual})
 			}
 		}
 		return printRecounted(cmd, done)
 	})
 }
 
-func printRecounted(cmd *cli.Command, done []store.Recounted) error {
+func printRecounted(cmd *cli.Command, done []store.RecountResult) error {
 	out := cmd.Root().Writer
 	if cmd.Bool("json") {
 		rows := []recountedJSON{}

@@ -144,7 +144,7 @@ func countingOnSQLite(count func(ctx context.Context, m *mirror, st *sqlite.Stor
 			panic(err)
 		}
 		s.Go("amends", func(ctx context.Context) error {
-			_, err := office.Amend(ctx, store.Amendment{ID: runID(3), Status: store.Failed, Who: "support", Why: "it had", Now: after(7)})
+			_, err := office.Amend(ctx, store.AmendRequest{ID: runID(3), Status: store.Failed, Who: "support", Why: "it had", Now: after(7)})
 			return err
 		})
 		st, err := m.open()

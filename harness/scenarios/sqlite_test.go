@@ -121,7 +121,7 @@ var acts = []act{
 	}()}), nil},
 	{"delete", apply(store.Change{Op: store.Delete, HasOld: true, Old: row1(store.Running, time.Time{}, after(1))}), nil},
 	{"amend", func(ctx context.Context, st store.Store) error {
-		_, err := st.Amend(ctx, store.Amendment{ID: runID(3), Status: store.Cancelled, Who: "an administrator", Why: "a refund", Now: after(7)})
+		_, err := st.Amend(ctx, store.AmendRequest{ID: runID(3), Status: store.Cancelled, Who: "an administrator", Why: "a refund", Now: after(7)})
 		return err
 	}, nil},
 	{"deliver", apply(webhookDone...), nil},

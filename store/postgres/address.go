@@ -41,9 +41,9 @@ func Clean(address string) (clean string, dropped []string) {
 	return before, dropped
 }
 
-// Place says for people which database an address names: host, port and name,
+// DescribeAddress says for people which database an address names: host, port and name,
 // and never a password. It is empty for an address that can't be read.
-func Place(address string) string {
+func DescribeAddress(address string) string {
 	config, err := pgx.ParseConfig(address)
 	if err != nil {
 		return ""

@@ -22,7 +22,7 @@ import (
 // lock here holds no other, so a user's statement never meets us in a circle.
 // A repair is therefore committed by itself, and may be, where another fails;
 // to apply the changes again is safe and finishes it.
-func (s *Store) Apply(ctx context.Context, changes []store.Change, received time.Time) (applied []store.Applied, err error) {
+func (s *Store) Apply(ctx context.Context, changes []store.Change, received time.Time) (applied []store.ApplyResult, err error) {
 	claims := claimsOf(changes, store.Instant(received))
 	err = s.attempt(ctx, func(have schema) error {
 		looked := look{have: have, claims: claims, rules: s.rules, now: store.Instant(received)}
@@ -317,8 +317,8 @@ func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, 
 
 // answer says for each change whether it led to a repair, and the counts of
 // its keys.
-func (l *look) answer(changes []store.Change, fixed map[store.ID]bool) []store.Applied {
-	applied := make([]store.Applied, len(changes))
+func (l *look) answer(changes []store.Change, fixed map[store.ID]bool) []store.ApplyResult {
+	applied := make([]store.ApplyResult, len(changes))
 	for i, c := range changes {
 		keys := c.Keys()
 		if row, ok := l.rows[c.ID()]; ok {

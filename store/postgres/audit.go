@@ -64,8 +64,8 @@ select k.user_id, k.kind, k.ref_id, n.status, n.presumed, sum(n.stored)::bigint,
 }
 
 // Audit implements [store.Store].
-func (s *Store) Audit(ctx context.Context, a store.Audit) (store.Audited, error) {
-	return ours(ctx, s, func(have schema, out *store.Audited) (err error) {
+func (s *Store) Audit(ctx context.Context, a store.Audit) (store.AuditResult, error) {
+	return ours(ctx, s, func(have schema, out *store.AuditResult) (err error) {
 		*out, err = audit(ctx, s.pool, have, a, store.Key{})
 		return err
 	})
@@ -91,7 +91,7 @@ func (s *Store) AuditDone(ctx context.Context, event int64) error {
 }
 
 // audit passes over the keys behind until, unless that is the zero key.
-func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.Audited, err error) {
+func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.AuditResult, err error) {
 	var found []store.Drift
 	err = send(ctx, to, query{text: have.auditSQL(), args: append(have.keyPlace(a.After), a.Max), read: addDrifts(&found)})
 	if err != nil {

@@ -205,7 +205,7 @@ func (f *fixture) endsAsBefore() {
 	f.Helper()
 	const end = `update workflow_runs set status = 'completed', completed_at = created_at + interval '1 hour'`
 	pgtest.Exec(f, f.address, end)
-	if _, err := f.store.Amend(f.Context(), store.Amendment{ID: storetest.MustID('1', 1), Status: store.Running, Who: "support", Why: "again", Now: time.Now()}); err != nil {
+	if _, err := f.store.Amend(f.Context(), store.AmendRequest{ID: storetest.MustID('1', 1), Status: store.Running, Who: "support", Why: "again", Now: time.Now()}); err != nil {
 		f.Fatal(err)
 	}
 	pgtest.Exec(f, f.address, end, `update workflow_runs set status = 'running', completed_at = null`)

@@ -39,7 +39,7 @@ func (f *fixture) enact(c store.Change) {
 	}
 }
 
-func (f *fixture) apply(changes ...store.Change) []store.Applied {
+func (f *fixture) apply(changes ...store.Change) []store.ApplyResult {
 	f.Helper()
 	applied, err := f.store.Apply(f.Context(), changes, time.Now())
 	if err != nil {
@@ -182,7 +182,7 @@ func TestCaseADecisionForAnotherOutcomeIsNoReOpening(t *testing.T) {
 		was := store.Terminals[(n+1)%len(store.Terminals)]
 		running, done, decided := f.runOf(n, store.Running, time.Time{}), f.runOf(n, was, at), f.runOf(n, status, at)
 		f.enact(store.Change{Op: store.Insert, Record: done})
-		a := store.Amendment{ID: done.ID, Status: status, Who: "support", Why: "a mistake", Now: at.Add(time.Hour)}
+		a := store.AmendRequest{ID: done.ID, Status: status, Who: "support", Why: "a mistake", Now: at.Add(time.Hour)}
 		if got, err := f.store.Amend(t.Context(), a); err != nil || got.Status != status {
 			t.Fatalf("Amend: got %+v, %v; want it %s", got, err, status)
 		}
@@ -215,7 +215,7 @@ func TestCaseRowsThatAnotherSessionHoldsAreRepairedBesideOthers(t *testing.T) {
 	}
 	holder := f.session()
 	holder.do(`begin`, `update workflow_runs set error_details = '{"step": 7}' where id = '`+storetest.MustID('1', 2).String()+`'`)
-	done := make(chan []store.Applied, 1)
+	done := make(chan []store.ApplyResult, 1)
 	go func() {
 		applied, err := f.store.Apply(t.Context(), changes, time.Now())
 		if err != nil {

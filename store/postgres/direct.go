@@ -42,13 +42,13 @@ select exists (select from ended) from locked`
 // directBegin takes a lock of its transaction for the key, and counts in the
 // next statement. Such a lock holds among those who take it, which is those
 // who begin runs through us.
-func (s *Store) directBegin(ctx context.Context, have schema, b store.Begin) (begun store.Begun, err error) {
+func (s *Store) directBegin(ctx context.Context, have schema, b store.Begin) (begun store.BeginResult, err error) {
 	if b.IdempotencyKey != "" {
 		return begun, errNeedsMigrations
 	}
 	key := b.Key()
 	err = s.write(ctx, func(tx pgx.Tx) error {
-		begun = store.Begun{}
+		begun = store.BeginResult{}
 		if b.Limit != nil {
 			if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1::text, 0))`, "runcounter "+key.String()); err != nil {
 				return err

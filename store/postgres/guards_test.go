@@ -162,7 +162,7 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 	"a late running does not undo an amendment": func(t testing.TB, b storetest.Backend, f *fixture) {
 		f.end(1)
 		id := storetest.MustID('2', 1)
-		if _, err := b.Store.Amend(t.Context(), store.Amendment{ID: id, Status: store.Cancelled, Who: "support", Why: "a refund", Now: time.Now()}); err != nil {
+		if _, err := b.Store.Amend(t.Context(), store.AmendRequest{ID: id, Status: store.Cancelled, Who: "support", Why: "a refund", Now: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		pgtest.Exec(t, f.address, `update workflow_runs set status = 'running', completed_at = null`)

@@ -239,7 +239,7 @@ func (i *Inspector) lookAt(ctx context.Context, do func(tx pgx.Tx, have schema) 
 
 // Drift compares at most so many counts with the runs behind them: those after
 // a key, and, where these are fewer, from the beginning on.
-func (i *Inspector) Drift(ctx context.Context, after store.Key, limit int) (all store.Audited, err error) {
+func (i *Inspector) Drift(ctx context.Context, after store.Key, limit int) (all store.AuditResult, err error) {
 	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) (err error) {
 		if all, err = audit(ctx, tx, have, store.Audit{After: after, Max: limit}, store.Key{}); err != nil || all.Keys == limit || after.IsZero() {
 			return err

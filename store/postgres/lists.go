@@ -230,8 +230,8 @@ func logs[T any](ctx context.Context, s *Store, what string, scan func(rows pgx.
 	})
 }
 
-// Repairs returns at most limit of the repairs behind a place, latest first.
-func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error) {
+// Repairs returns at most limit of the repairs behind a cursor, latest first.
+func (s *Store) Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error) {
 	scan := func(rows pgx.Rows, l *store.ListedRepair) error {
 		return scanRepair(rows, &l.RepairLog, (*uuid)(&l.ID))
 	}
@@ -242,15 +242,15 @@ func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) ([]st
 		}
 		return query{text: `
 select run_id, ` + repairColumns + ` from run_counter.repairs
- where true` + w.and() + ` order by last_at desc, run_id desc, kind limit ` + w.arg(limit+store.MorePlaces) + `::integer`, args: w.args}
+ where true` + w.and() + ` order by last_at desc, run_id desc, kind limit ` + w.arg(limit+store.RepairTies) + `::integer`, args: w.args}
 	})
 	return store.Page(repairs, limit), err
 }
 
-// Decisions returns at most limit of the amendments made before one, latest
+// Amendments returns at most limit of the amendments made before one, latest
 // first.
-func (s *Store) Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error) {
-	scan := func(rows pgx.Rows, d *store.Decision) error {
+func (s *Store) Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error) {
+	scan := func(rows pgx.Rows, d *store.Amendment) error {
 		return scanAmendment(rows, &d.AmendmentLog, &d.Seq, (*uuid)(&d.ID))
 	}
 	return logs(ctx, s, "amendments", scan, func(schema) query {

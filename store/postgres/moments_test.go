@@ -145,7 +145,7 @@ func TestCaseT34_ARunThatEndsWhileItsAmendmentWaitsIsReopened(t *testing.T) {
 	app.do(`begin`, `select from workflow_runs where id = '`+id+`' for update`)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := f.store.Amend(t.Context(), store.Amendment{ID: storetest.MustID('1', 1), Status: store.Pending, Who: "support", Why: "again", Now: time.Now().Add(-time.Second)}) // the call took its time
+		_, err := f.store.Amend(t.Context(), store.AmendRequest{ID: storetest.MustID('1', 1), Status: store.Pending, Who: "support", Why: "again", Now: time.Now().Add(-time.Second)}) // the call took its time
 		ended <- err
 	}()
 	until(t, func() bool { return waits(t, app.watcher, `application_name = 'runcounter'`) })

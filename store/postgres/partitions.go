@@ -74,7 +74,7 @@ var errOtherPartitions = errors.New("partitions came or went")
 
 // RecountAmong is Recount while the partitions are these. It looks when it has
 // counted: what was counted was there before.
-func (s *Store) RecountAmong(ctx context.Context, key store.Key, now time.Time, p store.Partitions) (r store.Recounted, same bool, err error) {
+func (s *Store) RecountAmong(ctx context.Context, key store.Key, now time.Time, p store.Partitions) (r store.RecountResult, same bool, err error) {
 	same = true
 	r, err = s.recountIf(ctx, key, now, func(have schema, tx pgx.Tx) error {
 		is, err := have.partitions(ctx, tx)
@@ -87,7 +87,7 @@ func (s *Store) RecountAmong(ctx context.Context, key store.Key, now time.Time, 
 		return nil
 	})
 	if !same {
-		return store.Recounted{Key: key}, false, nil
+		return store.RecountResult{Key: key}, false, nil
 	}
 	return r, true, err
 }

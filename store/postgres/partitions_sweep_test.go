@@ -169,7 +169,7 @@ type detaching struct {
 	detach func()
 }
 
-func (d detaching) Audit(ctx context.Context, a store.Audit) (store.Audited, error) {
+func (d detaching) Audit(ctx context.Context, a store.Audit) (store.AuditResult, error) {
 	found, err := d.Store.Audit(ctx, a)
 	if len(found.Drifts) > 0 {
 		d.detach()

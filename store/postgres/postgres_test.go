@@ -93,7 +93,7 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 	return storetest.Backend{
 		Store: s,
 		Enact: enacts,
-		Tell: func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied {
+		Tell: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
 			t.Helper()
 			for _, c := range changes {
 				enacts(t, c)

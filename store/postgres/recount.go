@@ -13,7 +13,7 @@ import (
 )
 
 // Recount implements [store.Store].
-func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
+func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
 	return s.recountIf(ctx, key, now, always)
 }
 
@@ -22,7 +22,7 @@ func always(schema, pgx.Tx) error { return nil }
 
 // recountIf takes the recount back where sure returns an error, which it is asked
 // for when the runs have been counted.
-func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sure func(schema, pgx.Tx) error) (r store.Recounted, err error) {
+func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sure func(schema, pgx.Tx) error) (r store.RecountResult, err error) {
 	if key.IsZero() {
 		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
 	}
@@ -30,7 +30,7 @@ func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sur
 		if err := have.takes(key); err != nil {
 			return err
 		}
-		r = store.Recounted{Key: key}
+		r = store.RecountResult{Key: key}
 		if !have.installed {
 			c, err := s.Count(ctx, key)
 			r.Before, r.After = c.Tallies, c.Tallies
@@ -81,7 +81,7 @@ func addBoth(rows pgx.Rows, stored, actual *store.Tallies, before ...any) error 
 
 // recountLocked locks the key, and in the next statement counts the runs and deletes
 // the ledger rows that it can see, under one snapshot.
-func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, now time.Time, sure func(schema, pgx.Tx) error) (r store.Recounted, err error) {
+func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, now time.Time, sure func(schema, pgx.Tx) error) (r store.RecountResult, err error) {
 	r.Key = key
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		err := send(ctx, tx,
@@ -185,7 +185,7 @@ with gone as (
 )` + bothSQL
 }
 
-func logRecount(ctx context.Context, tx pgx.Tx, have schema, r store.Recounted, now time.Time) error {
+func logRecount(ctx context.Context, tx pgx.Tx, have schema, r store.RecountResult, now time.Time) error {
 	before, err := json.Marshal(r.Before)
 	after, errAfter := json.Marshal(r.After)
 	if err := errors.Join(err, errAfter); err != nil {

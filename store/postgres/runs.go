@@ -13,7 +13,7 @@ import (
 
 // Begin implements [store.Store]. run_counter.begin_run does it, as it does
 // for whoever calls it in SQL.
-func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, err error) {
+func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResult, err error) {
 	if err := b.Validate(); err != nil {
 		return begun, err
 	}
@@ -39,7 +39,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 			return err
 		}
 		var policy store.Policy
-		begun = store.Begun{}
+		begun = store.BeginResult{}
 		err := s.commit(ctx,
 			query{text: `select b.created, b.limit_reached, b.counted, b.active
   from run_counter.begin_run($1::` + have.id + `, $2::` + have.user + `, $3::` + have.table.Type(watched.Workflow) + `, $4::` + have.table.Type(watched.Draft) + `, $5::bigint, $6::text, $7::timestamptz) as b`,
@@ -76,7 +76,7 @@ update ` + have.table.SQL() + ` as r
 }
 
 // Complete implements [store.Store]. run_counter.complete_run does it.
-func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.CompletionResult, err error) {
+func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.CompleteResult, err error) {
 	o := c.Outcome
 	if err := c.Validate(); err != nil {
 		return result, err
@@ -91,7 +91,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 			end.text = have.directCompleteSQL()
 		}
 		end.args = []any{have.arg(watched.ID, c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
-		result = store.CompletionResult{}
+		result = store.CompleteResult{}
 		end.read = func(rows pgx.Rows) error { return rows.Scan(&result.Won) }
 		var policy store.Policy
 		found := false
@@ -111,7 +111,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 }
 
 // Amend implements [store.Store]. run_counter.amend_run does it.
-func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, err error) {
+func (s *Store) Amend(ctx context.Context, a store.AmendRequest) (run store.Run, err error) {
 	if err := a.Validate(); err != nil {
 		return run, err
 	}

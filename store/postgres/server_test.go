@@ -193,7 +193,7 @@ create table public.workflow_runs (
 	}
 	for what, err := range map[string]error{
 		"Amend": func() error {
-			_, err := s.Amend(ctx, store.Amendment{ID: first, Status: store.Failed, Who: "a", Why: "b"})
+			_, err := s.Amend(ctx, store.AmendRequest{ID: first, Status: store.Failed, Who: "a", Why: "b"})
 			return err
 		}(),
 		"SetPolicy":     s.SetPolicy(ctx, store.Policy{Terminal: true}),

@@ -47,7 +47,7 @@ func (s *slots) begin(ctx context.Context, round, n int) (created bool, err erro
 	key, id := s.key(round), storetest.MustID('1', round*100+n)
 	for {
 		if s.byStore {
-			var begun store.Begun
+			var begun store.BeginResult
 			begun, err = s.store.Begin(ctx, store.Begin{ID: id, User: key.User, Workflow: key.Ref, Limit: &s.limit, Now: time.Now()})
 			created = begun.Created
 		} else {

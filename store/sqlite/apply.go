@@ -19,8 +19,8 @@ type entry struct {
 
 // Apply implements [store.Store]. All runs are read in one statement, and each
 // is written at most once, however many of the changes are about it.
-func (s *Store) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.Applied, error) {
-	applied := make([]store.Applied, len(changes))
+func (s *Store) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.ApplyResult, error) {
+	applied := make([]store.ApplyResult, len(changes))
 	err := s.write(ctx, func(t *tx) error {
 		runs, err := t.entries(changes)
 		if err != nil {
@@ -73,7 +73,7 @@ func (t *tx) entries(changes []store.Change) (map[store.ID]*entry, error) {
 
 // answer fills in the counts that each change is answered with, each key read
 // once.
-func (t *tx) answer(changes []store.Change, runs map[store.ID]*entry, applied []store.Applied) error {
+func (t *tx) answer(changes []store.Change, runs map[store.ID]*entry, applied []store.ApplyResult) error {
 	byKey := make(map[store.Key]store.Count)
 	named := make([][]store.Key, len(changes))
 	for i, c := range changes {

@@ -15,7 +15,7 @@ type keyed struct {
 }
 
 // Audit implements [store.Store].
-func (s *Store) Audit(ctx context.Context, a store.Audit) (store.Audited, error) {
+func (s *Store) Audit(ctx context.Context, a store.Audit) (store.AuditResult, error) {
 	var counts, runs []keyed
 	err := s.read(ctx, func(q querier) error {
 		page := append(keyArgs(a.After), a.Max)
@@ -38,7 +38,7 @@ func (s *Store) Audit(ctx context.Context, a store.Audit) (store.Audited, error)
 		return err
 	})
 	if err != nil {
-		return store.Audited{}, err
+		return store.AuditResult{}, err
 	}
 	return compare(counts, runs, a.Max), nil
 }
@@ -61,7 +61,7 @@ select user_id, kind, ref_id,` + tallySQL + `
 // compare sets the sorted lists side by side. One that is as long as was asked for
 // may have been cut, so nothing is said of the keys after its end: the next audit
 // begins there.
-func compare(counts, runs []keyed, limit int) store.Audited {
+func compare(counts, runs []keyed, limit int) store.AuditResult {
 	var end store.Key
 	byKey := make(map[store.Key]store.Drift)
 	for i, list := range [][]keyed{counts, runs} {
@@ -81,7 +81,7 @@ func compare(counts, runs []keyed, limit int) store.Audited {
 			byKey[k.key] = d
 		}
 	}
-	out := store.Audited{Next: end}
+	out := store.AuditResult{Next: end}
 	for key, d := range byKey {
 		if !end.IsZero() && key.Compare(end) > 0 {
 			continue

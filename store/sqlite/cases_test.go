@@ -57,7 +57,7 @@ func TestCasesOfAMirror(t *testing.T) {
 			if err != nil || !got.Won || got.Run.Snapshot != snapshot {
 				t.Errorf("completion %d: got %+v, %v; want it won, with the snapshot %q", i+1, got, err, snapshot)
 			}
-			a := store.Amendment{ID: id, Status: store.Running, Who: "support", Why: "again", Now: at.Add(time.Minute)}
+			a := store.AmendRequest{ID: id, Status: store.Running, Who: "support", Why: "again", Now: at.Add(time.Minute)}
 			if r, err := s.Amend(t.Context(), a); err != nil || r.Snapshot != "" {
 				t.Errorf("re-opened: got %+v, %v; want no snapshot", r, err)
 			}
@@ -72,7 +72,7 @@ func TestCasesOfAMirror(t *testing.T) {
 		if _, err := s.Complete(t.Context(), completion(id, store.Completed, `{"n":1}`, now)); err != nil {
 			t.Fatal(err)
 		}
-		a := store.Amendment{ID: id, Status: store.Cancelled, Who: "support", Why: "a refund", Now: now.Add(time.Minute)}
+		a := store.AmendRequest{ID: id, Status: store.Cancelled, Who: "support", Why: "a refund", Now: now.Add(time.Minute)}
 		if r, err := s.Amend(t.Context(), a); err != nil || r.Snapshot != `{"n":1}` {
 			t.Errorf("got %+v, %v; want the snapshot kept", r, err)
 		}
@@ -109,7 +109,7 @@ func TestCasesOfAMirror(t *testing.T) {
 		if _, err := s.Complete(t.Context(), completion(id, store.Failed, "", now)); err != nil {
 			t.Fatal(err)
 		}
-		a := store.Amendment{ID: id, Status: store.Running, Who: "support", Why: "by a clock that is ahead", Now: now.Add(24 * time.Hour)}
+		a := store.AmendRequest{ID: id, Status: store.Running, Who: "support", Why: "by a clock that is ahead", Now: now.Add(24 * time.Hour)}
 		if _, err := s.Amend(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}

@@ -203,8 +203,8 @@ func talliesOf(t *store.Tallies) []any {
 }
 
 // Recount implements [store.Store].
-func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
-	r := store.Recounted{Key: key}
+func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
+	r := store.RecountResult{Key: key}
 	if key.IsZero() {
 		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
 	}
@@ -227,7 +227,7 @@ func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (stor
 }
 
 // recount writes a corrected count, and what it was.
-func (t *tx) recount(r store.Recounted, now time.Time) error {
+func (t *tx) recount(r store.RecountResult, now time.Time) error {
 	before, err := json.Marshal(r.Before)
 	after, errAfter := json.Marshal(r.After)
 	if err := errors.Join(err, errAfter); err != nil {

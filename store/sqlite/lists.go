@@ -131,26 +131,26 @@ func loadRuns(ctx context.Context, q querier, ids []string, policy store.Policy)
 	})
 }
 
-// Repairs returns at most limit of the repairs behind a place, latest first.
-func (s *Store) Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error) {
+// Repairs returns at most limit of the repairs behind a cursor, latest first.
+func (s *Store) Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error) {
 	var w conditions
 	if !after.At.IsZero() {
 		w.add("(last_at, run_id) < (?, ?)", after.At.UnixMicro(), after.ID.String())
 	}
 	repairs, err := list(ctx, s.reader, "list the repairs", `
 select run_id, `+repairColumns+` from repairs`+w.String()+`
- order by last_at desc, run_id desc, kind limit ?`, append(w.args, limit+store.MorePlaces),
+ order by last_at desc, run_id desc, kind limit ?`, append(w.args, limit+store.RepairTies),
 		func(rows *sql.Rows, l *store.ListedRepair) error { return scanRepair(rows, &l.RepairLog, &l.ID) })
 	return store.Page(repairs, limit), err
 }
 
-// Decisions returns at most limit of the amendments made before one, latest
+// Amendments returns at most limit of the amendments made before one, latest
 // first.
-func (s *Store) Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error) {
+func (s *Store) Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error) {
 	return list(ctx, s.reader, "list the amendments", `
 select seq, run_id, `+amendmentColumns+` from amendments
  where seq < ? or ? = 0 order by seq desc limit ?`, []any{before, before, limit},
-		func(rows *sql.Rows, d *store.Decision) error {
+		func(rows *sql.Rows, d *store.Amendment) error {
 			return scanAmendment(rows, &d.AmendmentLog, &d.Seq, &d.ID)
 		})
 }

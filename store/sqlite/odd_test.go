@@ -16,7 +16,7 @@ func TestCaseT1_AMirrorKeepsARunWithoutAUserAndCountsItForNobody(t *testing.T) {
 	guest, orphan := endedRun(1), endedRun(2)
 	guest.Record.User = store.ID{}
 	key := orphan.Record.Key()
-	apply := func(changes ...store.Change) []store.Applied {
+	apply := func(changes ...store.Change) []store.ApplyResult {
 		t.Helper()
 		applied, err := s.Apply(t.Context(), changes, now)
 		if err != nil {

@@ -192,7 +192,7 @@ func TestWhatWasRepairedRecountedAndAmendedIsLogged(t *testing.T) {
 	if _, err := s.FailStuck(ctx, store.FailStuck{Now: now.Add(time.Hour), Limits: store.DefaultLimits(), Max: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Amend(ctx, store.Amendment{ID: id, Status: store.Completed, Who: "eve", Why: "it ran", Now: now.Add(2 * time.Hour)}); err != nil {
+	if _, err := s.Amend(ctx, store.AmendRequest{ID: id, Status: store.Completed, Who: "eve", Why: "it ran", Now: now.Add(2 * time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	backend(t, s).Spoil(t, key, 3)

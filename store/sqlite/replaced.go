@@ -54,9 +54,9 @@ func (s *Store) inPlace() error {
 		is, err := os.Stat(one.path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(one.was, is):
-			return &store.Trouble{What: one.what, Err: fmt.Errorf("%s is not the file that was opened", one.path)}
+			return &store.StorageFault{What: one.what, Err: fmt.Errorf("%s is not the file that was opened", one.path)}
 		case err != nil:
-			return &store.Trouble{What: cannotOpen, Err: err}
+			return &store.StorageFault{What: cannotOpen, Err: err}
 		}
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 )
 
 // Begin implements [store.Store].
-func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, err error) {
+func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResult, err error) {
 	if err := b.Validate(); err != nil {
 		return begun, err
 	}
@@ -26,7 +26,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.Begun, er
 		if err != nil {
 			return err
 		}
-		begun = store.Begun{Counted: c.Count}
+		begun = store.BeginResult{Counted: c.Count}
 		if begun.Active, err = t.active(key); err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func rewritten(s store.State, status store.Status, started, at time.Time) store.
 }
 
 // Complete implements [store.Store].
-func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.CompletionResult, err error) {
+func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.CompleteResult, err error) {
 	if err := c.Validate(); err != nil {
 		return result, err
 	}
@@ -152,7 +152,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		if err != nil {
 			return err
 		}
-		result = store.CompletionResult{Won: t.rules.open(state)}
+		result = store.CompleteResult{Won: t.rules.open(state)}
 		if result.Won {
 			if state, err = t.complete(state, c); err != nil {
 				return err
@@ -195,7 +195,7 @@ on conflict (run_id) do update set state_snapshot = ?2`, c.ID.String(), string(s
 }
 
 // Amend implements [store.Store].
-func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, err error) {
+func (s *Store) Amend(ctx context.Context, a store.AmendRequest) (run store.Run, err error) {
 	if err := a.Validate(); err != nil {
 		return run, err
 	}
@@ -220,7 +220,7 @@ func (s *Store) Amend(ctx context.Context, a store.Amendment) (run store.Run, er
 	return run, err
 }
 
-func (t *tx) amend(state store.State, a store.Amendment) (store.State, error) {
+func (t *tx) amend(state store.State, a store.AmendRequest) (store.State, error) {
 	delta := store.State{ID: state.ID, UpdatedAt: a.Now, Last: state.Last}
 	last := state.Outcome // an amendment outranks everything, an earlier one included
 	at := store.After(state.ReopenedAt, store.After(last.AmendedAt, a.Now))
@@ -249,7 +249,7 @@ func (t *tx) amend(state store.State, a store.Amendment) (store.State, error) {
 	return state, t.save(was, state, true)
 }
 
-func (t *tx) logAmendment(was store.Row, a store.Amendment) error {
+func (t *tx) logAmendment(was store.Row, a store.AmendRequest) error {
 	return t.do(fmt.Sprintf("log the amendment of run %s", a.ID), `
 insert into amendments (run_id, at, who, why, was, was_completed_at, status) values (?, ?, ?, ?, ?, ?, ?)`,
 		a.ID.String(), a.Now.UnixMicro(), a.Who, a.Why, string(was.Status), nullTime(was.CompletedAt), string(a.Status))

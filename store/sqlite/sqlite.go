@@ -53,10 +53,10 @@ type Store struct {
 
 	path     string
 	readOnly bool
-	readers  int                           // connections of the reader
-	place    atomic.Pointer[place]         // which files are open; nil where that is of no interest
-	trouble  atomic.Pointer[store.Trouble] // that a write met, until Ping has seen the end of it
-	writable atomic.Bool                   // something was written, since the file was opened
+	readers  int                                // connections of the reader
+	place    atomic.Pointer[place]              // which files are open; nil where that is of no interest
+	trouble  atomic.Pointer[store.StorageFault] // that a write met, until Ping has seen the end of it
+	writable atomic.Bool                        // something was written, since the file was opened
 }
 
 // rules are the parts of the merge that tests replace one at a time, to show

@@ -47,7 +47,7 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 	}
 	return storetest.Backend{
 		Store: s,
-		Tell: func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied {
+		Tell: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
 			t.Helper()
 			applied, err := s.Apply(ctx, changes, received)
 			if err != nil {

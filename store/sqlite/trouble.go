@@ -43,7 +43,7 @@ func translate(err error) error {
 	}
 	code := e.Code() & 0xff
 	if what := troubles[code]; what != "" {
-		return &store.Trouble{What: what, Err: err}
+		return &store.StorageFault{What: what, Err: err}
 	}
 	switch code {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
@@ -59,7 +59,7 @@ func translate(err error) error {
 // right is missing for as long as one of them is open, so the idle ones are
 // closed as well. Those in use are when they meet trouble next.
 func (s *Store) release(conn *sql.Conn, err error) {
-	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
+	if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
 		s.reopened()
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it returns what it is given
 		if trouble.What == fileReadOnly && !s.writable.Load() {
@@ -83,7 +83,7 @@ func (s *Store) wrote(ctx context.Context, conn *sql.Conn) {
 // that it is over. A write that went well shows nothing: one that finds nothing
 // to change succeeds on a full disk.
 func (s *Store) failed(err error) {
-	if trouble, ok := errors.AsType[*store.Trouble](err); ok {
+	if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
 		s.trouble.Store(trouble)
 	}
 }
@@ -115,7 +115,7 @@ func (s *Store) Ping(ctx context.Context) error {
 }
 
 // healed forgets a trouble that is over. A connection is open again by now.
-func (s *Store) healed(trouble *store.Trouble) {
+func (s *Store) healed(trouble *store.StorageFault) {
 	s.trouble.CompareAndSwap(trouble, nil)
 	if opened := s.place.Load(); opened != nil && opened.log == nil {
 		if log, err := os.Stat(s.path + "-wal"); err == nil {
@@ -132,14 +132,14 @@ const spare = 256 << 10
 func (s *Store) hasSpace() error {
 	file, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+"-space-*")
 	if err != nil {
-		return &store.Trouble{What: diskFull, Err: err}
+		return &store.StorageFault{What: diskFull, Err: err}
 	}
 	_, err = file.Write(make([]byte, spare))
 	if err = errors.Join(err, file.Sync(), file.Close(), os.Remove(file.Name())); err != nil {
-		return &store.Trouble{What: diskFull, Err: err}
+		return &store.StorageFault{What: diskFull, Err: err}
 	}
 	return nil
 }
 
 // unwritten is the trouble of a file that was not written yet.
-var unwritten = &store.Trouble{What: "The database was not written yet.", Err: errors.New("not tried")}
+var unwritten = &store.StorageFault{What: "The database was not written yet.", Err: errors.New("not tried")}

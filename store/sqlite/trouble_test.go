@@ -18,7 +18,7 @@ import (
 // with a sentence that says so.
 func mustBeTrouble(t *testing.T, err error, what string) {
 	t.Helper()
-	trouble, ok := errors.AsType[*store.Trouble](err)
+	trouble, ok := errors.AsType[*store.StorageFault](err)
 	if !errors.Is(err, store.ErrUnavailable) || !ok || trouble.What != what {
 		t.Errorf("got %v, want ErrUnavailable with %q", err, what)
 	}

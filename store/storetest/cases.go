@@ -25,7 +25,7 @@ func Cases(t *testing.T, open Open) {
 
 // hint applies changes that are not made to the table: what comes late, or is
 // only claimed.
-func (s *script) hint(d time.Duration, changes ...store.Change) []store.Applied {
+func (s *script) hint(d time.Duration, changes ...store.Change) []store.ApplyResult {
 	s.Helper()
 	applied, err := s.Store.Apply(s.ctx, changes, at(d))
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *script) hint(d time.Duration, changes ...store.Change) []store.Applied 
 	return applied
 }
 
-func (s *script) completeAt(id store.ID, status store.Status, completed, now time.Duration) store.CompletionResult {
+func (s *script) completeAt(id store.ID, status store.Status, completed, now time.Duration) store.CompleteResult {
 	s.Helper()
 	r, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: store.Outcome{Status: status, CompletedAt: at(completed)}, Now: at(now)})
 	if err != nil {
@@ -327,7 +327,7 @@ var slotCases = []contractCase{
 	{"many begins with one idempotency key at once, without a limit, create one run", func(s *script) {
 		for round := range 5 {
 			var wg sync.WaitGroup
-			got := make(chan store.Begun, 8)
+			got := make(chan store.BeginResult, 8)
 			for i := range 8 {
 				wg.Go(func() {
 					b := store.Begin{ID: MustID('2', 100*round+i+1), User: ada, Workflow: resize, IdempotencyKey: string(rune('a' + round)), Now: at(0)}
@@ -408,7 +408,7 @@ var slotCases = []contractCase{
 }
 
 // beginAt begins a run that no other begin of the script is about.
-func (s *script) beginAt(key store.Key, limit int64, idempotency string) store.Begun {
+func (s *script) beginAt(key store.Key, limit int64, idempotency string) store.BeginResult {
 	s.Helper()
 	s.runs++
 	return s.begin(store.Begin{ID: MustID('3', s.runs), User: key.User, Workflow: key.Workflow(), Draft: key.Draft(),

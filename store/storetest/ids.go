@@ -64,7 +64,7 @@ func (s *script) unknown(id store.ID) {
 			s.Errorf("%s of %q: got %v, want ErrNotFound", what, id, err)
 		}
 	}
-	if _, err := s.Store.Amend(s.ctx, store.Amendment{ID: id, Status: store.Failed, Who: "a", Why: "b", Now: at(0)}); !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrInvalid) {
+	if _, err := s.Store.Amend(s.ctx, store.AmendRequest{ID: id, Status: store.Failed, Who: "a", Why: "b", Now: at(0)}); !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrInvalid) {
 		s.Errorf("Amend of %q: got %v, want ErrNotFound", id, err)
 	}
 	if found, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 10, Runs: []store.ID{id}}); err != nil || len(found) != 0 {
@@ -96,7 +96,7 @@ func (s *script) unknown(id store.ID) {
 	if counts, err := store.UserCounts(s.ctx, s.lists(), id, store.Key{}, 10); err != nil || len(counts) != 0 {
 		s.Errorf("UserCounts of %q: got %+v, %v; want none", id, counts, err)
 	}
-	place := store.Place{At: at(time.Hour), ID: id}
+	place := store.Cursor{At: at(time.Hour), ID: id}
 	if _, err := s.lists().SearchRuns(s.ctx, store.RunQuery{State: store.ActiveRuns, After: place, Limit: 10}); err != nil {
 		s.Errorf("SearchRuns after %q: %v", id, err)
 	}

@@ -113,7 +113,7 @@ type expected struct {
 	decided map[store.ID]int
 }
 
-func byPlace(a, b store.Place) int {
+func byPlace(a, b store.Cursor) int {
 	return cmp.Or(b.At.Compare(a.At), b.ID.Compare(a.ID))
 }
 
@@ -165,10 +165,10 @@ func (l *listing) expect() expected {
 	}
 	slices.SortFunc(e.counts, func(a, b store.Count) int { return a.Key.Compare(b.Key) })
 	for _, runs := range e.states {
-		slices.SortFunc(runs, func(a, b store.ListedRun) int { return byPlace(a.Place(), b.Place()) })
+		slices.SortFunc(runs, func(a, b store.ListedRun) int { return byPlace(a.Cursor(), b.Cursor()) })
 	}
 	slices.SortFunc(e.repairs, func(a, b store.ListedRepair) int {
-		return cmp.Or(byPlace(a.Place(), b.Place()), cmp.Compare(a.Reason, b.Reason))
+		return cmp.Or(byPlace(a.Cursor(), b.Cursor()), cmp.Compare(a.Reason, b.Reason))
 	})
 	return e
 }
@@ -232,16 +232,16 @@ func wholeInPages(l *listing) {
 			same(l, size, string(state), pages(l, size, func(last *store.ListedRun) ([]store.ListedRun, error) {
 				q := store.RunQuery{State: state, Limit: size}
 				if last != nil {
-					q.After = last.Place()
+					q.After = last.Cursor()
 				}
 				return l.listed.SearchRuns(l.ctx, q)
 			}), want.states[state])
 		}
 		const reasons = 3 // that a run can have at one place
 		same(l, size, "repairs", pages(l, reasons*size, func(last *store.ListedRepair) ([]store.ListedRepair, error) {
-			var after store.Place
+			var after store.Cursor
 			if last != nil {
-				after = last.Place()
+				after = last.Cursor()
 			}
 			return l.listed.Repairs(l.ctx, after, size)
 		}), want.repairs)
@@ -267,12 +267,12 @@ func (l *listing) enough(e expected) {
 // wantLogs compares decisions and recounts with what each run and key says.
 func (l *listing) wantLogs(size int, e expected) {
 	l.Helper()
-	decisions := pages(l, size, func(last *store.Decision) ([]store.Decision, error) {
+	decisions := pages(l, size, func(last *store.Amendment) ([]store.Amendment, error) {
 		var before int64
 		if last != nil {
 			before = last.Seq
 		}
-		return l.listed.Decisions(l.ctx, before, size)
+		return l.listed.Amendments(l.ctx, before, size)
 	})
 	found := map[store.ID]int{}
 	for i, d := range decisions {
@@ -396,7 +396,7 @@ func undatedLast(l *listing) {
 		for _, r := range pages(l, size, func(last *store.ListedRun) ([]store.ListedRun, error) {
 			q := store.RunQuery{State: store.ActiveRuns, Limit: size}
 			if last != nil {
-				q.After = last.Place()
+				q.After = last.Cursor()
 			}
 			return l.listed.SearchRuns(l.ctx, q)
 		}) {
@@ -413,8 +413,8 @@ func emptyLists(l *listing) {
 			a, err := l.listed.SearchCounts(l.ctx, store.CountQuery{Limit: 9})
 			return len(a), err
 		},
-		"repairs":   func() (int, error) { a, err := l.listed.Repairs(l.ctx, store.Place{}, 9); return len(a), err },
-		"decisions": func() (int, error) { a, err := l.listed.Decisions(l.ctx, 0, 9); return len(a), err },
+		"repairs":   func() (int, error) { a, err := l.listed.Repairs(l.ctx, store.Cursor{}, 9); return len(a), err },
+		"decisions": func() (int, error) { a, err := l.listed.Amendments(l.ctx, 0, 9); return len(a), err },
 		"recounts":  func() (int, error) { a, err := l.listed.Recounts(l.ctx, 0, 9); return len(a), err },
 		"letters": func() (int, error) {
 			a, err := l.listed.DeadLetters(l.ctx, store.DeadLetterQuery{Limit: 9})

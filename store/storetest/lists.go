@@ -18,8 +18,8 @@ type Lists interface {
 	CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error)
 	store.CountSearcher
 	SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error)
-	Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error)
-	Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error)
+	Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error)
+	Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error)
 	Recounts(ctx context.Context, before int64, limit int) ([]store.ListedRecount, error)
 	KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error
 	DeadLetters(ctx context.Context, q store.DeadLetterQuery) ([]store.DeadLetter, error)
@@ -166,30 +166,30 @@ var listCases = []contractCase{
 			s.Tell(s, at(0), inserted(row(MustID('3', i), adaResize, store.Running, time.Duration(i)*time.Second, 0)))
 			s.failStuck(time.Hour + time.Duration(i)*time.Minute)
 		}
-		all := must(s.lists().Repairs(s.ctx, store.Place{}, 100))(s)
+		all := must(s.lists().Repairs(s.ctx, store.Cursor{}, 100))(s)
 		if len(all) == 0 || all[0].Status != store.Failed || all[0].Was != store.Running || all[0].Reason != store.Stuck {
 			s.Errorf("repairs: got %+v", all)
 		}
 		for size := 1; size < 4; size++ {
 			var got []store.ListedRepair
-			for after := (store.Place{}); ; {
+			for after := (store.Cursor{}); ; {
 				page := must(s.lists().Repairs(s.ctx, after, size))(s)
 				if len(page) == 0 {
 					break
 				}
 				got = append(got, page...)
-				after = store.Place{At: page[len(page)-1].Last, ID: page[len(page)-1].ID}
+				after = store.Cursor{At: page[len(page)-1].Last, ID: page[len(page)-1].ID}
 			}
 			want(s, fmt.Sprintf("repairs in pages of %d", size), got, all)
 		}
 
 		s.amend(MustID('3', 1), store.Cancelled, 2*time.Hour)
 		s.amend(MustID('3', 2), store.Completed, 3*time.Hour)
-		decided := must(s.lists().Decisions(s.ctx, 0, 100))(s)
+		decided := must(s.lists().Amendments(s.ctx, 0, 100))(s)
 		if len(decided) != 2 || decided[0].ID != MustID('3', 2) || decided[0].Who != "support" || decided[0].Status != store.Completed {
 			s.Errorf("decisions: got %+v", decided)
 		}
-		want(s, "the decisions before the last", must(s.lists().Decisions(s.ctx, decided[0].Seq, 1))(s), decided[1:])
+		want(s, "the decisions before the last", must(s.lists().Amendments(s.ctx, decided[0].Seq, 1))(s), decided[1:])
 
 		for i, by := range []int64{3, -2} {
 			s.Spoil(s, adaResize, by)
@@ -313,7 +313,7 @@ func (s *script) manyKeys(n int) (keys []store.Key) {
 
 func (s *script) runsIn(state store.RunState, size int) (ids []store.ID) {
 	s.Helper()
-	for after := (store.Place{}); ; {
+	for after := (store.Cursor{}); ; {
 		page := must(s.lists().SearchRuns(s.ctx, store.RunQuery{State: state, After: after, Limit: size}))(s)
 		for _, r := range page {
 			one := s.run(r.ID)
@@ -324,7 +324,7 @@ func (s *script) runsIn(state store.RunState, size int) (ids []store.ID) {
 		if len(page) < size {
 			return ids
 		}
-		after = page[size-1].Place()
+		after = page[size-1].Cursor()
 	}
 }
 

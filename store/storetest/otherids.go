@@ -131,7 +131,7 @@ func (o ByColumn) Open(open Open) Open {
 		}
 		other := b
 		other.Store = renamed{inner, to, from}
-		other.Tell = func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied {
+		other.Tell = func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
 			return with(from, b.Tell(t, to.time(received), with(to, changes)...))
 		}
 		if b.Enact != nil {
@@ -210,7 +210,7 @@ type renamed struct {
 
 func back[T any](r renamed, value T, err error) (T, error) { return with(r.from, value), err }
 
-func (r renamed) Begin(ctx context.Context, b store.Begin) (store.Begun, error) {
+func (r renamed) Begin(ctx context.Context, b store.Begin) (store.BeginResult, error) {
 	begun, err := r.everything.Begin(ctx, with(r.to, b))
 	return back(r, begun, err)
 }
@@ -220,17 +220,17 @@ func (r renamed) Start(ctx context.Context, id store.ID, at time.Time) (store.Ru
 	return back(r, run, err)
 }
 
-func (r renamed) Complete(ctx context.Context, c store.Completion) (store.CompletionResult, error) {
+func (r renamed) Complete(ctx context.Context, c store.Completion) (store.CompleteResult, error) {
 	result, err := r.everything.Complete(ctx, with(r.to, c))
 	return back(r, result, err)
 }
 
-func (r renamed) Amend(ctx context.Context, a store.Amendment) (store.Run, error) {
+func (r renamed) Amend(ctx context.Context, a store.AmendRequest) (store.Run, error) {
 	run, err := r.everything.Amend(ctx, with(r.to, a))
 	return back(r, run, err)
 }
 
-func (r renamed) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.Applied, error) {
+func (r renamed) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.ApplyResult, error) {
 	applied, err := r.everything.Apply(ctx, with(r.to, changes), r.to.time(received))
 	return back(r, applied, err)
 }
@@ -265,12 +265,12 @@ func (r renamed) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repa
 	return back(r, repaired, err)
 }
 
-func (r renamed) Audit(ctx context.Context, a store.Audit) (store.Audited, error) {
+func (r renamed) Audit(ctx context.Context, a store.Audit) (store.AuditResult, error) {
 	audited, err := r.everything.Audit(ctx, with(r.to, a))
 	return back(r, audited, err)
 }
 
-func (r renamed) Recount(ctx context.Context, key store.Key, now time.Time) (store.Recounted, error) {
+func (r renamed) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
 	recounted, err := r.everything.Recount(ctx, with(r.to, key), r.to.time(now))
 	return back(r, recounted, err)
 }
@@ -294,13 +294,13 @@ func (r renamed) SearchRuns(ctx context.Context, q store.RunQuery) ([]store.List
 	return back(r, runs, err)
 }
 
-func (r renamed) Repairs(ctx context.Context, after store.Place, limit int) ([]store.ListedRepair, error) {
+func (r renamed) Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error) {
 	repairs, err := r.everything.Repairs(ctx, with(r.to, after), limit)
 	return back(r, repairs, err)
 }
 
-func (r renamed) Decisions(ctx context.Context, before int64, limit int) ([]store.Decision, error) {
-	decisions, err := r.everything.Decisions(ctx, before, limit)
+func (r renamed) Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error) {
+	decisions, err := r.everything.Amendments(ctx, before, limit)
 	return back(r, decisions, err)
 }
 

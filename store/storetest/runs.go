@@ -91,7 +91,7 @@ var runCases = []contractCase{
 		_, errRun := s.Store.Run(s.ctx, id)
 		_, errStart := s.Store.Start(s.ctx, id, at(0))
 		_, errComplete := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: store.Outcome{Status: store.Failed}, Now: at(0)})
-		_, errAmend := s.Store.Amend(s.ctx, store.Amendment{ID: id, Status: store.Failed, Who: "a", Why: "b", Now: at(0)})
+		_, errAmend := s.Store.Amend(s.ctx, store.AmendRequest{ID: id, Status: store.Failed, Who: "a", Why: "b", Now: at(0)})
 		for _, err := range []error{errRun, errStart, errComplete, errAmend} {
 			if !errors.Is(err, store.ErrNotFound) {
 				s.Errorf("got %v, want ErrNotFound", err)
@@ -105,7 +105,7 @@ var runCases = []contractCase{
 			again := s.begin(b)
 			b.ID = MustID('1', 2)
 			other := s.begin(b)
-			for _, got := range []store.Begun{again, other} {
+			for _, got := range []store.BeginResult{again, other} {
 				if got.Created || got.Run.ID != first.Run.ID {
 					s.Errorf("got created=%v %s, want the first run", got.Created, got.Run.ID)
 				}
@@ -152,7 +152,7 @@ var runCases = []contractCase{
 	}},
 	{"a limit holds for counted and active runs together, and a failed start frees nothing", func(s *script) {
 		limit := int64(2)
-		try := func(n int) store.Begun {
+		try := func(n int) store.BeginResult {
 			return s.begin(store.Begin{ID: MustID('1', n), User: ada, Workflow: resize, Limit: &limit, Now: at(0)})
 		}
 		try(1)
@@ -270,7 +270,7 @@ var runCases = []contractCase{
 		if _, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: o, Now: at(0)}); err != nil {
 			s.Fatal(err)
 		}
-		a := store.Amendment{ID: id, Status: store.Running, Who: "support", Why: "a bad clock", Now: at(time.Hour)}
+		a := store.AmendRequest{ID: id, Status: store.Running, Who: "support", Why: "a bad clock", Now: at(time.Hour)}
 		if _, err := s.Store.Amend(s.ctx, a); !errors.Is(err, store.ErrInvalid) {
 			s.Errorf("re-open: got %v, want ErrInvalid", err)
 		}
@@ -279,7 +279,7 @@ var runCases = []contractCase{
 	}},
 	{"an amendment says who and why, and a known status", func(s *script) {
 		id := s.mustBegin(adaResize)
-		for _, a := range []store.Amendment{
+		for _, a := range []store.AmendRequest{
 			{Status: store.Failed, Why: "x"}, {Status: store.Failed, Who: "x"}, {Status: "archived", Who: "x", Why: "x"},
 		} {
 			a.ID, a.Now = id, at(0)

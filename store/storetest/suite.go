@@ -32,7 +32,7 @@ type Backend struct {
 	// Tell makes it so that rows changed, and delivers the changes: a mirror
 	// learns of them by Apply alone, a source's table is written first. It
 	// returns what Apply returned.
-	Tell func(t testing.TB, received time.Time, changes ...store.Change) []store.Applied
+	Tell func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult
 
 	// Enact makes a change to the watched table, as an application would, and
 	// delivers nothing. It is nil for a mirror, which watches none.
@@ -142,7 +142,7 @@ func (s *script) mustBegin(key store.Key) store.ID {
 	return b.Run.ID
 }
 
-func (s *script) begin(b store.Begin) store.Begun {
+func (s *script) begin(b store.Begin) store.BeginResult {
 	s.Helper()
 	begun, err := s.Store.Begin(s.ctx, b)
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *script) begin(b store.Begin) store.Begun {
 	return begun
 }
 
-func (s *script) complete(id store.ID, status store.Status, d time.Duration) store.CompletionResult {
+func (s *script) complete(id store.ID, status store.Status, d time.Duration) store.CompleteResult {
 	s.Helper()
 	r, err := s.Store.Complete(s.ctx, store.Completion{ID: id, Outcome: store.Outcome{Status: status}, Now: at(d)})
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *script) complete(id store.ID, status store.Status, d time.Duration) sto
 
 func (s *script) amend(id store.ID, status store.Status, d time.Duration) store.Run {
 	s.Helper()
-	r, err := s.Store.Amend(s.ctx, store.Amendment{ID: id, Status: status, Who: "support", Why: "a refund", Now: at(d)})
+	r, err := s.Store.Amend(s.ctx, store.AmendRequest{ID: id, Status: status, Who: "support", Why: "a refund", Now: at(d)})
 	if err != nil {
 		s.Fatalf("Amend: %v", err)
 	}
@@ -284,7 +284,7 @@ func deleted(old store.Row) store.Change {
 	return store.Change{Op: store.Delete, Old: old, HasOld: true}
 }
 
-func keysOf(a store.Applied) []store.Key {
+func keysOf(a store.ApplyResult) []store.Key {
 	var keys []store.Key
 	for _, c := range a.Counts {
 		keys = append(keys, c.Key)
