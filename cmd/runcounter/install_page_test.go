@@ -47,7 +47,7 @@ func TestInstallPage(t *testing.T) {
 func settled(out string) string {
 	out = today.ReplaceAllString(out, "2026-11-23T09:00:00.000000Z")
 	out = whsec.ReplaceAllString(out, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
-	out = steady(out)
+	out = deliveredIn.ReplaceAllString(steady(out), "Delivered in 0.5s, 3000 webhooks")
 	var b strings.Builder
 	for line := range strings.Lines(out) {
 		b.WriteString(strings.TrimRight(line, " \n") + "\n")

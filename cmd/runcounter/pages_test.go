@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,7 @@ func TestPages(t *testing.T) {
 	need.NoRaceDetector(t)
 	for _, page := range []string{
 		"README.md", "CONTRIBUTING.md",
-		"docs/benchmarks.md", "docs/console.md", "docs/deploy-on-fly.md", "docs/how-it-counts.md", "docs/live-counts.md", "docs/operations.md", "docs/partitions.md", "docs/security.md",
+		"docs/api.md", "docs/benchmarks.md", "docs/console.md", "docs/deploy-on-fly.md", "docs/how-it-counts.md", "docs/live-counts.md", "docs/operations.md", "docs/partitions.md", "docs/reference.md", "docs/security.md", "docs/webhooks.md",
 	} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
@@ -46,17 +47,19 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// The README's commands for a database of Supabase, on one.
-func TestReadmeOnAProject(t *testing.T) {
+// The pages' commands for a database of Supabase, on one.
+func TestPagesOnAProject(t *testing.T) {
 	t.Parallel()
 	need.NoRaceDetector(t)
 	address := pgtest.Supabase(t)
 	pgtest.Exec(t, address, installed)
 	pgtest.StartNet(t, address)
 	pgtest.InstallVault(t, address)
-	r := newReader(t, top, projectURL+"="+address)
-	r.project = true
-	r.follow(filepath.Join(top, "README.md"))
+	for _, page := range []string{"docs/webhooks.md", "README.md"} {
+		r := newReader(t, top, projectURL+"="+address)
+		r.project = true
+		r.follow(filepath.Join(top, page))
+	}
 }
 
 // projectURL stands in commands that need a database of Supabase.
@@ -157,7 +160,7 @@ var placeholders = strings.NewReplacer("RUN-ID", sampleRun, "--user ID", "--user
 const pageURL = "127.0.0.1:8080"
 
 func (r *reader) here(command string) string {
-	command = placeholders.Replace(command)
+	command = placeholders.Replace(strings.Replace(command, "go run ./cmd/runcounter", "runcounter", 1))
 	if r.url == "" {
 		return command
 	}
@@ -254,12 +257,8 @@ func (r *reader) names(where, flags string) {
 			r.t.Errorf("go test %s -%s: %v", where, kind.flag, err)
 			continue
 		}
-		files, err := filepath.Glob(dirs[0] + "/*_test.go")
-		if err != nil {
-			r.t.Fatal(err)
-		}
 		there := false
-		for _, file := range files {
+		for _, file := range testFiles(r.t, dirs[0], strings.HasSuffix(where, "/...")) {
 			for _, function := range regexp.MustCompile(`(?m)^func (`+kind.function+`\w*)\(`).FindAllStringSubmatch(mustReadFile(r.t, file), -1) {
 				there = there || pattern.MatchString(function[1])
 			}
@@ -268,6 +267,26 @@ func (r *reader) names(where, flags string) {
 			r.t.Errorf("go test %s -%s %s: no %s is called so", where, kind.flag, wanted, strings.ToLower(kind.function))
 		}
 	}
+}
+
+// testFiles lists the tests of a package, and of those below it if it is said.
+func testFiles(t *testing.T, dir string, below bool) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != dir && (!below || strings.HasPrefix(entry.Name(), ".")):
+			return filepath.SkipDir
+		case strings.HasSuffix(path, "_test.go"):
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // await looks until something is so.

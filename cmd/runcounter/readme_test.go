@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,9 +12,11 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// Each variable that serve reads has its row in the README, and each row is one
-// that serve reads.
-func TestTheReadmeNamesEveryVariable(t *testing.T) {
+const referencePage = "../../docs/reference.md"
+
+// Each variable that serve reads has its row in the reference, and each row is
+// one that serve reads.
+func TestTheReferenceNamesEveryVariable(t *testing.T) {
 	t.Parallel()
 	var want []string
 	for _, flag := range serveCommand().Flags {
@@ -22,7 +26,7 @@ func TestTheReadmeNamesEveryVariable(t *testing.T) {
 	}
 	var got []string
 	variable := regexp.MustCompile("`([A-Z_]+)`")
-	for _, row := range regexp.MustCompile("(?m)^\\| (`[A-Z].*?) \\|").FindAllStringSubmatch(mustReadFile(t, "../../README.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[A-Z].*?) \\|").FindAllStringSubmatch(mustReadFile(t, referencePage), -1) {
 		for _, name := range variable.FindAllStringSubmatch(row[1], -1) {
 			got = append(got, name[1])
 		}
@@ -30,27 +34,22 @@ func TestTheReadmeNamesEveryVariable(t *testing.T) {
 	slices.Sort(want)
 	slices.Sort(got)
 	if d := cmp.Diff(want, slices.Compact(got)); d != "" {
-		t.Errorf("the README's table of variables differs from the flags of serve (-serve +README):\n%s", d)
+		t.Errorf("docs/reference.md's table of variables differs from the flags of serve (-serve +page):\n%s", d)
 	}
 }
 
-// Each command is named where the README lists them.
-func TestTheReadmeNamesEveryCommand(t *testing.T) {
+// Each command has its row in the reference, in the order of --help.
+func TestTheReferenceNamesEveryCommand(t *testing.T) {
 	t.Parallel()
-	_, list, _ := strings.Cut(mustReadFile(t, "../../README.md"), "\n**The command.** ")
-	list, _, found := strings.Cut(list, ":")
-	if !found {
-		t.Fatal("the README has no list of commands")
-	}
 	var got, want []string
-	for _, name := range regexp.MustCompile("`([a-z-]+)`").FindAllStringSubmatch(list, -1) {
+	for _, name := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllStringSubmatch(mustReadFile(t, referencePage), -1) {
 		got = append(got, name[1])
 	}
 	for _, cmd := range rootCommand().Commands {
 		want = append(want, cmd.Name)
 	}
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("the README's list of commands differs (-program +README):\n%s", d)
+		t.Errorf("docs/reference.md's list of commands differs (-program +page):\n%s", d)
 	}
 }
 
@@ -73,6 +72,59 @@ func TestTheLawsAreTheSameInEachList(t *testing.T) {
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("the laws in %s differ (-want +got):\n%s", file, d)
+		}
+	}
+}
+
+// pagesOfTheRepository are all that a reader is sent to.
+func pagesOfTheRepository(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob(top + "/docs/*.md")
+	if err != nil || len(pages) < 6 {
+		t.Fatalf("got the pages %v, %v", pages, err)
+	}
+	return append(pages, top+"/README.md", top+"/CONTRIBUTING.md", top+"/CHANGELOG.md")
+}
+
+// Each link leads to a file of the repository, and to a heading in it.
+func TestLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^)#:\s]*)(?:#([^)\s]*))?\)`)
+	for _, page := range pagesOfTheRepository(t) {
+		for _, found := range link.FindAllStringSubmatch(mustReadFile(t, page), -1) {
+			to := page
+			if found[1] != "" {
+				to = filepath.Join(filepath.Dir(page), found[1])
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s links to %s: %v", page, found[1], err)
+			} else if found[2] != "" && !slices.Contains(anchorsOf(mustReadFile(t, to)), found[2]) {
+				t.Errorf("%s links to %s: no heading is called so", page, found[1]+"#"+found[2])
+			}
+		}
+	}
+}
+
+// anchorsOf lists the headings of a page as GitHub names them in addresses.
+func anchorsOf(page string) (anchors []string) {
+	dropped := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		anchors = append(anchors, strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(heading[1]), ""), " ", "-"))
+	}
+	return anchors
+}
+
+// Each page of docs/ opens with a paragraph for whom it is, what it gives, and
+// how long it takes, in two lines of a wide screen.
+func TestPagesSayForWhomTheyAre(t *testing.T) {
+	t.Parallel()
+	opening := regexp.MustCompile(`^# [^\n]+\n\nFor [^\n]+\. Gives [^\n]+; [^\n]+\.\n`)
+	for _, page := range pagesOfTheRepository(t) {
+		if filepath.Base(filepath.Dir(page)) != "docs" {
+			continue
+		}
+		if first := opening.FindString(mustReadFile(t, page)); first == "" || len(first) > 320 {
+			t.Errorf("%s doesn't open with \"For …. Gives …; ten minutes.\" in 320 bytes: %q", page, first)
 		}
 	}
 }
