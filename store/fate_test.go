@@ -125,8 +125,16 @@ func TestComplaintsOfDeliveries(t *testing.T) {
 	}
 }
 
+// quiet is a source of which nothing is to be said.
+type quiet struct{ store.Source }
+
+func (quiet) Altered(context.Context) (string, error)              { return "", nil }
+func (quiet) AuditDue(context.Context) (int64, error)              { return 0, nil }
+func (quiet) Partitions(context.Context) (store.Partitions, error) { return store.Partitions{}, nil }
+
 // told answers what became of webhooks.
 type told struct {
+	quiet
 	mu    sync.Mutex
 	asked int
 	d     store.Deliveries
@@ -157,7 +165,7 @@ func TestASweepAsksWhatBecameOfWebhooks(t *testing.T) {
 	m := newMirror(t)
 	w := &told{d: timedOut(3)}
 	s := m.sweeper()
-	s.Webhooks = w
+	s.Source = w
 	if r := mustSweep(t, s, store.SweepOptions{DryRun: true}); w.asked != 0 || r.Webhooks.Watched {
 		t.Errorf("a dry run asked %d times, and reports %+v: want nothing", w.asked, r.Webhooks)
 	}
@@ -188,7 +196,7 @@ func TestRunComplainsOfWebhooksOncePerChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &told{d: timedOut(1)}
 		var log strings.Builder
-		s := &store.Sweeper{Store: &ticking{}, Webhooks: w, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		s := &store.Sweeper{Store: &ticking{}, Source: w, Log: slog.New(slog.NewTextHandler(&log, nil))}
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		go s.Run(ctx, time.Minute)

@@ -6,23 +6,12 @@ import (
 	"time"
 )
 
-// What the lists of a backend are asked for and answer. They are no part of
-// the contract: nothing that counts or completes needs them.
-
 // CountQuery asks for a page of counts, in the order of their keys.
 type CountQuery struct {
 	User  ID  // of this user alone; of all where zero
 	Ref   ID  // of this workflow or draft alone; of all where zero
 	After Key // those behind it; the zero key is before them all
 	Limit int // greater than 0
-}
-
-// CountSearcher lists counts.
-type CountSearcher interface {
-	// SearchCounts returns a page of the counts, in the order of their keys. A
-	// key whose runs are gone may be among them, with the count 0, until it is
-	// pruned.
-	SearchCounts(ctx context.Context, q CountQuery) ([]Count, error)
 }
 
 // UserCounts returns the counts of at most limit of a user's keys, in order,

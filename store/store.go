@@ -1,35 +1,8 @@
-// Package store holds the words, the rules and the contract of Run Counter.
-//
-// The rules are pure functions: they read no clock, no database and no
-// context. A backend carries them out: [github.com/edgaze-ai/runcounter/store/sqlite]
-// is a mirror, fed by changes and by our own API, and
-// store/postgres a source, which is the watched database itself. Both are held
-// to the contract by store/storetest.
-//
-// Everything is held to eight laws:
-//
-//  1. Exact in every snapshot: in any committed snapshot, counts + ledger of a
-//     key equals the number of its ended runs, per status.
-//  2. First outcome wins: a run that has ended keeps status and completed_at,
-//     except for a DELETE, a real outcome that supersedes a presumed one, and
-//     an amendment.
-//  3. Convergence: once faults stop, one full sweep leaves no run whose status
-//     and completed_at disagree, none silent beyond its limit, and no drift.
-//  4. Idempotence and commutativity: the same changes, in any order, any
-//     number of times, batched in any way, lead to the same state.
-//  5. Quiet: applying what is already true writes nothing.
-//  6. Acked is durable: success is reported after the commit, never before.
-//  7. No stranger: what is not authenticated never reaches the store, and a
-//     user sees their own counts alone.
-//  8. Harmless: a statement of the application that works without us works
-//     with us, and leaves the same rows except for what the guard keeps. No
-//     row, user or sender keeps another's from being counted, ended or heard.
 package store
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -50,10 +23,12 @@ var (
 	ErrUnavailable = errors.New("the database is not available")
 )
 
-// Store keeps runs and counts. Every method is one transaction, is safe for
+// Every method of the interfaces below is one transaction, is safe for
 // concurrent use by any number of goroutines and processes, and reads no
 // clock: the time is an argument. Times are stored to the microsecond. Every
 // method may return [ErrUnavailable], and may be called again after it.
+
+// Store keeps runs and counts: what an application asks of a backend.
 type Store interface {
 	// Begin reserves a slot and creates a run, or finds the one that an
 	// earlier call with the same idempotency key or id created. With a limit it
@@ -115,7 +90,12 @@ type Store interface {
 	//
 	// Errors: [ErrNotFound].
 	Run(ctx context.Context, id ID) (Run, error)
+}
 
+// Maintainer keeps a store in order: it ends stuck runs, repairs inconsistent
+// ones, folds the ledger, and compares counts with the runs behind them. A
+// [Sweeper] calls it periodically; an operator's commands call it by hand.
+type Maintainer interface {
 	// Suspects lists at most f.Max runs with an id behind f.After that
 	// FailStuck has to look at, in the order of their ids. It writes nothing.
 	// Fewer than f.Max mean that there are no more behind them.
@@ -155,197 +135,114 @@ type Store interface {
 	// Recount sets the count of a key from its runs, and logs a repair where
 	// that changed it. Totals change by the same.
 	Recount(ctx context.Context, key Key, now time.Time) (RecountResult, error)
+
+	// SetPolicy puts a policy in force. No count is written by it: policies are
+	// applied on reading.
+	SetPolicy(ctx context.Context, p Policy) error
 }
 
-// Begin is a request to reserve a slot and create a run.
-type Begin struct {
-	ID             ID   // the run's id; the caller draws it
-	AnyID          bool // the caller has told no other of it: a table whose ids are integers draws one itself in its place
-	User           ID
-	Workflow       ID
-	Draft          ID
-	Limit          *int64 // no limit where nil
-	IdempotencyKey string // none where empty; its scope is the user, and it stays with the run that it created or was sent with first
-	Now            time.Time
+// Source is the part of a backend that only a source has: its table belongs to
+// an application, which may alter it, attach and detach its partitions, empty
+// it, and lose webhooks. A mirror has none of it. A [Sweeper] asks it.
+type Source interface {
+	// Deliveries settles what is known of the calls of webhooks, and returns
+	// what became of those of the last 15 minutes. Watched is false in it where
+	// nothing can be known.
+	Deliveries(ctx context.Context, now time.Time) (Deliveries, error)
+
+	// Altered says in a sentence how the watched table differs from the one that
+	// the migrations were made for, and what to do; "" where it does not.
+	Altered(ctx context.Context) (string, error)
+
+	// AuditDue returns the number of the last event that only a full audit can
+	// put right, such as a TRUNCATE whose snapshot was older than what it
+	// emptied; 0 where there was none.
+	AuditDue(ctx context.Context) (int64, error)
+
+	// AuditDone settles the events up to one.
+	AuditDone(ctx context.Context, event int64) error
+
+	// Partitions names the partitions of the watched table, and those that came
+	// or went since they were settled last; the zero value where it has none.
+	Partitions(ctx context.Context) (Partitions, error)
+
+	// SettlePartitions notes that the counts hold the runs of these partitions
+	// and of no others, and gives each the trigger that tells when it is emptied.
+	SettlePartitions(ctx context.Context, p Partitions) error
+
+	// RecountAmong is Recount while the partitions are these. It reports whether
+	// they still are; where they are not, it has written nothing.
+	RecountAmong(ctx context.Context, key Key, now time.Time, p Partitions) (r RecountResult, same bool, err error)
 }
 
-// Key returns the key under which the run will count.
-func (b Begin) Key() Key { return KeyOf(b.User, b.Workflow, b.Draft) }
-
-// Validate refuses a request that no store can serve, with [ErrInvalid].
-func (b Begin) Validate() error {
-	switch {
-	case b.Key().IsZero():
-		return fmt.Errorf("%w: a run needs a user and a workflow or draft", ErrInvalid)
-	case b.ID.IsZero():
-		return fmt.Errorf("%w: a run needs an id", ErrInvalid)
-	}
-	return nil
+// CountSearcher is the part of a [Reader] that lists counts.
+type CountSearcher interface {
+	// SearchCounts returns a page of the counts, in the order of their keys. A
+	// key whose runs are gone may be among them, with the count 0, until it is
+	// pruned.
+	SearchCounts(ctx context.Context, q CountQuery) ([]Count, error)
 }
 
-// Full reports whether so many counted and active runs leave no slot.
-func (b Begin) Full(counted, active int64) bool {
-	return b.Limit != nil && counted+active >= *b.Limit
+// Reader lists and explains: the console and live counts read it, and nothing
+// that counts or completes needs it. Each call reads one snapshot. A source
+// without our migrations has counts and runs; its logs are empty.
+type Reader interface {
+	// CountsOf returns the exact counts of keys, in their order and of one
+	// snapshot, without LastRunAt. A key without runs has the count 0.
+	//
+	// Errors: [ErrInvalid] for the zero key.
+	CountsOf(ctx context.Context, keys []Key) ([]Count, error)
+
+	CountSearcher
+
+	// SearchRuns returns a page of the runs that are in a state. Those of the
+	// same time are in the order of their ids, the greatest first.
+	//
+	// Errors: [ErrInvalid] for an unknown state.
+	SearchRuns(ctx context.Context, q RunQuery) ([]ListedRun, error)
+
+	// History returns what is known of one run. That it is not there is a
+	// result and not an error.
+	History(ctx context.Context, id ID) (History, error)
+
+	// KeyHistory returns how the count of a key comes about, with at most
+	// limit of its runs.
+	//
+	// Errors: [ErrInvalid] for the zero key.
+	KeyHistory(ctx context.Context, key Key, limit int) (KeyHistory, error)
+
+	// Repairs returns limit of the repairs behind a cursor, latest first, and as
+	// many more as share the last one's cursor: those of one run and moment for
+	// several reasons come together.
+	Repairs(ctx context.Context, after Cursor, limit int) ([]ListedRepair, error)
+
+	// Amendments returns at most limit of the amendments made before one, latest
+	// first; before 0 stands behind the latest.
+	Amendments(ctx context.Context, before int64, limit int) ([]Amendment, error)
+
+	// Recounts returns at most limit of the repairs of counts made before one,
+	// latest first; before 0 stands behind the latest.
+	Recounts(ctx context.Context, before int64, limit int) ([]ListedRecount, error)
+
+	// Policy returns the policy in force.
+	Policy(ctx context.Context) (Policy, error)
+
+	// Health counts what deserves an operator's attention.
+	Health(ctx context.Context) (Health, error)
 }
 
-// BeginResult is the answer to a Begin.
-type BeginResult struct {
-	Run          Run
-	Created      bool // false where an earlier call created the run
-	LimitReached bool // nothing was created, and Run is unset
-	Counted      int64
-	Active       int64 // runs that hold a slot without having ended, this one included
-}
+// LetterBox keeps dead letters: the newest, up to [KeepDeadLetters],
+// [MaxDeadLetters] and [MaxDeadLetterBytes].
+type LetterBox interface {
+	// KeepDeadLetter keeps what was authenticated but can't be read, all of the
+	// letters or none. The bodies are valid only during the call.
+	KeepDeadLetter(ctx context.Context, letters ...DeadLetter) error
 
-// Completion is a request to end a run. A zero CompletedAt is Now. Whatever
-// else the outcome leaves out stays as it is, except for what a sweep wrote
-// with an outcome that it presumed ([Supersede]); a DurationMS that is null
-// even so is filled from the run's start. A mirror keeps the DurationMS and
-// ErrorDetails of runs that have ended alone.
-type Completion struct {
-	ID      ID
-	Outcome Outcome
-	Now     time.Time
-}
+	// DeadLetters returns a page of them, latest first, without their bodies
+	// unless one alone is asked for.
+	DeadLetters(ctx context.Context, q DeadLetterQuery) ([]DeadLetter, error)
 
-// Validate refuses a request that no store can serve, with [ErrInvalid].
-func (c Completion) Validate() error {
-	if !c.Outcome.Status.Terminal() {
-		return fmt.Errorf("%w: a run can't be completed as %q; use completed, failed, cancelled or timeout", ErrInvalid, c.Outcome.Status)
-	}
-	return nil
-}
-
-// CompleteResult is the answer to a Completion.
-type CompleteResult struct {
-	Won   bool  // this call ended the run
-	Run   Run   // with the outcome that stands
-	Count Count // of the run's key, without LastRunAt; zero for a run without one
-}
-
-// AmendRequest is an administrator's decision about a run. A terminal Status sets
-// the outcome; an active one re-opens the run.
-type AmendRequest struct {
-	ID     ID
-	Status Status
-	Who    string
-	Why    string
-	Now    time.Time
-}
-
-// Validate refuses a request that no store can serve, with [ErrInvalid].
-func (a AmendRequest) Validate() error {
-	switch {
-	case !a.Status.Known():
-		return fmt.Errorf("%w: a run can't be amended to the unknown status %q", ErrInvalid, a.Status)
-	case a.Who == "" || a.Why == "":
-		return fmt.Errorf("%w: an amendment needs who decided it and why", ErrInvalid)
-	}
-	return nil
-}
-
-// ApplyResult is the answer to one change.
-type ApplyResult struct {
-	Changed bool    // it said something that was not known
-	Counts  []Count // of the keys that it names and the run's present one, sorted by key
-}
-
-// Count is what a key's runs amount to.
-type Count struct {
-	Key       Key
-	Count     int64 // under the policy in force
-	Tallies   Tallies
-	LastRunAt time.Time // the latest completed_at; zero where no run has ended
-}
-
-// Run is one run as the store has it.
-type Run struct {
-	Row
-	Presumed bool // the outcome is provisional
-	Counted  bool // the run counts under the policy in force
-}
-
-// CountsUnder reports whether the run counts under a policy.
-func (r Run) CountsUnder(p Policy) bool {
-	return r.Ended() && !r.Key().IsZero() && p.Counts(r.Status, r.Presumed)
-}
-
-// FailStuck says what FailStuck and Suspects shall look for.
-type FailStuck struct {
-	Now    time.Time
-	Limits Limits
-	After  ID   // for Suspects; the zero ID: from the beginning
-	Max    int  // greater than 0; of no effect where Runs are named
-	Runs   []ID // for FailStuck: these alone
-	DryRun bool
-}
-
-// Suspect is a run that is probably stuck or inconsistent.
-type Suspect struct {
-	ID   ID
-	User ID // zero where the row has none
-}
-
-// Repaired is one row that was repaired, or would be.
-type Repaired struct {
-	Reason  Reason
-	Before  Row
-	After   Row
-	Refused string // why the database did not take After, in its words; the row stands as in Before
-}
-
-// Audit says which keys to audit.
-type Audit struct {
-	After Key // the zero key: from the beginning
-	Max   int // greater than 0
-}
-
-// AuditResult holds the findings of an audit.
-type AuditResult struct {
-	Keys   int     // how many were compared
-	Drifts []Drift // the keys whose count is wrong, in order
-	Next   Key     // where the next audit goes on; the zero key at the end
-}
-
-// Drift is a key whose count differs from the runs behind it.
-type Drift struct {
-	Key    Key
-	Stored Tallies // counts + ledger
-	Actual Tallies // the runs
-}
-
-// RecountResult holds a key's tallies before and after a Recount.
-type RecountResult struct {
-	Key    Key
-	Before Tallies
-	After  Tallies
-}
-
-// Changed reports whether the count was wrong.
-func (r RecountResult) Changed() bool { return r.Before != r.After }
-
-// DeadLetter is a change that was authenticated but can't be read, or a delivery
-// of which nothing can. A store keeps a bounded number of them, so that nothing
-// is lost in silence.
-type DeadLetter struct {
-	Seq        int64 // its id; the store draws it
-	ReceivedAt time.Time
-	Reason     string // the sentence that the sender was answered
-	Bytes      int64  // the length of the body
-	Body       []byte // the beginning of it, or all where it is as long as Bytes
-	Kept       int64  // how much of it is kept, where the letter comes from a store; the body may be left out
-}
-
-// Whole reports whether all of the body was kept, so that it can be taken in
-// again.
-func (d DeadLetter) Whole() bool { return max(int64(len(d.Body)), d.Kept) == d.Bytes }
-
-// Health is what deserves a look.
-type Health struct {
-	Active        int64 // runs that have not ended
-	NoKey         int64 // runs without a user, or with neither a workflow nor a draft: not counted
-	UnknownStatus int64 // runs with a status of none of the seven: not counted
-	EndedTooSoon  int64 // runs that ended before they started
-	Ledger        int64 // rows to fold
-	DeadLetters   int64
+	// DropDeadLetters drops those that a query names, and returns their number.
+	// A query that names nothing drops them all.
+	DropDeadLetters(ctx context.Context, q DeadLetterQuery) (int, error)
 }

@@ -21,16 +21,13 @@ import (
 // Store is required. The other fields have usable zero values and are not
 // changed once the sweeper is in use.
 type Sweeper struct {
-	Store  Store
+	Store  Maintainer
 	Limits Limits           // [DefaultLimits] where nil
 	Now    func() time.Time // [time.Now] where nil
 	Log    *slog.Logger     // used by Run alone; [slog.Default] where nil
 
-	// Webhooks tells what became of the webhooks by which a source hints, and
-	// settles what is known of them; nil for a mirror, which gets them.
-	Webhooks interface {
-		Deliveries(ctx context.Context, now time.Time) (Deliveries, error)
-	}
+	// Source is the same store where it is a source, and nil where it is a mirror.
+	Source Source
 
 	// Rehearse makes Run say once, before it sweeps, what it would presume under
 	// these limits, and how to set them; nil for nothing. It is for a source
@@ -156,17 +153,11 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 	return r, err
 }
 
-// alterable is a Store whose table belongs to an application, which may alter it.
-type alterable interface {
-	Altered(ctx context.Context) (string, error)
-}
-
 func (s *Sweeper) compareTable(ctx context.Context, r *SweepReport) (err error) {
-	table, knows := s.Store.(alterable)
-	if !knows {
+	if s.Source == nil {
 		return nil
 	}
-	if r.Altered, err = table.Altered(ctx); err != nil {
+	if r.Altered, err = s.Source.Altered(ctx); err != nil {
 		return fmt.Errorf("look whether the table was altered: %w", err)
 	}
 	return nil
@@ -187,10 +178,10 @@ func (s *Sweeper) fold(ctx context.Context, r *SweepReport) error {
 
 // watch asks what became of webhooks.
 func (s *Sweeper) watch(ctx context.Context, r *SweepReport) (err error) {
-	if s.Webhooks == nil {
+	if s.Source == nil {
 		return nil
 	}
-	if r.Webhooks, err = s.Webhooks.Deliveries(ctx, r.At); err != nil {
+	if r.Webhooks, err = s.Source.Deliveries(ctx, r.At); err != nil {
 		return fmt.Errorf("look what became of webhooks: %w", err)
 	}
 	return nil

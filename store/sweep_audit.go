@@ -6,15 +6,6 @@ import (
 	"fmt"
 )
 
-// overdue is a Store that knows when something has happened which only a full
-// audit finds, such as a TRUNCATE whose snapshot was older than what it emptied.
-type overdue interface {
-	// AuditDue returns the number of the last such event, or 0.
-	AuditDue(ctx context.Context) (int64, error)
-	// AuditDone settles the events up to one.
-	AuditDone(ctx context.Context, event int64) error
-}
-
 // audit compares a slice of the keys with the runs behind them, or all of them
 // where that is asked for or due, and recounts those that drift. A key that
 // can't be recounted doesn't hold up the others: the audit comes round to it
@@ -24,10 +15,9 @@ type overdue interface {
 // changed, and nothing is mended before it is asked for.
 func (s *Sweeper) audit(ctx context.Context, r *SweepReport, partitions bool) error {
 	var event int64
-	due, knows := s.Store.(overdue)
-	if knows {
+	if s.Source != nil {
 		var err error
-		if event, err = due.AuditDue(ctx); err != nil {
+		if event, err = s.Source.AuditDue(ctx); err != nil {
 			return fmt.Errorf("ask whether a full audit is due: %w", err)
 		}
 	}
@@ -37,7 +27,7 @@ func (s *Sweeper) audit(ctx context.Context, r *SweepReport, partitions bool) er
 	r.Full = r.Full || event > 0 || r.Partitions.Moved() && !s.judged(r)
 	err := s.compare(ctx, r, r.Partitions.Moved() && !partitions)
 	if err == nil && event > 0 && !r.DryRun && r.Withheld.Keys == 0 {
-		if err = due.AuditDone(ctx, event); err != nil {
+		if err = s.Source.AuditDone(ctx, event); err != nil {
 			err = fmt.Errorf("note that the full audit is done: %w", err)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Partitions are those of a watched table, and how they differ from those whose
@@ -94,25 +93,12 @@ func (w Withheld) clause() string {
 	return fmt.Sprintf("; %d counts differ from the runs that are there, by %+d runs in all, and stay as they are until you ask", w.Keys, w.Runs)
 }
 
-// partitioned is a Store whose table has partitions, which come and go without
-// telling it.
-type partitioned interface {
-	Partitions(ctx context.Context) (Partitions, error)
-	// SettlePartitions notes that the runs of these partitions are in the counts,
-	// and of no others, and has each of them tell when it is emptied.
-	SettlePartitions(ctx context.Context, p Partitions) error
-	// RecountAmong is Recount while the partitions are these. It reports whether
-	// they still are, and has written nothing where they are not.
-	RecountAmong(ctx context.Context, key Key, now time.Time, p Partitions) (r RecountResult, same bool, err error)
-}
-
 // lookAtPartitions notes which there are.
 func (s *Sweeper) lookAtPartitions(ctx context.Context, r *SweepReport) (err error) {
-	table, knows := s.Store.(partitioned)
-	if !knows {
+	if s.Source == nil {
 		return nil
 	}
-	if r.Partitions, err = table.Partitions(ctx); err != nil {
+	if r.Partitions, err = s.Source.Partitions(ctx); err != nil {
 		return fmt.Errorf("look at the table's partitions: %w", err)
 	}
 	return nil
@@ -127,8 +113,7 @@ func (s *Sweeper) judged(r *SweepReport) bool {
 // settle ends an audit: where no key was left as it was, the runs of the
 // partitions that were there at its beginning are in the counts.
 func (s *Sweeper) settle(ctx context.Context, r *SweepReport) error {
-	table, knows := s.Store.(partitioned)
-	if !knows || r.DryRun {
+	if s.Source == nil || r.DryRun {
 		return nil
 	}
 	moved := r.Partitions.Moved()
@@ -142,7 +127,7 @@ func (s *Sweeper) settle(ctx context.Context, r *SweepReport) error {
 	if r.Withheld.Keys > 0 || moved && !r.Full || !moved && len(r.Partitions.Untold) == 0 {
 		return nil
 	}
-	if err := table.SettlePartitions(ctx, r.Partitions); err != nil {
+	if err := s.Source.SettlePartitions(ctx, r.Partitions); err != nil {
 		return fmt.Errorf("note which partitions are counted: %w", err)
 	}
 	return s.lookAtPartitions(ctx, r)
@@ -153,8 +138,8 @@ func (s *Sweeper) settle(ctx context.Context, r *SweepReport) error {
 func (s *Sweeper) recount(ctx context.Context, r *SweepReport, key Key) (done bool, err error) {
 	done = true
 	var recounted RecountResult
-	if table, knows := s.Store.(partitioned); knows {
-		recounted, done, err = table.RecountAmong(ctx, key, r.At, r.Partitions)
+	if s.Source != nil {
+		recounted, done, err = s.Source.RecountAmong(ctx, key, r.At, r.Partitions)
 	} else {
 		recounted, err = s.Store.Recount(ctx, key, r.At)
 	}

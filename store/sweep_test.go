@@ -109,7 +109,7 @@ func TestSweepEndsEveryStuckRunInBatches(t *testing.T) {
 	m.mustInsert(t, 6, 7, store.Cancelling)
 	s := m.sweeper()
 	s.Batch = 2
-	s.Store = &broken{Store: m, ledger: 7}
+	s.Store = &broken{Maintainer: m, ledger: 7}
 	r := mustSweep(t, s, store.SweepOptions{})
 	if diff := cmp.Diff(map[store.Reason]int{store.Stuck: 7}, r.Reasons); diff != "" {
 		t.Fatalf("repaired (-want +got):\n%s", diff)
@@ -221,20 +221,20 @@ func TestSlicesOfTheAuditComeRound(t *testing.T) {
 
 // audits remembers where each audit began.
 type audits struct {
-	store.Store
+	store.Maintainer
 	after []store.Key
 }
 
 func (a *audits) Audit(ctx context.Context, o store.Audit) (store.AuditResult, error) {
 	a.after = append(a.after, o.After)
-	return a.Store.Audit(ctx, o)
+	return a.Maintainer.Audit(ctx, o)
 }
 
 // A dry sweep looks where the next one would, however often, and leaves it there.
 func TestCaseADrySweepDoesNotMoveTheAuditsPlace(t *testing.T) {
 	m := newMirror(t)
 	m.mustInsert(t, 1, 5, store.Completed)
-	looked := &audits{Store: m}
+	looked := &audits{Maintainer: m}
 	s := &store.Sweeper{Store: looked, Slice: 2, Now: func() time.Time { return sweepStart }}
 	begins := func(o store.SweepOptions) store.Key {
 		t.Helper()
@@ -259,7 +259,7 @@ func TestCaseADrySweepDoesNotMoveTheAuditsPlace(t *testing.T) {
 
 // broken fails at some steps of a sweep.
 type broken struct {
-	store.Store
+	store.Maintainer
 	failStuck, fold, recount error
 	ledger                   int // rows that wait to be folded, as a source has them
 }
@@ -268,7 +268,7 @@ func (b *broken) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repa
 	if b.failStuck != nil {
 		return nil, b.failStuck
 	}
-	return b.Store.FailStuck(ctx, f)
+	return b.Maintainer.FailStuck(ctx, f)
 }
 
 func (b *broken) Fold(ctx context.Context, now time.Time, limit int) (int, error) {
@@ -277,7 +277,7 @@ func (b *broken) Fold(ctx context.Context, now time.Time, limit int) (int, error
 	}
 	n := min(b.ledger, limit)
 	b.ledger -= n
-	_, err := b.Store.Fold(ctx, now, limit)
+	_, err := b.Maintainer.Fold(ctx, now, limit)
 	return n, err
 }
 
@@ -285,7 +285,7 @@ func (b *broken) Recount(ctx context.Context, key store.Key, now time.Time) (sto
 	if b.recount != nil {
 		return store.RecountResult{}, b.recount
 	}
-	return b.Store.Recount(ctx, key, now)
+	return b.Maintainer.Recount(ctx, key, now)
 }
 
 func TestOneFailingStepDoesNotStopTheOthers(t *testing.T) {
@@ -308,7 +308,7 @@ func TestOneFailingStepDoesNotStopTheOthers(t *testing.T) {
 			m.mustInsert(t, 3, 3, store.Completed)
 			m.mustSpoil(t, 3)
 			s := m.sweeper()
-			tt.broken.Store, tt.broken.ledger = m, 3
+			tt.broken.Maintainer, tt.broken.ledger = m, 3
 			s.Store = &tt.broken
 			r, err := s.Sweep(t.Context(), store.SweepOptions{Full: true})
 			for _, want := range tt.want {
@@ -329,7 +329,7 @@ func TestOneFailingStepDoesNotStopTheOthers(t *testing.T) {
 
 // ticking remembers when it was asked to repair, and fails the first time.
 type ticking struct {
-	store.Store
+	store.Maintainer
 	err   error
 	times []time.Time
 }

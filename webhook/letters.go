@@ -22,7 +22,7 @@ func (n *NotWhole) Error() string {
 		n.Kept, n.Bytes)
 }
 
-// Letters is the part of [Lists] that a replay needs.
+// Letters is the part of [store.LetterBox] that a replay needs.
 type Letters interface {
 	DeadLetters(ctx context.Context, q store.DeadLetterQuery) ([]store.DeadLetter, error)
 	DropDeadLetters(ctx context.Context, q store.DeadLetterQuery) (int, error)

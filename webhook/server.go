@@ -24,11 +24,16 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
-// Store is what the server needs of a backend: the contract, and what only
-// this package lists, keeps and asks.
+// Lists is what the console, live counts and the dead letters' own API read.
+type Lists interface {
+	store.Reader
+	store.LetterBox
+}
+
+// Store is what the server needs of a backend.
 type Store interface {
 	store.Store
-
+	store.Maintainer
 	store.CountSearcher
 
 	// KeepDeadLetter keeps what was authenticated but can't be read, all of it

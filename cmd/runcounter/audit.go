@@ -147,7 +147,7 @@ func causesJSON(causes []store.KeyHistory) []causeJSON {
 }
 
 // auditAll compares all keys, a page in one snapshot.
-func auditAll(ctx context.Context, db store.Store) (keys int, drifts []store.Drift, err error) {
+func auditAll(ctx context.Context, db store.Maintainer) (keys int, drifts []store.Drift, err error) {
 	for after := (store.Key{}); ; {
 		found, err := db.Audit(ctx, store.Audit{After: after, Max: 1000})
 		if err != nil {

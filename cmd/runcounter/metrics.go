@@ -41,7 +41,7 @@ func (g *gauges) Describe(to chan<- *prometheus.Desc) {
 	} {
 		to <- d
 	}
-	if g.sweeper.Webhooks != nil { // a mirror's is the server's own
+	if g.sweeper.Source != nil { // a mirror's is the server's own
 		to <- webhook.Unmended
 	}
 }

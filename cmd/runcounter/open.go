@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -23,7 +22,6 @@ import (
 type database interface {
 	webhook.Store
 	webhook.Lists
-	SetPolicy(ctx context.Context, p store.Policy) error
 	// Absent reports whether runs have no user at all, and no workflow.
 	Absent(ctx context.Context) (user, workflow bool, err error)
 	Close() error
@@ -36,40 +34,24 @@ type backend struct {
 	source bool                    // its table is the watched one: changes are hints
 	direct bool                    // a source without our migrations
 	marks  importMarks             // a mirror's alone
-	calls  deliveries              // a source's alone
+	asked  store.Source            // a source's alone
 	idle   func(store.Change) bool // a source's alone
-	parts  partitioned             // a source's alone
 	// table is a source's watched table, as it is described.
 	table func(ctx context.Context) (watched.Table, error)
 }
 
-// partitioned knows how the partitions of a source differ from those that are
-// counted.
-type partitioned interface {
-	Partitions(ctx context.Context) (store.Partitions, error)
-}
-
-// deliveries tells what became of a source's webhooks.
-type deliveries interface {
-	Deliveries(ctx context.Context, now time.Time) (store.Deliveries, error)
-}
-
-// sweeper returns a sweeper of it, which lacks what the caller wants. It asks the
-// store itself for what a source knows beyond the contract.
+// sweeper returns a sweeper of the backend with these limits. The caller sets
+// what else it wants.
 func (b backend) sweeper(limits store.Limits) *store.Sweeper {
-	s := &store.Sweeper{Store: b.database, Limits: limits}
-	if b.calls != nil {
-		s.Webhooks = b.calls
-	}
-	return s
+	return &store.Sweeper{Store: b.database, Source: b.asked, Limits: limits}
 }
 
 // partitions are those of a source's table, none for others.
 func (b backend) partitions(ctx context.Context) (store.Partitions, error) {
-	if b.parts == nil {
+	if b.asked == nil {
 		return store.Partitions{}, nil
 	}
-	return b.parts.Partitions(ctx)
+	return b.asked.Partitions(ctx)
 }
 
 // openStore opens the database that --database-url names. A SQLite file is
@@ -119,7 +101,7 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 	if err != nil {
 		return backend{}, errors.Join(err, s.Close())
 	}
-	return backend{database: s, where: s.Where(), source: true, direct: !installed, calls: s, idle: s.Idle, parts: s, table: s.Table}, nil
+	return backend{database: s, where: s.Where(), source: true, direct: !installed, asked: s, idle: s.Idle, table: s.Table}, nil
 }
 
 // sameTable refuses a --table that is not the one whose runs the database counts.

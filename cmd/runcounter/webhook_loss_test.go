@@ -44,7 +44,7 @@ func newWatchedProject(t *testing.T) *watchedProject {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	db := backend{database: s, source: true, calls: s}
+	db := backend{database: s, source: true, asked: s}
 	p.sweeper = db.sweeper(store.DefaultLimits())
 	secrets, err := webhook.ParseSecrets(webhookKey)
 	if err != nil {

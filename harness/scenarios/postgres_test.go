@@ -123,7 +123,7 @@ func TestPairsOnPostgreSQL(t *testing.T) {
 	t.Logf("%d pairs, %d schedules", pairs, total)
 }
 
-func noDrift(look store.Store) error {
+func noDrift(look *postgres.Store) error {
 	a, err := look.Audit(context.Background(), store.Audit{Max: 10})
 	if err == nil && len(a.Drifts) > 0 {
 		err = fmt.Errorf("%+v", a.Drifts[0])
@@ -156,9 +156,9 @@ select id::text, status || '@' || completed_at from public.workflow_runs r
 	}
 }
 
-func sweptClean(look store.Store) error {
+func sweptClean(look *postgres.Store) error {
 	ctx := context.Background()
-	r, err := (&store.Sweeper{Store: look, Now: func() time.Time { return after(60) }}).Sweep(ctx, store.SweepOptions{Full: true})
+	r, err := (&store.Sweeper{Store: look, Source: look, Now: func() time.Time { return after(60) }}).Sweep(ctx, store.SweepOptions{Full: true})
 	if err == nil && r.Drifting > 0 {
 		err = fmt.Errorf("%d keys drift", r.Drifting)
 	}

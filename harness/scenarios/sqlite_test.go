@@ -50,8 +50,14 @@ func newMirror(s *harness.Sim) *mirror {
 	return m
 }
 
+// backend is what the programs of the scenarios call, on either engine.
+type backend interface {
+	store.Store
+	store.Maintainer
+}
+
 // begun leaves run 1 running, run 2 pending, and run 3 completed.
-func begun(st store.Store) error {
+func begun(st backend) error {
 	ctx := context.Background()
 	limit := int64(10)
 	for n := 1; n <= 3; n++ {
@@ -77,7 +83,7 @@ func (m *mirror) open() (*sqlite.Store, error) {
 // act is one thing that a process does with the store.
 type act struct {
 	name string
-	do   func(ctx context.Context, st store.Store) error
+	do   func(ctx context.Context, st backend) error
 	with []harness.ActorOption
 }
 
@@ -87,27 +93,27 @@ func row1(status store.Status, at time.Time, updated time.Time) store.Row {
 
 var webhookDone = []store.Change{{Op: store.Update, HasOld: true, Old: row1(store.Running, time.Time{}, after(1)), Record: row1(store.Completed, after(8), after(8))}}
 
-func apply(changes ...store.Change) func(ctx context.Context, st store.Store) error {
-	return func(ctx context.Context, st store.Store) error {
+func apply(changes ...store.Change) func(ctx context.Context, st backend) error {
+	return func(ctx context.Context, st backend) error {
 		_, err := st.Apply(ctx, changes, after(9))
 		return err
 	}
 }
 
-func ends(status store.Status, minute int) func(ctx context.Context, st store.Store) error {
-	return func(ctx context.Context, st store.Store) error {
+func ends(status store.Status, minute int) func(ctx context.Context, st backend) error {
+	return func(ctx context.Context, st backend) error {
 		_, err := st.Complete(ctx, store.Completion{ID: runID(1), Outcome: store.Outcome{Status: status}, Now: after(minute)})
 		return err
 	}
 }
 
 var acts = []act{
-	{"begin", func(ctx context.Context, st store.Store) error {
+	{"begin", func(ctx context.Context, st backend) error {
 		limit := int64(4)
 		_, err := st.Begin(ctx, store.Begin{ID: runID(4), User: ada, Workflow: resize, Limit: &limit, IdempotencyKey: "again", Now: after(7)})
 		return err
 	}, nil},
-	{"start", func(ctx context.Context, st store.Store) error {
+	{"start", func(ctx context.Context, st backend) error {
 		_, err := st.Start(ctx, runID(2), after(7))
 		return err
 	}, nil},
@@ -120,30 +126,30 @@ var acts = []act{
 		return r
 	}()}), nil},
 	{"delete", apply(store.Change{Op: store.Delete, HasOld: true, Old: row1(store.Running, time.Time{}, after(1))}), nil},
-	{"amend", func(ctx context.Context, st store.Store) error {
+	{"amend", func(ctx context.Context, st backend) error {
 		_, err := st.Amend(ctx, store.AmendRequest{ID: runID(3), Status: store.Cancelled, Who: "an administrator", Why: "a refund", Now: after(7)})
 		return err
 	}, nil},
 	{"deliver", apply(webhookDone...), nil},
-	{"deliver again", func(ctx context.Context, st store.Store) error {
+	{"deliver again", func(ctx context.Context, st backend) error {
 		if err := apply(webhookDone...)(ctx, st); err != nil {
 			return err
 		}
 		return apply(webhookDone...)(ctx, st)
 	}, nil},
-	{"sweep", func(ctx context.Context, st store.Store) error {
+	{"sweep", func(ctx context.Context, st backend) error {
 		_, err := st.FailStuck(ctx, store.FailStuck{Now: after(30), Limits: store.DefaultLimits(), Max: 10})
 		return err
 	}, nil},
-	{"fold", func(ctx context.Context, st store.Store) error {
+	{"fold", func(ctx context.Context, st backend) error {
 		_, err := st.Fold(ctx, after(7), 100)
 		return err
 	}, nil},
-	{"recount", func(ctx context.Context, st store.Store) error {
+	{"recount", func(ctx context.Context, st backend) error {
 		_, err := st.Recount(ctx, keyAda, after(7))
 		return err
 	}, nil},
-	{"audit", func(ctx context.Context, st store.Store) error {
+	{"audit", func(ctx context.Context, st backend) error {
 		a, err := st.Audit(ctx, store.Audit{Max: 10})
 		if err == nil && len(a.Drifts) > 0 {
 			err = fmt.Errorf("the audit found %+v", a.Drifts)

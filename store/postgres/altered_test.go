@@ -23,7 +23,7 @@ func TestCaseT10_ATableThatWasAlteredIsNamedByTheNextSweep(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			address := mustInstall(t)
 			s := mustOpen(t, address, Options{})
-			sweeper := &store.Sweeper{Store: s}
+			sweeper := sweeperOf(s)
 			swept := func() store.SweepReport {
 				t.Helper()
 				r, err := sweeper.Sweep(t.Context(), store.SweepOptions{})

@@ -97,7 +97,7 @@ func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
 						t.Errorf("got %d counted, want 5", want)
 					}
 				}
-				r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{})
+				r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{})
 				gone := err != nil && (tt.table != "" && strings.Contains(err.Error(), "no table public.workflow_runs") ||
 					tt.completed == "-" && strings.Contains(err.Error(), "no column of public.workflow_runs says when a run ended"))
 				if ruled {
@@ -115,7 +115,7 @@ func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
 					migrate(t, address, (*migrations.Migrator).Up)
 					audited(t, address)
 					mustBe(t, address, triggers, strconv.Itoa(had))
-					if r, _ := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); r.Altered != "" {
+					if r, _ := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); r.Altered != "" {
 						t.Errorf("after migrate up a sweep says %q, want nothing", r.Altered)
 					}
 				}

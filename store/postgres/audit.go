@@ -63,7 +63,7 @@ select k.user_id, k.kind, k.ref_id, n.status, n.presumed, sum(n.stored)::bigint,
  order by 1, 2, 3`
 }
 
-// Audit implements [store.Store].
+// Audit implements [store.Maintainer].
 func (s *Store) Audit(ctx context.Context, a store.Audit) (store.AuditResult, error) {
 	return ours(ctx, s, func(have schema, out *store.AuditResult) (err error) {
 		*out, err = audit(ctx, s.pool, have, a, store.Key{})

@@ -124,7 +124,7 @@ func TestCaseARecountMendsMarksThatHandsLeftBehind(t *testing.T) {
 				t.Fatalf("FailStuck: got %+v, want the run", got)
 			}
 			pgtest.Exec(t, f.address, `begin; set local session_replication_role = replica; `+hand+`; commit`)
-			sweeper := &store.Sweeper{Store: f.store, Now: func() time.Time { return time.Now().Add(-48 * time.Hour) }} // audits alone
+			sweeper := &store.Sweeper{Store: f.store, Source: f.store, Now: func() time.Time { return time.Now().Add(-48 * time.Hour) }} // audits alone
 			sweep := func() {
 				t.Helper()
 				for _, last := range []bool{false, true} {

@@ -102,7 +102,7 @@ delete from run_counter.keys as c
                     where r.user_id = c.user_id and r.ref_id = c.ref_id and r.kind = c.kind and r.open)`
 }
 
-// Fold implements [store.Store]. Any number of instances may fold at once. A
+// Fold implements [store.Maintainer]. Any number of instances may fold at once. A
 // key that another transaction holds is left for a later fold, and those behind
 // it are folded.
 func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (int, error) {

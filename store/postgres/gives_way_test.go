@@ -53,7 +53,7 @@ func TestCaseT8_TheGuardGivesWay(t *testing.T) {
 	// What a sweep has written comes back with the rest.
 	pgtest.Exec(t, address, `delete from workflow_runs`, `insert into workflow_runs (id, user_id, workflow_id, status, created_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'running', now() - interval '1 day')`)
 	s := mustOpen(t, address, Options{})
-	if _, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+	if _, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	pgtest.Exec(t, address, `alter table workflow_runs add constraint c check (status <> 'completed' or error_details is not null)`, `update workflow_runs set status = 'completed'`)

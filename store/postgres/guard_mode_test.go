@@ -45,7 +45,7 @@ func TestTheGuardKeepsReportsOrIsOff(t *testing.T) {
 	pgtest.Exec(t, address, `delete from workflow_runs`, `update run_counter.settings set guard = 'report'`,
 		`insert into workflow_runs (id, user_id, workflow_id, status, created_at, updated_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'running', now() - interval '1 day', now() - interval '1 day')`)
 	s := mustOpen(t, address, Options{})
-	mustSweep(t, &store.Sweeper{Store: s}, store.SweepOptions{})
+	mustSweep(t, sweeperOf(s), store.SweepOptions{})
 	mustBe(t, address, `select status || ' ' || (select count(*) from run_counter.presumed) from workflow_runs`, "failed 1")
 	pgtest.Exec(t, address, `update workflow_runs set status = 'running', completed_at = null`)
 	mustBe(t, address, listed+` where kind <> 'stuck'`, "would_keep failed running 1")
@@ -82,12 +82,12 @@ func TestARetryIsNotTakenBackWhereTheGuardReports(t *testing.T) {
 		if _, err := s.Apply(t.Context(), []store.Change{change}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		mustSweep(t, &store.Sweeper{Store: s}, store.SweepOptions{})
+		mustSweep(t, sweeperOf(s), store.SweepOptions{})
 		mustBe(t, address, `select status from workflow_runs`, "running")
 		pgtest.Exec(t, address, `update workflow_runs set status = 'failed', completed_at = now() - interval '1 minute'`)
 	}
 	pgtest.Exec(t, address, `update workflow_runs set status = 'running', created_at = now() - interval '1 day', updated_at = now() - interval '1 day', started_at = null`)
-	mustSweep(t, &store.Sweeper{Store: s}, store.SweepOptions{})
+	mustSweep(t, sweeperOf(s), store.SweepOptions{})
 	mustBe(t, address, `select status || ' ' || (select count(*) from run_counter.presumed) from workflow_runs`, "completed 1")
 	audited(t, address)
 }

@@ -158,7 +158,7 @@ func TestCasesT36_WhatIsReadTogetherIsOfOneMoment(t *testing.T) {
 func TestCaseT30_ATruncateInRepeatableReadIsMendedByTheNextSweep(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	sweeper := &store.Sweeper{Store: f.store, Slice: 1}
+	sweeper := &store.Sweeper{Store: f.store, Source: f.store, Slice: 1}
 	first := `insert into workflow_runs (id, user_id, workflow_id, status) values ('` + storetest.MustID('3', 1).String() + `', '` +
 		storetest.MustID('0', 1).String() + `', '` + f.key.Ref.String() + `', 'completed')`
 	old := f.session()

@@ -55,7 +55,7 @@ func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
 			}
 			exec(`insert into workflow_runs (id, user_id, workflow_id, status, created_at) overriding system value values (RUN, USER, FLOW, 'running', now() - interval '1 day')`)
 			s := mustOpen(t, address, Options{})
-			if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 { // presumes it failed
+			if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 { // presumes it failed
 				t.Fatal(r, err)
 			}
 			be(`select count(*) from run_counter.presumed where run_id = RUN and user_id = USER and ref_id = FLOW`, "1")
@@ -141,7 +141,7 @@ update workflow_runs set draft_id = 'd' where id = 'empty draft'; update workflo
 	if h, err := s.Health(t.Context()); err != nil || h.NoKey != 4 {
 		t.Errorf("got %+v, %v; want the four without a key listed as odd", h, err)
 	}
-	if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Unwritable > 0 {
+	if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Unwritable > 0 {
 		t.Errorf("a full sweep: got %+v, %v", r, err)
 	}
 	pgtest.Exec(t, address, `delete from workflow_runs`)

@@ -11,6 +11,10 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
+// sweeperOf returns a sweeper of a source as serve makes it, without limits of
+// its own.
+func sweeperOf(s *Store) *store.Sweeper { return &store.Sweeper{Store: s, Source: s} }
+
 // mustSweep sweeps once.
 func mustSweep(t testing.TB, s *store.Sweeper, o store.SweepOptions) store.SweepReport {
 	t.Helper()
@@ -31,7 +35,7 @@ const (
 func TestCaseT14_APartitionThatIsMadeLaterIsNoticed(t *testing.T) {
 	t.Parallel()
 	f := newPartitioned(t)
-	sweeper := &store.Sweeper{Store: f.store, Slice: 1, Limits: store.Limits{}}
+	sweeper := &store.Sweeper{Store: f.store, Source: f.store, Slice: 1, Limits: store.Limits{}}
 	pgtest.Exec(t, f.address, partitionedRuns)
 	if r := mustSweep(t, sweeper, store.SweepOptions{}); r.Full || r.Drifting > 0 || len(r.PartitionSentences()) > 0 {
 		t.Fatalf("before: got %+v, want nothing said", r)
@@ -69,7 +73,7 @@ func TestCaseT14_APartitionOfAnotherOwnerIsNamed(t *testing.T) {
 	admin := pgtest.Admin(t, f.address)
 	pgtest.Exec(t, f.address, april)
 	pgtest.Exec(t, admin, `alter table april owner to current_user`)
-	sweeper := &store.Sweeper{Store: f.store}
+	sweeper := sweeperOf(f.store)
 	r := mustSweep(t, sweeper, store.SweepOptions{})
 	if !cmp.Equal(r.Partitions.Untold, []string{"public.april"}) {
 		t.Errorf("got %+v, want the partition named", r.Partitions)
@@ -96,7 +100,7 @@ func TestCaseT14_CountsStayWhenAPartitionIsDetachedUntilItIsAskedFor(t *testing.
 	t.Parallel()
 	f := newPartitioned(t)
 	pgtest.Exec(t, f.address, partitionedRuns)
-	sweeper := &store.Sweeper{Store: f.store, Slice: 1, Limits: store.Limits{}}
+	sweeper := &store.Sweeper{Store: f.store, Source: f.store, Slice: 1, Limits: store.Limits{}}
 	counted := func() int64 {
 		t.Helper()
 		c, err := f.store.Count(t.Context(), f.key)
@@ -183,7 +187,7 @@ func TestCaseT14_APartitionThatGoesWhileAnAuditMendsIsNoticed(t *testing.T) {
 	t.Parallel()
 	f := newPartitioned(t)
 	pgtest.Exec(t, f.address, partitionedRuns, `insert into run_counter.counts select distinct user_id, kind, ref_id, 'failed', false, 1 from run_counter.counts on conflict (user_id, kind, ref_id, status, presumed) do update set n = counts.n + 1`, `insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n) values ('`+ada+`', 'workflow', '`+adaFlow+`', 'failed', false, 1)`)
-	sweeper := &store.Sweeper{Store: detaching{f.store, func() { pgtest.Exec(t, f.address, `alter table workflow_runs detach partition january`) }}, Limits: store.Limits{}}
+	sweeper := &store.Sweeper{Store: detaching{f.store, func() { pgtest.Exec(t, f.address, `alter table workflow_runs detach partition january`) }}, Source: f.store, Limits: store.Limits{}}
 	if r := mustSweep(t, sweeper, store.SweepOptions{}); r.Mended != 0 || r.Withheld.Keys != 1 {
 		t.Errorf("got %+v, want the key left as it is", r)
 	}

@@ -140,7 +140,7 @@ func TestCaseT14_TruncateOfAPartitionInRepeatableReadIsMendedByTheNextSweep(t *t
 	if got := f.drifts(); got != 1 {
 		t.Fatalf("%d keys drift, want the one that the TRUNCATE could not see", got)
 	}
-	r, err := (&store.Sweeper{Store: f.store}).Sweep(t.Context(), store.SweepOptions{})
+	r, err := sweeperOf(f.store).Sweep(t.Context(), store.SweepOptions{})
 	if err != nil || !r.Full || r.Mended != 1 {
 		t.Errorf("a sweep: %+v, %v; want it full, and the key mended", r, err)
 	}
@@ -312,7 +312,7 @@ func TestCaseT14_APartitionWhoseSchemaIsClosedToUs(t *testing.T) {
 	pgtest.Exec(t, address, partitionedRuns)
 	pgtest.Exec(t, pgtest.Admin(t, address), `alter schema archive owner to postgres`, `truncate archive.others`)
 	s := mustOpen(t, address, Options{})
-	if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Drifting == 0 || r.Mended != r.Drifting {
+	if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Drifting == 0 || r.Mended != r.Drifting {
 		t.Errorf("got %+v, %v; want the counts mended", r, err)
 	}
 	exact(t, s)

@@ -28,7 +28,13 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store      = (*Store)(nil)
+	_ store.Maintainer = (*Store)(nil)
+	_ store.Source     = (*Store)(nil)
+	_ store.Reader     = (*Store)(nil)
+	_ store.LetterBox  = (*Store)(nil)
+)
 
 // Options vary how a database is used.
 type Options struct {
@@ -46,7 +52,8 @@ type Options struct {
 	Connect func(*pgx.ConnConfig)
 }
 
-// Store is a PostgreSQL database. It implements [store.Store].
+// Store is a PostgreSQL database. It implements [store.Store],
+// [store.Maintainer], [store.Source], [store.Reader] and [store.LetterBox].
 type Store struct {
 	pool    *pgxpool.Pool
 	options Options

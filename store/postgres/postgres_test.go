@@ -91,7 +91,7 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 		}
 	}
 	return storetest.Backend{
-		Store: s,
+		Store: s, Source: s,
 		Enact: enacts,
 		Tell: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
 			t.Helper()
@@ -138,12 +138,6 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 				exec(t, `delete from run_counter.`+table+` where user_id = $1::`+have.user+` and kind = $2::text and ref_id = $3::`+have.ref, have.keyArgs(key)...)
 			}
 			exec(t, totalAgainSQL)
-		},
-		SetPolicy: func(t testing.TB, p store.Policy) {
-			t.Helper()
-			if err := s.SetPolicy(ctx, p); err != nil {
-				t.Fatal(err)
-			}
 		},
 		Written: func(t testing.TB) int64 {
 			t.Helper()

@@ -12,7 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Recount implements [store.Store].
+// Recount implements [store.Maintainer].
 func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
 	return s.recountIf(ctx, key, now, always)
 }

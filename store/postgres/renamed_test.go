@@ -62,7 +62,7 @@ func TestCaseT5_ALabelThatIsRenamedStopsNoWrite(t *testing.T) {
 func audited(t *testing.T, address string) {
 	t.Helper()
 	s := mustOpen(t, address, Options{})
-	if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{Full: true, DryRun: true}); err != nil || r.Drifting > 0 || r.Audited == 0 {
+	if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{Full: true, DryRun: true}); err != nil || r.Drifting > 0 || r.Audited == 0 {
 		t.Errorf("law 1: got %+v, %v; want keys that are audited, and no drift", r, err)
 	}
 }
@@ -89,7 +89,7 @@ func TestCaseT26_APresumedRunWhoseWordMeansSomethingElse(t *testing.T) {
 			migrate(t, address, (*migrations.Migrator).Up)
 			pgtest.Exec(t, address, begun(runOne), `update workflow_runs set created_at = now() - interval '1 day', started_at = null, updated_at = now() - interval '1 day'`)
 			s := mustOpen(t, address, Options{})
-			if _, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+			if _, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			mustBe(t, address, `select count(*) from run_counter.presumed`, "1")
@@ -150,7 +150,7 @@ func TestCaseT26_ASweepKeepsTheApplicationsWord(t *testing.T) {
 		`update workflow_runs set status = 'finished', updated_at = '2026-01-01' where id = '`+runOne+`'`, `update workflow_runs set completed_at = '2026-01-01' where id = '`+runTwo+`'`)
 	migrate(t, address, variant{said: watched.Overrides{Guard: watched.GuardOn, Statuses: map[string]store.Status{"completed": store.Running, "done": store.Failed, "finished": store.Failed}}}.up)
 	for _, dry := range []bool{true, false} {
-		r, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{DryRun: dry})
+		r, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{DryRun: dry})
 		if err != nil || r.Unwritable != 1 || len(r.Refused) != 1 || !strings.Contains(r.Refused[0].Refused, "no status that means completed") {
 			t.Errorf("dry %v: got %+v, %v; want the run refused that can't be said to have completed", dry, r, err)
 		}
@@ -201,7 +201,7 @@ func TestCaseT26_WhatIsSaidWhileAStoreIsOpen(t *testing.T) {
 	for name, do := range map[string]func(s *Store, key store.Key) error{
 		"a recount": func(s *Store, key store.Key) error { _, err := s.Recount(t.Context(), key, time.Now()); return err },
 		"a sweep": func(s *Store, _ store.Key) error {
-			r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{Full: true})
+			r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{Full: true})
 			if r.Drifting > 0 {
 				t.Errorf("got %d keys that drift, want none", r.Drifting)
 			}

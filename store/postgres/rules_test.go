@@ -120,7 +120,7 @@ func TestARuleThatCameSince(t *testing.T) {
 	mustBe(t, address, `select count(*) from run_counter.repairs where kind = 'gave_way'`, "1")
 	audited(t, address)
 
-	if _, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+	if _, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	mustBe(t, address, asking, "1")
@@ -165,7 +165,7 @@ func TestRulesAreSettled(t *testing.T) {
 	migrate(t, address, (*migrations.Migrator).Up)
 	sweep := func(address string) {
 		t.Helper()
-		if _, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+		if _, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 			t.Errorf("a sweep: %v", err)
 		}
 	}

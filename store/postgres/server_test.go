@@ -77,7 +77,7 @@ func TestItComesBackAfterPostgreSQLDoes(t *testing.T) {
 		})
 	}
 	writers.Go(func() {
-		sweeper := &store.Sweeper{Store: s}
+		sweeper := sweeperOf(s)
 		for ctx.Err() == nil {
 			if r, err := sweeper.Sweep(ctx, store.SweepOptions{Full: true}); err == nil && r.Drifting > 0 {
 				t.Errorf("law 1: a sweep found %+v", r.Drifts)
@@ -250,7 +250,7 @@ func TestWhatTriggersDidNotSeeIsFoundAndMended(t *testing.T) {
 	f.end(1)
 	pgtest.Exec(t, f.address, `set session_replication_role = replica; `+f.insert(2)+`; delete from workflow_runs where id = '`+storetest.MustID('2', 1).String()+`'; `+
 		strings.Replace(f.insert(3), f.key.User.String(), bob, 1))
-	sweeper := &store.Sweeper{Store: f.store}
+	sweeper := sweeperOf(f.store)
 	r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Full: true})
 	if err != nil || r.Drifting != 1 || r.Mended != 1 { // one for one at the first key, which is right again
 		t.Errorf("the sweep: %+v, %v; want one key mended", r, err)

@@ -80,7 +80,7 @@ func TestATransactionHeldOpenForFiveSweepsCountsOnce(t *testing.T) {
 	stop := f.watch()
 	held := f.session()
 	held.do(`begin`, f.insert(2))
-	sweeper := &store.Sweeper{Store: f.store}
+	sweeper := sweeperOf(f.store)
 	for n := range 5 {
 		f.end(10 + n)
 		if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting > 0 {

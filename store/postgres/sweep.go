@@ -52,7 +52,7 @@ func (r repair) rounded(have schema) repair {
 	return r
 }
 
-// FailStuck implements [store.Store].
+// FailStuck implements [store.Maintainer].
 func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) (done []store.Repaired, err error) {
 	f.Now = store.Instant(f.Now)
 	err = s.attempt(ctx, func(have schema) (err error) {

@@ -58,7 +58,7 @@ func (h schema) seenColumn() string {
 	return `(select a.seen_at from run_counter.ahead as a where a.run_id = r.id)`
 }
 
-// NoteAhead implements [store.Store].
+// NoteAhead implements [store.Maintainer].
 func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
 	return s.attempt(ctx, func(have schema) error {
 		if !have.installed {
@@ -86,7 +86,7 @@ func suspectsArgs(have schema, f store.FailStuck) []any {
 	return []any{f.Now, limit(store.Pending), limit(store.Running), limit(store.Cancelling), have.arg(watched.ID, f.After), f.Max}
 }
 
-// Suspects implements [store.Store].
+// Suspects implements [store.Maintainer].
 func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.Suspect, err error) {
 	f.Now = store.Instant(f.Now)
 	err = s.attempt(ctx, func(have schema) (err error) {

@@ -51,7 +51,7 @@ func TestCasesOfSweeps(t *testing.T) {
 		f := newFixture(t)
 		pgtest.Exec(t, f.address, unwritable)
 		pgtest.Exec(t, f.address, stuckOfOthers)
-		sweeper := &store.Sweeper{Store: f.store}
+		sweeper := sweeperOf(f.store)
 		dry, err := sweeper.Sweep(t.Context(), store.SweepOptions{DryRun: true})
 		if err != nil || dry.Repairs() != 1209 {
 			t.Errorf("a dry run would repair %d, %v; want all 1,209", dry.Repairs(), err)
@@ -92,7 +92,7 @@ func TestCasesOfSweeps(t *testing.T) {
 		stranger := f.session()
 		stranger.do(`set role anon`)
 		stranger.do(`select pg_advisory_lock(7270265283512037)`)
-		if _, err := (&store.Sweeper{Store: f.store}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+		if _, err := sweeperOf(f.store).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 			t.Error(err)
 		}
 		f.wantStuckOfOthers(0)
@@ -112,7 +112,7 @@ func TestCasesOfSweeps(t *testing.T) {
 		other := f.session()
 		other.do(`begin`)
 		other.do(`select from run_counter.settings for update`)
-		sweeper := &store.Sweeper{Store: f.store}
+		sweeper := sweeperOf(f.store)
 		_, err := sweeper.Sweep(t.Context(), store.SweepOptions{})
 		if !errors.Is(err, store.ErrUnavailable) || sweeper.Status().Failures != 1 {
 			t.Errorf("the sweep: %v, %d failures; want it to say that it could not", err, sweeper.Status().Failures)
@@ -144,7 +144,7 @@ func TestCasesOfSweeps(t *testing.T) {
 		if ended != 300 {
 			t.Errorf("the user could touch %d of their runs: want the 300 that no trigger holds", ended)
 		}
-		sweeper := &store.Sweeper{Store: f.store}
+		sweeper := sweeperOf(f.store)
 		began := time.Now()
 		r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Brief: true})
 		t.Logf("one sweep: %s, %d repaired, %d refused, %d postponed", time.Since(began).Round(time.Millisecond), r.Repairs(), r.Unwritable, r.Postponed)
@@ -279,7 +279,7 @@ func TestCaseT1_IDsOfZerosKeepNothingOfOthersFromBeingCountedOrEnded(t *testing.
 			insert := `insert into workflow_runs (id, user_id, workflow_id, draft_id, status, updated_at, completed_at) values (` + values
 			sweep := func(want int) {
 				t.Helper()
-				r, err := (&store.Sweeper{Store: f.store, Slice: 1, Batch: 3}).Sweep(t.Context(), store.SweepOptions{Full: true})
+				r, err := (&store.Sweeper{Store: f.store, Source: f.store, Slice: 1, Batch: 3}).Sweep(t.Context(), store.SweepOptions{Full: true})
 				if err != nil || r.Repairs() != want || r.Unwritable != 0 {
 					t.Errorf("the sweep: %d repaired, %d refused, %v; want %d and no error", r.Repairs(), r.Unwritable, err, want)
 				}
@@ -295,7 +295,7 @@ func TestCaseT1_IDsOfZerosKeepNothingOfOthersFromBeingCountedOrEnded(t *testing.
 			pgtest.Exec(t, f.address, `update workflow_runs set status = 'completed'`)
 			sweep(0)
 			pgtest.Exec(t, f.address, `delete from run_counter.counts`)
-			if r, err := (&store.Sweeper{Store: f.store, Slice: 1}).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Mended != r.Drifting || r.Drifting < 10 {
+			if r, err := (&store.Sweeper{Store: f.store, Source: f.store, Slice: 1}).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Mended != r.Drifting || r.Drifting < 10 {
 				t.Errorf("the sweep: %d of %d mended, %v; want all", r.Mended, r.Drifting, err)
 			}
 			sweep(0)

@@ -35,7 +35,7 @@ func TestCaseT9_ARealOutcomeSupersedesAnEndThatItsColumnRounds(t *testing.T) {
 			migrate(t, address, variant{said: tt.said}.up)
 			pgtest.Exec(t, address, begun(runOne), begun(runTwo), `update workflow_runs set started_at = `+silent+`, created_at = `+silent)
 			s := mustOpen(t, address, Options{})
-			if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
+			if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
 				t.Fatalf("a sweep: %+v, %v", r, err)
 			}
 			run, err := s.Run(t.Context(), mustParse(t, runOne))
@@ -71,7 +71,7 @@ func TestCaseT9_MarksFollowAnotherZone(t *testing.T) {
 	pgtest.Exec(t, address, bareTable, timesOf("timestamp", "$ at time zone 'UTC'", "now()"))
 	migrate(t, address, (*migrations.Migrator).Up)
 	pgtest.Exec(t, address, begun(runOne), `update workflow_runs set created_at = '2026-01-01 12:00', started_at = '2026-01-01 12:00', updated_at = '2026-01-01 12:00'`)
-	if _, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+	if _, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, zone := range []string{"Asia/Tokyo", "America/New_York", "Asia/Tokyo"} {
@@ -156,7 +156,7 @@ func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 				mustBe(t, address, `select public.complete_workflow_run('`+runTwo+`', 'failed')`, "t")
 				exact(t, s)
 				if name == "with zone" {
-					sweeper := &store.Sweeper{Store: s}
+					sweeper := sweeperOf(s)
 					if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Repairs() != 1 {
 						t.Errorf("%s: a sweep: %+v, %v; want one repair", value, r, err)
 					}
@@ -167,7 +167,7 @@ func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 				pgtest.Exec(t, address, `update run_counter.settings set guard = 'off'`, `update workflow_runs set completed_at = `+value+`, updated_at = `+value,
 					`update run_counter.settings set guard = 'on'`)
 				mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "0")
-				if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting > 0 {
+				if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting > 0 {
 					t.Errorf("%s: a sweep: %+v, %v", value, r, err)
 				}
 				exact(t, s)

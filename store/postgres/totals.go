@@ -92,7 +92,7 @@ delete from run_counter.totals as t
  where (t.kind, t.ref_id, t.status, t.presumed, t.shard) = (f.kind, f.ref_id, f.status, f.presumed, f.shard)
    and (f.kind, f.ref_id, f.status, f.presumed) in (select kind, ref_id, status, presumed from free group by 1, 2, 3, 4 having sum(n) = 0)`
 
-// AuditTotals implements [store.Store].
+// AuditTotals implements [store.Maintainer].
 func (s *Store) AuditTotals(ctx context.Context, mend bool) ([]store.Drift, error) {
 	return ours(ctx, s, func(_ schema, wrong *[]store.Drift) error {
 		if err := send(ctx, s.pool, query{text: wrongTotalsSQL + ` order by kind, ref_id`, read: addDrifts(wrong)}); err != nil {

@@ -27,7 +27,7 @@ func TestCaseT6_JSONThatCannotBeLookedInto(t *testing.T) {
 			s := mustOpen(t, address, Options{})
 			sweep := func() {
 				t.Helper()
-				if r, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
+				if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
 					t.Fatalf("a sweep: %+v, %v", r, err)
 				}
 			}
@@ -73,7 +73,7 @@ func TestCaseT10_APresumedRunKeepsItsKeyWhenDraftsComeOrGo(t *testing.T) {
 			}
 			pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, created_at`+draft[0]+`)
 values ('`+run+`', '`+ada+`', '`+adaFlow+`', 'running', now() - interval '1 day'`+draft[1]+`)`)
-			if _, err := (&store.Sweeper{Store: mustOpen(t, address, Options{})}).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+			if _, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			pgtest.Exec(t, address, tt.after)

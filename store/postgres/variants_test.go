@@ -226,7 +226,7 @@ func TestCasesOfVariants_TheApplicationsOwnWrites(t *testing.T) {
 				v.in(`update workflow_runs set status = 'running' where id = '`+run+`'`), // the first outcome wins
 				v.in(begins(other)))
 			s := mustOpen(t, address, Options{})
-			if _, err := (&store.Sweeper{Store: s}).Sweep(t.Context(), store.SweepOptions{}); err != nil { // presumes the other failed
+			if _, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil { // presumes the other failed
 				t.Fatal(err)
 			}
 			presumed := "1"

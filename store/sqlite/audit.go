@@ -14,7 +14,7 @@ type keyed struct {
 	tallies store.Tallies
 }
 
-// Audit implements [store.Store].
+// Audit implements [store.Maintainer].
 func (s *Store) Audit(ctx context.Context, a store.Audit) (store.AuditResult, error) {
 	var counts, runs []keyed
 	err := s.read(ctx, func(q querier) error {

@@ -163,7 +163,7 @@ func (t *tx) policyInForce() (store.Policy, error) {
 	return *t.policy, nil
 }
 
-// Fold implements [store.Store]. Nothing waits to be folded.
+// Fold implements [store.Maintainer]. Nothing waits to be folded.
 func (s *Store) Fold(ctx context.Context, now time.Time, _ int) (int, error) {
 	return 0, s.write(ctx, func(t *tx) error { return t.prune(now) })
 }
@@ -202,7 +202,7 @@ func talliesOf(t *store.Tallies) []any {
 	return []any{&e.Completed, &e.Failed, &e.Cancelled, &e.Timeout, &p.Completed, &p.Failed, &p.Cancelled, &p.Timeout}
 }
 
-// Recount implements [store.Store].
+// Recount implements [store.Maintainer].
 func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
 	r := store.RecountResult{Key: key}
 	if key.IsZero() {

@@ -25,7 +25,12 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store      = (*Store)(nil)
+	_ store.Maintainer = (*Store)(nil)
+	_ store.Reader     = (*Store)(nil)
+	_ store.LetterBox  = (*Store)(nil)
+)
 
 // Options vary how a database is opened. The zero value is what serves best.
 type Options struct {
@@ -43,7 +48,8 @@ type Options struct {
 	Connector func(dsn string) driver.Connector
 }
 
-// Store is a SQLite database. It implements [store.Store].
+// Store is a SQLite database. It implements [store.Store], [store.Maintainer],
+// [store.Reader] and [store.LetterBox].
 type Store struct {
 	writer *sql.DB // one connection: writers of this process queue for it in order
 	reader *sql.DB

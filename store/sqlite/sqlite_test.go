@@ -75,12 +75,6 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 			exec(t, `delete from counts where user_id = ? and kind = ? and ref_id = ?`, keyArgs(key)...)
 			exec(t, totalAgainSQL)
 		},
-		SetPolicy: func(t testing.TB, p store.Policy) {
-			t.Helper()
-			if err := s.SetPolicy(ctx, p); err != nil {
-				t.Fatal(err)
-			}
-		},
 		Written: func(t testing.TB) int64 {
 			t.Helper()
 			var n int64

@@ -30,7 +30,7 @@ select id, user_id
  order by +id
  limit ?7`
 
-// Suspects implements [store.Store]. A mirror's rows are consistent by
+// Suspects implements [store.Maintainer]. A mirror's rows are consistent by
 // construction, so there are stuck runs to look for and nothing to repair.
 func (s *Store) Suspects(ctx context.Context, f store.FailStuck) ([]store.Suspect, error) {
 	limit := func(status store.Status) int64 { return f.Limits[status].Microseconds() }
@@ -61,7 +61,7 @@ select id, json_array(status, created_at, started_at, updated_at, lease_at, as_o
  where times <> excluded.times`
 )
 
-// NoteAhead implements [store.Store].
+// NoteAhead implements [store.Maintainer].
 func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
 	at := store.Instant(now).UnixMicro()
 	var needed bool
@@ -87,7 +87,7 @@ func seenAt(ctx context.Context, q querier, id store.ID) (time.Time, error) {
 	return timeOf(at), nil
 }
 
-// FailStuck implements [store.Store]. No row of a mirror is refused: nothing
+// FailStuck implements [store.Maintainer]. No row of a mirror is refused: nothing
 // stands between the program and the file.
 func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
 	f.Now = store.Instant(f.Now)

@@ -48,7 +48,7 @@ insert into totals (kind, ref_id, status, presumed, n)
 select kind, ref_id, status, presumed, actual - stored from (` + wrongTotalsSQL + `) where stored <> actual
     on conflict (kind, ref_id, status, presumed) do update set n = n + excluded.n`
 
-// AuditTotals implements [store.Store].
+// AuditTotals implements [store.Maintainer].
 func (s *Store) AuditTotals(ctx context.Context, mend bool) (wrong []store.Drift, err error) {
 	look := func(q querier) error {
 		wrong, err = readWrongTotals(ctx, q)

@@ -94,22 +94,22 @@ func ContractAbsent(a Absent, open Open, lacks ...string) iter.Seq2[string, func
 			}
 			s.fold()
 			s.complete(s.mustBegin(mine), store.Completed, 2*time.Second)
-			counts, err := s.lists().SearchCounts(s.ctx, store.CountQuery{Limit: 10})
+			counts, err := s.Store.SearchCounts(s.ctx, store.CountQuery{Limit: 10})
 			if err != nil || len(counts) != 2 || counts[0].Key != mine || counts[0].Count != 3 || counts[1].Key != other || !counts[0].LastRunAt.Equal(at(2*time.Second)) {
 				s.Errorf("SearchCounts: got %+v, %v; want 3 and 1", counts, err)
 			}
-			if counts, err = s.lists().SearchCounts(s.ctx, store.CountQuery{After: mine, Limit: 10}); err != nil || len(counts) != 1 || counts[0].Key != other {
+			if counts, err = s.Store.SearchCounts(s.ctx, store.CountQuery{After: mine, Limit: 10}); err != nil || len(counts) != 1 || counts[0].Key != other {
 				s.Errorf("SearchCounts after the first: got %+v, %v; want the second", counts, err)
 			}
 			if !a.User {
-				if counts, err = store.UserCounts(s.ctx, s.lists(), ada, store.Key{}, 10); err != nil || len(counts) != 1 || counts[0].Key != mine {
+				if counts, err = store.UserCounts(s.ctx, s.Store, ada, store.Key{}, 10); err != nil || len(counts) != 1 || counts[0].Key != mine {
 					s.Errorf("UserCounts: got %+v, %v; want one", counts, err)
 				}
 			}
-			if counts, err = s.lists().CountsOf(s.ctx, []store.Key{other, mine}); err != nil || len(counts) != 2 || counts[0].Count != 1 || counts[1].Count != 3 {
+			if counts, err = s.Store.CountsOf(s.ctx, []store.Key{other, mine}); err != nil || len(counts) != 2 || counts[0].Count != 1 || counts[1].Count != 3 {
 				s.Errorf("CountsOf: got %+v, %v; want 1 and 3", counts, err)
 			}
-			if h, err := s.Store.(historian).KeyHistory(s.ctx, mine, 10); err != nil || len(h.Runs) != 3 || h.Drift.Stored != h.Drift.Actual || h.Count.Count != 3 {
+			if h, err := s.Store.KeyHistory(s.ctx, mine, 10); err != nil || len(h.Runs) != 3 || h.Drift.Stored != h.Drift.Actual || h.Count.Count != 3 {
 				s.Errorf("KeyHistory: got %+v, %v; want 3 runs", h, err)
 			}
 			s.Spoil(s, mine, 5)
@@ -126,7 +126,7 @@ func ContractAbsent(a Absent, open Open, lacks ...string) iter.Seq2[string, func
 			begun := a.Row(row(MustID('1', 1), adaResize, store.Running, 0, 0))
 			ended := a.Row(row(MustID('1', 1), adaResize, store.Completed, time.Second, time.Second))
 			s.Tell(s, at(0), inserted(begun))
-			if odd, err := s.lists().SearchRuns(s.ctx, store.RunQuery{State: store.OddRuns, Limit: 9}); err != nil || len(odd) != 0 || s.run(begun.ID).Odd() {
+			if odd, err := s.Store.SearchRuns(s.ctx, store.RunQuery{State: store.OddRuns, Limit: 9}); err != nil || len(odd) != 0 || s.run(begun.ID).Odd() {
 				s.Errorf("odd runs: got %+v, %v; want none", odd, err)
 			}
 			applied := s.Tell(s, at(time.Second), updated(begun, ended))

@@ -382,8 +382,8 @@ var slotCases = []contractCase{
 				if err != nil {
 					s.Fatal(err)
 				}
-				s.SetPolicy(s, p)
-				s.quietly("the policy that is in force", func() { s.SetPolicy(s, p) })
+				s.setPolicy(p)
+				s.quietly("the policy that is in force", func() { s.setPolicy(p) })
 				s.wantCount(adaResize, want)
 				if b := s.beginAt(adaResize, want, ""); !b.LimitReached || b.Counted != want || b.Active != 0 {
 					s.Errorf("%s: Begin at the limit %d: got %+v, want it refused", name, want, b)
@@ -417,7 +417,7 @@ func (s *script) beginAt(key store.Key, limit int64, idempotency string) store.B
 
 func (s *script) history(id store.ID) store.History {
 	s.Helper()
-	h, err := s.Store.(historian).History(s.ctx, id)
+	h, err := s.Store.History(s.ctx, id)
 	if err != nil {
 		s.Fatalf("History: %v", err)
 	}

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -87,11 +86,11 @@ var keyCases = []contractCase{
 				if got := s.beginAt(key, 0, ""); got.Counted != n || got.Active != active {
 					s.Errorf("Begin a run of %s: got %+v, want %d counted, %d active", key, got, n, active)
 				}
-				h, err := s.Store.(historian).KeyHistory(s.ctx, key, 100)
+				h, err := s.Store.KeyHistory(s.ctx, key, 100)
 				if err != nil || h.Count.Count != n || h.Active != active || int64(len(h.Runs)) != n+active || h.Drift.Actual != h.Drift.Stored {
 					s.Errorf("KeyHistory of %s: got %+v, %v; want %d runs that ended, %d that did not", key, h, err, n, active)
 				}
-				list := must(s.lists().SearchCounts(s.ctx, store.CountQuery{Ref: key.Ref, Limit: 10}))(s)
+				list := must(s.Store.SearchCounts(s.ctx, store.CountQuery{Ref: key.Ref, Limit: 10}))(s)
 				want(s, "listed", list, []store.Count{s.count(key)})
 				s.Spoil(s, key, 4)
 				if r, err := s.Store.Recount(s.ctx, key, at(time.Hour)); err != nil || r.After.Ended.Completed+r.After.Ended.Failed != n {
@@ -289,7 +288,7 @@ func (s *script) wantTallies(what string, key store.Key, tallies store.Tallies) 
 // run, the second two and two active ones, the third three and four, and so on.
 func (s *script) wantApart(what string, keys []store.Key) {
 	s.Helper()
-	counts := must(s.lists().CountsOf(s.ctx, keys))(s)
+	counts := must(s.Store.CountsOf(s.ctx, keys))(s)
 	for i, key := range keys {
 		n, active := int64(i+1), int64(2*i)
 		if got := s.count(key); got.Count != n || !got.LastRunAt.Equal(at(time.Duration(n)*time.Second)) {
@@ -302,7 +301,7 @@ func (s *script) wantApart(what string, keys []store.Key) {
 			s.Errorf("%s: Begin a run of %s: got %d counted, %d active, want %d and %d", what, key, got.Counted, got.Active, n, active)
 		}
 		// A run that has ended is known, so a hint of it changes nothing.
-		h, err := s.Store.(historian).KeyHistory(s.ctx, key, 100)
+		h, err := s.Store.KeyHistory(s.ctx, key, 100)
 		if err != nil || h.Count.Count != n || h.Active != active || int64(len(h.Runs)) != n+active || h.Cause != "" {
 			s.Errorf("%s: KeyHistory of %s: got %+v, %v; want %d counted, %d active, and no cause", what, key, h, err, n, active)
 			continue
@@ -441,7 +440,7 @@ var logCases = []contractCase{
 			}
 			h := s.history(id)
 			want(s, fmt.Sprintf("repairs after %s", tt.after), len(h.Repairs), tt.kept)
-			want(s, fmt.Sprintf("recounts after %s", tt.after), len(must(s.lists().Recounts(s.ctx, 0, 10))(s)), tt.kept)
+			want(s, fmt.Sprintf("recounts after %s", tt.after), len(must(s.Store.Recounts(s.ctx, 0, 10))(s)), tt.kept)
 			want(s, fmt.Sprintf("decisions after %s", tt.after), len(h.Amendments), 1)
 			if tt.kept > 0 {
 				want(s, "times", h.Repairs[0].Times, 2)
@@ -473,7 +472,7 @@ var logCases = []contractCase{
 				len(h.Amendments) != 1 || !h.Amendments[0].At.Equal(at(time.Duration(i+1)*time.Hour+time.Minute)) || h.Count.Key != key {
 				s.Errorf("History of the run of %s: got %+v", key, h)
 			}
-			k, err := s.Store.(historian).KeyHistory(s.ctx, key, 10)
+			k, err := s.Store.KeyHistory(s.ctx, key, 10)
 			if err != nil || len(k.Recounts) != 1 || k.Recounts[0].Before.Ended.Completed != int64(i+1) || !k.Recounts[0].At.Equal(at(time.Duration(i+10)*time.Hour)) ||
 				k.Recounts[0].After != (store.Tallies{Ended: store.Tally{Cancelled: 1}}) || i > 0 && k.Ledger != 0 {
 				s.Errorf("KeyHistory of %s: got %+v, %v", key, k, err)
@@ -481,12 +480,6 @@ var logCases = []contractCase{
 		}
 	}},
 	{"health counts what is active, odd, or ended too soon", func(s *script) {
-		told, ok := s.Store.(interface {
-			Health(ctx context.Context) (store.Health, error)
-		})
-		if !ok {
-			s.Fatalf("%T tells nothing of its health", s.Store)
-		}
 		n := 0
 		tell := func(key store.Key, status store.Status, completed time.Duration, times int) {
 			for range times {
@@ -508,7 +501,7 @@ var logCases = []contractCase{
 		tell(adaResize, store.Completed, -time.Second, 3)
 		tell(adaResize, store.Completed, time.Nanosecond, 5)
 		tell(store.Key{User: ada}, store.Completed, time.Second, 6)
-		got := must(told.Health(s.ctx))(s)
+		got := must(s.Store.Health(s.ctx))(s)
 		got.Ledger = 0
 		want(s, "health", got, store.Health{Active: 15, NoKey: 6, UnknownStatus: 8, EndedTooSoon: 3})
 	}},

@@ -251,7 +251,7 @@ func (c *chaos) wantTallies(what string, want map[store.ID]Mirrored) {
 // sweep is one full sweep, an hour after the last sign of life.
 func (c *chaos) sweep() {
 	c.Helper()
-	sweeper := store.Sweeper{Store: c.Store, Now: func() time.Time { return c.source.Now().Add(time.Hour) }}
+	sweeper := store.Sweeper{Store: c.Store, Source: c.Source, Now: func() time.Time { return c.source.Now().Add(time.Hour) }}
 	for i, what := range []string{"the sweep", "a second sweep"} {
 		r, err := sweeper.Sweep(c.Context(), store.SweepOptions{Full: true})
 		if err != nil {

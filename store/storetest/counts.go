@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -30,7 +29,7 @@ var countCases = []contractCase{
 			if err != nil {
 				s.Fatal(err)
 			}
-			s.SetPolicy(s, p)
+			s.setPolicy(p)
 			s.wantCount(adaResize, n)
 		}
 	}},
@@ -139,14 +138,10 @@ var countCases = []contractCase{
 		})
 	}},
 	{"a history tells what happened to a run, and how a count comes about", func(s *script) {
-		h, ok := s.Store.(historian)
-		if !ok {
-			s.Fatalf("%T tells no history", s.Store)
-		}
 		id := s.mustBegin(adaResize)
 		s.failStuck(time.Hour)
 		s.amend(id, store.Cancelled, 2*time.Hour)
-		run, err := h.History(s.ctx, id)
+		run, err := s.Store.History(s.ctx, id)
 		if err != nil || !run.Found || run.Run.Status != store.Cancelled || run.Count.Tallies.Ended.Cancelled != 1 {
 			s.Fatalf("History: got %+v, %v; want the run, cancelled", run, err)
 		}
@@ -156,7 +151,7 @@ var countCases = []contractCase{
 			Was: store.Failed, WasCompletedAt: at(5 * time.Minute), Status: store.Cancelled}})
 		active := s.mustBegin(adaResize)
 		s.Spoil(s, adaResize, 3)
-		key, err := h.KeyHistory(s.ctx, adaResize, 10)
+		key, err := s.Store.KeyHistory(s.ctx, adaResize, 10)
 		if err != nil || key.Active != 1 || len(key.Runs) != 2 || key.Runs[0].ID != active || key.Cause == "" {
 			s.Errorf("KeyHistory: got %+v, %v; want an active run, an ended one, and a cause", key, err)
 		}
@@ -164,13 +159,13 @@ var countCases = []contractCase{
 		if _, err := s.Store.Recount(s.ctx, adaResize, at(3*time.Hour)); err != nil {
 			s.Fatal(err)
 		}
-		key, err = h.KeyHistory(s.ctx, adaResize, 1)
+		key, err = s.Store.KeyHistory(s.ctx, adaResize, 1)
 		if err != nil || len(key.Recounts) != 1 || len(key.Runs) != 1 || key.Cause != "" {
 			s.Fatalf("KeyHistory: got %+v, %v; want one recount, and no cause any more", key, err)
 		}
 		want(s, "recount", key.Recounts[0], store.RecountLog{At: at(3 * time.Hour),
 			Before: store.Tallies{Ended: store.Tally{Completed: 3, Cancelled: 1}}, After: store.Tallies{Ended: store.Tally{Cancelled: 1}}})
-		if run, err := h.History(s.ctx, MustID('9', 9)); err != nil || run.Found {
+		if run, err := s.Store.History(s.ctx, MustID('9', 9)); err != nil || run.Found {
 			s.Errorf("History of a run that isn't there: got %+v, %v", run, err)
 		}
 	}},
@@ -190,12 +185,6 @@ var countCases = []contractCase{
 			}
 		}
 	}},
-}
-
-// historian is what a store can tell whoever asks why.
-type historian interface {
-	History(ctx context.Context, id store.ID) (store.History, error)
-	KeyHistory(ctx context.Context, key store.Key, limit int) (store.KeyHistory, error)
 }
 
 func ended(n int64) store.Tallies { return store.Tallies{Ended: store.Tally{Completed: n}} }
@@ -228,7 +217,7 @@ var sweepCases = []contractCase{
 		b := s.begin(store.Begin{ID: MustID('9', 1), User: ada, Workflow: resize, Now: at(10 * time.Hour)})
 		sweep := func(d time.Duration, want int) {
 			s.Helper()
-			r, err := (&store.Sweeper{Store: s.Store, Now: func() time.Time { return at(d) }}).Sweep(s.ctx, store.SweepOptions{})
+			r, err := (&store.Sweeper{Store: s.Store, Source: s.Source, Now: func() time.Time { return at(d) }}).Sweep(s.ctx, store.SweepOptions{})
 			if err != nil || r.Repairs() != want {
 				s.Errorf("at %s: %d repairs, %v; want %d", d, r.Repairs(), err, want)
 			}

@@ -46,7 +46,7 @@ var idCases = []contractCase{
 		if drifts, keys := s.audit(1); len(drifts) != 0 || keys != 1 {
 			s.Errorf("audit: got %+v of %d keys, want none of one", drifts, keys)
 		}
-		counts, err := s.lists().SearchCounts(s.ctx, store.CountQuery{User: zeros, Ref: zeros, Limit: 2})
+		counts, err := s.Store.SearchCounts(s.ctx, store.CountQuery{User: zeros, Ref: zeros, Limit: 2})
 		if err != nil || len(counts) != 1 || counts[0].Key != key || counts[0].Count != 1 {
 			s.Errorf("SearchCounts: got %+v, %v; want the one", counts, err)
 		}
@@ -70,17 +70,15 @@ func (s *script) unknown(id store.ID) {
 	if found, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 10, Runs: []store.ID{id}}); err != nil || len(found) != 0 {
 		s.Errorf("FailStuck of %q: got %+v, %v; want nothing", id, found, err)
 	}
-	if h, ok := s.Store.(historian); ok {
-		if got, err := h.History(s.ctx, id); err != nil || got.Found {
-			s.Errorf("History of %q: got %+v, %v; want nothing", id, got, err)
-		}
+	if got, err := s.Store.History(s.ctx, id); err != nil || got.Found {
+		s.Errorf("History of %q: got %+v, %v; want nothing", id, got, err)
 	}
 	if id.IsZero() {
 		return // it names no key
 	}
 	for _, key := range []store.Key{store.KeyOf(id, resize, store.ID{}), store.KeyOf(ada, id, store.ID{}), store.KeyOf(id, store.ID{}, id)} {
 		s.wantCount(key, 0)
-		if counts, err := s.lists().CountsOf(s.ctx, []store.Key{key, adaResize}); err != nil || len(counts) != 2 || counts[0].Key != key || counts[0].Count != 0 || counts[1].Count != 1 {
+		if counts, err := s.Store.CountsOf(s.ctx, []store.Key{key, adaResize}); err != nil || len(counts) != 2 || counts[0].Key != key || counts[0].Count != 0 || counts[1].Count != 1 {
 			s.Errorf("CountsOf %s: got %+v, %v; want 0 and 1", key, counts, err)
 		}
 		if r, err := s.Store.Recount(s.ctx, key, at(0)); err != nil || r.Changed() {
@@ -89,18 +87,18 @@ func (s *script) unknown(id store.ID) {
 		if a, err := s.Store.Audit(s.ctx, store.Audit{After: key, Max: 10}); err != nil || len(a.Drifts) != 0 {
 			s.Errorf("Audit after %s: got %+v, %v; want no drift", key, a, err)
 		}
-		if counts, err := s.lists().SearchCounts(s.ctx, store.CountQuery{User: key.User, Ref: key.Ref, Limit: 10}); err != nil || len(counts) != 0 {
+		if counts, err := s.Store.SearchCounts(s.ctx, store.CountQuery{User: key.User, Ref: key.Ref, Limit: 10}); err != nil || len(counts) != 0 {
 			s.Errorf("SearchCounts of %s: got %+v, %v; want none", key, counts, err)
 		}
 	}
-	if counts, err := store.UserCounts(s.ctx, s.lists(), id, store.Key{}, 10); err != nil || len(counts) != 0 {
+	if counts, err := store.UserCounts(s.ctx, s.Store, id, store.Key{}, 10); err != nil || len(counts) != 0 {
 		s.Errorf("UserCounts of %q: got %+v, %v; want none", id, counts, err)
 	}
 	place := store.Cursor{At: at(time.Hour), ID: id}
-	if _, err := s.lists().SearchRuns(s.ctx, store.RunQuery{State: store.ActiveRuns, After: place, Limit: 10}); err != nil {
+	if _, err := s.Store.SearchRuns(s.ctx, store.RunQuery{State: store.ActiveRuns, After: place, Limit: 10}); err != nil {
 		s.Errorf("SearchRuns after %q: %v", id, err)
 	}
-	if _, err := s.lists().Repairs(s.ctx, place, 10); err != nil {
+	if _, err := s.Store.Repairs(s.ctx, place, 10); err != nil {
 		s.Errorf("Repairs after %q: %v", id, err)
 	}
 }

@@ -29,21 +29,15 @@ func Listed(t *testing.T, open Open, bare bool) {
 			t.Parallel()
 			b := open(t)
 			s := &script{TB: t, Backend: b, ctx: t.Context()}
-			h, ok := b.Store.(historian)
-			if !ok {
-				t.Fatalf("%T tells no history", b.Store)
-			}
-			test(&listing{s, s.lists(), h, bare, nil})
+			test(&listing{s, bare, nil})
 		})
 	}
 }
 
 type listing struct {
 	*script
-	listed Lists
-	told   historian
-	bare   bool
-	known  []store.ID
+	bare  bool
+	known []store.ID
 }
 
 // chaos makes a history with a bit of everything: runs of a source that does
@@ -123,7 +117,7 @@ func (l *listing) expect() expected {
 	e := expected{states: map[store.RunState][]store.ListedRun{}, decided: map[store.ID]int{}}
 	keys := map[store.Key]bool{}
 	for _, id := range l.known {
-		h, err := l.told.History(l.ctx, id)
+		h, err := l.Store.History(l.ctx, id)
 		if err != nil {
 			l.Fatal(err)
 		}
@@ -203,7 +197,7 @@ func (l *listing) searched(q store.CountQuery) []store.Count {
 		if last != nil {
 			q.After = last.Key
 		}
-		return l.listed.SearchCounts(l.ctx, q)
+		return l.Store.SearchCounts(l.ctx, q)
 	})
 	// Whose runs are gone may be there until it is pruned.
 	return slices.DeleteFunc(all, func(c store.Count) bool { return c.Tallies == store.Tallies{} })
@@ -234,7 +228,7 @@ func wholeInPages(l *listing) {
 				if last != nil {
 					q.After = last.Cursor()
 				}
-				return l.listed.SearchRuns(l.ctx, q)
+				return l.Store.SearchRuns(l.ctx, q)
 			}), want.states[state])
 		}
 		const reasons = 3 // that a run can have at one place
@@ -243,7 +237,7 @@ func wholeInPages(l *listing) {
 			if last != nil {
 				after = last.Cursor()
 			}
-			return l.listed.Repairs(l.ctx, after, size)
+			return l.Store.Repairs(l.ctx, after, size)
 		}), want.repairs)
 		l.wantLogs(size, want)
 	}
@@ -272,7 +266,7 @@ func (l *listing) wantLogs(size int, e expected) {
 		if last != nil {
 			before = last.Seq
 		}
-		return l.listed.Amendments(l.ctx, before, size)
+		return l.Store.Amendments(l.ctx, before, size)
 	})
 	found := map[store.ID]int{}
 	for i, d := range decisions {
@@ -280,7 +274,7 @@ func (l *listing) wantLogs(size int, e expected) {
 		if i > 0 && d.Seq >= decisions[i-1].Seq {
 			l.Errorf("decision %d comes after %d", d.Seq, decisions[i-1].Seq)
 		}
-		if h, err := l.told.History(l.ctx, d.ID); err != nil || !slices.Contains(h.Amendments, d.AmendmentLog) {
+		if h, err := l.Store.History(l.ctx, d.ID); err != nil || !slices.Contains(h.Amendments, d.AmendmentLog) {
 			l.Errorf("the decision %+v is none of %+v (%v)", d, h.Amendments, err)
 		}
 	}
@@ -292,12 +286,12 @@ func (l *listing) wantLogs(size int, e expected) {
 		if last != nil {
 			before = last.Seq
 		}
-		return l.listed.Recounts(l.ctx, before, size)
+		return l.Store.Recounts(l.ctx, before, size)
 	})
 	var keys []store.Key
 	for _, r := range recounts {
 		keys = append(keys, r.Key)
-		if h, err := l.told.KeyHistory(l.ctx, r.Key, 1); err != nil || !slices.Contains(h.Recounts, r.RecountLog) {
+		if h, err := l.Store.KeyHistory(l.ctx, r.Key, 1); err != nil || !slices.Contains(h.Recounts, r.RecountLog) {
 			l.Errorf("the recount %+v is none of %+v (%v)", r, h.Recounts, err)
 		}
 	}
@@ -356,7 +350,7 @@ func oneSnapshot(l *listing) {
 			reading = false
 		default:
 		}
-		counts, err := l.listed.CountsOf(l.ctx, keys)
+		counts, err := l.Store.CountsOf(l.ctx, keys)
 		if err != nil || len(counts) != len(keys) {
 			l.Fatalf("CountsOf: got %d counts, %v; want %d", len(counts), err, len(keys))
 		}
@@ -369,7 +363,7 @@ func oneSnapshot(l *listing) {
 	if len(moves) < 2 {
 		l.Errorf("no read of %d saw a run move", reads)
 	}
-	counts, err := l.listed.CountsOf(l.ctx, keys)
+	counts, err := l.Store.CountsOf(l.ctx, keys)
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -398,7 +392,7 @@ func undatedLast(l *listing) {
 			if last != nil {
 				q.After = last.Cursor()
 			}
-			return l.listed.SearchRuns(l.ctx, q)
+			return l.Store.SearchRuns(l.ctx, q)
 		}) {
 			got = append(got, r.ID)
 		}
@@ -410,14 +404,14 @@ func undatedLast(l *listing) {
 func emptyLists(l *listing) {
 	for what, n := range map[string]func() (int, error){
 		"counts": func() (int, error) {
-			a, err := l.listed.SearchCounts(l.ctx, store.CountQuery{Limit: 9})
+			a, err := l.Store.SearchCounts(l.ctx, store.CountQuery{Limit: 9})
 			return len(a), err
 		},
-		"repairs":   func() (int, error) { a, err := l.listed.Repairs(l.ctx, store.Cursor{}, 9); return len(a), err },
-		"decisions": func() (int, error) { a, err := l.listed.Amendments(l.ctx, 0, 9); return len(a), err },
-		"recounts":  func() (int, error) { a, err := l.listed.Recounts(l.ctx, 0, 9); return len(a), err },
+		"repairs":   func() (int, error) { a, err := l.Store.Repairs(l.ctx, store.Cursor{}, 9); return len(a), err },
+		"decisions": func() (int, error) { a, err := l.Store.Amendments(l.ctx, 0, 9); return len(a), err },
+		"recounts":  func() (int, error) { a, err := l.Store.Recounts(l.ctx, 0, 9); return len(a), err },
 		"letters": func() (int, error) {
-			a, err := l.listed.DeadLetters(l.ctx, store.DeadLetterQuery{Limit: 9})
+			a, err := l.Store.DeadLetters(l.ctx, store.DeadLetterQuery{Limit: 9})
 			return len(a), err
 		},
 	} {

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,40 +12,18 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Lists is what a backend lists, beside its contract.
-type Lists interface {
-	CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error)
-	store.CountSearcher
-	SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error)
-	Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error)
-	Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error)
-	Recounts(ctx context.Context, before int64, limit int) ([]store.ListedRecount, error)
-	KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error
-	DeadLetters(ctx context.Context, q store.DeadLetterQuery) ([]store.DeadLetter, error)
-	DropDeadLetters(ctx context.Context, q store.DeadLetterQuery) (int, error)
-}
-
-func (s *script) lists() Lists {
-	s.Helper()
-	l, ok := s.Store.(Lists)
-	if !ok {
-		s.Fatalf("%T has no lists", s.Store)
-	}
-	return l
-}
-
 var listCases = []contractCase{
 	{"Lists/the counts of many keys are those of each, in their order", func(s *script) {
 		keys := s.manyKeys(30)
 		asked := slices.Concat(keys, keys[:3], []store.Key{store.KeyOf(MustID('a', 999), resize, store.ID{})})
-		got := must(s.lists().CountsOf(s.ctx, asked))(s)
+		got := must(s.Store.CountsOf(s.ctx, asked))(s)
 		for i, key := range asked {
 			one := s.count(key)
 			one.LastRunAt = time.Time{}
 			want(s, fmt.Sprintf("count %d", i), got[i], one)
 		}
-		want(s, "none of none", len(must(s.lists().CountsOf(s.ctx, nil))(s)), 0)
-		if _, err := s.lists().CountsOf(s.ctx, []store.Key{{}}); err == nil {
+		want(s, "none of none", len(must(s.Store.CountsOf(s.ctx, nil))(s)), 0)
+		if _, err := s.Store.CountsOf(s.ctx, []store.Key{{}}); err == nil {
 			s.Error("the zero key: got no error")
 		}
 	}},
@@ -72,7 +49,7 @@ var listCases = []contractCase{
 			}
 		})
 		for range 200 {
-			got, err := s.lists().CountsOf(s.ctx, []store.Key{adaResize, bobResize})
+			got, err := s.Store.CountsOf(s.ctx, []store.Key{adaResize, bobResize})
 			if err != nil || got[0].Count+got[1].Count != 1 {
 				s.Errorf("got %+v, %v, want one run of one of them", got, err)
 				break
@@ -88,7 +65,7 @@ var listCases = []contractCase{
 			for size := 1; size <= 24; size += 5 {
 				var got []store.Key
 				for after := (store.Key{}); ; {
-					page := must(s.lists().SearchCounts(s.ctx, store.CountQuery{After: after, Limit: size}))(s)
+					page := must(s.Store.SearchCounts(s.ctx, store.CountQuery{After: after, Limit: size}))(s)
 					for _, c := range page {
 						want(s, "listed", c, s.count(c.Key))
 						got = append(got, c.Key)
@@ -105,7 +82,7 @@ var listCases = []contractCase{
 		for _, q := range []store.CountQuery{{User: keys[0].User}, {Ref: keys[0].Ref}, {User: keys[0].User, Ref: keys[0].Ref}} {
 			q.Limit = 100
 			var got, wanted []store.Key
-			for _, c := range must(s.lists().SearchCounts(s.ctx, q))(s) {
+			for _, c := range must(s.Store.SearchCounts(s.ctx, q))(s) {
 				got = append(got, c.Key)
 			}
 			for _, key := range keys {
@@ -120,7 +97,7 @@ var listCases = []contractCase{
 		keys := s.manyKeys(23)
 		slices.SortFunc(keys, store.Key.Compare)
 		var got, wanted []store.Key
-		for _, c := range must(store.UserCounts(s.ctx, s.lists(), keys[7].User, store.Key{}, 100))(s) {
+		for _, c := range must(store.UserCounts(s.ctx, s.Store, keys[7].User, store.Key{}, 100))(s) {
 			want(s, "listed", c, s.count(c.Key))
 			got = append(got, c.Key)
 		}
@@ -130,8 +107,8 @@ var listCases = []contractCase{
 			}
 		}
 		want(s, "the keys", got, wanted)
-		want(s, "behind the first", len(must(store.UserCounts(s.ctx, s.lists(), keys[7].User, wanted[0], 100))(s)), len(wanted)-1)
-		want(s, "of nobody", len(must(store.UserCounts(s.ctx, s.lists(), store.ID{}, store.Key{}, 100))(s)), 0)
+		want(s, "behind the first", len(must(store.UserCounts(s.ctx, s.Store, keys[7].User, wanted[0], 100))(s)), len(wanted)-1)
+		want(s, "of nobody", len(must(store.UserCounts(s.ctx, s.Store, store.ID{}, store.Key{}, 100))(s)), 0)
 	}},
 	{"Lists/runs are listed by state, latest first, in pages", func(s *script) {
 		var active, presumed []store.ID
@@ -157,7 +134,7 @@ var listCases = []contractCase{
 			want(s, "presumed", s.runsIn(store.PresumedRuns, size), presumed)
 			want(s, "superseded", s.runsIn(store.SupersededRuns, size), []store.ID{superseded})
 		}
-		if _, err := s.lists().SearchRuns(s.ctx, store.RunQuery{State: "lost", Limit: 1}); err == nil {
+		if _, err := s.Store.SearchRuns(s.ctx, store.RunQuery{State: "lost", Limit: 1}); err == nil {
 			s.Error("an unknown state: got no error")
 		}
 	}},
@@ -166,14 +143,14 @@ var listCases = []contractCase{
 			s.Tell(s, at(0), inserted(row(MustID('3', i), adaResize, store.Running, time.Duration(i)*time.Second, 0)))
 			s.failStuck(time.Hour + time.Duration(i)*time.Minute)
 		}
-		all := must(s.lists().Repairs(s.ctx, store.Cursor{}, 100))(s)
+		all := must(s.Store.Repairs(s.ctx, store.Cursor{}, 100))(s)
 		if len(all) == 0 || all[0].Status != store.Failed || all[0].Was != store.Running || all[0].Reason != store.Stuck {
 			s.Errorf("repairs: got %+v", all)
 		}
 		for size := 1; size < 4; size++ {
 			var got []store.ListedRepair
 			for after := (store.Cursor{}); ; {
-				page := must(s.lists().Repairs(s.ctx, after, size))(s)
+				page := must(s.Store.Repairs(s.ctx, after, size))(s)
 				if len(page) == 0 {
 					break
 				}
@@ -185,11 +162,11 @@ var listCases = []contractCase{
 
 		s.amend(MustID('3', 1), store.Cancelled, 2*time.Hour)
 		s.amend(MustID('3', 2), store.Completed, 3*time.Hour)
-		decided := must(s.lists().Amendments(s.ctx, 0, 100))(s)
+		decided := must(s.Store.Amendments(s.ctx, 0, 100))(s)
 		if len(decided) != 2 || decided[0].ID != MustID('3', 2) || decided[0].Who != "support" || decided[0].Status != store.Completed {
 			s.Errorf("decisions: got %+v", decided)
 		}
-		want(s, "the decisions before the last", must(s.lists().Amendments(s.ctx, decided[0].Seq, 1))(s), decided[1:])
+		want(s, "the decisions before the last", must(s.Store.Amendments(s.ctx, decided[0].Seq, 1))(s), decided[1:])
 
 		for i, by := range []int64{3, -2} {
 			s.Spoil(s, adaResize, by)
@@ -197,21 +174,21 @@ var listCases = []contractCase{
 				s.Fatal(err)
 			}
 		}
-		recounts := must(s.lists().Recounts(s.ctx, 0, 100))(s)
+		recounts := must(s.Store.Recounts(s.ctx, 0, 100))(s)
 		if len(recounts) != 2 || recounts[0].Key != adaResize || recounts[0].Before == recounts[0].After || !recounts[0].At.Equal(at(5*time.Hour)) {
 			s.Errorf("recounts: got %+v", recounts)
 		}
-		want(s, "the recounts before the last", must(s.lists().Recounts(s.ctx, recounts[0].Seq, 1))(s), recounts[1:])
+		want(s, "the recounts before the last", must(s.Store.Recounts(s.ctx, recounts[0].Seq, 1))(s), recounts[1:])
 	}},
 	{"Lists/dead letters are kept, found, and dropped by id and by filter", func(s *script) {
 		for i, reason := range []string{"the body is not JSON", "record.id is missing", "The Body Is Cut Off", "record.id is no UUID"} {
 			s.keepLetter(store.DeadLetter{ReceivedAt: at(time.Duration(i) * time.Hour), Reason: reason, Bytes: 10 + int64(i), Body: []byte(strings.Repeat("x", 10))})
 		}
-		all := must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)
+		all := must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)
 		if len(all) != 4 || all[0].Reason != "record.id is no UUID" || all[0].Body != nil || !all[0].ReceivedAt.Equal(at(3*time.Hour)) {
 			s.Fatalf("got %+v", all)
 		}
-		one := must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Seq: all[3].Seq, Limit: 1}))(s)
+		one := must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Seq: all[3].Seq, Limit: 1}))(s)
 		if len(one) != 1 || string(one[0].Body) != "xxxxxxxxxx" || !one[0].Whole() {
 			s.Errorf("got %+v, want it with its body", one)
 		}
@@ -226,15 +203,15 @@ var listCases = []contractCase{
 			{"none", store.DeadLetterQuery{Reason: "%"}, nil},
 		} {
 			tt.q.Limit = 100
-			want(s, tt.what, must(s.lists().DeadLetters(s.ctx, tt.q))(s), tt.want)
+			want(s, tt.what, must(s.Store.DeadLetters(s.ctx, tt.q))(s), tt.want)
 		}
-		want(s, "dropped by reason", must(s.lists().DropDeadLetters(s.ctx, store.DeadLetterQuery{Reason: "is cut off"}))(s), 1)
-		want(s, "dropped by id", must(s.lists().DropDeadLetters(s.ctx, store.DeadLetterQuery{Seq: all[0].Seq}))(s), 1)
-		want(s, "dropped again", must(s.lists().DropDeadLetters(s.ctx, store.DeadLetterQuery{Seq: all[0].Seq}))(s), 0)
-		want(s, "left", must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s), all[2:])
-		want(s, "dropped, all", must(s.lists().DropDeadLetters(s.ctx, store.DeadLetterQuery{}))(s), 2)
+		want(s, "dropped by reason", must(s.Store.DropDeadLetters(s.ctx, store.DeadLetterQuery{Reason: "is cut off"}))(s), 1)
+		want(s, "dropped by id", must(s.Store.DropDeadLetters(s.ctx, store.DeadLetterQuery{Seq: all[0].Seq}))(s), 1)
+		want(s, "dropped again", must(s.Store.DropDeadLetters(s.ctx, store.DeadLetterQuery{Seq: all[0].Seq}))(s), 0)
+		want(s, "left", must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s), all[2:])
+		want(s, "dropped, all", must(s.Store.DropDeadLetters(s.ctx, store.DeadLetterQuery{}))(s), 2)
 		s.keepLetter(store.DeadLetter{ReceivedAt: at(9 * time.Hour), Reason: "a new one", Bytes: 1, Body: []byte("x")})
-		if fresh := must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 1}))(s); len(fresh) != 1 || fresh[0].Seq <= all[0].Seq {
+		if fresh := must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 1}))(s); len(fresh) != 1 || fresh[0].Seq <= all[0].Seq {
 			s.Errorf("after all were dropped: got %+v, want a number above %d: an old one would name another letter", fresh, all[0].Seq)
 		}
 	}},
@@ -250,14 +227,14 @@ func Letters(t *testing.T, open Open) {
 	for i := range 20 {
 		s.keepLetter(store.DeadLetter{ReceivedAt: at(time.Duration(i) * time.Hour), Reason: "big", Bytes: big, Body: make([]byte, big)})
 	}
-	want(s, "big ones", len(must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)), 16)
+	want(s, "big ones", len(must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)), 16)
 	// Case D2: those of one request, which are kept together and stay in order.
 	many := make([]store.DeadLetter, 1_500)
 	for i := range many {
 		many[i] = store.DeadLetter{ReceivedAt: at(20 * time.Hour), Reason: "of one request", Bytes: int64(i), Body: []byte("x")}
 	}
 	s.keepLetter(many...)
-	all := must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 2_000}))(s)
+	all := must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 2_000}))(s)
 	if len(all) != 1_000 || all[0].Bytes != 1_499 || all[999].Bytes != 500 {
 		s.Errorf("1,500 at once: got %d letters, want the last 1,000 of them, the last first", len(all))
 	}
@@ -266,7 +243,7 @@ func Letters(t *testing.T, open Open) {
 		many[i] = store.DeadLetter{ReceivedAt: at(21 * time.Hour), Reason: "big, of one request", Bytes: big, Body: make([]byte, big)}
 	}
 	s.keepLetter(many...)
-	want(s, "20 big ones at once", len(must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)), 16)
+	want(s, "20 big ones at once", len(must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 100}))(s)), 16)
 	if need.Smaller(t) {
 		t.Log("NOT RUN with the race detector: a thousand letters, for each of which all are looked through")
 		return
@@ -274,11 +251,11 @@ func Letters(t *testing.T, open Open) {
 	for i := range 1_010 {
 		s.keepLetter(store.DeadLetter{ReceivedAt: at(time.Duration(100+i) * time.Hour), Reason: "small", Bytes: 1, Body: []byte("x")})
 	}
-	want(s, "small ones", len(must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 2_000}))(s)), 1_000)
+	want(s, "small ones", len(must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 2_000}))(s)), 1_000)
 	if _, err := s.Store.Fold(s.ctx, at((100+1_009)*time.Hour+30*24*time.Hour-500*time.Hour), 1); err != nil {
 		s.Fatal(err)
 	}
-	want(s, "after thirty days", len(must(s.lists().DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 2_000}))(s)), 501)
+	want(s, "after thirty days", len(must(s.Store.DeadLetters(s.ctx, store.DeadLetterQuery{Limit: 2_000}))(s)), 501)
 }
 
 // must returns a value, and fails the test where there is an error instead.
@@ -314,7 +291,7 @@ func (s *script) manyKeys(n int) (keys []store.Key) {
 func (s *script) runsIn(state store.RunState, size int) (ids []store.ID) {
 	s.Helper()
 	for after := (store.Cursor{}); ; {
-		page := must(s.lists().SearchRuns(s.ctx, store.RunQuery{State: state, After: after, Limit: size}))(s)
+		page := must(s.Store.SearchRuns(s.ctx, store.RunQuery{State: state, After: after, Limit: size}))(s)
 		for _, r := range page {
 			one := s.run(r.ID)
 			one.Snapshot = ""
@@ -330,7 +307,7 @@ func (s *script) runsIn(state store.RunState, size int) (ids []store.ID) {
 
 func (s *script) keepLetter(letters ...store.DeadLetter) {
 	s.Helper()
-	if err := s.lists().KeepDeadLetter(s.ctx, letters...); err != nil {
+	if err := s.Store.KeepDeadLetter(s.ctx, letters...); err != nil {
 		s.Fatal(err)
 	}
 }

@@ -125,12 +125,8 @@ func (o ByColumn) Open(open Open) Open {
 	from := turn{func(field string, id store.ID) store.ID { return turned(o.of(field).from, id) }, o.Earlier}
 	return func(t testing.TB) Backend {
 		b := open(t)
-		inner, ok := b.Store.(everything)
-		if !ok {
-			t.Fatalf("%T is no more than a store", b.Store)
-		}
 		other := b
-		other.Store = renamed{inner, to, from}
+		other.Store, other.Source = renamed{b.Store, to, from}, nil
 		other.Tell = func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
 			return with(from, b.Tell(t, to.time(received), with(to, changes)...))
 		}
@@ -194,127 +190,119 @@ func replace(f turn, field string, to, from reflect.Value) {
 	}
 }
 
-// everything is what the suite asks a store for.
-type everything interface {
-	store.Store
-	Lists
-	historian
-	Health(ctx context.Context) (store.Health, error)
-}
-
 // renamed is a store behind other ids. What names none goes through.
 type renamed struct {
-	everything
+	Store
 	to, from turn
 }
 
 func back[T any](r renamed, value T, err error) (T, error) { return with(r.from, value), err }
 
 func (r renamed) Begin(ctx context.Context, b store.Begin) (store.BeginResult, error) {
-	begun, err := r.everything.Begin(ctx, with(r.to, b))
+	begun, err := r.Store.Begin(ctx, with(r.to, b))
 	return back(r, begun, err)
 }
 
 func (r renamed) Start(ctx context.Context, id store.ID, at time.Time) (store.Run, error) {
-	run, err := r.everything.Start(ctx, r.to.id("ID", id), r.to.time(at))
+	run, err := r.Store.Start(ctx, r.to.id("ID", id), r.to.time(at))
 	return back(r, run, err)
 }
 
 func (r renamed) Complete(ctx context.Context, c store.Completion) (store.CompleteResult, error) {
-	result, err := r.everything.Complete(ctx, with(r.to, c))
+	result, err := r.Store.Complete(ctx, with(r.to, c))
 	return back(r, result, err)
 }
 
 func (r renamed) Amend(ctx context.Context, a store.AmendRequest) (store.Run, error) {
-	run, err := r.everything.Amend(ctx, with(r.to, a))
+	run, err := r.Store.Amend(ctx, with(r.to, a))
 	return back(r, run, err)
 }
 
 func (r renamed) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.ApplyResult, error) {
-	applied, err := r.everything.Apply(ctx, with(r.to, changes), r.to.time(received))
+	applied, err := r.Store.Apply(ctx, with(r.to, changes), r.to.time(received))
 	return back(r, applied, err)
 }
 
 func (r renamed) Total(ctx context.Context, of store.Key) (store.Count, error) {
-	count, err := r.everything.Total(ctx, with(r.to, of))
+	count, err := r.Store.Total(ctx, with(r.to, of))
 	return back(r, count, err)
 }
 
 func (r renamed) AuditTotals(ctx context.Context, mend bool) ([]store.Drift, error) {
-	wrong, err := r.everything.AuditTotals(ctx, mend)
+	wrong, err := r.Store.AuditTotals(ctx, mend)
 	return back(r, wrong, err)
 }
 
 func (r renamed) Count(ctx context.Context, key store.Key) (store.Count, error) {
-	count, err := r.everything.Count(ctx, with(r.to, key))
+	count, err := r.Store.Count(ctx, with(r.to, key))
 	return back(r, count, err)
 }
 
 func (r renamed) Run(ctx context.Context, id store.ID) (store.Run, error) {
-	run, err := r.everything.Run(ctx, r.to.id("ID", id))
+	run, err := r.Store.Run(ctx, r.to.id("ID", id))
 	return back(r, run, err)
 }
 
 func (r renamed) Suspects(ctx context.Context, f store.FailStuck) ([]store.Suspect, error) {
-	found, err := r.everything.Suspects(ctx, with(r.to, f))
+	found, err := r.Store.Suspects(ctx, with(r.to, f))
 	return back(r, found, err)
 }
 
 func (r renamed) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
-	repaired, err := r.everything.FailStuck(ctx, with(r.to, f))
+	repaired, err := r.Store.FailStuck(ctx, with(r.to, f))
 	return back(r, repaired, err)
 }
 
 func (r renamed) Audit(ctx context.Context, a store.Audit) (store.AuditResult, error) {
-	audited, err := r.everything.Audit(ctx, with(r.to, a))
+	audited, err := r.Store.Audit(ctx, with(r.to, a))
 	return back(r, audited, err)
 }
 
 func (r renamed) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
-	recounted, err := r.everything.Recount(ctx, with(r.to, key), r.to.time(now))
+	recounted, err := r.Store.Recount(ctx, with(r.to, key), r.to.time(now))
 	return back(r, recounted, err)
 }
 
 func (r renamed) NoteAhead(ctx context.Context, now time.Time) error {
-	return r.everything.NoteAhead(ctx, r.to.time(now))
+	return r.Store.NoteAhead(ctx, r.to.time(now))
 }
 
 func (r renamed) CountsOf(ctx context.Context, keys []store.Key) ([]store.Count, error) {
-	counts, err := r.everything.CountsOf(ctx, with(r.to, keys))
+	counts, err := r.Store.CountsOf(ctx, with(r.to, keys))
 	return back(r, counts, err)
 }
 
 func (r renamed) SearchCounts(ctx context.Context, q store.CountQuery) ([]store.Count, error) {
-	counts, err := r.everything.SearchCounts(ctx, with(r.to, q))
+	counts, err := r.Store.SearchCounts(ctx, with(r.to, q))
 	return back(r, counts, err)
 }
 
 func (r renamed) SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error) {
-	runs, err := r.everything.SearchRuns(ctx, with(r.to, q))
+	runs, err := r.Store.SearchRuns(ctx, with(r.to, q))
 	return back(r, runs, err)
 }
 
 func (r renamed) Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error) {
-	repairs, err := r.everything.Repairs(ctx, with(r.to, after), limit)
+	repairs, err := r.Store.Repairs(ctx, with(r.to, after), limit)
 	return back(r, repairs, err)
 }
 
 func (r renamed) Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error) {
-	decisions, err := r.everything.Amendments(ctx, before, limit)
+	decisions, err := r.Store.Amendments(ctx, before, limit)
 	return back(r, decisions, err)
 }
 
 func (r renamed) Recounts(ctx context.Context, before int64, limit int) ([]store.ListedRecount, error) {
-	recounts, err := r.everything.Recounts(ctx, before, limit)
+	recounts, err := r.Store.Recounts(ctx, before, limit)
 	return back(r, recounts, err)
 }
 
 func (r renamed) History(ctx context.Context, id store.ID) (store.History, error) {
-	history, err := r.everything.History(ctx, r.to.id("ID", id))
+	history, err := r.Store.History(ctx, r.to.id("ID", id))
 	return back(r, history, err)
 }
 
 func (r renamed) KeyHistory(ctx context.Context, key store.Key, limit int) (store.KeyHistory, error) {
-	history, err := r.everything.KeyHistory(ctx, with(r.to, key), limit)
+	history, err := r.Store.KeyHistory(ctx, with(r.to, key), limit)
 	return back(r, history, err)
 }

@@ -19,11 +19,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// Store is all that the suite asks of a backend.
+type Store interface {
+	store.Store
+	store.Maintainer
+	store.Reader
+	store.LetterBox
+}
+
 // Backend is one freshly opened store, with what the suite needs to look at it
 // and to hurt it from outside.
 type Backend struct {
-	Store  store.Store
-	Absent Absent // of its table
+	Store  Store
+	Source store.Source // the same store; nil where it is a mirror
+	Absent Absent       // of its table
 
 	// Fit makes a row that a [Source] draws one that the table can have; nil where it
 	// can have any.
@@ -52,9 +61,6 @@ type Backend struct {
 
 	// Forget drops all that is stored of the count of a key, and its part of the total.
 	Forget func(t testing.TB, key store.Key)
-
-	// SetPolicy puts a policy in force.
-	SetPolicy func(t testing.TB, p store.Policy)
 
 	// Written returns a number that grows whenever anything is written.
 	Written func(t testing.TB) int64
@@ -91,6 +97,14 @@ type script struct {
 	Backend
 	ctx  context.Context
 	runs int
+}
+
+// setPolicy puts a policy in force.
+func (s *script) setPolicy(p store.Policy) {
+	s.Helper()
+	if err := s.Store.SetPolicy(s.ctx, p); err != nil {
+		s.Fatal(err)
+	}
 }
 
 // Run runs the whole suite.

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -10,9 +9,7 @@ import (
 // wantNoKey compares how many runs are reported as having no key.
 func (s *script) wantNoKey(want int64) {
 	s.Helper()
-	h, err := s.Store.(interface {
-		Health(ctx context.Context) (store.Health, error)
-	}).Health(s.ctx)
+	h, err := s.Store.Health(s.ctx)
 	if err != nil || h.NoKey != want {
 		s.Errorf("runs without a key: got %d, %v; want %d", h.NoKey, err, want)
 	}

@@ -52,7 +52,7 @@ var totalCases = []contractCase{
 			if err != nil {
 				s.Fatal(err)
 			}
-			s.SetPolicy(s, p)
+			s.setPolicy(p)
 			s.wantTotal(allResize, n)
 		}
 	}},
@@ -104,9 +104,9 @@ var totalCases = []contractCase{
 		spoiled.Ended.Failed, right.Ended.Failed = 1, 1
 		wrong := []store.Drift{{Key: allResize, Stored: spoiled, Actual: right}}
 		s.quietly("an audit that mends nothing", func() { want(s, "wrong totals", s.auditTotals(false), wrong) })
-		dry, err := (&store.Sweeper{Store: s.Store, Now: func() time.Time { return at(time.Hour) }}).Sweep(s.ctx, store.SweepOptions{Full: true, DryRun: true})
+		dry, err := (&store.Sweeper{Store: s.Store, Source: s.Source, Now: func() time.Time { return at(time.Hour) }}).Sweep(s.ctx, store.SweepOptions{Full: true, DryRun: true})
 		want(s, "a dry run", dry.Totals, wrong)
-		swept, again := (&store.Sweeper{Store: s.Store, Now: func() time.Time { return at(time.Hour) }}).Sweep(s.ctx, store.SweepOptions{Full: true})
+		swept, again := (&store.Sweeper{Store: s.Store, Source: s.Source, Now: func() time.Time { return at(time.Hour) }}).Sweep(s.ctx, store.SweepOptions{Full: true})
 		want(s, "a sweep", swept.Totals, wrong)
 		if err := errors.Join(err, again); err != nil {
 			s.Error(err)
