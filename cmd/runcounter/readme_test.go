@@ -128,3 +128,32 @@ func TestPagesSayForWhomTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// CONTRIBUTING names files and packages in the first column of its tables, and in
+// the second what is in them.
+func TestContributingNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
+	word := regexp.MustCompile("`([A-Za-z]\\w*)`")
+	rows := regexp.MustCompile("(?m)^\\| `([\\w./]+)` \\| (.*) \\|$").FindAllStringSubmatch(mustReadFile(t, top+"/CONTRIBUTING.md"), -1)
+	if len(rows) < 20 {
+		t.Fatalf("got %d rows: the page is not what this test reads", len(rows))
+	}
+	for _, row := range rows {
+		files, err := filepath.Glob(filepath.Join(top, row[1]))
+		if err == nil && !strings.Contains(filepath.Base(row[1]), ".") && len(files) == 1 {
+			files, err = filepath.Glob(filepath.Join(top, row[1], "*.go"))
+		}
+		if err != nil || len(files) == 0 {
+			t.Errorf("CONTRIBUTING.md names %s: there is none (%v)", row[1], err)
+		}
+		text := ""
+		for _, file := range files {
+			text += mustReadFile(t, file)
+		}
+		for _, name := range word.FindAllStringSubmatch(row[2], -1) {
+			if !regexp.MustCompile(`\b` + name[1] + `\b`).MatchString(text) {
+				t.Errorf("CONTRIBUTING.md names %s of %s: there is none", name[1], row[1])
+			}
+		}
+	}
+}
