@@ -3,11 +3,10 @@
 #   docker build --target runcounter .    the program alone, for PostgreSQL
 #   docker build --target litestream .    with Litestream, for SQLite on a volume
 #
-# What is built here is built and run in the same way by
-# go test ./cmd/runcounter -run Image
+# go test ./cmd/runcounter -run Image builds and runs the program in the same way.
 #
 # The bases are named by the digests of their indexes, which hold for amd64 and
-# arm64: a tag is moved, a digest is not. To go on to a newer one:
+# arm64: a tag is moved, a digest is not. To take a newer one:
 #
 #   docker buildx imagetools inspect golang:1.26.8
 
@@ -34,8 +33,8 @@ COPY deploy/litestream.yml /etc/litestream.yml
 COPY deploy/start-with-litestream /usr/local/bin/
 ENTRYPOINT ["start-with-litestream"]
 
-# PostgreSQL. Nothing but the program and the certificates by which it knows the
-# database; no shell, no package, nothing to write to but /data and /tmp.
+# PostgreSQL. The program, and the certificates that verify the database; no
+# shell, no packages. Only /data and /tmp are writable.
 FROM scratch AS runcounter
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/runcounter /runcounter
