@@ -1,10 +1,19 @@
-// Package store holds the words, the rules and the contract of Run Counter.
+// Package store holds the types, the rules and the contracts of Run Counter. It
+// imports the standard library alone, and everything else may import it.
+//
+// The contracts stand in store.go: [Store] counts and completes, [Maintainer]
+// keeps a store in order, [Source] is what only a watched database has,
+// [Reader] lists and explains, [LetterBox] keeps dead letters. Requests and
+// results are in requests.go, the other types in types.go and lists.go. A reader
+// begins at [Store].
 //
 // The rules are pure functions: they read no clock, no database and no
-// context. A backend carries them out: [github.com/edgaze-ai/runcounter/store/sqlite]
-// is a mirror, fed by changes and by our own API, and
-// store/postgres a source, which is the watched database itself. Both are held
-// to the contract by store/storetest.
+// context. [Repair] and [Presume] decide about one row (rules.go), and
+// [State.Join] merges two views of one run (merge.go). A backend carries them
+// out: store/sqlite is a mirror, fed by changes and by our own API, and
+// store/postgres a source, which is the watched database itself. store/storetest
+// holds both to the contracts. The one thing here that runs by itself is
+// [Sweeper], on any backend.
 //
 // Everything is held to eight laws:
 //

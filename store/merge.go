@@ -102,16 +102,16 @@ const (
 	// Rewritten means that the record ended differently from an old_record that had
 	// ended already.
 	Rewritten Evidence = 2
-	// Seen means seen ended, as old_record, or as a record unchanged from it.
-	Seen Evidence = 3
-	// Witnessed means that the record has ended and old_record had not, or that
+	// SeenEnded means seen ended, as old_record, or as a record unchanged from it.
+	SeenEnded Evidence = 3
+	// SawEnd means that the record has ended and old_record had not, or that
 	// it is an INSERT.
-	Witnessed Evidence = 4
-	// Told means that this outcome is known to stand: our own
+	SawEnd Evidence = 4
+	// Confirmed means that this outcome is known to stand: our own
 	// Complete, which answered its caller so, or a source, whose guard let it
 	// supersede a presumed one and holds it from then on. What a webhook merely
 	// shows doesn't take it back; of two that are vouched for, the earlier stands.
-	Told Evidence = 5
+	Confirmed Evidence = 5
 	// Amended means that an administrator has decided.
 	Amended Evidence = 6
 )
@@ -318,8 +318,8 @@ func Observe(c Change, received time.Time) []State {
 		return []State{{ID: c.Old.ID, DeletedAt: latest(time.UnixMicro(0).UTC(), Instant(received))}}
 	}
 	record, old := c.claims()
-	s := glimpse(c.Record)
-	s.Last, s.Outcome = lastOf(c.Record, c.Version), record
+	s := timesOf(c.Record)
+	s.Last, s.Outcome = registerOf(c.Record, c.Version), record
 	switch {
 	case c.Op == Insert:
 		// Older than everything else: it counts among the past at once.
@@ -328,8 +328,8 @@ func Observe(c Change, received time.Time) []State {
 	case !c.HasOld:
 		return []State{s}
 	}
-	before := glimpse(c.Old)
-	before.Last, before.Outcome = lastOf(c.Old, 0), old
+	before := timesOf(c.Old)
+	before.Last, before.Outcome = registerOf(c.Old, 0), old
 	if c.Old.UpdatedAt.Equal(c.Record.UpdatedAt) {
 		before.Last = Register{c.Version, s.Last.At, nil, without(before.Last.Heads, s.Last.Heads)}
 	}
@@ -352,23 +352,23 @@ func without(old, heads []View) []View {
 	return old
 }
 
-// glimpse keeps the times of a row.
-func glimpse(r Row) State {
+// timesOf keeps the times of a row.
+func timesOf(r Row) State {
 	return State{ID: r.ID, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, UpdatedAt: r.UpdatedAt, LeaseAt: r.LeaseAt}
 }
 
-func lastOf(r Row, version int64) Register {
+func registerOf(r Row, version int64) Register {
 	return Register{version, r.UpdatedAt, []View{{r.User, r.Workflow, r.Draft, r.Status}}, nil}
 }
 
 // claimOf returns what a row by itself says of the run's outcome: as a
-// terminal record it is Witnessed until its old_record says otherwise.
+// terminal record it is [SawEnd] until its old_record says otherwise.
 func claimOf(r Row) Claim {
 	repaired, reason := Repair(r)
 	if !repaired.Ended() {
 		return Claim{}
 	}
-	c := Claim{Evidence: Witnessed, Outcome: repaired.Outcome()}
+	c := Claim{Evidence: SawEnd, Outcome: repaired.Outcome()}
 	if reason == Overwritten {
 		c.Evidence = Presumed
 	}
@@ -381,11 +381,11 @@ func (c Change) claims() (record, old Claim) {
 	switch {
 	case c.Op == Insert:
 	case !c.HasOld:
-		record.Evidence = min(record.Evidence, Seen)
+		record.Evidence = min(record.Evidence, SeenEnded)
 	default:
 		record.Evidence = min(record.Evidence, evidenceOver(c.Record, c.Old))
 		old = claimOf(c.Old)
-		old.Evidence = min(old.Evidence, Seen)
+		old.Evidence = min(old.Evidence, SeenEnded)
 	}
 	switch c.Mark {
 	case MarkPresumed:
@@ -396,7 +396,7 @@ func (c Change) claims() (record, old Claim) {
 		record.Evidence = min(record.Evidence, Presumed)
 	case MarkSuperseding:
 		if c.supersedes() {
-			record.Evidence, old.Evidence = Told, min(old.Evidence, Presumed)
+			record.Evidence, old.Evidence = Confirmed, min(old.Evidence, Presumed)
 		}
 	case MarkAmended:
 		if at := c.Record.UpdatedAt; c.Op == Update && c.Record.Ended() && !at.IsZero() {
@@ -417,9 +417,9 @@ func (c Change) supersedes() bool {
 func evidenceOver(record, old Row) Evidence {
 	switch {
 	case !old.Status.Terminal() && old.CompletedAt.IsZero():
-		return Witnessed // it had not ended
+		return SawEnd // it had not ended
 	case record.Status == old.Status && record.CompletedAt.Equal(old.CompletedAt):
-		return Seen
+		return SeenEnded
 	}
 	return Rewritten
 }

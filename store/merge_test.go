@@ -193,7 +193,7 @@ func nearly(r *rand.Rand, a, b store.State) store.State {
 // an administrator.
 func decide(r *rand.Rand, s store.State) store.State {
 	evidence := []store.Evidence{
-		store.NoEvidence, store.NoEvidence, store.NoEvidence, store.Presumed, store.Told, store.Amended,
+		store.NoEvidence, store.NoEvidence, store.NoEvidence, store.Presumed, store.Confirmed, store.Amended,
 	}[r.IntN(6)]
 	if evidence == store.NoEvidence {
 		return s
@@ -312,7 +312,7 @@ func TestChangesFoldedIntoAReopenedRunCommute(t *testing.T) {
 		want := fold(reopened, arrived)
 		mustBeConsistent(t, want)
 		mustEqual(t, "any order, duplicates", fold(reopened, permuted(r, append(slices.Clone(arrived), somePart(r, arrived)...))), want)
-		if o := want.Outcome; o.Evidence == store.Witnessed && !o.Outcome.CompletedAt.After(want.ReopenedAt) {
+		if o := want.Outcome; o.Evidence == store.SawEnd && !o.Outcome.CompletedAt.After(want.ReopenedAt) {
 			t.Fatalf("an outcome at %v stands over a re-opening at %v", o.Outcome.CompletedAt, want.ReopenedAt)
 		}
 	})
@@ -365,39 +365,39 @@ func TestTheEvidenceOfAChange(t *testing.T) {
 		completed time.Time
 	}{
 		"an end is witnessed": {
-			store.Change{Op: store.Update, Old: active, Record: ended, HasOld: true}, store.Witnessed, store.Completed, at(2),
+			store.Change{Op: store.Update, Old: active, Record: ended, HasOld: true}, store.SawEnd, store.Completed, at(2),
 		},
 		"an INSERT that has ended is witnessed": {
-			store.Change{Op: store.Insert, Record: ended}, store.Witnessed, store.Completed, at(2),
+			store.Change{Op: store.Insert, Record: ended}, store.SawEnd, store.Completed, at(2),
 		},
 		"an end without a time is witnessed, at updated_at": {
-			store.Change{Op: store.Update, Old: active, Record: undated, HasOld: true}, store.Witnessed, store.Completed, at(2),
+			store.Change{Op: store.Update, Old: active, Record: undated, HasOld: true}, store.SawEnd, store.Completed, at(2),
 		},
 		"an end that is dated afterwards keeps the time at which it was first seen": {
 			store.Change{Op: store.Update, Old: undated, Record: row(store.Completed, 9, at(8)), HasOld: true},
-			store.Seen, store.Completed, at(2),
+			store.SeenEnded, store.Completed, at(2),
 		},
 		"a touch of an end without a time was seen": {
-			store.Change{Op: store.Update, Old: undated, Record: undated, HasOld: true}, store.Seen, store.Completed, at(2),
+			store.Change{Op: store.Update, Old: undated, Record: undated, HasOld: true}, store.SeenEnded, store.Completed, at(2),
 		},
 		"a record that stays ended was seen": {
 			store.Change{Op: store.Update, Old: ended, Record: row(store.Completed, 9, at(2)), HasOld: true},
-			store.Seen, store.Completed, at(2),
+			store.SeenEnded, store.Completed, at(2),
 		},
 		"a record without its old_record was seen": {
-			store.Change{Op: store.Update, Record: ended}, store.Seen, store.Completed, at(2),
+			store.Change{Op: store.Update, Record: ended}, store.SeenEnded, store.Completed, at(2),
 		},
 		"another status does not take the place of the one in old_record": {
 			store.Change{Op: store.Update, Old: row(store.Cancelled, 2, at(2)), Record: ended, HasOld: true},
-			store.Seen, store.Cancelled, at(2),
+			store.SeenEnded, store.Cancelled, at(2),
 		},
 		"nor does an earlier time": {
 			store.Change{Op: store.Update, Old: ended, Record: row(store.Completed, 9, at(1)), HasOld: true},
-			store.Seen, store.Completed, at(2),
+			store.SeenEnded, store.Completed, at(2),
 		},
 		"a late running shows the outcome that it overwrote": {
 			store.Change{Op: store.Update, Old: ended, Record: row(store.Running, 9, time.Time{}), HasOld: true},
-			store.Seen, store.Completed, at(2),
+			store.SeenEnded, store.Completed, at(2),
 		},
 		"a new end over an outcome that was only inferred is rewritten": {
 			store.Change{Op: store.Update, Old: row(store.Running, 2, at(2)), Record: row(store.Failed, 3, at(2)), HasOld: true},

@@ -80,9 +80,9 @@ const (
 	Stuck        Reason = "stuck"           // active, and silent for longer than its limit
 	EndedTooSoon Reason = "ended_too_soon"  // ended before it started: reported, left alone
 
-	// Lost is a source's alone: the run had ended for real, as a change shows,
+	// OutcomeLost is a source's alone: the run had ended for real, as a change shows,
 	// and was overwritten.
-	Lost Reason = "outcome_lost"
+	OutcomeLost Reason = "outcome_lost"
 	// GaveWay is a source's alone, and no repair: an outcome was overwritten that
 	// the guard would have kept, had a rule of the table not been against it.
 	GaveWay Reason = "gave_way"

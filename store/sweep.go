@@ -41,12 +41,12 @@ type Sweeper struct {
 	// The next sweep goes on behind them.
 	Slice int
 
-	sweeping sync.Mutex // one sweep at a time, since they share what follows
-	cursor   Key
-	turns    map[ID]ID         // behind which run the next sweep tries those of a user, of whom too many were refused
-	told     map[string]string // what Run has complained of webhooks, by kind
-	altered  string            // what Run has said of the table
-	moved    string            // and of its partitions
+	sweeping       sync.Mutex // one sweep at a time, since they share what follows
+	cursor         Key
+	resumeAfter    map[ID]ID         // behind which run the next sweep tries those of a user, of whom too many were refused
+	complaints     map[string]string // what Run has complained of webhooks, by kind
+	saidAltered    string            // what Run has said of the table
+	saidPartitions string            // and of its partitions
 
 	withheld      Withheld // what the last audit of all keys left, since partitions came or went
 	withheldAmong []int64  // which they were
@@ -144,7 +144,7 @@ func (s *Sweeper) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error
 	err = errors.Join(err, s.compareTable(ctx, &r))
 	err = errors.Join(err, s.repair(ctx, &r, s.Limits, o.Brief && !o.Full && !o.DryRun))
 	if !o.DryRun {
-		err = errors.Join(err, s.fold(ctx, &r), s.watch(ctx, &r))
+		err = errors.Join(err, s.fold(ctx, &r), s.settleDeliveries(ctx, &r))
 	}
 	err = errors.Join(err, s.audit(ctx, &r, o.Partitions))
 	if !o.DryRun {
@@ -176,8 +176,8 @@ func (s *Sweeper) fold(ctx context.Context, r *SweepReport) error {
 	}
 }
 
-// watch asks what became of webhooks.
-func (s *Sweeper) watch(ctx context.Context, r *SweepReport) (err error) {
+// settleDeliveries asks what became of webhooks.
+func (s *Sweeper) settleDeliveries(ctx context.Context, r *SweepReport) (err error) {
 	if s.Source == nil {
 		return nil
 	}
@@ -282,15 +282,15 @@ func (s *Sweeper) Run(ctx context.Context, every time.Duration) {
 func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
 	log := s.log()
 	s.complain(ctx, log, r.Webhooks)
-	if r.Altered != s.altered {
-		if s.altered = r.Altered; r.Altered != "" {
+	if r.Altered != s.saidAltered {
+		if s.saidAltered = r.Altered; r.Altered != "" {
 			log.ErrorContext(ctx, "the watched table was altered", "how", r.Altered)
 		} else {
 			log.InfoContext(ctx, "the watched table is again as the migrations know it")
 		}
 	}
-	if moved := strings.Join(r.PartitionSentences(), "; "); moved != s.moved {
-		if s.moved = moved; moved != "" {
+	if moved := strings.Join(r.PartitionSentences(), "; "); moved != s.saidPartitions {
+		if s.saidPartitions = moved; moved != "" {
 			log.ErrorContext(ctx, "partitions", "what", moved)
 		} else {
 			log.InfoContext(ctx, "the counts hold the runs of the table's partitions again")
@@ -343,16 +343,16 @@ func (s *Sweeper) complain(ctx context.Context, log *slog.Logger, d Deliveries) 
 	told := map[string]string{}
 	for _, c := range d.Complaints() {
 		told[c.Kind] = c.What
-		if _, before := s.told[c.Kind]; !before {
+		if _, before := s.complaints[c.Kind]; !before {
 			log.WarnContext(ctx, "webhooks: "+c.What, "example", c.Why, "fix", c.Fix)
 		}
 	}
-	for _, kind := range slices.Sorted(maps.Keys(s.told)) {
+	for _, kind := range slices.Sorted(maps.Keys(s.complaints)) {
 		if _, still := told[kind]; !still {
-			log.InfoContext(ctx, "webhooks: this is over", "was", s.told[kind])
+			log.InfoContext(ctx, "webhooks: this is over", "was", s.complaints[kind])
 		}
 	}
-	s.told = told
+	s.complaints = told
 }
 
 // rehearse logs what would be presumed, and writes nothing.

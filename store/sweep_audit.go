@@ -21,10 +21,10 @@ func (s *Sweeper) audit(ctx context.Context, r *SweepReport, partitions bool) er
 			return fmt.Errorf("ask whether a full audit is due: %w", err)
 		}
 	}
-	if err := s.lookAtPartitions(ctx, r); err != nil {
+	if err := s.readPartitions(ctx, r); err != nil {
 		return err
 	}
-	r.Full = r.Full || event > 0 || r.Partitions.Moved() && !s.judged(r)
+	r.Full = r.Full || event > 0 || r.Partitions.Moved() && !s.alreadyAudited(r)
 	err := s.compare(ctx, r, r.Partitions.Moved() && !partitions)
 	if err == nil && event > 0 && !r.DryRun && r.Withheld.Keys == 0 {
 		if err = s.Source.AuditDone(ctx, event); err != nil {
@@ -32,7 +32,7 @@ func (s *Sweeper) audit(ctx context.Context, r *SweepReport, partitions bool) er
 		}
 	}
 	if err == nil {
-		err = s.settle(ctx, r)
+		err = s.settlePartitions(ctx, r)
 	}
 	return err
 }
@@ -51,7 +51,7 @@ func (s *Sweeper) compare(ctx context.Context, r *SweepReport, withhold bool) er
 		r.Audited += found.Keys
 		for _, drift := range found.Drifts {
 			var mendErr error
-			withhold, mendErr = s.mend(ctx, r, drift, withhold)
+			withhold, mendErr = s.mendDrift(ctx, r, drift, withhold)
 			errs = errors.Join(errs, mendErr)
 		}
 		after = found.Next
@@ -70,14 +70,14 @@ func (s *Sweeper) compare(ctx context.Context, r *SweepReport, withhold bool) er
 	return errs
 }
 
-// mend recounts a key that drifts, unless it is to be withheld, and reports
+// mendDrift recounts a key that drifts, unless it is to be withheld, and reports
 // whether the next ones are.
-func (s *Sweeper) mend(ctx context.Context, r *SweepReport, drift Drift, withhold bool) (bool, error) {
+func (s *Sweeper) mendDrift(ctx context.Context, r *SweepReport, drift Drift, withhold bool) (bool, error) {
 	if !withhold && !r.DryRun {
 		done, err := s.recount(ctx, r, drift.Key)
 		withhold = !done
 		if err != nil {
-			r.drifts(drift)
+			r.addDrift(drift)
 			return withhold, err
 		}
 	}
@@ -86,13 +86,13 @@ func (s *Sweeper) mend(ctx context.Context, r *SweepReport, drift Drift, withhol
 		r.Withheld.Runs += drift.Actual.Ended.Total() - drift.Stored.Ended.Total()
 	}
 	if !withhold || r.DryRun {
-		r.drifts(drift)
+		r.addDrift(drift)
 	}
 	return withhold, nil
 }
 
-// drifts notes a key whose count was wrong.
-func (r *SweepReport) drifts(drift Drift) {
+// addDrift notes a key whose count was wrong.
+func (r *SweepReport) addDrift(drift Drift) {
 	r.Drifting++
 	if len(r.Drifts) < MaxReported {
 		r.Drifts = append(r.Drifts, drift)

@@ -93,8 +93,8 @@ func (w Withheld) clause() string {
 	return fmt.Sprintf("; %d counts differ from the runs that are there, by %+d runs in all, and stay as they are until you ask", w.Keys, w.Runs)
 }
 
-// lookAtPartitions notes which there are.
-func (s *Sweeper) lookAtPartitions(ctx context.Context, r *SweepReport) (err error) {
+// readPartitions notes which there are.
+func (s *Sweeper) readPartitions(ctx context.Context, r *SweepReport) (err error) {
 	if s.Source == nil {
 		return nil
 	}
@@ -104,15 +104,15 @@ func (s *Sweeper) lookAtPartitions(ctx context.Context, r *SweepReport) (err err
 	return nil
 }
 
-// judged reports whether an audit of all keys has found that these partitions
+// alreadyAudited reports whether an audit of all keys has found that these partitions
 // changed counts. Then it would find the same.
-func (s *Sweeper) judged(r *SweepReport) bool {
+func (s *Sweeper) alreadyAudited(r *SweepReport) bool {
 	return s.withheld.Keys > 0 && slices.Equal(s.withheldAmong, r.Partitions.IDs)
 }
 
-// settle ends an audit: where no key was left as it was, the runs of the
+// settlePartitions ends an audit: where no key was left as it was, the runs of the
 // partitions that were there at its beginning are in the counts.
-func (s *Sweeper) settle(ctx context.Context, r *SweepReport) error {
+func (s *Sweeper) settlePartitions(ctx context.Context, r *SweepReport) error {
 	if s.Source == nil || r.DryRun {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (s *Sweeper) settle(ctx context.Context, r *SweepReport) error {
 	if moved && r.Full {
 		s.withheld, s.withheldAmong = r.Withheld, r.Partitions.IDs
 	}
-	if moved && s.judged(r) {
+	if moved && s.alreadyAudited(r) {
 		r.Withheld = s.withheld
 		return nil
 	}
@@ -130,7 +130,7 @@ func (s *Sweeper) settle(ctx context.Context, r *SweepReport) error {
 	if err := s.Source.SettlePartitions(ctx, r.Partitions); err != nil {
 		return fmt.Errorf("note which partitions are counted: %w", err)
 	}
-	return s.lookAtPartitions(ctx, r)
+	return s.readPartitions(ctx, r)
 }
 
 // recount mends a key, and reports false where it left it, since a partition came

@@ -28,9 +28,9 @@ func (s *Sweeper) repair(ctx context.Context, r *SweepReport, limits Limits, bri
 	if round.limits == nil {
 		round.limits = DefaultLimits()
 	}
-	err := round.all(ctx)
+	err := round.repairAll(ctx)
 	if brief && err == nil {
-		s.turns = round.turns
+		s.resumeAfter = round.turns
 	}
 	return err
 }
@@ -47,7 +47,7 @@ type repairs struct {
 	errs     error
 }
 
-func (p *repairs) all(ctx context.Context) error {
+func (p *repairs) repairAll(ctx context.Context) error {
 	f := FailStuck{Now: p.report.At, Limits: p.limits, Max: suspectsAtOnce}
 	for {
 		suspects, err := p.sweeper.Store.Suspects(ctx, f)
@@ -62,12 +62,12 @@ func (p *repairs) all(ctx context.Context) error {
 			if batch = append(batch, one.ID); len(batch) < p.sweeper.batch() {
 				continue
 			}
-			if !p.try(ctx, batch) {
+			if !p.repairBatch(ctx, batch) {
 				return p.errs
 			}
 			batch = batch[:0]
 		}
-		if len(batch) > 0 && !p.try(ctx, batch) || len(suspects) < f.Max {
+		if len(batch) > 0 && !p.repairBatch(ctx, batch) || len(suspects) < f.Max {
 			return p.errs
 		}
 		f.After = suspects[len(suspects)-1].ID
@@ -80,7 +80,7 @@ func (p *repairs) postponed(one Suspect) bool {
 	if !p.brief {
 		return false
 	}
-	if behind, waits := p.sweeper.turns[one.User]; waits && one.ID.Compare(behind) <= 0 {
+	if behind, waits := p.sweeper.resumeAfter[one.User]; waits && one.ID.Compare(behind) <= 0 {
 		p.report.Postponed++
 		return true
 	}
@@ -91,8 +91,8 @@ func (p *repairs) postponed(one Suspect) bool {
 	return false
 }
 
-// try repairs a batch, and reports whether to go on.
-func (p *repairs) try(ctx context.Context, batch []ID) bool {
+// repairBatch repairs a batch, and reports whether to go on.
+func (p *repairs) repairBatch(ctx context.Context, batch []ID) bool {
 	done, err := p.sweeper.Store.FailStuck(ctx, FailStuck{Now: p.report.At, Limits: p.limits, Max: len(batch), Runs: batch, DryRun: p.report.DryRun})
 	for _, one := range done {
 		p.add(one)

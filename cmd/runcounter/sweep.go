@@ -190,7 +190,7 @@ var reasons = map[store.Reason]string{
 	store.GaveWay:     "the guard could not keep its outcome",
 	store.WouldKeep:   "the guard only reports, or it would have kept its outcome",
 	store.Stuck:       "silent for longer than its limit",
-	store.Lost:        "its outcome was overwritten, and a webhook still had it",
+	store.OutcomeLost: "its outcome was overwritten, and a webhook still had it",
 }
 
 func printSweep(out io.Writer, r store.SweepReport) error {

@@ -21,7 +21,7 @@ import (
 // again here at what an operator says of it.
 func (s *Store) Altered(ctx context.Context) (string, error) {
 	s.forget()
-	return ours(ctx, s, func(have schema, sentence *string) error {
+	return installed(ctx, s, func(db features, sentence *string) error {
 		// A rule that has come since; where this role may not settle that, or a lock was
 		// not had at once, it is named.
 		_, err := s.pool.Exec(ctx, `select run_counter.settle_yields()`)
@@ -31,7 +31,7 @@ func (s *Store) Altered(ctx context.Context) (string, error) {
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			changes, err := altered(ctx, tx)
 			if len(changes) > 0 {
-				*sentence = fmt.Sprintf("%s was altered since runcounter migrate up: %s. Run runcounter migrate up again.", have.table, strings.Join(changes, "; "))
+				*sentence = fmt.Sprintf("%s was altered since runcounter migrate up: %s. Run runcounter migrate up again.", db.table, strings.Join(changes, "; "))
 			}
 			return translate(err)
 		})

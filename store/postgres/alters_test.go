@@ -185,7 +185,7 @@ func TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock(t *testing.T) {
 		if _, _, err := catalogOf(t.Context(), tx, "public", "workflow_runs"); err != nil {
 			return err
 		}
-		if p, err = f.have.partitions(t.Context(), tx); err != nil {
+		if p, err = f.db.partitions(t.Context(), tx); err != nil {
 			return err
 		}
 		var held []string

@@ -24,18 +24,18 @@ import (
 // to apply the changes again is safe and finishes it.
 func (s *Store) Apply(ctx context.Context, changes []store.Change, received time.Time) (applied []store.ApplyResult, err error) {
 	claims := claimsOf(changes, store.Instant(received))
-	err = s.attempt(ctx, func(have schema) error {
-		looked := look{have: have, claims: claims, rules: s.rules, now: store.Instant(received)}
+	err = s.attempt(ctx, func(db features) error {
+		looked := snapshot{db: db, claims: claims, hooks: s.hooks, now: store.Instant(received)}
 		if err := s.read(ctx, &looked, changes); err != nil {
 			return err
 		}
 		fixed := map[store.ID]bool{}
-		broken, err := s.broken(ctx, looked)
+		broken, err := s.candidates(ctx, looked)
 		if err != nil {
 			return err
 		}
 		if len(broken) > 0 {
-			if err := s.fix(ctx, looked, broken, fixed); err != nil {
+			if err := s.repair(ctx, looked, broken, fixed); err != nil {
 				return err
 			}
 			if err := s.read(ctx, &looked, changes); err != nil {
@@ -82,28 +82,28 @@ type found struct {
 	seen     time.Time // when its times, all still to come, were first seen
 }
 
-// look is what a batch of changes made us look at.
-type look struct {
-	have    schema
+// snapshot is what a batch of changes made us snapshot at.
+type snapshot struct {
+	db      features
 	claims  map[store.ID]store.Claim
-	rules   rules
+	hooks   hooks
 	now     time.Time
-	rows    map[store.ID]store.Row // as far as [schema.glanceSQL] reads them
+	rows    map[store.ID]store.Row // as far as [features.snapshotSQL] reads them
 	policy  store.Policy
 	asked   map[store.Key]bool // whose tallies were read
 	tallies map[store.Key]store.Tallies
 }
 
-// glanceSQL reads of rows what says whether there is anything to do, and whose
+// snapshotSQL reads of rows what says whether there is anything to do, and whose
 // they are. Nearly all of them are in order, and only this is read of them.
-func (h schema) glanceSQL() string {
+func (h features) snapshotSQL() string {
 	return `select 'run', r.id, r.user_id, r.workflow_id, r.draft_id, r.status::text, r.completed_at, '', null::` + h.ref + `, false, 0::bigint
   from ` + h.keyed() + ` as r
  where r.id = any ($1::` + h.id + `[])`
 }
 
-// lookSQL reads rows with what decides about them.
-func (h schema) lookSQL() string {
+// candidatesSQL reads rows with what decides about them.
+func (h features) candidatesSQL() string {
 	reopened := `null::timestamptz`
 	if h.installed {
 		reopened = `(select max(a.at) from run_counter.amendments as a where a.run_id = r.id and a.status in ('pending', 'running', 'cancelling'))`
@@ -113,14 +113,14 @@ func (h schema) lookSQL() string {
  where r.id = any ($1::` + h.id + `[])`
 }
 
-func scanFound(have schema, rows pgx.Row) (f found, err error) {
-	err = have.scanRow(rows, &f.row, &f.presumed, &f.reports, (*instant)(&f.reopened))
+func scanFound(db features, rows pgx.Row) (f found, err error) {
+	err = db.scanRow(rows, &f.row, &f.presumed, &f.reports, (*instant)(&f.reopened))
 	return f, err
 }
 
-// read glances at the rows, and reads the counts of the keys that the changes
-// name.
-func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error {
+// read reads the rows by [features.snapshotSQL], and the counts of the keys that
+// the changes name.
+func (s *Store) read(ctx context.Context, l *snapshot, changes []store.Change) error {
 	l.rows = make(map[store.ID]store.Row, len(changes))
 	l.tallies = make(map[store.Key]store.Tallies, len(changes))
 	ids := make([]*string, 0, len(changes))
@@ -129,40 +129,40 @@ func (s *Store) read(ctx context.Context, l *look, changes []store.Change) error
 	for _, c := range changes {
 		if id := c.ID(); !seen[id] {
 			seen[id] = true
-			ids = append(ids, l.have.arg(watched.ID, id))
+			ids = append(ids, l.db.arg(watched.ID, id))
 		}
 		for _, key := range c.Keys() {
 			l.asked[key] = true
 		}
 	}
 	keys := slices.Collect(maps.Keys(l.asked))
-	if l.have.installed {
+	if l.db.installed {
 		return send(ctx, s.pool, query{
-			text: `select * from run_counter.look($1::` + l.have.id + `[], $2::` + l.have.user + `[], $3::text[], $4::` + l.have.ref + `[])`,
-			args: append([]any{ids}, l.have.keyArrays(keys)...),
+			text: `select * from run_counter.look($1::` + l.db.id + `[], $2::` + l.db.user + `[], $3::text[], $4::` + l.db.ref + `[])`,
+			args: append([]any{ids}, l.db.keyArrays(keys)...),
 			read: l.scan,
 		})
 	}
 	return s.snapshot(ctx,
-		query{text: l.have.glanceSQL(), args: []any{ids}, read: l.scan},
-		s.policyFor(l.have, &l.policy),
-		talliesQuery(l.have, keys, l.tallies),
+		query{text: l.db.snapshotSQL(), args: []any{ids}, read: l.scan},
+		s.policyFor(l.db, &l.policy),
+		talliesQuery(l.db, keys, l.tallies),
 	)
 }
 
 // scan reads a row of run_counter.look: a run, a count of a key, or the policy.
-func (l *look) scan(rows pgx.Rows) (err error) {
+func (l *snapshot) scan(rows pgx.Rows) (err error) {
 	var (
 		what string
 		r    store.Row
 		key  store.Key
 		n    ended
 	)
-	if err := rows.Scan(&what, (*uuid)(&r.ID), (*uuid)(&r.User), (*uuid)(&r.Workflow), (*uuid)(&r.Draft), (*text)(&r.Status), (*instant)(&r.CompletedAt),
+	if err := rows.Scan(&what, (*anyID)(&r.ID), (*anyID)(&r.User), (*anyID)(&r.Workflow), (*anyID)(&r.Draft), (*text)(&r.Status), (*instant)(&r.CompletedAt),
 		(*text)(&key.Kind), (*keyID)(&key.Ref), &n.Presumed, &n.N); err != nil {
 		return err
 	}
-	l.have.fill(&r) // and so whose count it is
+	l.db.fill(&r) // and so whose count it is
 	switch what {
 	case "run":
 		l.rows[r.ID] = r
@@ -178,7 +178,7 @@ func (l *look) scan(rows pgx.Rows) (err error) {
 }
 
 // readMore reads the counts of keys that rows have now and no change named.
-func (s *Store) readMore(ctx context.Context, l *look) error {
+func (s *Store) readMore(ctx context.Context, l *snapshot) error {
 	var more []store.Key
 	for _, row := range l.rows {
 		if key := row.Key(); !key.IsZero() && !l.asked[key] {
@@ -189,12 +189,12 @@ func (s *Store) readMore(ctx context.Context, l *look) error {
 	if len(more) == 0 {
 		return nil
 	}
-	return send(ctx, s.pool, talliesQuery(l.have, more, l.tallies))
+	return send(ctx, s.pool, talliesQuery(l.db, more, l.tallies))
 }
 
-// broken returns the runs that need a repair, in order. A glance says of
-// nearly all that they don't.
-func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
+// candidates returns the runs that need a repair, in order. The
+// snapshot shows of nearly all that they don't.
+func (s *Store) candidates(ctx context.Context, l snapshot) ([]store.ID, error) {
 	var suspects []*string
 	for id, row := range l.rows {
 		claim := l.claims[id]
@@ -202,19 +202,19 @@ func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
 		switch {
 		case row.Ended():
 			if seen && (o.Status != row.Status || !o.CompletedAt.Equal(row.CompletedAt)) {
-				suspects = append(suspects, l.have.arg(watched.ID, id)) // it may be presumed
+				suspects = append(suspects, l.db.arg(watched.ID, id)) // it may be presumed
 			}
 		case row.Status.Terminal(), row.Status.Active() && (seen || !row.CompletedAt.IsZero()):
-			suspects = append(suspects, l.have.arg(watched.ID, id))
+			suspects = append(suspects, l.db.arg(watched.ID, id))
 		}
 	}
 	if len(suspects) == 0 {
 		return nil, nil
 	}
 	var ids []store.ID
-	err := send(ctx, s.pool, query{text: l.have.lookSQL(), args: []any{suspects}, read: func(rows pgx.Rows) error {
-		f, err := scanFound(l.have, rows)
-		if _, needed := l.mend(f); needed && err == nil {
+	err := send(ctx, s.pool, query{text: l.db.candidatesSQL(), args: []any{suspects}, read: func(rows pgx.Rows) error {
+		f, err := scanFound(l.db, rows)
+		if _, needed := l.plan(f); needed && err == nil {
 			ids = append(ids, f.row.ID)
 		}
 		return err
@@ -223,8 +223,8 @@ func (s *Store) broken(ctx context.Context, l look) ([]store.ID, error) {
 	return ids, err
 }
 
-// mend decides about one row.
-func (l *look) mend(f found) (repair, bool) {
+// plan decides about one row.
+func (l *snapshot) plan(f found) (repair, bool) {
 	claim := l.claims[f.row.ID]
 	o := claim.Outcome
 	if !f.reports && claim.Evidence > store.Presumed && (f.reopened.IsZero() || o.CompletedAt.After(f.reopened)) {
@@ -235,19 +235,19 @@ func (l *look) mend(f found) (repair, bool) {
 			after := f.row
 			after.Status, after.CompletedAt, after.DurationMS = o.Status, o.CompletedAt, o.DurationMS
 			after.ErrorDetails = o.ErrorDetails
-			return repair{reason: store.Lost, found: f, after: after}, true
+			return repair{reason: store.OutcomeLost, found: f, after: after}, true
 		}
 	}
-	after, reason := l.rules.repair(f.row)
+	after, reason := l.hooks.repair(f.row)
 	if reason == store.NoTime || reason == store.Overwritten && !f.reports { // then a sweep looks whether it is silent
 		return repair{reason: reason, found: f, after: after, presumed: reason == store.Overwritten}, true
 	}
 	return repair{}, false
 }
 
-// fix repairs those of the rows that nobody holds in one transaction, and each
+// repair repairs those of the rows that nobody holds in one transaction, and each
 // of the others in its own.
-func (s *Store) fix(ctx context.Context, l look, broken []store.ID, fixed map[store.ID]bool) error {
+func (s *Store) repair(ctx context.Context, l snapshot, broken []store.ID, fixed map[store.ID]bool) error {
 	missed := map[store.ID]bool{}
 	for _, id := range broken {
 		missed[id] = true
@@ -259,7 +259,7 @@ func (s *Store) fix(ctx context.Context, l look, broken []store.ID, fixed map[st
 			if err != nil {
 				return err
 			}
-			done, err = s.mendAll(ctx, tx, l.have, repairs, l.now)
+			done, err = s.repairAll(ctx, tx, l.db, repairs, l.now)
 			return err
 		})
 		for _, r := range done {
@@ -282,8 +282,8 @@ func (s *Store) fix(ctx context.Context, l look, broken []store.ID, fixed map[st
 
 // lock locks rows, reads them in the next statement, and decides again. Rows
 // that are not had stay among the missed.
-func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, missed map[store.ID]bool) ([]repair, error) {
-	id := l.have.table.Col("r", watched.ID)
+func (l snapshot) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, missed map[store.ID]bool) ([]repair, error) {
+	id := l.db.table.Col("r", watched.ID)
 	texts := make([]string, len(ids))
 	for i, id := range ids {
 		texts[i] = id.String()
@@ -292,22 +292,22 @@ func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, 
 	var repairs []repair
 	err := send(ctx, tx,
 		query{
-			text: `select ` + id + ` from ` + l.have.table.SQL() + ` as r where ` + id + ` = any ($1::` + l.have.id + `[]) order by ` + id + ` ` + lock,
+			text: `select ` + id + ` from ` + l.db.table.SQL() + ` as r where ` + id + ` = any ($1::` + l.db.id + `[]) order by ` + id + ` ` + lock,
 			args: []any{texts},
 			read: func(rows pgx.Rows) error {
 				var id store.ID
-				err := rows.Scan((*uuid)(&id))
+				err := rows.Scan((*anyID)(&id))
 				locked[id] = true
 				return err
 			},
 		},
-		query{text: l.have.lookSQL(), args: []any{texts}, read: func(rows pgx.Rows) error {
-			f, err := scanFound(l.have, rows)
+		query{text: l.db.candidatesSQL(), args: []any{texts}, read: func(rows pgx.Rows) error {
+			f, err := scanFound(l.db, rows)
 			if err != nil || !locked[f.row.ID] {
 				return err
 			}
 			delete(missed, f.row.ID)
-			if r, needed := l.mend(f); needed {
+			if r, needed := l.plan(f); needed {
 				repairs = append(repairs, r)
 			}
 			return nil
@@ -317,7 +317,7 @@ func (l look) lock(ctx context.Context, tx pgx.Tx, ids []store.ID, lock string, 
 
 // answer says for each change whether it led to a repair, and the counts of
 // its keys.
-func (l *look) answer(changes []store.Change, fixed map[store.ID]bool) []store.ApplyResult {
+func (l *snapshot) answer(changes []store.Change, fixed map[store.ID]bool) []store.ApplyResult {
 	applied := make([]store.ApplyResult, len(changes))
 	for i, c := range changes {
 		keys := c.Keys()

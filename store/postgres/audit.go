@@ -16,7 +16,7 @@ import (
 // $1 to $3 are the key after which the page begins, $4 is how many keys it
 // holds. keys finds them in the order of the indexes, and is read no further
 // than the page; the three sums are then taken over the same range.
-func (h schema) auditSQL() string {
+func (h features) auditSQL() string {
 	runKeys := func(kind store.Kind, ref string, more string) string {
 		return `
     (select distinct r.user_id, '` + string(kind) + `'::text collate "C" as kind, ` + ref + ` as ref_id
@@ -65,8 +65,8 @@ select k.user_id, k.kind, k.ref_id, n.status, n.presumed, sum(n.stored)::bigint,
 
 // Audit implements [store.Maintainer].
 func (s *Store) Audit(ctx context.Context, a store.Audit) (store.AuditResult, error) {
-	return ours(ctx, s, func(have schema, out *store.AuditResult) (err error) {
-		*out, err = audit(ctx, s.pool, have, a, store.Key{})
+	return installed(ctx, s, func(db features, out *store.AuditResult) (err error) {
+		*out, err = audit(ctx, s.pool, db, a, store.Key{})
 		return err
 	})
 }
@@ -74,7 +74,7 @@ func (s *Store) Audit(ctx context.Context, a store.Audit) (store.AuditResult, er
 // AuditDue returns the number of the last TRUNCATE that could not see all that
 // it took away, or 0. Only a full audit finds what that left behind.
 func (s *Store) AuditDue(ctx context.Context) (int64, error) {
-	return ours(ctx, s, func(_ schema, event *int64) error {
+	return installed(ctx, s, func(_ features, event *int64) error {
 		return send(ctx, s.pool, query{
 			text: `select coalesce(max(seq), 0) from run_counter.audits_due`,
 			read: func(rows pgx.Rows) error { return rows.Scan(event) },
@@ -85,15 +85,15 @@ func (s *Store) AuditDue(ctx context.Context) (int64, error) {
 // AuditDone settles what was due up to an event. A TRUNCATE holds its table
 // until it ends, so none with a smaller number is still to come.
 func (s *Store) AuditDone(ctx context.Context, event int64) error {
-	return s.attempt(ctx, func(schema) error {
+	return s.attempt(ctx, func(features) error {
 		return s.commit(ctx, query{text: `delete from run_counter.audits_due where seq <= $1::bigint`, args: []any{event}})
 	})
 }
 
 // audit passes over the keys behind until, unless that is the zero key.
-func audit(ctx context.Context, to sender, have schema, a store.Audit, until store.Key) (out store.AuditResult, err error) {
+func audit(ctx context.Context, to sender, db features, a store.Audit, until store.Key) (out store.AuditResult, err error) {
 	var found []store.Drift
-	err = send(ctx, to, query{text: have.auditSQL(), args: append(have.keyPlace(a.After), a.Max), read: addDrifts(&found)})
+	err = send(ctx, to, query{text: db.auditSQL(), args: append(db.cursorArgs(a.After), a.Max), read: addDrifts(&found)})
 	if err != nil {
 		return out, fmt.Errorf("audit after %s: %w", a.After, err)
 	}

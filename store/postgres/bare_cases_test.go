@@ -72,8 +72,8 @@ func TestCaseATableWithoutDraftsIsAuditedAndRecounted(t *testing.T) {
 	pgtest.Exec(t, address, strings.Replace(bareTable, "draft_id uuid,", "", 1))
 	migrate(t, address, (*migrations.Migrator).Up)
 	s := mustOpen(t, address, Options{})
-	if have, err := s.schema(t.Context()); err != nil || have.has(watched.Draft) {
-		t.Fatalf("the table has drafts: %+v, %v", have, err)
+	if db, err := s.features(t.Context()); err != nil || db.has(watched.Draft) {
+		t.Fatalf("the table has drafts: %+v, %v", db, err)
 	}
 	users := []string{ada, bob}
 	for i, user := range users {

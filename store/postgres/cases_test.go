@@ -409,7 +409,7 @@ func TestCaseARecountWaitsForAnUncommittedTRUNCATE(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := f.store.recountLocked(t.Context(), f.have, f.key, time.Now(), always)
+		_, err := f.store.recountLocked(t.Context(), f.db, f.key, time.Now(), noCondition)
 		ended <- err
 	}()
 	until(t, func() bool { return waits(t, application.watcher, `application_name = 'runcounter'`) })

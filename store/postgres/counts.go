@@ -11,12 +11,12 @@ import (
 )
 
 // keySQL is the condition on a row of ours that it is of the key $1, $2, $3.
-func (h schema) keySQL() string {
+func (h features) keySQL() string {
 	return `user_id = $1::` + h.user + ` and kind = $2::text and ref_id = $3::` + h.ref
 }
 
 // storedSQL is what is stored of that key.
-func (h schema) storedSQL() string {
+func (h features) storedSQL() string {
 	return `
 select k.status, k.presumed, sum(k.n)::bigint as n
   from ` + watched.Stored(h.keySQL()) + ` as k
@@ -35,9 +35,9 @@ const marksSQL = `
 
 // actualOfKey counts the runs of the key $1, $2, $3, from the index alone, and
 // then those that are marked.
-func actualOfKey(have schema, key store.Key) string {
-	runs := have.keyed() + ` as r`
-	of := ` where $2::text <> '' and ` + have.ofKey(key.Kind, "$1", "$3") + ` and r.ended`
+func actualOfKey(db features, key store.Key) string {
+	runs := db.keyed() + ` as r`
+	of := ` where $2::text <> '' and ` + db.ofKey(key.Kind, "$1", "$3") + ` and r.ended`
 	return `
 select a.status, a.presumed, sum(a.n)::bigint as n
   from (select ` + statusSQL + `, false as presumed, count(*) as n from ` + runs + of + ` group by 1
@@ -60,8 +60,8 @@ func policyQuery(p *store.Policy) query {
 
 // policyFor reads the policy in force, or the one for a database that can't
 // say.
-func (s *Store) policyFor(have schema, p *store.Policy) query {
-	if have.installed {
+func (s *Store) policyFor(db features, p *store.Policy) query {
+	if db.installed {
 		return policyQuery(p)
 	}
 	*p = s.options.Policy
@@ -71,17 +71,17 @@ func (s *Store) policyFor(have schema, p *store.Policy) query {
 // talliesQuery reads the tallies of keys into a map: counts and ledger in one
 // statement, added up here. Without our migrations the runs are counted in one pass, since the
 // table may have no index for the keys.
-func talliesQuery(have schema, keys []store.Key, into map[store.Key]store.Tallies) query {
-	return have.tallies(`unnest($1::`+have.user+`[], $2::text[], $3::`+have.ref+`[]) as n (user_id, kind, ref_id)`, have.keyArrays(keys), into)
+func talliesQuery(db features, keys []store.Key, into map[store.Key]store.Tallies) query {
+	return db.tallies(`unnest($1::`+db.user+`[], $2::text[], $3::`+db.ref+`[]) as n (user_id, kind, ref_id)`, db.keyArrays(keys), into)
 }
 
 // runTalliesQuery reads the tallies of the key that a run has now.
-func runTalliesQuery(have schema, run store.ID, into map[store.Key]store.Tallies) query {
-	return have.tallies(`(select * from `+have.keyed()+` as r where r.id = $1::`+have.id+` and r.ref_id is not null) as n`, []any{have.arg(watched.ID, run)}, into)
+func runTalliesQuery(db features, run store.ID, into map[store.Key]store.Tallies) query {
+	return db.tallies(`(select * from `+db.keyed()+` as r where r.id = $1::`+db.id+` and r.ref_id is not null) as n`, []any{db.arg(watched.ID, run)}, into)
 }
 
 // tallies reads the tallies of a list n of keys into a map.
-func (h schema) tallies(list string, args []any, into map[store.Key]store.Tallies) query {
+func (h features) tallies(list string, args []any, into map[store.Key]store.Tallies) query {
 	text := `
 select n.user_id, n.kind, n.ref_id, t.status, t.presumed, t.n
   from ` + list + ` join ` + watched.StoredOf("n") + ` as t on true`
@@ -95,7 +95,7 @@ select n.user_id, n.kind, n.ref_id, ` + statusSQL + `, false, count(*)
 	return query{text: text, args: args, read: func(rows pgx.Rows) error {
 		var key store.Key
 		var e ended
-		if err := scanKey(rows, &key, e.places()...); err != nil {
+		if err := scanKey(rows, &key, e.targets()...); err != nil {
 			return err
 		}
 		t := into[key]
@@ -110,13 +110,13 @@ func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err er
 	if key.IsZero() {
 		return c, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
-	err = s.attempt(ctx, func(have schema) error {
-		if err := have.takes(key); err != nil {
+	err = s.attempt(ctx, func(db features) error {
+		if err := db.requireKey(key); err != nil {
 			return err
 		}
 		var policy store.Policy
 		c = store.Count{Key: key}
-		err := s.snapshot(ctx, s.countQueries(have, &policy, &c)...)
+		err := s.snapshot(ctx, s.countQueries(db, &policy, &c)...)
 		c.Count = policy.Count(c.Tallies)
 		return err
 	})
@@ -124,14 +124,14 @@ func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err er
 }
 
 // countQueries read what makes up the count of a key, and the policy.
-func (s *Store) countQueries(have schema, policy *store.Policy, c *store.Count) []query {
-	ofKey, args := have.keyed()+` as r where `+have.ofKey(c.Key.Kind, "$1", "$2")+` and r.ended`, []any{have.arg(watched.User, c.Key.User), have.arg(watched.Workflow, c.Key.Ref)}
-	stored := query{text: have.storedSQL(), args: have.keyArgs(c.Key)}
-	if !have.installed {
+func (s *Store) countQueries(db features, policy *store.Policy, c *store.Count) []query {
+	ofKey, args := db.keyed()+` as r where `+db.ofKey(c.Key.Kind, "$1", "$2")+` and r.ended`, []any{db.arg(watched.User, c.Key.User), db.arg(watched.Workflow, c.Key.Ref)}
+	stored := query{text: db.storedSQL(), args: db.keyArgs(c.Key)}
+	if !db.installed {
 		stored.text, stored.args = `select `+statusSQL+`, false, count(*) from `+ofKey+` group by 1`, args
 	}
 	stored.read = func(rows pgx.Rows) error { return addEnded(rows, &c.Tallies) }
-	return []query{s.policyFor(have, policy), stored, {
+	return []query{s.policyFor(db, policy), stored, {
 		text: `select r.completed_at from ` + ofKey + ` order by r.end_order desc limit 1`,
 		args: args,
 		read: func(rows pgx.Rows) error { return rows.Scan((*instant)(&c.LastRunAt)) },

@@ -21,9 +21,9 @@ const (
 	grace = time.Minute
 )
 
-// lately is how far back a sweep looks, and how much it reads at most: at 200
+// sweepReach is how far back a sweep looks, and how much it reads at most: at 200
 // calls a second, what a quarter of an hour brings is 180,000.
-var lately = reach{window: 15 * time.Minute, calls: 20_000, answers: 2000, scanned: 5000}
+var sweepReach = reach{window: 15 * time.Minute, calls: 20_000, answers: 2000, scanned: 5000}
 
 // Deliveries settles what is known of our own webhook's calls, prunes the log
 // of them, and returns what became of the webhooks of workflow_runs in the last
@@ -34,15 +34,15 @@ var lately = reach{window: 15 * time.Minute, calls: 20_000, answers: 2000, scann
 // that nothing was watched.
 func (s *Store) Deliveries(ctx context.Context, now time.Time) (d store.Deliveries, err error) {
 	now = store.Instant(now)
-	if have, err := s.schema(ctx); err == nil {
-		s.lookAtGuard(ctx, have, time.Now()) // each sweep comes here
+	if db, err := s.features(ctx); err == nil {
+		s.readGuard(ctx, db, time.Now()) // each sweep comes here
 	}
 	for again := false; ; again = true {
 		d, err = s.deliveries(ctx, now)
 		if codeOf(err) == "42501" {
 			return store.Deliveries{}, nil
 		}
-		if err == nil || again || !missing(err) { // somebody has just removed the webhook, or pg_net
+		if err == nil || again || !objectMissing(err) { // somebody has just removed the webhook, or pg_net
 			return d, translate(err)
 		}
 	}
@@ -81,7 +81,7 @@ func (s *Store) deliveries(ctx context.Context, now time.Time) (d store.Deliveri
 		}
 	}
 	err = s.briefly(ctx, func(tx pgx.Tx) (err error) {
-		d, err = readDeliveries(ctx, tx, there, now, lately)
+		d, err = readDeliveries(ctx, tx, there, now, sweepReach)
 		return err
 	})
 	d.Watched = err == nil
@@ -92,7 +92,7 @@ func (s *Store) deliveries(ctx context.Context, now time.Time) (d store.Deliveri
 // the next sweep comes soon.
 func (s *Store) briefly(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return s.write(ctx, func(tx pgx.Tx) error {
-		if err := beBrief(ctx, tx); err != nil {
+		if err := setTimeouts(ctx, tx); err != nil {
 			return err
 		}
 		return do(tx)

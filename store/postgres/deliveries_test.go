@@ -504,7 +504,7 @@ func TestAWebhookMayGoWhileItIsLookedAt(t *testing.T) {
 	if err := s.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.store.settle(t.Context(), there, time.Now()); !missing(err) {
+	if err := p.store.settle(t.Context(), there, time.Now()); !objectMissing(err) {
 		t.Errorf("got %v, want it missing, which makes Deliveries look again", err)
 	}
 	if d := p.after(0); d.Watched {

@@ -18,7 +18,7 @@ import (
 // errNeedsMigrations is what can't be done by direct queries.
 var errNeedsMigrations = fmt.Errorf("%w: this needs runcounter's migrations in the database; run runcounter migrate up", store.ErrInvalid)
 
-func (h schema) directCompleteSQL() string {
+func (h features) directCompleteSQL() string {
 	started, id := h.table.Moment("r", watched.StartedAt), h.table.Col("r", watched.ID)
 	return `
 with given as (
@@ -42,7 +42,7 @@ select exists (select from ended) from locked`
 // directBegin takes a lock of its transaction for the key, and counts in the
 // next statement. Such a lock holds among those who take it, which is those
 // who begin runs through us.
-func (s *Store) directBegin(ctx context.Context, have schema, b store.Begin) (begun store.BeginResult, err error) {
+func (s *Store) directBegin(ctx context.Context, db features, b store.Begin) (begun store.BeginResult, err error) {
 	if b.IdempotencyKey != "" {
 		return begun, errNeedsMigrations
 	}
@@ -61,12 +61,12 @@ func (s *Store) directBegin(ctx context.Context, have schema, b store.Begin) (be
 select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
   from (values (true)) as one
   left join (select case when r.open then '' else r.status::text end as status, count(*) as n
-               from ` + have.keyed("open") + ` as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` group by 1) as n on true
-  left join ` + have.rows() + ` as r on r.id = $3::` + have.id + ``,
+               from ` + db.keyed("open") + ` as r where ` + db.ofKey(key.Kind, "$1", "$2") + ` group by 1) as n on true
+  left join ` + db.rows() + ` as r on r.id = $3::` + db.id + ``,
 			args: []any{key.User.String(), key.Ref.String(), b.ID.String()},
 			read: func(rows pgx.Rows) error {
 				var e ended
-				if err := have.scanRow(rows, &begun.Run.Row, (*text)(&e.Status), &e.N); err != nil {
+				if err := db.scanRow(rows, &begun.Run.Row, (*text)(&e.Status), &e.N); err != nil {
 					return err
 				}
 				if e.Status == "" {
@@ -90,24 +90,24 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 			begun.LimitReached = true
 			return nil
 		}
-		t := have.table
+		t := db.table
 		columns, values := "", ""
 		for _, role := range []watched.Role{watched.CreatedAt, watched.UpdatedAt} {
 			if t.Has(role) {
 				columns, values = columns+", "+t.Col("", role), values+", "+t.Written(role, "$4::timestamptz")
 			}
 		}
-		args := []any{b.ID.String(), b.User.String(), have.arg(watched.Workflow, b.Workflow), b.Now}
-		if have.has(watched.Draft) {
+		args := []any{b.ID.String(), b.User.String(), db.arg(watched.Workflow, b.Workflow), b.Now}
+		if db.has(watched.Draft) {
 			columns, values = columns+", "+t.Col("", watched.Draft), values+", $5::"+t.Type(watched.Draft)
-			args = append(args, have.arg(watched.Draft, b.Draft))
+			args = append(args, db.arg(watched.Draft, b.Draft))
 		}
 		begun.Created = true
 		begun.Active++
 		return send(ctx, tx, query{text: `
 insert into ` + t.SQL() + ` as r (` + t.Col("", watched.ID) + `, ` + t.Col("", watched.User) + `, ` + t.Col("", watched.Workflow) + `, ` + t.Col("", watched.Status) + columns + `)
-select $1::` + have.id + `, $2::` + have.user + `, $3::` + have.table.Type(watched.Workflow) + `, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null
-returning ` + have.returned("r"), args: args, read: func(rows pgx.Rows) error { return have.scanRow(rows, &begun.Run.Row) }})
+select $1::` + db.id + `, $2::` + db.user + `, $3::` + db.table.Type(watched.Workflow) + `, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null
+returning ` + db.returned("r"), args: args, read: func(rows pgx.Rows) error { return db.scanRow(rows, &begun.Run.Row) }})
 	})
 	return begun, err
 }

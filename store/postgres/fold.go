@@ -13,7 +13,7 @@ import (
 
 // foldableSQL are the keys of the first $1 rows of the ledger behind a key ($2
 // to $4): how many of these rows each has, and whether it has a row in keys.
-func (h schema) foldableSQL() string {
+func (h features) foldableSQL() string {
 	return `
 select f.user_id, f.kind, f.ref_id, f.n,
        exists (select from run_counter.keys as k where k.user_id = f.user_id and k.kind = f.kind and k.ref_id = f.ref_id)
@@ -27,7 +27,7 @@ select f.user_id, f.kind, f.ref_id, f.n,
 
 // keysSQL are the keys of three arrays, in the order in which they are locked:
 // that of the bytes of a text, or a locale's would be another.
-func (h schema) keysSQL() string {
+func (h features) keysSQL() string {
 	bytes := func(column, typ string) string {
 		if typ == "text" {
 			return column + ` collate "C"`
@@ -38,8 +38,8 @@ func (h schema) keysSQL() string {
            from unnest($1::` + h.user + `[], $2::text[], $3::` + h.ref + `[]) as k (user_id, kind, ref_id)) as k`
 }
 
-// makeSQL makes the rows of keys: only a row that is there can be locked.
-func (h schema) makeSQL() string {
+// insertKeysSQL makes the rows of keys: only a row that is there can be locked.
+func (h features) insertKeysSQL() string {
 	return `
 insert into run_counter.keys (user_id, kind, ref_id)
 select * from ` + h.keysSQL() + ` order by 1, 2, 3
@@ -48,7 +48,7 @@ select * from ` + h.keysSQL() + ` order by 1, 2, 3
 
 // lockableSQL locks those of the keys that no other session holds. It waits for
 // none, so a fold can't be part of a deadlock.
-func (h schema) lockableSQL() string {
+func (h features) lockableSQL() string {
 	return `
 select c.user_id, c.kind, c.ref_id
   from ` + h.keysSQL() + `
@@ -61,7 +61,7 @@ select c.user_id, c.kind, c.ref_id
 // the totals of their workflows.
 // It is a statement of its own, so that what it sees is newer than the locks:
 // no other fold can have moved the same rows.
-func (h schema) foldSQL() string {
+func (h features) foldSQL() string {
 	return `
 with gone as (
     delete from run_counter.ledger as l
@@ -80,7 +80,7 @@ select coalesce(sum(rows), 0)::bigint from sums`
 }
 
 // pruneCountsSQL drops the zeros of locked keys: a missing row says the same.
-func (h schema) pruneCountsSQL() string {
+func (h features) pruneCountsSQL() string {
 	return `
 delete from run_counter.counts as c
  using ` + h.keysSQL() + `
@@ -91,7 +91,7 @@ delete from run_counter.counts as c
 // with a run that has not ended is kept. Its begin has written the row, which is
 // how a transaction in REPEATABLE READ that can't see that run is told so; in the
 // place of a row that is gone it would make a new one, and go on.
-func (h schema) pruneKeysSQL() string {
+func (h features) pruneKeysSQL() string {
 	return `
 delete from run_counter.keys as c
  using ` + h.keysSQL() + `
@@ -106,16 +106,16 @@ delete from run_counter.keys as c
 // key that another transaction holds is left for a later fold, and those behind
 // it are folded.
 func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (int, error) {
-	return ours(ctx, s, func(have schema, folded *int) (err error) {
+	return installed(ctx, s, func(db features, folded *int) (err error) {
 		for after, more := (store.Key{}), true; more && *folded < limit; {
 			var keys []store.Key
-			if keys, more, err = s.foldable(ctx, have, after, limit); err != nil {
+			if keys, more, err = s.foldable(ctx, db, after, limit); err != nil {
 				return fmt.Errorf("find what to fold: %w", err)
 			}
 			if len(keys) == 0 {
 				break
 			}
-			n, err := s.foldKeys(ctx, have, keys)
+			n, err := s.foldKeys(ctx, db, keys)
 			if err != nil {
 				return err
 			}
@@ -132,11 +132,11 @@ func (s *Store) Fold(ctx context.Context, now time.Time, limit int) (int, error)
 // foldable returns the keys of the first rows of the ledger behind one, and
 // whether there may be more behind them. Their rows in keys are made where they
 // are missing.
-func (s *Store) foldable(ctx context.Context, have schema, after store.Key, limit int) (keys []store.Key, more bool, err error) {
-	behind := append([]any{limit}, have.keyPlace(after)...)
+func (s *Store) foldable(ctx context.Context, db features, after store.Key, limit int) (keys []store.Key, more bool, err error) {
+	behind := append([]any{limit}, db.cursorArgs(after)...)
 	var missing []store.Key
 	rows := 0
-	err = send(ctx, s.pool, query{text: have.foldableSQL(), args: behind, read: func(all pgx.Rows) error {
+	err = send(ctx, s.pool, query{text: db.foldableSQL(), args: behind, read: func(all pgx.Rows) error {
 		var key store.Key
 		var n int
 		var there bool
@@ -153,9 +153,9 @@ func (s *Store) foldable(ctx context.Context, have schema, after store.Key, limi
 	if err != nil || len(missing) == 0 {
 		return keys, rows == limit, err
 	}
-	if err = s.makeRows(ctx, have, missing); busy(err) && len(missing) > 1 {
+	if err = s.insertKeys(ctx, db, missing); busy(err) && len(missing) > 1 {
 		for _, key := range missing {
-			if err = s.makeRows(ctx, have, []store.Key{key}); err != nil && !busy(err) {
+			if err = s.insertKeys(ctx, db, []store.Key{key}); err != nil && !busy(err) {
 				break
 			}
 		}
@@ -166,21 +166,21 @@ func (s *Store) foldable(ctx context.Context, have schema, after store.Key, limi
 	return keys, rows == limit, err
 }
 
-// makeRows makes rows in a transaction of its own, which waits for next to
+// insertKeys makes rows in a transaction of its own, which waits for next to
 // nothing: where a transaction that has begun the first run of a key is still
 // open, the row that it made stands in the way, and can't be skipped.
-func (s *Store) makeRows(ctx context.Context, have schema, keys []store.Key) error {
-	return s.commit(ctx, query{text: `set local lock_timeout = '10ms'`}, query{text: have.makeSQL(), args: have.keyArrays(keys)})
+func (s *Store) insertKeys(ctx context.Context, db features, keys []store.Key) error {
+	return s.commit(ctx, query{text: `set local lock_timeout = '10ms'`}, query{text: db.insertKeysSQL(), args: db.keyArrays(keys)})
 }
 
 // busy reports that a lock was not to be had.
 func busy(err error) bool { return slices.Contains([]string{"55P03", "40P01"}, codeOf(err)) }
 
 // foldKeys folds those of the keys that no other session holds.
-func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (folded int, err error) {
+func (s *Store) foldKeys(ctx context.Context, db features, keys []store.Key) (folded int, err error) {
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		folded = 0
-		rows, _ := tx.Query(ctx, have.lockableSQL(), have.keyArrays(keys)...) // its error is that of the rows
+		rows, _ := tx.Query(ctx, db.lockableSQL(), db.keyArrays(keys)...) // its error is that of the rows
 		keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key store.Key, err error) {
 			err = scanKey(row, &key)
 			return key, err
@@ -192,8 +192,8 @@ func (s *Store) foldKeys(ctx context.Context, have schema, keys []store.Key) (fo
 			return nil
 		}
 		err = send(ctx, tx,
-			query{text: have.foldSQL(), args: have.keyArrays(keys), read: func(rows pgx.Rows) error { return rows.Scan(&folded) }},
-			query{text: have.pruneCountsSQL(), args: have.keyArrays(keys)}, query{text: have.pruneKeysSQL(), args: have.keyArrays(keys)})
+			query{text: db.foldSQL(), args: db.keyArrays(keys), read: func(rows pgx.Rows) error { return rows.Scan(&folded) }},
+			query{text: db.pruneCountsSQL(), args: db.keyArrays(keys)}, query{text: db.pruneKeysSQL(), args: db.keyArrays(keys)})
 		if err != nil {
 			return fmt.Errorf("fold the ledger: %w", err)
 		}

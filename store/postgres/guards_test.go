@@ -89,13 +89,13 @@ var guards = []struct {
 			create trigger a before insert on run_counter.presumed for each row execute function unmarked()`)
 	}, "a run that is silent"},
 	{"a sign of life keeps a run", func(f *fixture) {
-		f.store.rules.presume = func(r store.Row, l store.Limits, now time.Time) (store.Row, bool) {
+		f.store.hooks.presume = func(r store.Row, l store.Limits, now time.Time) (store.Row, bool) {
 			r.UpdatedAt, r.StartedAt = r.UpdatedAt.Add(-24*time.Hour), time.Time{}
 			return store.Presume(r, l, now)
 		}
 	}, "a limit is to the microsecond"},
 	{"a row that contradicts itself is repaired", func(f *fixture) {
-		f.store.rules.repair = func(r store.Row) (store.Row, store.Reason) { return r, store.Consistent }
+		f.store.hooks.repair = func(r store.Row) (store.Row, store.Reason) { return r, store.Consistent }
 	}, "chaos without the guard"},
 }
 

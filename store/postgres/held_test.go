@@ -52,10 +52,10 @@ func TestCaseT29_AKeyThatAnOpenTransactionMadeIsLeftOut(t *testing.T) {
 	if err := app.watcher.QueryRow(t.Context(), `select string_agg(user_id::text, ' ') from run_counter.ledger`).Scan(&left); err != nil || left != f.key.User.String() {
 		t.Errorf("the ledger has %s, %v; want the key that is held alone", left, err)
 	}
-	if _, err := f.store.recountLocked(ctx, f.have, f.key, time.Now(), always); !errors.Is(translate(err), store.ErrUnavailable) || ctx.Err() != nil {
+	if _, err := f.store.recountLocked(ctx, f.db, f.key, time.Now(), noCondition); !errors.Is(translate(err), store.ErrUnavailable) || ctx.Err() != nil {
 		t.Errorf("a recount of the key that is held: got %v, want ErrUnavailable", err)
 	}
-	if _, err := f.store.recountLocked(ctx, f.have, other, time.Now(), always); err != nil {
+	if _, err := f.store.recountLocked(ctx, f.db, other, time.Now(), noCondition); err != nil {
 		t.Errorf("a recount of another: %v", err)
 	}
 	app.do(`commit`)
@@ -80,7 +80,7 @@ func TestCaseT35_ARecountKeepsAMarkThatAWriterMakesGood(t *testing.T) {
 			f.key.User.String()+`', 'workflow', '`+f.key.Ref.String()+`', 'failed') on conflict (run_id) do update set ended_at = excluded.ended_at`)
 	recounted := make(chan error, 1)
 	go func() {
-		_, err := f.store.recountLocked(t.Context(), f.have, f.key, time.Now(), always)
+		_, err := f.store.recountLocked(t.Context(), f.db, f.key, time.Now(), noCondition)
 		recounted <- err
 	}()
 	f.waitsOrEnds(sweep.watcher, recounted)
@@ -92,7 +92,7 @@ func TestCaseT35_ARecountKeepsAMarkThatAWriterMakesGood(t *testing.T) {
 	if err != nil || !run.Presumed {
 		t.Errorf("the run is %+v, %v; want it presumed", run, err)
 	}
-	if _, err := f.store.recountLocked(t.Context(), f.have, f.key, time.Now(), always); err != nil {
+	if _, err := f.store.recountLocked(t.Context(), f.db, f.key, time.Now(), noCondition); err != nil {
 		t.Fatal(err)
 	}
 	exact(t, f.store)
@@ -207,8 +207,8 @@ func TestKeysAreLockedInTheOrderOfTheirBytes(t *testing.T) {
 		}
 		pgtest.Exec(t, address, `drop database `+config.Database)
 	})
-	have := schema{user: "text", ref: "text"}
-	rows, err := conn.Query(t.Context(), `select user_id || ref_id from `+have.keysSQL()+` order by user_id, kind, ref_id`,
+	db := features{user: "text", ref: "text"}
+	rows, err := conn.Query(t.Context(), `select user_id || ref_id from `+db.keysSQL()+` order by user_id, kind, ref_id`,
 		[]string{"a", "B", "a", "a"}, []string{"workflow", "workflow", "workflow", "draft"}, []string{"b", "a", "B", "c"})
 	if err != nil {
 		t.Fatal(err)

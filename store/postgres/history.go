@@ -15,18 +15,18 @@ import (
 
 // History returns what is known of one run.
 func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err error) {
-	err = s.attempt(ctx, func(have schema) error {
+	err = s.attempt(ctx, func(db features) error {
 		h = store.History{}
 		tallies := map[store.Key]store.Tallies{}
 		queries := []query{
-			s.policyFor(have, &h.Policy), have.runQuery(id, &h.Run, &h.Found), runTalliesQuery(have, id, tallies),
+			s.policyFor(db, &h.Policy), db.runQuery(id, &h.Run, &h.Found), runTalliesQuery(db, id, tallies),
 		}
-		if have.installed {
-			of := ` where run_id = $1::` + have.id + ` order by `
+		if db.installed {
+			of := ` where run_id = $1::` + db.id + ` order by `
 			queries = append(queries,
-				query{text: `select ` + repairColumns + ` from run_counter.repairs` + of + `last_at, kind`, args: []any{have.arg(watched.ID, id)},
+				query{text: `select ` + repairColumns + ` from run_counter.repairs` + of + `last_at, kind`, args: []any{db.arg(watched.ID, id)},
 					read: all(&h.Repairs, func(rows pgx.Rows, l *store.RepairLog) error { return scanRepair(rows, l) })},
-				query{text: `select ` + amendmentColumns + ` from run_counter.amendments` + of + `seq`, args: []any{have.arg(watched.ID, id)},
+				query{text: `select ` + amendmentColumns + ` from run_counter.amendments` + of + `seq`, args: []any{db.arg(watched.ID, id)},
 					read: all(&h.Amendments, func(rows pgx.Rows, l *store.AmendmentLog) error { return scanAmendment(rows, l) })})
 		}
 		if err := s.snapshot(ctx, queries...); err != nil {
@@ -47,26 +47,26 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 	if key.IsZero() {
 		return h, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
-	err = s.attempt(ctx, func(have schema) error {
-		if err := have.takes(key); err != nil {
+	err = s.attempt(ctx, func(db features) error {
+		if err := db.requireKey(key); err != nil {
 			return err
 		}
 		h = store.KeyHistory{Count: store.Count{Key: key}, Drift: store.Drift{Key: key}}
-		keyed := []any{have.arg(watched.User, key.User), have.arg(watched.Workflow, key.Ref)}
-		queries := append(s.countQueries(have, &h.Policy, &h.Count),
-			query{text: `select count(*) from ` + have.keyed("open") + ` as r where ` + have.ofKey(key.Kind, "$1", "$2") + ` and r.open`,
+		keyed := []any{db.arg(watched.User, key.User), db.arg(watched.Workflow, key.Ref)}
+		queries := append(s.countQueries(db, &h.Policy, &h.Count),
+			query{text: `select count(*) from ` + db.keyed("open") + ` as r where ` + db.ofKey(key.Kind, "$1", "$2") + ` and r.open`,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
-			query{text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + ` from ` + have.rows("no_draft", "has_draft", "end_order") + ` as r
- where ` + have.ofKey(key.Kind, "$1", "$2") + ` order by r.end_order desc nulls first, r.created_at desc limit $3::integer`,
-				args: append(keyed, limit), read: all(&h.Runs, func(rows pgx.Rows, run *store.Run) error { return scanRun(have, rows, run) })})
-		if have.installed {
-			queries = append(append(queries, compareQuery(have, &h.Drift)), ledgerQueries(have, key, &h)...)
+			query{text: `select ` + rowSQL + `, ''::text, ` + db.presumedColumn() + ` from ` + db.rows("no_draft", "has_draft", "end_order") + ` as r
+ where ` + db.ofKey(key.Kind, "$1", "$2") + ` order by r.end_order desc nulls first, r.created_at desc limit $3::integer`,
+				args: append(keyed, limit), read: all(&h.Runs, func(rows pgx.Rows, run *store.Run) error { return scanRun(db, rows, run) })})
+		if db.installed {
+			queries = append(append(queries, compareQuery(db, &h.Drift)), ledgerQueries(db, key, &h)...)
 		}
 		if err := s.snapshot(ctx, queries...); err != nil {
 			return fmt.Errorf("look up %s: %w", key, err)
 		}
 		h.Count.Count = h.Policy.Count(h.Count.Tallies)
-		if !have.installed {
+		if !db.installed {
 			h.Drift.Stored, h.Drift.Actual = h.Count.Tallies, h.Count.Tallies
 		}
 		for i := range h.Runs {
@@ -76,18 +76,18 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 			return nil
 		}
 		var err error
-		h.Cause, err = s.cause(ctx, have, h.Drift)
+		h.Cause, err = s.cause(ctx, db, h.Drift)
 		return err
 	})
 	return h, err
 }
 
-func ledgerQueries(have schema, key store.Key, h *store.KeyHistory) []query {
+func ledgerQueries(db features, key store.Key, h *store.KeyHistory) []query {
 	return []query{
-		{text: `select count(*) from run_counter.ledger where ` + have.keySQL(),
-			args: have.keyArgs(key), read: func(rows pgx.Rows) error { return rows.Scan(&h.Ledger) }},
-		{text: `select ` + recountColumns + ` from run_counter.recounts where ` + have.keySQL() + ` order by seq`,
-			args: have.keyArgs(key), read: all(&h.Recounts, func(rows pgx.Rows, l *store.RecountLog) error { return scanRecount(rows, l) })},
+		{text: `select count(*) from run_counter.ledger where ` + db.keySQL(),
+			args: db.keyArgs(key), read: func(rows pgx.Rows) error { return rows.Scan(&h.Ledger) }},
+		{text: `select ` + recountColumns + ` from run_counter.recounts where ` + db.keySQL() + ` order by seq`,
+			args: db.keyArgs(key), read: all(&h.Recounts, func(rows pgx.Rows, l *store.RecountLog) error { return scanRecount(rows, l) })},
 	}
 }
 
@@ -124,10 +124,10 @@ var ledgerTriggers = []string{
 // cause returns the likely cause of a drift. By construction there are only
 // three ways to get one: the ledger triggers didn't run, a snapshot was older
 // than a TRUNCATE, or our tables were written by hand.
-func (s *Store) cause(ctx context.Context, have schema, d store.Drift) (string, error) {
+func (s *Store) cause(ctx context.Context, db features, d store.Drift) (string, error) {
 	var working, disabled []string
 	err := send(ctx, s.pool, query{
-		text: `select tgname, tgenabled in ('O', 'A') from pg_trigger where tgrelid = ` + regclass(have.table) + ` and tgname = any ($1::text[])`,
+		text: `select tgname, tgenabled in ('O', 'A') from pg_trigger where tgrelid = ` + regclass(db.table) + ` and tgname = any ($1::text[])`,
 		args: []any{ledgerTriggers},
 		read: func(rows pgx.Rows) error {
 			var name string
@@ -147,10 +147,10 @@ func (s *Store) cause(ctx context.Context, have schema, d store.Drift) (string, 
 	}
 	switch stored, actual := d.Stored.Ended.Total(), d.Actual.Ended.Total(); {
 	case len(working) < len(ledgerTriggers):
-		return "A ledger trigger is missing on " + have.table.String() + ", so what was written since was not counted: run runcounter migrate up, then recount.", nil
+		return "A ledger trigger is missing on " + db.table.String() + ", so what was written since was not counted: run runcounter migrate up, then recount.", nil
 	case len(disabled) > 0:
 		return "A ledger trigger is disabled (" + strings.Join(disabled, ", ") + "), so what was written meanwhile was not counted: " +
-			"alter table " + have.table.SQL() + " enable trigger " + disabled[0] + ", then recount.", nil
+			"alter table " + db.table.SQL() + " enable trigger " + disabled[0] + ", then recount.", nil
 	case actual == 0 && stored > 0:
 		return "Its runs are gone, and no trigger saw them go: a TRUNCATE or DELETE with session_replication_role = replica, or a table that was swapped or restored without its counts.", nil
 	case stored > actual:

@@ -39,7 +39,7 @@ func everyChange(do func(name string, c store.Change)) {
 // whether its outcome is presumed or not. What shows another outcome than the
 // row's is never in order, whatever the row is by now.
 func TestCaseD11_NothingIsToBeDoneForAChangeInOrder(t *testing.T) {
-	rules := rules{repair: store.Repair, presume: store.Presume}
+	rules := hooks{repair: store.Repair, presume: store.Presume}
 	idle, busy := 0, 0
 	everyChange(func(name string, c store.Change) {
 		if !store.InOrder(c) {
@@ -47,13 +47,13 @@ func TestCaseD11_NothingIsToBeDoneForAChangeInOrder(t *testing.T) {
 			return
 		}
 		idle++
-		l := look{claims: claimsOf([]store.Change{c}, time.Now()), rules: rules}
+		l := snapshot{claims: claimsOf([]store.Change{c}, time.Now()), hooks: rules}
 		for _, presumed := range []bool{false, true} {
 			f := found{row: c.Record, presumed: presumed && c.Record.Ended()}
 			if c.Op == store.Delete {
 				continue
 			}
-			if r, needed := l.mend(f); needed {
+			if r, needed := l.plan(f); needed {
 				t.Errorf("%s, presumed %t, is called in order, and would be repaired as %s", name, presumed, r.reason)
 			}
 		}
@@ -110,7 +110,7 @@ func TestCaseD11_AStoreIsIdleWhileItsGuardIsSeenToBeOn(t *testing.T) {
 		}
 		want(step.on, true)
 	}
-	s.lookAtGuard(t.Context(), schema{installed: true}, time.Now().Add(-guardFor))
+	s.readGuard(t.Context(), features{installed: true}, time.Now().Add(-guardKnownFor))
 	want("seen too long ago", false)
 	ping()
 	migrate(t, address, (*migrations.Migrator).Down)

@@ -38,8 +38,8 @@ var (
 	ErrLogin = errors.New("the server refuses the role")
 )
 
-// lookFor is how long a statement of a look may take.
-const lookFor = 5 * time.Second
+// inspectTimeout is how long a statement of a look may take.
+const inspectTimeout = 5 * time.Second
 
 // Inspect returns an Inspector of the database at an address, to which it does
 // not connect yet. The caller closes it. Errors never repeat the address.
@@ -76,13 +76,13 @@ func (i *Inspector) Target() Target {
 	return Target{c.Host, c.Port, c.User, c.Database}
 }
 
-// look runs do in a read-only transaction. Its settings are the transaction's,
+// inspect runs do in a read-only transaction. Its settings are the transaction's,
 // since behind a pooler the session is another client's next.
-func (i *Inspector) look(ctx context.Context, do func(tx pgx.Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*lookFor)
+func (i *Inspector) inspect(ctx context.Context, do func(tx pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*inspectTimeout)
 	defer cancel()
 	err := pgx.BeginTxFunc(ctx, i.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if err := beBrief(ctx, tx); err != nil {
+		if err := setTimeouts(ctx, tx); err != nil {
 			return err
 		}
 		return do(tx)
@@ -99,10 +99,10 @@ func (i *Inspector) look(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return translate(err)
 }
 
-// beBrief bounds the statements of a transaction, and of it alone. To compile a
+// setTimeouts bounds the statements of a transaction, and of it alone. To compile a
 // statement takes half a second, more than any of these.
-func beBrief(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `select set_config('statement_timeout', $1::text, true), set_config('lock_timeout', '1s', true), set_config('jit', 'off', true)`, lookFor.String())
+func setTimeouts(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `select set_config('statement_timeout', $1::text, true), set_config('lock_timeout', '1s', true), set_config('jit', 'off', true)`, inspectTimeout.String())
 	return err
 }
 
@@ -135,7 +135,7 @@ type Link struct {
 // Link connects, and says how.
 func (i *Inspector) Link(ctx context.Context) (l Link, err error) {
 	l.Target = i.Target()
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		conn := tx.Conn().PgConn()
 		l.TLS = protection(conn.Conn(), tx.Conn().Config())
 		l.Local, l.Private = nearness(conn.Conn().RemoteAddr())
@@ -197,7 +197,7 @@ type Role struct {
 
 // Role looks at the role of the address.
 func (i *Inspector) Role(ctx context.Context) (r Role, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		table, err := watchedTable(ctx, tx)
 		if err != nil {
 			return err
@@ -226,25 +226,25 @@ select u.rolname, u.rolsuper, u.rolbypassrls, t.oid is not null, coalesce(pg_get
 	return r, err
 }
 
-// lookAt is look with what the database has, as [Store] sees it.
-func (i *Inspector) lookAt(ctx context.Context, do func(tx pgx.Tx, have schema) error) error {
-	return i.look(ctx, func(tx pgx.Tx) error {
-		have, err := has(ctx, tx, i.options)
+// inspectInstalled is look with what the database has, as [Store] sees it.
+func (i *Inspector) inspectInstalled(ctx context.Context, do func(tx pgx.Tx, db features) error) error {
+	return i.inspect(ctx, func(tx pgx.Tx) error {
+		db, err := readFeatures(ctx, tx, i.options)
 		if err != nil {
 			return err
 		}
-		return do(tx, have)
+		return do(tx, db)
 	})
 }
 
 // Drift compares at most so many counts with the runs behind them: those after
 // a key, and, where these are fewer, from the beginning on.
 func (i *Inspector) Drift(ctx context.Context, after store.Key, limit int) (all store.AuditResult, err error) {
-	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) (err error) {
-		if all, err = audit(ctx, tx, have, store.Audit{After: after, Max: limit}, store.Key{}); err != nil || all.Keys == limit || after.IsZero() {
+	err = i.inspectInstalled(ctx, func(tx pgx.Tx, db features) (err error) {
+		if all, err = audit(ctx, tx, db, store.Audit{After: after, Max: limit}, store.Key{}); err != nil || all.Keys == limit || after.IsZero() {
 			return err
 		}
-		first, err := audit(ctx, tx, have, store.Audit{Max: limit - all.Keys}, after)
+		first, err := audit(ctx, tx, db, store.Audit{Max: limit - all.Keys}, after)
 		all.Keys, all.Drifts = all.Keys+first.Keys, append(first.Drifts, all.Drifts...)
 		return err
 	})
@@ -253,10 +253,10 @@ func (i *Inspector) Drift(ctx context.Context, after store.Key, limit int) (all 
 
 // Stuck returns at most so many runs that a sweep would repair.
 func (i *Inspector) Stuck(ctx context.Context, f store.FailStuck) (stuck []store.Repaired, err error) {
-	s := &Store{options: i.options, rules: rules{repair: store.Repair, presume: store.Presume}}
+	s := &Store{options: i.options, hooks: hooks{repair: store.Repair, presume: store.Presume}}
 	f.Now = store.Instant(f.Now)
-	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) (err error) {
-		stuck, err = s.stuck(ctx, tx, have, f)
+	err = i.inspectInstalled(ctx, func(tx pgx.Tx, db features) (err error) {
+		stuck, err = s.stuck(ctx, tx, db, f)
 		return err
 	})
 	return stuck, err
@@ -264,6 +264,6 @@ func (i *Inspector) Stuck(ctx context.Context, f store.FailStuck) (stuck []store
 
 // Health returns what else deserves a look.
 func (i *Inspector) Health(ctx context.Context) (h store.Health, err error) {
-	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) error { return send(ctx, tx, healthQuery(have, &h)) })
+	err = i.inspectInstalled(ctx, func(tx pgx.Tx, db features) error { return send(ctx, tx, healthQuery(db, &h)) })
 	return h, err
 }

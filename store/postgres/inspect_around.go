@@ -20,7 +20,7 @@ const MaxLedger = 100_000
 
 // Ledger looks at the ledger.
 func (i *Inspector) Ledger(ctx context.Context) (l Ledger, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 select count(*), coalesce(extract(epoch from clock_timestamp() - min(at)), 0)::double precision
   from (select at from run_counter.ledger limit $1::integer) as l`, MaxLedger+1).Scan(&l.Rows, (*span)(&l.Oldest))
@@ -42,7 +42,7 @@ type Holder struct {
 // that: at most five of each kind, the oldest first. blind means that the role
 // can't see what other roles' sessions do.
 func (i *Inspector) Holders(ctx context.Context, older time.Duration) (all []Holder, blind bool, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `select not pg_has_role('pg_read_all_stats', 'usage')`).Scan(&blind)
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ type Extension struct{ Name, Installed, Available string }
 
 // Extensions looks for the ones that webhooks need.
 func (i *Inspector) Extensions(ctx context.Context) (all []Extension, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
 select n, coalesce(e.extversion, ''), coalesce(a.default_version, '')
   from unnest(array['pg_net', 'supabase_vault', 'pgcrypto']) as n
@@ -104,14 +104,14 @@ type Deliveries struct {
 	Blind bool // the role can't see whether its worker runs
 }
 
-// fewAnswers is how much doctor looks at: as far back as pg_net remembers.
-var fewAnswers = reach{window: pgNetKeeps, calls: 500, answers: 500, scanned: 20_000, doctor: true}
+// doctorReach is how much doctor looks at: as far back as pg_net remembers.
+var doctorReach = reach{window: pgNetKeeps, calls: 500, answers: 500, scanned: 20_000, doctor: true}
 
 // Deliveries looks at what became of webhooks: those of workflow_runs where
 // that can be told, which is where they are our own or Supabase's. pg_net
 // doesn't say what a call was for.
 func (i *Inspector) Deliveries(ctx context.Context) (d Deliveries, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		there, err := findSenders(ctx, tx)
 		if err != nil {
 			return err
@@ -122,7 +122,7 @@ func (i *Inspector) Deliveries(ctx context.Context) (d Deliveries, err error) {
 		}
 		d.Net, d.Blind = there.net, there.installed && there.worker == store.WorkerUnseen
 		if there.net || there.own {
-			d.Deliveries, err = readDeliveries(ctx, tx, there, now, fewAnswers)
+			d.Deliveries, err = readDeliveries(ctx, tx, there, now, doctorReach)
 			d.Watched = err == nil
 		}
 		return err

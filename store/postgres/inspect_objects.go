@@ -24,8 +24,8 @@ type Schema struct {
 // Schema looks at the version table, and at the tables and indexes.
 func (i *Inspector) Schema(ctx context.Context) (s Schema, err error) {
 	s.Latest = migrations.LatestPostgres()
-	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) error {
-		objects, err := migrations.PostgresObjects(have.table)
+	err = i.inspectInstalled(ctx, func(tx pgx.Tx, db features) error {
+		objects, err := migrations.PostgresObjects(db.table)
 		if err != nil {
 			return err
 		}
@@ -49,10 +49,10 @@ select array(select n from unnest($1::text[]) as n
               where not exists (select from pg_class where relname = n and relkind = 'r' and relnamespace = to_regnamespace('run_counter'))),
        array(select n from unnest($2::text[]) as n
               where not exists (select from pg_class as c join pg_index as x on x.indexrelid = c.oid
-                                 where c.relname = n and x.indrelid = `+regclass(have.table)+` and x.indisvalid)),
+                                 where c.relname = n and x.indrelid = `+regclass(db.table)+` and x.indisvalid)),
        current_setting('timezone')`,
 			objects.Tables, objects.Indexes).Scan(&s.MissingTables, &s.BadIndexes, &zone)
-		s.Zone = have.table.ZoneNote(zone)
+		s.Zone = db.table.ZoneNote(zone)
 		if err != nil || slices.Contains(s.MissingTables, "settings") {
 			return err
 		}
@@ -73,7 +73,7 @@ type Functions struct {
 
 // Functions looks at the functions of the migrations.
 func (i *Inspector) Functions(ctx context.Context) (f Functions, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		objects, err := migrations.PostgresObjects(watched.Default())
 		if err != nil {
 			return err
@@ -111,7 +111,7 @@ type Grants struct {
 
 // Grants looks for privileges that are too wide.
 func (i *Inspector) Grants(ctx context.Context) (g Grants, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `select coalesce(to_regrole('anon')::text, 'public')`).Scan(&g.Anon)
 		if err != nil {
 			return err
@@ -185,7 +185,7 @@ type Trigger struct {
 // order in which PostgreSQL fires those of one event: by the bytes of their
 // names. expected are the ones that the migrations make.
 func (i *Inspector) Triggers(ctx context.Context) (all []Trigger, expected []migrations.Trigger, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		table, err := watchedTable(ctx, tx)
 		if err != nil {
 			return err
@@ -224,7 +224,7 @@ type Switches struct {
 
 // Switches reads the settings.
 func (i *Inspector) Switches(ctx context.Context) (s Switches, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `select guard, hardening, policy, to_regrole('authenticated') is not null, r.gave_way, r.would_keep
   from run_counter.settings, (select count(*) filter (where kind = 'gave_way') as gave_way, count(*) filter (where kind = 'would_keep') as would_keep from run_counter.repairs) as r`).
 			Scan(&s.Guard, &s.Hardening, &s.Policy, &s.EndUsers, &s.GaveWay, &s.WouldKeep)

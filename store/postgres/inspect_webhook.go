@@ -47,7 +47,7 @@ type WebhookState struct {
 
 // Webhook looks at our own webhook.
 func (i *Inspector) Webhook(ctx context.Context) (w WebhookState, err error) {
-	err = i.look(ctx, func(tx pgx.Tx) error {
+	err = i.inspect(ctx, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `select count(*) = 4 from pg_class where relnamespace = to_regnamespace('run_counter_webhook') and relname in ('settings', 'calls', 'losses', 'failures')`).
 			Scan(&w.Installed)
 		if err != nil || !w.Installed {

@@ -188,17 +188,17 @@ func TestARecountLooksAfterItsLock(t *testing.T) {
 					if _, err := recount.conn.Exec(t.Context(), `begin`); err != nil {
 						return err
 					}
-					if _, err := recount.conn.Exec(t.Context(), `select run_counter.lock_key($1::uuid, $2::text, $3::uuid)`, f.have.keyArgs(key)...); err != nil {
+					if _, err := recount.conn.Exec(t.Context(), `select run_counter.lock_key($1::uuid, $2::text, $3::uuid)`, f.db.keyArgs(key)...); err != nil {
 						return err
 					}
 				}
-				text := recountSQL(f.have, key)
+				text := recountSQL(f.db, key)
 				if !tt.locks {
-					of := f.have.keySQL()
+					of := f.db.keySQL()
 					text = strings.Replace(text, "with gone as (", "with locked as (update run_counter.keys set kind = kind where "+of+" returning true), gone as (", 1)
 					text = strings.Replace(text, of+" returning *", of+" and (select count(*) from locked) = 1 returning *", 1)
 				}
-				if _, err := recount.conn.Exec(t.Context(), text, f.have.keyArgs(key)...); err != nil {
+				if _, err := recount.conn.Exec(t.Context(), text, f.db.keyArgs(key)...); err != nil {
 					return err
 				}
 				if tt.locks {
@@ -208,7 +208,7 @@ func TestARecountLooksAfterItsLock(t *testing.T) {
 				return nil
 			})
 			f.end(2) // committed while the recount waits
-			if _, err := fold.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{f.key})...); err != nil {
+			if _, err := fold.conn.Exec(t.Context(), f.db.foldSQL(), f.db.keyArrays([]store.Key{f.key})...); err != nil {
 				t.Fatal(err)
 			}
 			fold.do(`commit`)
@@ -235,7 +235,7 @@ func TestTheStoresRecountWaitsForAFold(t *testing.T) {
 	}()
 	until(t, func() bool { return waits(t, fold.watcher, `application_name = 'runcounter'`) })
 	f.end(2)
-	if _, err := fold.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{f.key})...); err != nil {
+	if _, err := fold.conn.Exec(t.Context(), f.db.foldSQL(), f.db.keyArrays([]store.Key{f.key})...); err != nil {
 		t.Fatal(err)
 	}
 	fold.do(`commit`)
@@ -308,7 +308,7 @@ func TestTheFillHoldsOffFolds(t *testing.T) {
 				return err
 			})
 			f.end(2)
-			if _, err := fold.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{f.key})...); err != nil {
+			if _, err := fold.conn.Exec(t.Context(), f.db.foldSQL(), f.db.keyArrays([]store.Key{f.key})...); err != nil {
 				t.Fatal(err)
 			}
 			fold.do(`commit`)
@@ -368,7 +368,7 @@ type fixture struct {
 	testing.TB
 	address string
 	store   *Store
-	have    schema
+	db      features
 	key     store.Key
 }
 
@@ -377,7 +377,7 @@ func newFixture(t testing.TB) *fixture {
 	f := &fixture{TB: t, address: mustInstall(t), key: store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{})}
 	f.store = mustOpen(t, f.address, Options{})
 	var err error
-	if f.have, err = f.store.schema(t.Context()); err != nil {
+	if f.db, err = f.store.features(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	pgtest.Exec(t, f.address, `insert into run_counter.keys (user_id, kind, ref_id) values ('`+f.key.User.String()+`', 'workflow', '`+f.key.Ref.String()+`')`)

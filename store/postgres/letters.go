@@ -11,8 +11,8 @@ import (
 // KeepDeadLetter keeps what can't be read, and drops the oldest beyond the
 // bounds. Without the migrations there is no place to keep it.
 func (s *Store) KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error {
-	return s.attempt(ctx, func(have schema) error {
-		if !have.installed {
+	return s.attempt(ctx, func(db features) error {
+		if !db.installed {
 			return errNeedsMigrations
 		}
 		queries := make([]query, 0, len(letters)+1)
@@ -44,7 +44,7 @@ func letterArgs(search store.DeadLetterQuery) []any {
 // DeadLetters returns a page of them, latest first, without their bodies
 // unless one alone is asked for.
 func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) ([]store.DeadLetter, error) {
-	return ours(ctx, s, func(_ schema, letters *[]store.DeadLetter) error {
+	return installed(ctx, s, func(_ features, letters *[]store.DeadLetter) error {
 		return send(ctx, s.pool, query{
 			text: `
 select seq, received_at, reason, bytes, octet_length(body), case when $1::bigint <> 0 then body end
@@ -59,7 +59,7 @@ select seq, received_at, reason, bytes, octet_length(body), case when $1::bigint
 
 // DropDeadLetters drops those, and returns how many.
 func (s *Store) DropDeadLetters(ctx context.Context, search store.DeadLetterQuery) (int, error) {
-	return ours(ctx, s, func(_ schema, dropped *int) error {
+	return installed(ctx, s, func(_ features, dropped *int) error {
 		return s.commit(ctx, query{
 			text: `with dropped as (delete from run_counter.dead_letters` + lettersWhere + ` returning 1) select count(*) from dropped`,
 			args: letterArgs(search),

@@ -20,10 +20,10 @@ func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.
 			return nil, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 		}
 	}
-	err = s.attempt(ctx, func(have schema) error {
+	err = s.attempt(ctx, func(db features) error {
 		var policy store.Policy
 		tallies := make(map[store.Key]store.Tallies, len(keys))
-		if err := s.snapshot(ctx, s.policyFor(have, &policy), talliesQuery(have, distinct(keys), tallies)); err != nil {
+		if err := s.snapshot(ctx, s.policyFor(db, &policy), talliesQuery(db, distinct(keys), tallies)); err != nil {
 			return fmt.Errorf("count %d keys: %w", len(keys), err)
 		}
 		counts = make([]store.Count, len(keys))
@@ -74,14 +74,14 @@ func (w *conditions) and() string {
 
 // SearchCounts returns a page of the counts, in the order of their keys.
 func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (counts []store.Count, err error) {
-	err = s.attempt(ctx, func(have schema) error {
+	err = s.attempt(ctx, func(db features) error {
 		counts = nil
 		var policy store.Policy
-		q := searchQuery(have, search)
+		q := searchQuery(db, search)
 		q.read = func(rows pgx.Rows) error {
 			var c store.Count
 			var e ended
-			if err := scanKey(rows, &c.Key, append(e.places(), (*instant)(&c.LastRunAt))...); err != nil {
+			if err := scanKey(rows, &c.Key, append(e.targets(), (*instant)(&c.LastRunAt))...); err != nil {
 				return err
 			}
 			if len(counts) == 0 || counts[len(counts)-1].Key != c.Key {
@@ -92,7 +92,7 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 			last.Count = policy.Count(last.Tallies)
 			return nil
 		}
-		if err := s.snapshot(ctx, s.policyFor(have, &policy), q); err != nil {
+		if err := s.snapshot(ctx, s.policyFor(db, &policy), q); err != nil {
 			return fmt.Errorf("list the counts: %w", err)
 		}
 		return nil
@@ -100,36 +100,36 @@ func (s *Store) SearchCounts(ctx context.Context, search store.CountQuery) (coun
 	return counts, err
 }
 
-func searchQuery(have schema, search store.CountQuery) query {
+func searchQuery(db features, search store.CountQuery) query {
 	var w conditions
 	of := "k"
-	if !have.installed {
+	if !db.installed {
 		of = "r"
 	}
 	user, kind, ref := of+".user_id", of+".kind", of+".ref_id"
 	if !search.After.IsZero() {
-		after := fmt.Sprintf("(%s::%s, %s::text, %s::%s)", w.arg(have.place(watched.User, search.After.User)), have.user, w.arg(string(search.After.Kind)), w.arg(have.place(watched.Workflow, search.After.Ref)), have.ref)
+		after := fmt.Sprintf("(%s::%s, %s::text, %s::%s)", w.arg(db.cursorArg(watched.User, search.After.User)), db.user, w.arg(string(search.After.Kind)), w.arg(db.cursorArg(watched.Workflow, search.After.Ref)), db.ref)
 		w.add(fmt.Sprintf("(%s, %s, %s) > %s", user, kind, ref, after))
 	}
 	if !search.User.IsZero() {
-		w.add(user + " = " + w.arg(have.arg(watched.User, search.User)) + "::" + have.user)
+		w.add(user + " = " + w.arg(db.arg(watched.User, search.User)) + "::" + db.user)
 	}
 	if !search.Ref.IsZero() {
-		w.add(ref + " = " + w.arg(have.arg(watched.Workflow, search.Ref)) + "::" + have.ref)
+		w.add(ref + " = " + w.arg(db.arg(watched.Workflow, search.Ref)) + "::" + db.ref)
 	}
 	limit := " order by 1, 2, 3 limit " + w.arg(search.Limit) + "::integer"
 	last := func(kind store.Kind) string {
-		return `(select r.completed_at from ` + have.keyed() + ` as r
-          where ` + have.ofKey(kind, "k.user_id", "k.ref_id") + ` and r.ended order by r.end_order desc limit 1)`
+		return `(select r.completed_at from ` + db.keyed() + ` as r
+          where ` + db.ofKey(kind, "k.user_id", "k.ref_id") + ` and r.ended order by r.end_order desc limit 1)`
 	}
 	// Both sides in order and bounded, or a page would cost what the table has.
 	part := func(table string) string {
 		return `(select distinct k.user_id, k.kind, k.ref_id from ` + table + ` as k where true` + w.and() + limit + `)`
 	}
 	page := `
-    select k.user_id, k.kind, k.ref_id, case k.kind when '` + string(have.table.Counted()) + `' then ` + last(have.table.Counted()) + ` else ` + last(store.KindDraft) + ` end as last_run_at
+    select k.user_id, k.kind, k.ref_id, case k.kind when '` + string(db.table.Counted()) + `' then ` + last(db.table.Counted()) + ` else ` + last(store.KindDraft) + ` end as last_run_at
       from (` + part("run_counter.counts") + ` union ` + part("run_counter.ledger") + `) as k` + limit
-	if !have.installed { // in one pass, which stops at the limit: the table may have no index for the keys
+	if !db.installed { // in one pass, which stops at the limit: the table may have no index for the keys
 		var columns, rows []string
 		for _, status := range store.Terminals {
 			columns = append(columns, fmt.Sprintf("count(*) filter (where r.status = '%[1]s') as %[1]s", status))
@@ -138,7 +138,7 @@ func searchQuery(have schema, search store.CountQuery) query {
 		return query{text: `
 select k.user_id, k.kind, k.ref_id, n.status, false, n.n, k.last
   from (select r.user_id, r.kind, r.ref_id, ` + strings.Join(columns, ", ") + `, max(r.completed_at) as last
-          from ` + have.keyed() + ` as r
+          from ` + db.keyed() + ` as r
          where r.ref_id is not null and r.ended` + w.and() + ` group by 1, 2, 3` + limit + `) as k
  cross join lateral (values ` + strings.Join(rows, ", ") + `) as n (status, n)
  where n.n > 0
@@ -162,20 +162,20 @@ type listedRuns struct{ from, at, id string }
 // last: a page goes on from what was shown.
 const shownSQL = `coalesce(r.created_at, '0001-01-02 00:00:00+00')`
 
-func runsIn(have schema, state store.RunState) (l listedRuns, err error) {
+func runsIn(db features, state store.RunState) (l listedRuns, err error) {
 	switch state {
 	case store.ActiveRuns:
-		return listedRuns{have.rows("open") + ` as r where r.open`, shownSQL, "r.id"}, nil
+		return listedRuns{db.rows("open") + ` as r where r.open`, shownSQL, "r.id"}, nil
 	case store.OddRuns:
-		return listedRuns{have.rows("odd") + ` as r where r.odd`, shownSQL, "r.id"}, nil
+		return listedRuns{db.rows("odd") + ` as r where r.odd`, shownSQL, "r.id"}, nil
 	case store.PresumedRuns:
 		// Lateral, or the table is read as a whole: the planner expects few of
 		// the marks to be those of what their run is.
 		return listedRuns{`run_counter.presumed as m
-  join lateral (select * from ` + have.rows("ended") + ` as w where w.id = m.run_id limit 1) as r on r.completed_at = m.ended_at and r.status = m.status where r.ended`, "m.ended_at", "m.run_id"}, nil
+  join lateral (select * from ` + db.rows("ended") + ` as w where w.id = m.run_id limit 1) as r on r.completed_at = m.ended_at and r.status = m.status where r.ended`, "m.ended_at", "m.run_id"}, nil
 	case store.SupersededRuns:
 		// Of a run that was repaired for both reasons the later repair tells.
-		return listedRuns{`run_counter.repairs as m join ` + have.rows("ended") + ` as r on r.id = m.run_id
+		return listedRuns{`run_counter.repairs as m join ` + db.rows("ended") + ` as r on r.id = m.run_id
  where m.kind in ('stuck', 'overwritten') and r.ended and not ` + presumedSQL + `
    and not exists (select from run_counter.repairs as q
                     where q.run_id = m.run_id and q.kind in ('stuck', 'overwritten') and (q.last_at, q.kind) > (m.last_at, m.kind))`, "m.last_at", "m.run_id"}, nil
@@ -185,24 +185,24 @@ func runsIn(have schema, state store.RunState) (l listedRuns, err error) {
 
 // SearchRuns returns a page of the runs that are in a state.
 func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
-	err = s.attempt(ctx, func(have schema) error {
+	err = s.attempt(ctx, func(db features) error {
 		runs = nil
-		l, err := runsIn(have, search.State)
-		if err != nil || !have.installed && search.State != store.ActiveRuns && search.State != store.OddRuns {
+		l, err := runsIn(db, search.State)
+		if err != nil || !db.installed && search.State != store.ActiveRuns && search.State != store.OddRuns {
 			return err
 		}
 		var w conditions
 		if !search.After.At.IsZero() {
-			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(have.place(watched.ID, search.After.ID)) + `::` + have.id + `)`)
+			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(db.cursorArg(watched.ID, search.After.ID)) + `::` + db.id + `)`)
 		}
 		var policy store.Policy
-		err = s.snapshot(ctx, s.policyFor(have, &policy), query{
-			text: `select ` + rowSQL + `, ''::text, ` + have.presumedColumn() + `, ` + l.at + ` from ` + l.from + w.and() +
+		err = s.snapshot(ctx, s.policyFor(db, &policy), query{
+			text: `select ` + rowSQL + `, ''::text, ` + db.presumedColumn() + `, ` + l.at + ` from ` + l.from + w.and() +
 				` order by ` + l.at + ` desc, ` + l.id + ` desc limit ` + w.arg(search.Limit) + `::integer`,
 			args: w.args,
 			read: func(rows pgx.Rows) error {
 				var r store.ListedRun
-				if err := have.scanRow(rows, &r.Row, (*text)(&r.Snapshot), &r.Presumed, (*instant)(&r.At)); err != nil {
+				if err := db.scanRow(rows, &r.Row, (*text)(&r.Snapshot), &r.Presumed, (*instant)(&r.At)); err != nil {
 					return err
 				}
 				r.Counted = r.CountsUnder(policy)
@@ -219,9 +219,9 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 }
 
 // logs reads one of our logs; a database without our migrations has none.
-func logs[T any](ctx context.Context, s *Store, what string, scan func(rows pgx.Rows, one *T) error, q func(have schema) query) ([]T, error) {
-	return ours(ctx, s, func(have schema, list *[]T) error {
-		q := q(have)
+func logs[T any](ctx context.Context, s *Store, what string, scan func(rows pgx.Rows, one *T) error, q func(db features) query) ([]T, error) {
+	return installed(ctx, s, func(db features, list *[]T) error {
+		q := q(db)
 		q.read = all(list, scan)
 		if err := send(ctx, s.pool, q); err != nil {
 			return fmt.Errorf("list the %s: %w", what, err)
@@ -233,12 +233,12 @@ func logs[T any](ctx context.Context, s *Store, what string, scan func(rows pgx.
 // Repairs returns at most limit of the repairs behind a cursor, latest first.
 func (s *Store) Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error) {
 	scan := func(rows pgx.Rows, l *store.ListedRepair) error {
-		return scanRepair(rows, &l.RepairLog, (*uuid)(&l.ID))
+		return scanRepair(rows, &l.RepairLog, (*anyID)(&l.ID))
 	}
-	repairs, err := logs(ctx, s, "repairs", scan, func(have schema) query {
+	repairs, err := logs(ctx, s, "repairs", scan, func(db features) query {
 		var w conditions
 		if !after.At.IsZero() {
-			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(have.place(watched.ID, after.ID)) + `::` + have.id + `)`)
+			w.add(`(last_at, run_id) < (` + w.arg(after.At) + `::timestamptz, ` + w.arg(db.cursorArg(watched.ID, after.ID)) + `::` + db.id + `)`)
 		}
 		return query{text: `
 select run_id, ` + repairColumns + ` from run_counter.repairs
@@ -251,9 +251,9 @@ select run_id, ` + repairColumns + ` from run_counter.repairs
 // first.
 func (s *Store) Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error) {
 	scan := func(rows pgx.Rows, d *store.Amendment) error {
-		return scanAmendment(rows, &d.AmendmentLog, &d.Seq, (*uuid)(&d.ID))
+		return scanAmendment(rows, &d.AmendmentLog, &d.Seq, (*anyID)(&d.ID))
 	}
-	return logs(ctx, s, "amendments", scan, func(schema) query {
+	return logs(ctx, s, "amendments", scan, func(features) query {
 		return query{text: `
 select seq, run_id, ` + amendmentColumns + ` from run_counter.amendments
  where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`, args: []any{before, limit}}
@@ -266,7 +266,7 @@ func (s *Store) Recounts(ctx context.Context, before int64, limit int) ([]store.
 	scan := func(rows pgx.Rows, r *store.ListedRecount) error {
 		return scanRecount(rows, &r.RecountLog, (*keyID)(&r.Key.User), (*text)(&r.Key.Kind), (*keyID)(&r.Key.Ref), &r.Seq)
 	}
-	return logs(ctx, s, "recounts", scan, func(schema) query {
+	return logs(ctx, s, "recounts", scan, func(features) query {
 		return query{text: `
 select user_id, kind, ref_id, seq, ` + recountColumns + ` from run_counter.recounts
  where seq < $1::bigint or $1::bigint = 0 order by seq desc limit $2::integer`, args: []any{before, limit}}

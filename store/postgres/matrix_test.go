@@ -237,7 +237,7 @@ func exactFound(f watchedtest.Found) string {
 func covering(all []watchedtest.Found) (some []watchedtest.Found) {
 	missing := map[string]bool{}
 	for _, f := range all {
-		for _, feature := range features(f) {
+		for _, feature := range distinctions(f) {
 			missing[feature] = true
 		}
 	}
@@ -245,7 +245,7 @@ func covering(all []watchedtest.Found) (some []watchedtest.Found) {
 		most, best := 0, watchedtest.Found{}
 		for _, f := range all {
 			n := 0
-			for _, feature := range features(f) {
+			for _, feature := range distinctions(f) {
 				if missing[feature] {
 					n++
 				}
@@ -254,7 +254,7 @@ func covering(all []watchedtest.Found) (some []watchedtest.Found) {
 				most, best = n, f
 			}
 		}
-		for _, feature := range features(best) {
+		for _, feature := range distinctions(best) {
 			delete(missing, feature)
 		}
 		some = append(some, best)
@@ -262,8 +262,8 @@ func covering(all []watchedtest.Found) (some []watchedtest.Found) {
 	return some
 }
 
-// features are what the contract can tell tables apart by.
-func features(f watchedtest.Found) []string {
+// distinctions are what the contract can tell tables apart by.
+func distinctions(f watchedtest.Found) []string {
 	all := lacksOf(f)
 	for _, role := range watched.Roles() {
 		_, typ, _ := f.Has(role)

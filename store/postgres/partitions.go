@@ -15,7 +15,7 @@ import (
 
 // partitionsSQL names the partitions that there are, and how they differ from
 // those whose runs are in the counts.
-func (h schema) partitionsSQL() string {
+func (h features) partitionsSQL() string {
 	return `
 with leaves as materialized (
     select c.oid, format('%I.%I', n.nspname, c.relname) as name, p.leaf is not null as counted,
@@ -36,14 +36,14 @@ select array(select oid::bigint from leaves order by 1),
 // Partitions names those of the watched table; none where it is plain. The
 // sweep's audit asks for it.
 func (s *Store) Partitions(ctx context.Context) (p store.Partitions, err error) {
-	err = s.attempt(ctx, func(have schema) (err error) {
-		p, err = have.partitions(ctx, s.pool)
+	err = s.attempt(ctx, func(db features) (err error) {
+		p, err = db.partitions(ctx, s.pool)
 		return err
 	})
 	return p, err
 }
 
-func (h schema) partitions(ctx context.Context, to sender) (p store.Partitions, err error) {
+func (h features) partitions(ctx context.Context, to sender) (p store.Partitions, err error) {
 	if h.installed && h.table.Partitioned {
 		err = send(ctx, to, query{text: h.partitionsSQL(), read: func(rows pgx.Rows) error { return rows.Scan(&p.IDs, &p.New, &p.Gone, &p.Untold) }})
 	}
@@ -52,8 +52,8 @@ func (h schema) partitions(ctx context.Context, to sender) (p store.Partitions, 
 
 // Partitions is that of the store.
 func (i *Inspector) Partitions(ctx context.Context) (p store.Partitions, err error) {
-	err = i.lookAt(ctx, func(tx pgx.Tx, have schema) (err error) {
-		p, err = have.partitions(ctx, tx)
+	err = i.inspectInstalled(ctx, func(tx pgx.Tx, db features) (err error) {
+		p, err = db.partitions(ctx, tx)
 		return err
 	})
 	return p, err
@@ -61,8 +61,8 @@ func (i *Inspector) Partitions(ctx context.Context) (p store.Partitions, err err
 
 // SettlePartitions notes that the runs of these partitions are in the counts.
 func (s *Store) SettlePartitions(ctx context.Context, p store.Partitions) error {
-	return s.attempt(ctx, func(have schema) error {
-		if !have.installed || !have.table.Partitioned {
+	return s.attempt(ctx, func(db features) error {
+		if !db.installed || !db.table.Partitioned {
 			return nil
 		}
 		return s.commit(ctx, query{text: `select run_counter.settle_partitions($1::bigint[]::oid[])`, args: []any{p.IDs}, read: func(pgx.Rows) error { return nil }})
@@ -76,8 +76,8 @@ var errOtherPartitions = errors.New("partitions came or went")
 // counted: what was counted was there before.
 func (s *Store) RecountAmong(ctx context.Context, key store.Key, now time.Time, p store.Partitions) (r store.RecountResult, same bool, err error) {
 	same = true
-	r, err = s.recountIf(ctx, key, now, func(have schema, tx pgx.Tx) error {
-		is, err := have.partitions(ctx, tx)
+	r, err = s.recountIf(ctx, key, now, func(db features, tx pgx.Tx) error {
+		is, err := db.partitions(ctx, tx)
 		if err != nil {
 			return fmt.Errorf("look at the table's partitions: %w", err)
 		}

@@ -54,7 +54,7 @@ func newPartitionedIn(t testing.TB, address string) *fixture {
 	migrate(t, f.address, (*migrations.Migrator).Up)
 	f.store = mustOpen(t, f.address, Options{})
 	var err error
-	if f.have, err = f.store.schema(t.Context()); err != nil {
+	if f.db, err = f.store.features(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -81,7 +81,7 @@ func TestCaseT14_TruncateOfPartitionsIsCounted(t *testing.T) {
 		`january`, `"february 1"`, `february`, `workflow_runs`, `workflow_runs, january`, `january, workflow_runs`, `january, "february 0"`, `january, february, "february 0"`,
 	} {
 		t.Run(tables, func(t *testing.T) {
-			f := &fixture{TB: t, address: f.address, store: f.store, have: f.have, key: f.key}
+			f := &fixture{TB: t, address: f.address, store: f.store, db: f.db, key: f.key}
 			f.inTransaction(func(tx pgx.Tx) {
 				execute(t, tx, partitionedRuns) // some are folded, and some stand in the ledger
 				exactIn(t, tx)
@@ -98,7 +98,7 @@ func TestCaseT14_TruncateOfPartitionsIsCounted(t *testing.T) {
 		})
 	}
 	t.Run("beside writers", func(t *testing.T) {
-		f := &fixture{TB: t, address: f.address, store: f.store, have: f.have, key: f.key}
+		f := &fixture{TB: t, address: f.address, store: f.store, db: f.db, key: f.key}
 		stop := f.watch()
 		var writers sync.WaitGroup
 		for range 2 {

@@ -1,14 +1,3 @@
-// Package postgres keeps the counts of a PostgreSQL database's own
-// workflow_runs, such as a Supabase project's.
-//
-// It is a source: the rows of the table are the truth, from every writer, and
-// a change that is received is a hint to look. The triggers of
-// migrations/postgres do what must happen in the writer's transaction; what is
-// here reads, folds, sweeps and repairs. Without the migrations it works by
-// direct queries: see direct.go for what holds then.
-//
-// It uses no prepared statement, no lock of a session and no setting of one,
-// so it works through a pooler in transaction mode as well.
 package postgres
 
 import (
@@ -57,18 +46,18 @@ type Options struct {
 type Store struct {
 	pool    *pgxpool.Pool
 	options Options
-	rules   rules
+	hooks   hooks
 
 	guard guard
 
 	mu     sync.Mutex
-	known  *schema // what the database has; nil until it was asked, and after it turned out to be otherwise
+	known  *features // what the database has; nil until it was asked, and after it turned out to be otherwise
 	looked time.Time
 }
 
-// rules are the parts that tests replace one at a time, to show that something
+// hooks are the parts that tests replace one at a time, to show that something
 // goes red without them.
-type rules struct {
+type hooks struct {
 	repair  func(store.Row) (store.Row, store.Reason)
 	presume func(store.Row, store.Limits, time.Time) (store.Row, bool)
 }
@@ -86,13 +75,13 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{pool: pool, options: o, rules: rules{repair: store.Repair, presume: store.Presume}}
-	have, err := s.schema(ctx)
+	s := &Store{pool: pool, options: o, hooks: hooks{repair: store.Repair, presume: store.Presume}}
+	db, err := s.features(ctx)
 	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	s.lookAtGuard(ctx, have, time.Now())
+	s.readGuard(ctx, db, time.Now())
 	return s, nil
 }
 
@@ -153,9 +142,9 @@ func (s *Store) Close() error {
 // Ping reports whether the database answers, and looks again at what it has.
 func (s *Store) Ping(ctx context.Context) error {
 	s.forget()
-	have, err := s.schema(ctx)
+	db, err := s.features(ctx)
 	if err == nil {
-		s.lookAtGuard(ctx, have, time.Now())
+		s.readGuard(ctx, db, time.Now())
 	}
 	return err
 }
@@ -163,8 +152,8 @@ func (s *Store) Ping(ctx context.Context) error {
 // Table returns the watched table as it is described: found, and with what its
 // operator has said.
 func (s *Store) Table(ctx context.Context) (watched.Table, error) {
-	have, err := s.schema(ctx)
-	return have.table, err
+	db, err := s.features(ctx)
+	return db.table, err
 }
 
 // Absent reports whether the table has no column for the user of a run, and none
@@ -176,15 +165,15 @@ func (s *Store) Absent(ctx context.Context) (user, workflow bool, err error) {
 
 // Installed reports whether the migrations are applied.
 func (s *Store) Installed(ctx context.Context) (bool, error) {
-	have, err := s.schema(ctx)
+	db, err := s.features(ctx)
 	if err != nil {
 		return false, err
 	}
-	return have.installed, nil
+	return db.installed, nil
 }
 
-// schema is what the database has.
-type schema struct {
+// features is what the database has.
+type features struct {
 	installed bool          // our migrations
 	there     bool          // the table is
 	table     watched.Table // of which the lease is that of the options
@@ -193,80 +182,80 @@ type schema struct {
 	id, user, ref string
 }
 
-// relook is how often a database without the migrations is asked for them.
-const relook = 2 * time.Second
+// relookAfter is how often a database without the migrations is asked for them.
+const relookAfter = 2 * time.Second
 
 // installedSQL asks for our migrations.
 const installedSQL = `select to_regproc('public.begin_workflow_run') is not null and to_regclass('run_counter.replaced') is not null`
 
-// has asks what the database has. Where there is no table it is described as the
+// readFeatures asks what the database readFeatures. Where there is no table it is described as the
 // migrations would make it.
-func has(ctx context.Context, tx pgx.Tx, o Options) (have schema, err error) {
-	if err := tx.QueryRow(ctx, installedSQL).Scan(&have.installed); err != nil {
-		return have, err
+func readFeatures(ctx context.Context, tx pgx.Tx, o Options) (db features, err error) {
+	if err := tx.QueryRow(ctx, installedSQL).Scan(&db.installed); err != nil {
+		return db, err
 	}
 	said, lease := o.Said, o.LeaseColumn
-	if have.installed {
+	if db.installed {
 		was, _, err := described(ctx, tx)
 		if err != nil {
-			return have, err
+			return db, err
 		}
-		said, have.said = was.Said, strings.Join(was.Said.Args(), " ")
+		said, db.said = was.Said, strings.Join(was.Said.Args(), " ")
 	}
 	schema, name := said.SchemaAndName()
 	catalog, there, err := catalogOf(ctx, tx, schema, name)
 	if err != nil || !there {
 		missing := watched.Default()
 		missing.Schema, missing.Name = schema, name
-		return have.of(missing), err
+		return db.withTable(missing), err
 	}
-	have.there = true
-	have = have.of(watched.Describe(catalog, said).Table)
+	db.there = true
+	db = db.withTable(watched.Describe(catalog, said).Table)
 	if column, leases := catalog.Column(lease); leases {
 		kind := watched.TimeOf(column, said)
 		if kind == "" {
-			return have, fmt.Errorf("%w: the column %s is %s, and a lease has to be timestamptz: set RUNCOUNTER_LEASE_COLUMN to one that is, or to nothing", store.ErrInvalid, lease, column.Declared)
+			return db, fmt.Errorf("%w: the column %s is %s, and a lease has to be timestamptz: set RUNCOUNTER_LEASE_COLUMN to one that is, or to nothing", store.ErrInvalid, lease, column.Declared)
 		}
-		have.table = have.table.Without(watched.Lease)
-		have.table.Columns = append(have.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: kind, Type: column.Stored()})
+		db.table = db.table.Without(watched.Lease)
+		db.table.Columns = append(db.table.Columns, watched.Column{Role: watched.Lease, Name: lease, Kind: kind, Type: column.Stored()})
 	}
-	return have, nil
+	return db, nil
 }
 
-// of is the schema with a table.
-func (h schema) of(t watched.Table) schema {
+// withTable is the schema with a table.
+func (h features) withTable(t watched.Table) features {
 	h.table = t
 	h.id, h.user, h.ref = t.Type(watched.ID), t.Type(watched.User), t.Type(watched.Workflow)
 	return h
 }
 
-func (s *Store) schema(ctx context.Context) (schema, error) {
+func (s *Store) features(ctx context.Context) (features, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known != nil && (s.known.installed || time.Since(s.looked) < relook) {
+	if s.known != nil && (s.known.installed || time.Since(s.looked) < relookAfter) {
 		return *s.known, nil
 	}
-	var have schema
+	var db features
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
-		have, err = has(ctx, tx, s.options)
+		db, err = readFeatures(ctx, tx, s.options)
 		return err
 	})
 	switch {
 	case err != nil:
-		return have, translate(err)
-	case !have.there:
-		return have, fmt.Errorf("the database has no table %s: is it the right one? runcounter migrate up makes public.workflow_runs where there is none", have.table)
-	case !have.installed && (have.table.Absent(watched.User) || have.table.Absent(watched.Workflow)):
-		return have, fmt.Errorf("%w: %s has no column for the user or the workflow of a run by a name that is known: runcounter table shows what there is, and runcounter migrate up takes it where that is said", store.ErrInvalid, have.table)
-	case !have.has(watched.CompletedAt):
-		return have, fmt.Errorf("%w: no column of %s says when a run ended: runcounter table says what it has, and runcounter migrate up which columns can't be read",
-			store.ErrInvalid, have.table)
-	case s.options.LeaseColumn != "" && !have.has(watched.Lease):
-		return have, fmt.Errorf("%w: %s has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
-			store.ErrInvalid, have.table, s.options.LeaseColumn)
+		return db, translate(err)
+	case !db.there:
+		return db, fmt.Errorf("the database has no table %s: is it the right one? runcounter migrate up makes public.workflow_runs where there is none", db.table)
+	case !db.installed && (db.table.Absent(watched.User) || db.table.Absent(watched.Workflow)):
+		return db, fmt.Errorf("%w: %s has no column for the user or the workflow of a run by a name that is known: runcounter table shows what there is, and runcounter migrate up takes it where that is said", store.ErrInvalid, db.table)
+	case !db.has(watched.CompletedAt):
+		return db, fmt.Errorf("%w: no column of %s says when a run ended: runcounter table says what it has, and runcounter migrate up which columns can't be read",
+			store.ErrInvalid, db.table)
+	case s.options.LeaseColumn != "" && !db.has(watched.Lease):
+		return db, fmt.Errorf("%w: %s has no column %q; set RUNCOUNTER_LEASE_COLUMN to the one that workers move, or to nothing",
+			store.ErrInvalid, db.table, s.options.LeaseColumn)
 	}
-	s.known, s.looked = &have, time.Now()
-	return have, nil
+	s.known, s.looked = &db, time.Now()
+	return db, nil
 }
 
 func (s *Store) forget() {
@@ -275,20 +264,20 @@ func (s *Store) forget() {
 	s.known = nil
 }
 
-// errSaid is that an operator has said something else of the table since it was
+// errTableChanged is that an operator has said something else of the table since it was
 // looked at.
-var errSaid = errors.New("another meaning was given to the table's columns or statuses meanwhile: try again")
+var errTableChanged = errors.New("another meaning was given to the table's columns or statuses meanwhile: try again")
 
-// stillSaid stops what is about to write by what was said of the table, where
+// requireSameTable stops what is about to write by what was said of the table, where
 // that is no longer said: it would mend counts that are right. It is asked for
 // once the key is locked, so that what migrate up counts comes behind.
-func (h schema) stillSaid(ctx context.Context, tx pgx.Tx) error {
+func (h features) requireSameTable(ctx context.Context, tx pgx.Tx) error {
 	if !h.installed {
 		return nil
 	}
 	now, _, err := described(ctx, tx)
 	if err == nil && strings.Join(now.Said.Args(), " ") != h.said {
-		return errSaid
+		return errTableChanged
 	}
 	return err
 }
@@ -298,20 +287,20 @@ func (h schema) stillSaid(ctx context.Context, tx pgx.Tx) error {
 // operator has said something else of the table, it asks again and does it once
 // more: nothing was committed. So it does up to three times where another has moved
 // the row to another partition meanwhile, which READ COMMITTED does not follow.
-func (s *Store) attempt(ctx context.Context, do func(have schema) error) error {
+func (s *Store) attempt(ctx context.Context, do func(db features) error) error {
 	again, moves := false, 0
 	for {
-		have, err := s.schema(ctx)
+		db, err := s.features(ctx)
 		if err != nil {
 			return err
 		}
-		if err = do(have); err == nil {
+		if err = do(db); err == nil {
 			return nil
 		}
 		switch {
-		case moved(err) && moves < 3:
+		case rowMoved(err) && moves < 3:
 			moves++
-		case !again && (missing(err) || errors.Is(err, errSaid)):
+		case !again && (objectMissing(err) || errors.Is(err, errTableChanged)):
 			again = true
 			s.forget()
 		default:
@@ -320,15 +309,15 @@ func (s *Store) attempt(ctx context.Context, do func(have schema) error) error {
 	}
 }
 
-// ours is [Store.attempt] of what reads or writes tables of ours. Without the
+// installed is [Store.attempt] of what reads or writes tables of installed. Without the
 // migrations there are none, and so there is nothing.
-func ours[T any](ctx context.Context, s *Store, do func(have schema, out *T) error) (out T, err error) {
-	err = s.attempt(ctx, func(have schema) error {
+func installed[T any](ctx context.Context, s *Store, do func(db features, out *T) error) (out T, err error) {
+	err = s.attempt(ctx, func(db features) error {
 		out = *new(T)
-		if !have.installed {
+		if !db.installed {
 			return nil
 		}
-		return do(have, &out)
+		return do(db, &out)
 	})
 	return out, err
 }
@@ -342,12 +331,12 @@ func codeOf(err error) string {
 	return ""
 }
 
-// moved reports a row that was locked and has gone to another partition: no other
+// rowMoved reports a row that was locked and has gone to another partition: no other
 // conflict of this code is met in READ COMMITTED.
-func moved(err error) bool { return codeOf(err) == "40001" }
+func rowMoved(err error) bool { return codeOf(err) == "40001" }
 
-// missing reports an undefined table, column, function or schema.
-func missing(err error) bool {
+// objectMissing reports an undefined table, column, function or schema.
+func objectMissing(err error) bool {
 	return slices.Contains([]string{"42P01", "42703", "42883", "3F000"}, codeOf(err))
 }
 

@@ -92,8 +92,8 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 	}
 	return storetest.Backend{
 		Store: s, Source: s,
-		Enact: enacts,
-		Tell: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
+		Write: enacts,
+		Deliver: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
 			t.Helper()
 			for _, c := range changes {
 				enacts(t, c)
@@ -109,33 +109,33 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 			makeExact()
 			complain(t, askTexts(t, s.pool, `select exact()`))
 		},
-		Spoil: func(t testing.TB, key store.Key, by int64) {
+		Corrupt: func(t testing.TB, key store.Key, by int64) {
 			t.Helper()
-			have, err := s.schema(ctx)
+			db, err := s.features(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
-			exec(t, `insert into run_counter.counts as c (user_id, kind, ref_id, status, presumed, n) values ($1::`+have.user+`, $2::text, $3::`+have.ref+`, 'completed', false, $4::bigint)
-			             on conflict (user_id, kind, ref_id, status, presumed) do update set n = c.n + $4::bigint`, append(have.keyArgs(key), by)...)
+			exec(t, `insert into run_counter.counts as c (user_id, kind, ref_id, status, presumed, n) values ($1::`+db.user+`, $2::text, $3::`+db.ref+`, 'completed', false, $4::bigint)
+			             on conflict (user_id, kind, ref_id, status, presumed) do update set n = c.n + $4::bigint`, append(db.keyArgs(key), by)...)
 			exec(t, totalAgainSQL)
 		},
-		SpoilTotal: func(t testing.TB, of store.Key, by int64) {
+		CorruptTotal: func(t testing.TB, of store.Key, by int64) {
 			t.Helper()
-			have, err := s.schema(ctx)
+			db, err := s.features(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
-			exec(t, `insert into run_counter.totals as t (kind, ref_id, status, presumed, shard, n) values ($1::text, $2::`+have.ref+`, 'completed', false, 7, $3::bigint)
-			             on conflict (kind, ref_id, status, presumed, shard) do update set n = t.n + $3::bigint`, append(have.keyArgs(of)[1:], by)...)
+			exec(t, `insert into run_counter.totals as t (kind, ref_id, status, presumed, shard, n) values ($1::text, $2::`+db.ref+`, 'completed', false, 7, $3::bigint)
+			             on conflict (kind, ref_id, status, presumed, shard) do update set n = t.n + $3::bigint`, append(db.keyArgs(of)[1:], by)...)
 		},
 		Forget: func(t testing.TB, key store.Key) {
 			t.Helper()
-			have, err := s.schema(ctx)
+			db, err := s.features(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, table := range []string{"counts", "ledger"} {
-				exec(t, `delete from run_counter.`+table+` where user_id = $1::`+have.user+` and kind = $2::text and ref_id = $3::`+have.ref, have.keyArgs(key)...)
+				exec(t, `delete from run_counter.`+table+` where user_id = $1::`+db.user+` and kind = $2::text and ref_id = $3::`+db.ref, db.keyArgs(key)...)
 			}
 			exec(t, totalAgainSQL)
 		},
@@ -169,13 +169,13 @@ insert into run_counter.totals select kind, ref_id, status, presumed, 0, sum(n) 
 // once, whatever becomes of the transaction.
 func watchWrites(t testing.TB, s *Store) {
 	t.Helper()
-	have, err := s.schema(t.Context())
+	db, err := s.features(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	leave := ""
-	if have.has(watched.User) { // guests may run, and users may leave
-		leave = `alter table public.workflow_runs alter ` + have.table.Col("", watched.User) + ` drop not null;`
+	if db.has(watched.User) { // guests may run, and users may leave
+		leave = `alter table public.workflow_runs alter ` + db.table.Col("", watched.User) + ` drop not null;`
 	}
 	_, err = s.pool.Exec(t.Context(), leave+`
 create sequence if not exists written;
@@ -199,48 +199,48 @@ end $$`, pgx.QueryExecModeSimpleProtocol)
 // enact makes a change to the table, as an application would that knows its
 // columns.
 func enact(ctx context.Context, s *Store, c store.Change) error {
-	have, err := s.schema(ctx)
+	db, err := s.features(ctx)
 	if err != nil {
 		return err
 	}
-	id := have.table.Col("", watched.ID)
-	of := func(role watched.Role, id store.ID) any { return have.arg(role, id) }
+	id := db.table.Col("", watched.ID)
+	of := func(role watched.Role, id store.ID) any { return db.arg(role, id) }
 	if c.Op == store.Delete {
-		_, err := s.pool.Exec(ctx, `delete from workflow_runs where `+id+` = $1::`+have.id, c.Old.ID.String())
+		_, err := s.pool.Exec(ctx, `delete from workflow_runs where `+id+` = $1::`+db.id, c.Old.ID.String())
 		return err
 	}
 	var columns, values, pairs []string
 	var args []any
 	set := func(role watched.Role, typ string, value any) {
-		if c, there := have.table.Column(role); !there || role != watched.Lease && role != watched.ID && !c.Writable {
+		if c, there := db.table.Column(role); !there || role != watched.Lease && role != watched.ID && !c.Writable {
 			return
 		}
-		column := have.table.Col("", role)
+		column := db.table.Col("", role)
 		args = append(args, value)
-		text := have.table.Written(role, fmt.Sprintf("$%d::%s", len(args), typ))
+		text := db.table.Written(role, fmt.Sprintf("$%d::%s", len(args), typ))
 		columns, values, pairs = append(columns, column), append(values, text), append(pairs, column+" = "+text)
 	}
 	r := c.Record
 	word := r.Status
-	if theirs, there := have.table.Says(word); there {
+	if theirs, there := db.table.Says(word); there {
 		word = store.Status(theirs)
 	}
-	status, _ := have.table.Column(watched.Status)
-	set(watched.ID, have.id, r.ID.String())
-	set(watched.User, have.user, of(watched.User, r.User))
-	set(watched.Workflow, have.ref, of(watched.Workflow, r.Workflow))
-	set(watched.Draft, have.ref, of(watched.Draft, r.Draft))
+	status, _ := db.table.Column(watched.Status)
+	set(watched.ID, db.id, r.ID.String())
+	set(watched.User, db.user, of(watched.User, r.User))
+	set(watched.Workflow, db.ref, of(watched.Workflow, r.Workflow))
+	set(watched.Draft, db.ref, of(watched.Draft, r.Draft))
 	set(watched.Status, status.Type, textArg(word))
 	set(watched.CreatedAt, "timestamptz", timeArg(r.CreatedAt))
 	set(watched.StartedAt, "timestamptz", timeArg(r.StartedAt))
 	set(watched.CompletedAt, "timestamptz", timeArg(r.CompletedAt))
 	set(watched.UpdatedAt, "timestamptz", timeArg(r.UpdatedAt))
 	set(watched.DurationMS, "integer", millisArg(r.DurationMS))
-	set(watched.ErrorDetails, "text"+have.table.JSON(watched.ErrorDetails), textArg(r.ErrorDetails))
+	set(watched.ErrorDetails, "text"+db.table.JSON(watched.ErrorDetails), textArg(r.ErrorDetails))
 	set(watched.Lease, "timestamptz", timeArg(r.LeaseAt))
 	text := `insert into workflow_runs (` + strings.Join(columns, ", ") + `) overriding system value values (` + strings.Join(values, ", ") + `)`
 	if c.Op == store.Update {
-		text = `update workflow_runs set ` + strings.Join(pairs[1:], ", ") + ` where ` + id + ` = $1::` + have.id
+		text = `update workflow_runs set ` + strings.Join(pairs[1:], ", ") + ` where ` + id + ` = $1::` + db.id
 	}
 	_, err = s.pool.Exec(ctx, text, args...)
 	return err

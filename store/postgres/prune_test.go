@@ -22,9 +22,9 @@ func TestAKeyWithARunInTheLedgerIsNotPruned(t *testing.T) {
 	s := mustOpen(t, address, Options{})
 	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, completed_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'completed', now())`,
 		`insert into run_counter.keys values ('`+bob+`', 'workflow', '`+bobFlow+`')`)
-	err := s.attempt(t.Context(), func(have schema) error {
-		keys := have.keyArrays([]store.Key{{User: mustParse(t, bob), Kind: store.KindWorkflow, Ref: mustParse(t, bobFlow)}})
-		return s.commit(t.Context(), query{text: have.pruneKeysSQL(), args: keys})
+	err := s.attempt(t.Context(), func(db features) error {
+		keys := db.keyArrays([]store.Key{{User: mustParse(t, bob), Kind: store.KindWorkflow, Ref: mustParse(t, bobFlow)}})
+		return s.commit(t.Context(), query{text: db.pruneKeysSQL(), args: keys})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -14,52 +14,52 @@ import (
 
 // Recount implements [store.Maintainer].
 func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
-	return s.recountIf(ctx, key, now, always)
+	return s.recountIf(ctx, key, now, noCondition)
 }
 
-// always is a recount that is not taken back.
-func always(schema, pgx.Tx) error { return nil }
+// noCondition is a recount that is not taken back.
+func noCondition(features, pgx.Tx) error { return nil }
 
 // recountIf takes the recount back where sure returns an error, which it is asked
 // for when the runs have been counted.
-func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sure func(schema, pgx.Tx) error) (r store.RecountResult, err error) {
+func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sure func(features, pgx.Tx) error) (r store.RecountResult, err error) {
 	if key.IsZero() {
 		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
 	}
-	err = s.attempt(ctx, func(have schema) error {
-		if err := have.takes(key); err != nil {
+	err = s.attempt(ctx, func(db features) error {
+		if err := db.requireKey(key); err != nil {
 			return err
 		}
 		r = store.RecountResult{Key: key}
-		if !have.installed {
+		if !db.installed {
 			c, err := s.Count(ctx, key)
 			r.Before, r.After = c.Tallies, c.Tallies
 			return err
 		}
 		// A count that is right in one snapshot is right (law 1), and nothing
 		// needs to be locked to see it.
-		found, err := s.compare(ctx, have, key)
+		found, err := s.compare(ctx, db, key)
 		if err != nil || found.Stored == found.Actual {
 			r.Before, r.After = found.Stored, found.Actual
 			return err
 		}
-		r, err = s.recountLocked(ctx, have, key, store.Instant(now), sure)
+		r, err = s.recountLocked(ctx, db, key, store.Instant(now), sure)
 		return err
 	})
 	return r, err
 }
 
 // compare reads both sides of law 1 for one key, in one snapshot.
-func (s *Store) compare(ctx context.Context, have schema, key store.Key) (d store.Drift, err error) {
+func (s *Store) compare(ctx context.Context, db features, key store.Key) (d store.Drift, err error) {
 	d.Key = key
-	err = send(ctx, s.pool, compareQuery(have, &d))
+	err = send(ctx, s.pool, compareQuery(db, &d))
 	return d, err
 }
 
-func compareQuery(have schema, d *store.Drift) query {
+func compareQuery(db features, d *store.Drift) query {
 	return query{
-		text: `with stored as (` + have.storedSQL() + `), actual as (` + actualOfKey(have, d.Key) + `)` + bothSQL,
-		args: have.keyArgs(d.Key),
+		text: `with stored as (` + db.storedSQL() + `), actual as (` + actualOfKey(db, d.Key) + `)` + bothSQL,
+		args: db.keyArgs(d.Key),
 		read: func(rows pgx.Rows) error { return addBoth(rows, &d.Stored, &d.Actual) },
 	}
 }
@@ -72,7 +72,7 @@ select coalesce(s.status, a.status), coalesce(s.presumed, a.presumed), coalesce(
 // addBoth reads a row of both sides, of a status and presumed, and adds it up.
 func addBoth(rows pgx.Rows, stored, actual *store.Tallies, before ...any) error {
 	var is, was ended
-	err := rows.Scan(append(append(before, was.places()...), &is.N)...)
+	err := rows.Scan(append(append(before, was.targets()...), &is.N)...)
 	was.AddTo(stored)
 	is.Status, is.Presumed = was.Status, was.Presumed
 	is.AddTo(actual)
@@ -81,49 +81,49 @@ func addBoth(rows pgx.Rows, stored, actual *store.Tallies, before ...any) error 
 
 // recountLocked locks the key, and in the next statement counts the runs and deletes
 // the ledger rows that it can see, under one snapshot.
-func (s *Store) recountLocked(ctx context.Context, have schema, key store.Key, now time.Time, sure func(schema, pgx.Tx) error) (r store.RecountResult, err error) {
+func (s *Store) recountLocked(ctx context.Context, db features, key store.Key, now time.Time, sure func(features, pgx.Tx) error) (r store.RecountResult, err error) {
 	r.Key = key
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		err := send(ctx, tx,
 			// A TRUNCATE that is under way is waited for before the snapshot
 			// is taken: it empties the table for older ones, too.
-			query{text: `lock table ` + have.table.SQL() + ` in access share mode`},
-			query{text: `set local lock_timeout = '` + recountPatience + `'`},
-			query{text: `select run_counter.lock_key($1::` + have.user + `, $2::text, $3::` + have.ref + `)`, args: have.keyArgs(key), read: func(pgx.Rows) error { return nil }},
+			query{text: `lock table ` + db.table.SQL() + ` in access share mode`},
+			query{text: `set local lock_timeout = '` + recountLockTimeout + `'`},
+			query{text: `select run_counter.lock_key($1::` + db.user + `, $2::text, $3::` + db.ref + `)`, args: db.keyArgs(key), read: func(pgx.Rows) error { return nil }},
 			query{text: `set local lock_timeout to default`},
 		)
 		if busy(err) {
-			return fmt.Errorf("another transaction has held %s for %s, such as one that has begun a run of it and is still open; recount it when that has ended: %w", key, recountPatience, err)
+			return fmt.Errorf("another transaction has held %s for %s, such as one that has begun a run of it and is still open; recount it when that has ended: %w", key, recountLockTimeout, err)
 		}
 		if err != nil {
 			return fmt.Errorf("lock %s: %w", key, err)
 		}
-		if err := have.stillSaid(ctx, tx); err != nil {
+		if err := db.requireSameTable(ctx, tx); err != nil {
 			return err
 		}
-		if err := mendMarks(ctx, tx, have, key); err != nil {
+		if err := repairMarks(ctx, tx, db, key); err != nil {
 			return fmt.Errorf("look through the presumed outcomes of %s: %w", key, err)
 		}
-		err = send(ctx, tx, query{text: recountSQL(have, key), args: have.keyArgs(key), read: func(rows pgx.Rows) error { return addBoth(rows, &r.Before, &r.After) }})
+		err = send(ctx, tx, query{text: recountSQL(db, key), args: db.keyArgs(key), read: func(rows pgx.Rows) error { return addBoth(rows, &r.Before, &r.After) }})
 		if err != nil {
 			return fmt.Errorf("recount %s: %w", key, err)
 		}
 		if !r.Changed() { // a second process mended it meanwhile
 			return nil
 		}
-		if err := sure(have, tx); err != nil {
+		if err := sure(db, tx); err != nil {
 			return err
 		}
-		return logRecount(ctx, tx, have, r, now)
+		return logRecount(ctx, tx, db, r, now)
 	})
 	return r, err
 }
 
-// recountPatience is how long a recount waits for its key: a sweep has others to
+// recountLockTimeout is how long a recount waits for its key: a sweep has others to
 // mend.
-const recountPatience = "2s"
+const recountLockTimeout = "2s"
 
-// mendMarks looks through the marks of a locked key, and of its runs, for what
+// repairMarks looks through the marks of a locked key, and of its runs, for what
 // hands left behind that kept the triggers from working. A mark goes with the
 // outcome that it was of, and belongs to the key of its run: the ledger takes it
 // from one key and gives it to the other, whichever of them is counted first.
@@ -131,12 +131,12 @@ const recountPatience = "2s"
 // It judges those that it has locked, in the next statements, whose snapshots
 // are newer: a writer may have made a mark good meanwhile. What a writer holds
 // is that writer's to keep right.
-func mendMarks(ctx context.Context, tx pgx.Tx, have schema, key store.Key) error {
+func repairMarks(ctx context.Context, tx pgx.Tx, db features, key store.Key) error {
 	rows, _ := tx.Query(ctx, `
 select p.run_id::text from run_counter.presumed as p
- where p.user_id = $1::`+have.user+` and p.kind = $2::text and p.ref_id = $3::`+have.ref+`
-    or p.run_id in (select r.id from `+have.keyed()+` as r where `+have.ofKey(key.Kind, "$1", "$3")+` and r.ended)
-   for update skip locked`, have.keyArgs(key)...) // its error is that of the rows
+ where p.user_id = $1::`+db.user+` and p.kind = $2::text and p.ref_id = $3::`+db.ref+`
+    or p.run_id in (select r.id from `+db.keyed()+` as r where `+db.ofKey(key.Kind, "$1", "$3")+` and r.ended)
+   for update skip locked`, db.keyArgs(key)...) // its error is that of the rows
 	runs, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(runs) == 0 {
 		return err
@@ -145,13 +145,13 @@ select p.run_id::text from run_counter.presumed as p
 	return send(ctx, tx,
 		query{args: []any{runs}, text: `
 delete from run_counter.presumed as p
- where p.run_id = any ($1::` + have.id + `[])
-   and not exists (select from ` + have.keyed() + ` as r where r.id = p.run_id and p.ended_at = r.completed_at and p.status = r.status)`},
+ where p.run_id = any ($1::` + db.id + `[])
+   and not exists (select from ` + db.keyed() + ` as r where r.id = p.run_id and p.ended_at = r.completed_at and p.status = r.status)`},
 		query{args: []any{runs}, text: `
 update run_counter.presumed as p
    set user_id = r.user_id, kind = ` + kind + `, ref_id = r.ref_id
-  from ` + have.keyed() + ` as r
- where p.run_id = any ($1::` + have.id + `[]) and r.id = p.run_id
+  from ` + db.keyed() + ` as r
+ where p.run_id = any ($1::` + db.id + `[]) and r.id = p.run_id
    and (p.user_id, p.kind, p.ref_id) is distinct from (r.user_id, ` + kind + `, r.ref_id)`},
 	)
 }
@@ -159,33 +159,33 @@ update run_counter.presumed as p
 // recountSQL counts the runs of a locked key, deletes the ledger rows that
 // these are in, and returns what was stored and what is. To the workflow's total it
 // adds the difference: other users' folds move that meanwhile.
-func recountSQL(have schema, key store.Key) string {
+func recountSQL(db features, key store.Key) string {
 	return `
 with gone as (
-    delete from run_counter.ledger where ` + have.keySQL() + ` returning *
+    delete from run_counter.ledger where ` + db.keySQL() + ` returning *
 ), stored as (
     select k.status, k.presumed, sum(k.n)::bigint as n
       from (select status, presumed, n from gone
              union all
-            select status, presumed, n from run_counter.counts where ` + have.keySQL() + `) as k
+            select status, presumed, n from run_counter.counts where ` + db.keySQL() + `) as k
      group by 1, 2
-), actual as (` + actualOfKey(have, key) + `
+), actual as (` + actualOfKey(db, key) + `
 ), none as (
     delete from run_counter.counts as c
-     where ` + have.keySQL() + ` and not exists (select from actual as a where a.status = c.status and a.presumed = c.presumed)
+     where ` + db.keySQL() + ` and not exists (select from actual as a where a.status = c.status and a.presumed = c.presumed)
 ), counted as (
     insert into run_counter.counts (user_id, kind, ref_id, status, presumed, n)
-    select $1::` + have.user + `, $2::text, $3::` + have.ref + `, status, presumed, n from actual
+    select $1::` + db.user + `, $2::text, $3::` + db.ref + `, status, presumed, n from actual
         on conflict (user_id, kind, ref_id, status, presumed) do update set n = excluded.n
 ), moved as (
-    select $2::text as kind, $3::` + have.ref + ` as ref_id, status, presumed, n from actual
+    select $2::text as kind, $3::` + db.ref + ` as ref_id, status, presumed, n from actual
      union all
-    select kind, ref_id, status, presumed, -n from run_counter.counts where ` + have.keySQL() + `
+    select kind, ref_id, status, presumed, -n from run_counter.counts where ` + db.keySQL() + `
 ), totalled as (` + addTotalsSQL("moved") + `
 )` + bothSQL
 }
 
-func logRecount(ctx context.Context, tx pgx.Tx, have schema, r store.RecountResult, now time.Time) error {
+func logRecount(ctx context.Context, tx pgx.Tx, db features, r store.RecountResult, now time.Time) error {
 	before, err := json.Marshal(r.Before)
 	after, errAfter := json.Marshal(r.After)
 	if err := errors.Join(err, errAfter); err != nil {
@@ -193,6 +193,6 @@ func logRecount(ctx context.Context, tx pgx.Tx, have schema, r store.RecountResu
 	}
 	_, err = tx.Exec(ctx, `
 insert into run_counter.recounts (at, user_id, kind, ref_id, before, after)
-values ($4::timestamptz, $1::`+have.user+`, $2::text, $3::`+have.ref+`, $5::jsonb, $6::jsonb)`, append(have.keyArgs(r.Key), now, string(before), string(after))...)
+values ($4::timestamptz, $1::`+db.user+`, $2::text, $3::`+db.ref+`, $5::jsonb, $6::jsonb)`, append(db.keyArgs(r.Key), now, string(before), string(after))...)
 	return err
 }

@@ -18,7 +18,7 @@ import (
 // presumedSQL holds for a run r whose outcome is provisional.
 const presumedSQL = `exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status)`
 
-func (h schema) has(role watched.Role) bool { return h.table.Has(role) }
+func (h features) has(role watched.Role) bool { return h.table.Has(role) }
 
 // rowSQL are the columns of a run r that [scanRow] reads.
 const rowSQL = `r.id, r.user_id, r.workflow_id, r.draft_id, r.status, r.created_at, r.started_at, r.completed_at, r.updated_at, r.lease_at, r.duration_ms, to_json(r.error_details)::text`
@@ -29,12 +29,12 @@ var rowNames = []string{
 
 // rows is the select of the runs with what rowSQL, presumedSQL and a key need, and
 // more.
-func (h schema) rows(more ...string) string {
+func (h features) rows(more ...string) string {
 	return h.table.Runs(slices.Concat(rowNames, more)...)
 }
 
 // returned are the columns that [scanRow] reads, of a row of the table itself.
-func (h schema) returned(row string) string {
+func (h features) returned(row string) string {
 	columns := make([]string, len(rowNames))
 	for i, name := range rowNames {
 		columns[i] = h.table.Run(row, name)
@@ -42,14 +42,14 @@ func (h schema) returned(row string) string {
 	return strings.Join(columns, ", ") + "::text"
 }
 
-// keyed is the select of the runs with what [schema.ofKey] and a count need, and more.
-func (h schema) keyed(more ...string) string {
+// keyed is the select of the runs with what [features.ofKey] and a count need, and more.
+func (h features) keyed(more ...string) string {
 	return h.table.Runs(append([]string{"id", "user_id", "workflow_id", "draft_id", "has_user", "has_workflow", "has_draft", "no_draft", "kind", "ref_id", "status", "completed_at", "end_order", "ended"}, more...)...)
 }
 
 // set is the assignment of a value, a moment where it is a time, behind others; nothing where the column is
 // not there, or not ours to write.
-func (h schema) set(role watched.Role, value string) string {
+func (h features) set(role watched.Role, value string) string {
 	c, there := h.table.Column(role)
 	if !there || !c.Writable {
 		return ""
@@ -59,7 +59,7 @@ func (h schema) set(role watched.Role, value string) string {
 
 // outcome is the assignment of a status of ours and of an end to a row. Of two
 // words for one status the row keeps the one that it has.
-func (h schema) outcome(row, status, end string) string {
+func (h features) outcome(row, status, end string) string {
 	t, word := h.table, h.table.Word(status)
 	if t.Ambiguous() {
 		word = "case when " + t.Status(row) + " = " + status + " then " + t.Col(row, watched.Status) + " else " + word + " end"
@@ -67,15 +67,15 @@ func (h schema) outcome(row, status, end string) string {
 	return t.Col("", watched.Status) + " = " + word + ", " + t.Col("", watched.CompletedAt) + " = " + t.Written(watched.CompletedAt, end)
 }
 
-// says refuses a status for which the table has no word.
-func (h schema) says(status store.Status) error {
+// requireStatus refuses a status for which the table has no word.
+func (h features) requireStatus(status store.Status) error {
 	if _, there := h.table.Says(status); !there {
 		return &store.NoWord{Status: status}
 	}
 	return nil
 }
 
-func (h schema) presumedColumn() string {
+func (h features) presumedColumn() string {
 	if h.installed {
 		return presumedSQL
 	}
@@ -84,7 +84,7 @@ func (h schema) presumedColumn() string {
 
 // ofKey is the condition on a run r that it belongs to a key, whose user and ref
 // are two parameters. Each kind has an index of its own.
-func (h schema) ofKey(kind store.Kind, user, ref string) string {
+func (h features) ofKey(kind store.Kind, user, ref string) string {
 	of := `r.user_id = ` + user + `::` + h.user
 	if kind == store.KindDraft {
 		return of + ` and r.draft_id = ` + ref + `::` + h.ref + ` and r.has_draft`
@@ -92,9 +92,9 @@ func (h schema) ofKey(kind store.Kind, user, ref string) string {
 	return of + ` and r.workflow_id = ` + ref + `::` + h.ref + ` and r.no_draft`
 }
 
-func (h schema) scanRow(rows pgx.Row, row *store.Row, more ...any) error {
+func (h features) scanRow(rows pgx.Row, row *store.Row, more ...any) error {
 	err := rows.Scan(append([]any{
-		(*uuid)(&row.ID), (*uuid)(&row.User), (*uuid)(&row.Workflow), (*uuid)(&row.Draft), (*text)(&row.Status),
+		(*anyID)(&row.ID), (*anyID)(&row.User), (*anyID)(&row.Workflow), (*anyID)(&row.Draft), (*text)(&row.Status),
 		(*instant)(&row.CreatedAt), (*instant)(&row.StartedAt), (*instant)(&row.CompletedAt), (*instant)(&row.UpdatedAt),
 		(*instant)(&row.LeaseAt), (*millis)(&row.DurationMS), (*text)(&row.ErrorDetails),
 	}, more...)...)
@@ -103,7 +103,7 @@ func (h schema) scanRow(rows pgx.Row, row *store.Row, more ...any) error {
 }
 
 // fill says of a row what the table has no column for.
-func (h schema) fill(row *store.Row) {
+func (h features) fill(row *store.Row) {
 	if h.table.Absent(watched.User) {
 		row.User = store.Absent
 	}
@@ -114,47 +114,47 @@ func (h schema) fill(row *store.Row) {
 
 // The types below read a column, null included, into the words of the house.
 
-// uuid is an id of any type. A text that can't be one is read as null.
-type uuid store.ID
+// anyID is an id of any type. A text that can't be one is read as null.
+type anyID store.ID
 
-func (u *uuid) ScanUUID(v pgtype.UUID) error {
-	*u = uuid{}
+func (u *anyID) ScanUUID(v pgtype.UUID) error {
+	*u = anyID{}
 	if v.Valid {
-		*u = uuid(store.UUID(v.Bytes))
+		*u = anyID(store.UUID(v.Bytes))
 	}
 	return nil
 }
 
-func (u *uuid) ScanInt64(v pgtype.Int8) error {
-	*u = uuid{}
+func (u *anyID) ScanInt64(v pgtype.Int8) error {
+	*u = anyID{}
 	if !v.Valid {
 		return nil
 	}
 	id, err := store.ParseID(strconv.FormatInt(v.Int64, 10))
-	*u = uuid(id)
+	*u = anyID(id)
 	return err
 }
 
-func (u *uuid) ScanText(v pgtype.Text) error {
+func (u *anyID) ScanText(v pgtype.Text) error {
 	id, err := store.ParseID(v.String)
 	if err != nil {
 		id = store.ID{}
 	}
-	*u = uuid(id)
+	*u = anyID(id)
 	return nil
 }
 
 // keyID is an id in a table of ours: none is empty but what is absent.
 type keyID store.ID
 
-func (k *keyID) ScanUUID(v pgtype.UUID) error  { return (*uuid)(k).ScanUUID(v) }
-func (k *keyID) ScanInt64(v pgtype.Int8) error { return (*uuid)(k).ScanInt64(v) }
+func (k *keyID) ScanUUID(v pgtype.UUID) error  { return (*anyID)(k).ScanUUID(v) }
+func (k *keyID) ScanInt64(v pgtype.Int8) error { return (*anyID)(k).ScanInt64(v) }
 func (k *keyID) ScanText(v pgtype.Text) error {
 	if v.Valid && v.String == "" {
 		*k = keyID(store.Absent)
 		return nil
 	}
-	return (*uuid)(k).ScanText(v)
+	return (*anyID)(k).ScanText(v)
 }
 
 type text string
@@ -197,7 +197,7 @@ func (s *span) ScanFloat64(v pgtype.Float8) error {
 
 // arg is an id for a column of a role: what is no value of its type is in no row,
 // and so is null to a question, as the zero ID is.
-func (h schema) arg(role watched.Role, id store.ID) *string {
+func (h features) arg(role watched.Role, id store.ID) *string {
 	if !h.holds(role, id) {
 		return nil
 	}
@@ -207,7 +207,7 @@ func (h schema) arg(role watched.Role, id store.ID) *string {
 
 // holds reports whether an id is one that the role's column can hold, as the
 // database writes it.
-func (h schema) holds(role watched.Role, id store.ID) bool {
+func (h features) holds(role watched.Role, id store.ID) bool {
 	if h.table.Absent(role) || id == store.Absent {
 		return h.table.Absent(role) && id == store.Absent
 	}
@@ -226,8 +226,8 @@ func (h schema) holds(role watched.Role, id store.ID) bool {
 
 var bitsOf = map[string]int{"smallint": 16, "integer": 32, "bigint": 64}
 
-// place is an id behind which a page begins, from before all others on.
-func (h schema) place(role watched.Role, id store.ID) *string {
+// cursorArg is an id behind which a page begins, from before all others on.
+func (h features) cursorArg(role watched.Role, id store.ID) *string {
 	if !id.IsZero() {
 		return h.arg(role, id)
 	}
@@ -264,13 +264,13 @@ func millisArg(m store.Millis) *int32 {
 	return &m.MS
 }
 
-func (h schema) keyArgs(k store.Key) []any {
+func (h features) keyArgs(k store.Key) []any {
 	return []any{h.arg(watched.User, k.User), string(k.Kind), h.arg(watched.Workflow, k.Ref)}
 }
 
-// takes refuses a key of a kind that the table does not have: to count it would
+// requireKey refuses a key of a kind that the table does not have: to count it would
 // say 0.
-func (h schema) takes(k store.Key) error {
+func (h features) requireKey(k store.Key) error {
 	switch {
 	case h.table.Absent(watched.User) && k.User != store.Absent:
 		return fmt.Errorf("%w: the table has no column that says whose a run is, and its runs are counted by workflow alone: leave the user out", store.ErrInvalid)
@@ -284,14 +284,14 @@ func (h schema) takes(k store.Key) error {
 	return nil
 }
 
-// keyPlace are those of a key behind which a page begins, from before all others
+// cursorArgs are those of a key behind which a page begins, from before all others
 // on.
-func (h schema) keyPlace(k store.Key) []any {
-	return []any{h.place(watched.User, k.User), string(k.Kind), h.place(watched.Workflow, k.Ref)}
+func (h features) cursorArgs(k store.Key) []any {
+	return []any{h.cursorArg(watched.User, k.User), string(k.Kind), h.cursorArg(watched.Workflow, k.Ref)}
 }
 
 // keyArrays are three arrays for unnest.
-func (h schema) keyArrays(keys []store.Key) []any {
+func (h features) keyArrays(keys []store.Key) []any {
 	users, kinds, refs := make([]*string, len(keys)), make([]string, len(keys)), make([]*string, len(keys))
 	for i, k := range keys {
 		users[i], kinds[i], refs[i] = h.arg(watched.User, k.User), string(k.Kind), h.arg(watched.Workflow, k.Ref)
@@ -306,12 +306,12 @@ func scanKey(rows pgx.Row, key *store.Key, more ...any) error {
 // ended is a row of counts as it is read.
 type ended struct{ store.Ended }
 
-func (e *ended) places() []any { return []any{(*text)(&e.Status), &e.Presumed, &e.N} }
+func (e *ended) targets() []any { return []any{(*text)(&e.Status), &e.Presumed, &e.N} }
 
 // addEnded reads one, and adds it up.
 func addEnded(rows pgx.Rows, t *store.Tallies) error {
 	var e ended
-	err := rows.Scan(e.places()...)
+	err := rows.Scan(e.targets()...)
 	e.AddTo(t)
 	return err
 }

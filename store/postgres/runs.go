@@ -18,41 +18,41 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 		return begun, err
 	}
 	b.Now = store.Instant(b.Now)
-	err = s.attempt(ctx, func(have schema) error {
-		if !b.Draft.IsZero() && !have.has(watched.Draft) {
-			return fmt.Errorf("%w: the table %s has no column draft_id", store.ErrInvalid, have.table.Name)
+	err = s.attempt(ctx, func(db features) error {
+		if !b.Draft.IsZero() && !db.has(watched.Draft) {
+			return fmt.Errorf("%w: the table %s has no column draft_id", store.ErrInvalid, db.table.Name)
 		}
-		if err := have.takes(b.Key()); err != nil {
+		if err := db.requireKey(b.Key()); err != nil {
 			return err
 		}
-		id, key := have.arg(watched.ID, b.ID), b.IdempotencyKey
+		id, key := db.arg(watched.ID, b.ID), b.IdempotencyKey
 		if id == nil && key == "" {
 			key = "drawn for " + b.ID.String() // or to try again would begin another run
 		}
 		for role, given := range map[watched.Role]store.ID{watched.ID: b.ID, watched.User: b.User, watched.Workflow: b.Workflow, watched.Draft: b.Draft} {
-			if proposed := role == watched.ID && b.AnyID && have.installed; !given.IsZero() && !have.holds(role, given) && !proposed {
-				return fmt.Errorf("%w: the table's column for the role %s is %s, and %q is none", store.ErrInvalid, role, have.table.Type(role), given)
+			if proposed := role == watched.ID && b.AnyID && db.installed; !given.IsZero() && !db.holds(role, given) && !proposed {
+				return fmt.Errorf("%w: the table's column for the role %s is %s, and %q is none", store.ErrInvalid, role, db.table.Type(role), given)
 			}
 		}
-		if !have.installed {
-			begun, err = s.directBegin(ctx, have, b)
+		if !db.installed {
+			begun, err = s.directBegin(ctx, db, b)
 			return err
 		}
 		var policy store.Policy
 		begun = store.BeginResult{}
 		err := s.commit(ctx,
 			query{text: `select b.created, b.limit_reached, b.counted, b.active
-  from run_counter.begin_run($1::` + have.id + `, $2::` + have.user + `, $3::` + have.table.Type(watched.Workflow) + `, $4::` + have.table.Type(watched.Draft) + `, $5::bigint, $6::text, $7::timestamptz) as b`,
-				args: []any{id, b.User.String(), have.arg(watched.Workflow, b.Workflow), have.arg(watched.Draft, b.Draft), b.Limit, textArg(key), b.Now},
+  from run_counter.begin_run($1::` + db.id + `, $2::` + db.user + `, $3::` + db.table.Type(watched.Workflow) + `, $4::` + db.table.Type(watched.Draft) + `, $5::bigint, $6::text, $7::timestamptz) as b`,
+				args: []any{id, b.User.String(), db.arg(watched.Workflow, b.Workflow), db.arg(watched.Draft, b.Draft), b.Limit, textArg(key), b.Now},
 				read: func(rows pgx.Rows) error {
 					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Counted, &begun.Active)
 				}},
 			policyQuery(&policy),
 			query{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + presumedSQL + `
-  from ` + have.rows("state_snapshot") + ` as r
- where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::` + have.user + ` and idempotency_key = $2::text), $3::` + have.id + `)`,
+  from ` + db.rows("state_snapshot") + ` as r
+ where r.id = coalesce((select run_id from run_counter.idempotency_keys where user_id = $1::` + db.user + ` and idempotency_key = $2::text), $3::` + db.id + `)`,
 				args: []any{b.User.String(), textArg(key), id},
-				read: func(rows pgx.Rows) error { return scanRun(have, rows, &begun.Run) }},
+				read: func(rows pgx.Rows) error { return scanRun(db, rows, &begun.Run) }},
 		)
 		begun.Run.Counted = begun.Run.CountsUnder(policy)
 		if begun.LimitReached {
@@ -65,11 +65,11 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 
 // Start implements [store.Store].
 func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store.Run, err error) {
-	err = s.attempt(ctx, func(have schema) error {
-		run, err = s.runAfter(ctx, have, id, query{text: `
-update ` + have.table.SQL() + ` as r
-   set ` + have.table.Col("", watched.Status) + ` = ` + have.table.Word("'running'") + have.set(watched.StartedAt, "$2::timestamptz") + have.set(watched.UpdatedAt, "$2::timestamptz") + `
- where ` + have.table.Col("r", watched.ID) + ` = $1::` + have.id + ` and ` + have.table.Status("r") + ` = 'pending' and $2::timestamptz is not null`, args: []any{have.arg(watched.ID, id), store.Instant(at)}})
+	err = s.attempt(ctx, func(db features) error {
+		run, err = s.runAfter(ctx, db, id, query{text: `
+update ` + db.table.SQL() + ` as r
+   set ` + db.table.Col("", watched.Status) + ` = ` + db.table.Word("'running'") + db.set(watched.StartedAt, "$2::timestamptz") + db.set(watched.UpdatedAt, "$2::timestamptz") + `
+ where ` + db.table.Col("r", watched.ID) + ` = $1::` + db.id + ` and ` + db.table.Status("r") + ` = 'pending' and $2::timestamptz is not null`, args: []any{db.arg(watched.ID, id), store.Instant(at)}})
 		return err
 	})
 	return run, err
@@ -82,22 +82,22 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 		return result, err
 	}
 	c.Now, o.CompletedAt = store.Instant(c.Now), store.Instant(o.CompletedAt)
-	err = s.attempt(ctx, func(have schema) error {
-		if err := have.says(o.Status); err != nil {
+	err = s.attempt(ctx, func(db features) error {
+		if err := db.requireStatus(o.Status); err != nil {
 			return err
 		}
-		end := query{text: `select c.won from run_counter.complete_run($1::` + have.id + `, $2::text, $3::timestamptz, $4::integer, $5::jsonb, $6::jsonb, $7::timestamptz) as c`}
-		if !have.installed {
-			end.text = have.directCompleteSQL()
+		end := query{text: `select c.won from run_counter.complete_run($1::` + db.id + `, $2::text, $3::timestamptz, $4::integer, $5::jsonb, $6::jsonb, $7::timestamptz) as c`}
+		if !db.installed {
+			end.text = db.directCompleteSQL()
 		}
-		end.args = []any{have.arg(watched.ID, c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
+		end.args = []any{db.arg(watched.ID, c.ID), string(o.Status), timeArg(o.CompletedAt), millisArg(o.DurationMS), textArg(o.ErrorDetails), textArg(o.Snapshot), c.Now}
 		result = store.CompleteResult{}
 		end.read = func(rows pgx.Rows) error { return rows.Scan(&result.Won) }
 		var policy store.Policy
 		found := false
 		counts := map[store.Key]store.Tallies{}
-		err := s.commit(ctx, end, s.policyFor(have, &policy),
-			have.runQuery(c.ID, &result.Run, &found), runTalliesQuery(have, c.ID, counts))
+		err := s.commit(ctx, end, s.policyFor(db, &policy),
+			db.runQuery(c.ID, &result.Run, &found), runTalliesQuery(db, c.ID, counts))
 		if err := notFound(err, found); err != nil {
 			return err
 		}
@@ -115,16 +115,16 @@ func (s *Store) Amend(ctx context.Context, a store.AmendRequest) (run store.Run,
 	if err := a.Validate(); err != nil {
 		return run, err
 	}
-	err = s.attempt(ctx, func(have schema) error {
-		if !have.installed {
+	err = s.attempt(ctx, func(db features) error {
+		if !db.installed {
 			return errNeedsMigrations
 		}
-		if err := have.says(a.Status); err != nil {
+		if err := db.requireStatus(a.Status); err != nil {
 			return err
 		}
-		run, err = s.runAfter(ctx, have, a.ID, query{
-			text: `select run_counter.amend_run($1::` + have.id + `, $2::text, $3::text, $4::text, $5::timestamptz)`,
-			args: []any{have.arg(watched.ID, a.ID), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
+		run, err = s.runAfter(ctx, db, a.ID, query{
+			text: `select run_counter.amend_run($1::` + db.id + `, $2::text, $3::text, $4::text, $5::timestamptz)`,
+			args: []any{db.arg(watched.ID, a.ID), string(a.Status), a.Who, a.Why, store.Instant(a.Now)},
 			read: func(pgx.Rows) error { return nil },
 		})
 		return err
@@ -134,28 +134,28 @@ func (s *Store) Amend(ctx context.Context, a store.AmendRequest) (run store.Run,
 
 // Run implements [store.Store].
 func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
-	err = s.attempt(ctx, func(have schema) (err error) {
-		run, err = s.runAfter(ctx, have, id)
+	err = s.attempt(ctx, func(db features) (err error) {
+		run, err = s.runAfter(ctx, db, id)
 		return err
 	})
 	return run, err
 }
 
 // runAfter returns a run as it is after some statements, in one round trip.
-func (s *Store) runAfter(ctx context.Context, have schema, id store.ID, before ...query) (run store.Run, err error) {
+func (s *Store) runAfter(ctx context.Context, db features, id store.ID, before ...query) (run store.Run, err error) {
 	var policy store.Policy
 	var found bool
 	look := s.snapshot
 	if len(before) > 0 {
 		look = s.commit
 	}
-	err = look(ctx, append(before, s.policyFor(have, &policy), have.runQuery(id, &run, &found))...)
+	err = look(ctx, append(before, s.policyFor(db, &policy), db.runQuery(id, &run, &found))...)
 	run.Counted = run.CountsUnder(policy)
 	return run, notFound(err, found)
 }
 
 // runQuery reads a run, and whether it is there.
-func (h schema) runQuery(id store.ID, run *store.Run, found *bool) query {
+func (h features) runQuery(id store.ID, run *store.Run, found *bool) query {
 	return query{
 		text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + h.presumedColumn() + `
   from ` + h.rows("state_snapshot") + ` as r where r.id = $1::` + h.id,
@@ -171,6 +171,6 @@ func notFound(err error, found bool) error {
 	return err
 }
 
-func scanRun(have schema, rows pgx.Rows, run *store.Run) error {
-	return have.scanRow(rows, &run.Row, (*text)(&run.Snapshot), &run.Presumed)
+func scanRun(db features, rows pgx.Rows, run *store.Run) error {
+	return db.scanRow(rows, &run.Row, (*text)(&run.Snapshot), &run.Presumed)
 }

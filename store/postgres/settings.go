@@ -11,15 +11,15 @@ import (
 
 // Policy returns the policy in force.
 func (s *Store) Policy(ctx context.Context) (p store.Policy, err error) {
-	err = s.attempt(ctx, func(have schema) error { return send(ctx, s.pool, s.policyFor(have, &p)) })
+	err = s.attempt(ctx, func(db features) error { return send(ctx, s.pool, s.policyFor(db, &p)) })
 	return p, err
 }
 
 // SetPolicy puts a policy in force, at once and for every process. Counts are
 // kept free of policy, so nothing is recounted.
 func (s *Store) SetPolicy(ctx context.Context, p store.Policy) error {
-	return s.attempt(ctx, func(have schema) error {
-		if !have.installed {
+	return s.attempt(ctx, func(db features) error {
+		if !db.installed {
 			if p == s.options.Policy {
 				return nil
 			}
@@ -31,22 +31,22 @@ func (s *Store) SetPolicy(ctx context.Context, p store.Policy) error {
 
 // Health returns what deserves a look.
 func (s *Store) Health(ctx context.Context) (h store.Health, err error) {
-	err = s.attempt(ctx, func(have schema) error { return send(ctx, s.pool, healthQuery(have, &h)) })
+	err = s.attempt(ctx, func(db features) error { return send(ctx, s.pool, healthQuery(db, &h)) })
 	return h, err
 }
 
-func healthQuery(have schema, h *store.Health) query {
+func healthQuery(db features, h *store.Health) query {
 	ours := `(select count(*) from run_counter.ledger), (select count(*) from run_counter.dead_letters)`
-	if !have.installed {
+	if !db.installed {
 		ours = `0::bigint, 0::bigint`
 	}
 	return query{text: `
-select (select count(*) from ` + have.keyed("open") + ` as r where r.open),
+select (select count(*) from ` + db.keyed("open") + ` as r where r.open),
        count(*) filter (where r.ref_id is null),
        count(*) filter (where r.status is null or r.status not in (` + watched.Ours(store.Status.Known) + `)),
        count(*) filter (where r.ended and r.too_soon),
        ` + ours + `
-  from ` + have.keyed("odd", "too_soon") + ` as r
+  from ` + db.keyed("odd", "too_soon") + ` as r
  where r.odd`, read: func(rows pgx.Rows) error {
 		return rows.Scan(&h.Active, &h.NoKey, &h.UnknownStatus, &h.EndedTooSoon, &h.Ledger, &h.DeadLetters)
 	}}

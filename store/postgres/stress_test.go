@@ -161,7 +161,7 @@ func TestRecountsBesideWritersFoldsAndRecounts(t *testing.T) {
 				if i%2 == 0 {
 					_, err = f.store.Fold(background, time.Now(), 20)
 				} else {
-					_, err = f.store.recountLocked(background, f.have, keys[i%len(keys)], time.Now(), always)
+					_, err = f.store.recountLocked(background, f.db, keys[i%len(keys)], time.Now(), noCondition)
 				}
 				if err != nil && background.Err() == nil {
 					t.Errorf("beside users: %v", err)
@@ -175,7 +175,7 @@ func TestRecountsBesideWritersFoldsAndRecounts(t *testing.T) {
 	stop()
 	exact(t, f.store)
 	for _, key := range keys {
-		if d, err := f.store.compare(t.Context(), f.have, key); err != nil || d.Stored != d.Actual {
+		if d, err := f.store.compare(t.Context(), f.db, key); err != nil || d.Stored != d.Actual {
 			t.Errorf("in the end: %+v, %v", d, err)
 		}
 	}

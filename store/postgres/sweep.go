@@ -31,8 +31,8 @@ func (r repair) report() store.Repaired {
 
 // said is the repair, refused where the table has no word for it: ours may mean
 // something else there.
-func (r repair) said(have schema) repair {
-	if err := have.says(r.after.Status); err != nil {
+func (r repair) said(db features) repair {
+	if err := db.requireStatus(r.after.Status); err != nil {
 		r.refused = err.Error()
 	}
 	return r
@@ -40,8 +40,8 @@ func (r repair) said(have schema) repair {
 
 // rounded is the repair as the table's columns can hold it: an end that we date is
 // the one that its column keeps of it, and so is the duration that is filled by it.
-func (r repair) rounded(have schema) repair {
-	end := have.table.Kept(watched.CompletedAt, r.after.CompletedAt)
+func (r repair) rounded(db features) repair {
+	end := db.table.Kept(watched.CompletedAt, r.after.CompletedAt)
 	if r.reason != store.Stuck && r.reason != store.NoTime || end.Equal(r.after.CompletedAt) {
 		return r
 	}
@@ -55,26 +55,26 @@ func (r repair) rounded(have schema) repair {
 // FailStuck implements [store.Maintainer].
 func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) (done []store.Repaired, err error) {
 	f.Now = store.Instant(f.Now)
-	err = s.attempt(ctx, func(have schema) (err error) {
+	err = s.attempt(ctx, func(db features) (err error) {
 		if f.DryRun {
-			done, err = s.stuck(ctx, s.pool, have, f)
+			done, err = s.stuck(ctx, s.pool, db, f)
 			return err
 		}
 		if f.Runs == nil { // where there are none, no lock is taken, and nothing written
-			if f.Runs, err = first(ctx, s.pool, have, f); err != nil || f.Runs == nil {
+			if f.Runs, err = first(ctx, s.pool, db, f); err != nil || f.Runs == nil {
 				return err
 			}
 		}
 		done = nil
 		return s.write(ctx, func(tx pgx.Tx) error {
-			if err := lockSweep(ctx, tx, have); err != nil {
+			if err := lockSweep(ctx, tx, db); err != nil {
 				return err
 			}
-			repairs, err := s.wanted(ctx, tx, have, f, "for no key update of r skip locked")
+			repairs, err := s.wanted(ctx, tx, db, f, "for no key update of r skip locked")
 			if err != nil {
 				return err
 			}
-			done, err = s.mendAll(ctx, tx, have, repairs, f.Now)
+			done, err = s.repairAll(ctx, tx, db, repairs, f.Now)
 			return err
 		})
 	})
@@ -85,8 +85,8 @@ func (s *Store) FailStuck(ctx context.Context, f store.FailStuck) (done []store.
 // other in the application's triggers. The lock is a row that no end user can
 // lock, unlike an advisory lock. To go past it would look like a sweep that
 // found nothing to do.
-func lockSweep(ctx context.Context, tx pgx.Tx, have schema) error {
-	if _, err := tx.Exec(ctx, `select set_config('lock_timeout', '5s', true)`); err != nil || !have.installed {
+func lockSweep(ctx context.Context, tx pgx.Tx, db features) error {
+	if _, err := tx.Exec(ctx, `select set_config('lock_timeout', '5s', true)`); err != nil || !db.installed {
 		return err
 	}
 	if _, err := tx.Exec(ctx, `select from run_counter.settings where id = 1 for update`); err != nil {
@@ -95,19 +95,19 @@ func lockSweep(ctx context.Context, tx pgx.Tx, have schema) error {
 	return nil
 }
 
-// mendAll writes repairs of rows that are locked. A row that the database
+// repairAll writes repairs of rows that are locked. A row that the database
 // refuses, for a check or a trigger of the application, must not hold up the
 // others: then the halves are tried, and what is refused by itself is left and
 // says why. The rows of one user stand together, so that those of another are
 // rarely in a half with them.
-func (s *Store) mendAll(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) ([]store.Repaired, error) {
-	if err := have.stillSaid(ctx, tx); err != nil {
+func (s *Store) repairAll(ctx context.Context, tx pgx.Tx, db features, repairs []repair, now time.Time) ([]store.Repaired, error) {
+	if err := db.requireSameTable(ctx, tx); err != nil {
 		return nil, err
 	}
 	var told []store.Repaired
 	said := make([]repair, 0, len(repairs))
 	for _, r := range repairs {
-		if r = r.rounded(have).said(have); r.refused != "" {
+		if r = r.rounded(db).said(db); r.refused != "" {
 			told = append(told, r.report())
 		} else {
 			said = append(said, r)
@@ -116,15 +116,15 @@ func (s *Store) mendAll(ctx context.Context, tx pgx.Tx, have schema, repairs []r
 	slices.SortStableFunc(said, func(a, b repair) int {
 		return a.found.row.User.Compare(b.found.row.User)
 	})
-	done, err := s.mendHalves(ctx, tx, have, said, now)
+	done, err := s.repairHalves(ctx, tx, db, said, now)
 	return append(done, told...), err
 }
 
-func (s *Store) mendHalves(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) ([]store.Repaired, error) {
+func (s *Store) repairHalves(ctx context.Context, tx pgx.Tx, db features, repairs []repair, now time.Time) ([]store.Repaired, error) {
 	if len(repairs) == 0 {
 		return nil, nil
 	}
-	done, err := s.mendTogether(ctx, tx, have, repairs, now)
+	done, err := s.repairTogether(ctx, tx, db, repairs, now)
 	if err == nil || !refusedRow(err) {
 		return done, err
 	}
@@ -138,10 +138,10 @@ func (s *Store) mendHalves(ctx context.Context, tx pgx.Tx, have schema, repairs 
 		}
 	}
 	half := len(repairs) / 2
-	if done, err = s.mendHalves(ctx, tx, have, repairs[:half], now); err != nil {
+	if done, err = s.repairHalves(ctx, tx, db, repairs[:half], now); err != nil {
 		return done, err
 	}
-	rest, err := s.mendHalves(ctx, tx, have, repairs[half:], now)
+	rest, err := s.repairHalves(ctx, tx, db, repairs[half:], now)
 	return append(done, rest...), err
 }
 
@@ -178,11 +178,11 @@ func reasonOf(err error) string {
 	return reason
 }
 
-// mendTogether writes repairs in a savepoint. A row that stays as it was,
+// repairTogether writes repairs in a savepoint. A row that stays as it was,
 // although nothing was raised, is as good as refused.
-func (s *Store) mendTogether(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) (done []store.Repaired, err error) {
+func (s *Store) repairTogether(ctx context.Context, tx pgx.Tx, db features, repairs []repair, now time.Time) (done []store.Repaired, err error) {
 	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-		written, err := write(ctx, tx, have, repairs)
+		written, err := write(ctx, tx, db, repairs)
 		if err != nil {
 			return err
 		}
@@ -195,10 +195,10 @@ func (s *Store) mendTogether(ctx context.Context, tx pgx.Tx, have schema, repair
 			}
 			done = append(done, r.report())
 		}
-		if !have.installed || len(ours) == 0 {
+		if !db.installed || len(ours) == 0 {
 			return nil
 		}
-		return logRepairs(ctx, tx, have, ours, now)
+		return logRepairs(ctx, tx, db, ours, now)
 	})
 	if err != nil {
 		return nil, err
@@ -209,7 +209,7 @@ func (s *Store) mendTogether(ctx context.Context, tx pgx.Tx, have schema, repair
 // write writes the outcome columns alone, where the row still is what was
 // decided about, and marks what is presumed as it came to stand: a trigger of
 // the application may have moved completed_at. It returns those that have ended by it.
-func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[store.ID]bool, error) {
+func write(ctx context.Context, tx pgx.Tx, db features, repairs []repair) (map[store.ID]bool, error) {
 	n := len(repairs)
 	ids, was, status := make([]string, n), make([]*string, n), make([]string, n)
 	wasAt, at := make([]*time.Time, n), make([]time.Time, n)
@@ -220,11 +220,11 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 		status[i], at[i] = string(after.Status), after.CompletedAt
 		duration[i], details[i], presumed[i] = millisArg(after.DurationMS), textArg(after.ErrorDetails), r.presumed
 	}
-	t, args := have.table, []any{ids, was, wasAt, status, at, duration, details}
+	t, args := db.table, []any{ids, was, wasAt, status, at, duration, details}
 	update := `
     update ` + t.SQL() + ` as r
-       set ` + have.outcome("r", "n.status", "n.completed_at") + have.set(watched.DurationMS, "n.duration_ms") + have.set(watched.ErrorDetails, "n.error_details"+have.table.JSON(watched.ErrorDetails)) + `
-      from unnest($1::` + have.id + `[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
+       set ` + db.outcome("r", "n.status", "n.completed_at") + db.set(watched.DurationMS, "n.duration_ms") + db.set(watched.ErrorDetails, "n.error_details"+db.table.JSON(watched.ErrorDetails)) + `
+      from unnest($1::` + db.id + `[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::integer[], $7::text[])
            as n (id, was, was_completed_at, status, completed_at, duration_ms, error_details)
      where ` + t.Col("r", watched.ID) + ` = n.id and ` + t.Status("r") + ` is not distinct from n.was and ` + t.Moment("r", watched.CompletedAt) + ` is not distinct from n.was_completed_at
     returning ` + t.Col("r", watched.ID) + ` as id, ` + t.Col("r", watched.User) + ` as user_id, ` + t.Kind("r") + ` as kind, ` + t.Ref("r") + ` as ref_id, ` +
@@ -232,14 +232,14 @@ func write(ctx context.Context, tx pgx.Tx, have schema, repairs []repair) (map[s
 	statement := `with updated as (` + update + `
 )
 select id::text from updated where ended`
-	if have.installed {
+	if db.installed {
 		args = append(args, presumed)
 		statement = `with updated as (` + update + `
 ), marked as (
     insert into run_counter.presumed as p (run_id, ended_at, user_id, kind, ref_id, status)
     select u.id, u.completed_at, u.user_id, case when u.ref_id is not null then u.kind end, u.ref_id, u.status
       from updated as u
-      join unnest($1::` + have.id + `[], $8::boolean[]) as n (id, presumed) on n.id = u.id and n.presumed and u.ended
+      join unnest($1::` + db.id + `[], $8::boolean[]) as n (id, presumed) on n.id = u.id and n.presumed and u.ended
         on conflict (run_id) do update
        set ended_at = excluded.ended_at, user_id = excluded.user_id, kind = excluded.kind, ref_id = excluded.ref_id, status = excluded.status
 )
@@ -261,7 +261,7 @@ select id::text from updated where ended`
 	return written, nil
 }
 
-func logRepairs(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, now time.Time) error {
+func logRepairs(ctx context.Context, tx pgx.Tx, db features, repairs []repair, now time.Time) error {
 	n := len(repairs)
 	ids, kinds, was, status, at := make([]string, n), make([]string, n), make([]*string, n), make([]string, n), make([]time.Time, n)
 	for i, r := range repairs {
@@ -271,7 +271,7 @@ func logRepairs(ctx context.Context, tx pgx.Tx, have schema, repairs []repair, n
 	_, err := tx.Exec(ctx, `
 insert into run_counter.repairs as l (run_id, kind, first_at, last_at, was, status, completed_at)
 select n.run_id, n.kind, $1::timestamptz, $1::timestamptz, n.was, n.status, n.completed_at
-  from unnest($2::`+have.id+`[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) as n (run_id, kind, was, status, completed_at)
+  from unnest($2::`+db.id+`[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) as n (run_id, kind, was, status, completed_at)
     on conflict (run_id, kind) do update
    set times = l.times + 1, last_at = excluded.last_at, was = excluded.was, status = excluded.status, completed_at = excluded.completed_at`,
 		now, ids, kinds, was, status, at)

@@ -15,7 +15,7 @@ import (
 // longer than their status's limit in microseconds ($2 to $4, 0 for never) at
 // $1. The inner select stands by itself (offset 0), or the planner would walk
 // the whole table in the order of its ids, in the hope of finding enough soon.
-func (h schema) suspectsSQL() string {
+func (h features) suspectsSQL() string {
 	sign := func(column string) string {
 		return `case when ` + column + ` <= $1::timestamptz then ` + column + ` end`
 	}
@@ -43,7 +43,7 @@ select id, user_id
 
 // reports is whether the guard only reports. A run that has ended, and is active
 // again, is a retry then, and no sweep restores it before it is silent.
-func (h schema) reports() string {
+func (h features) reports() string {
 	if !h.installed {
 		return `false`
 	}
@@ -51,7 +51,7 @@ func (h schema) reports() string {
 }
 
 // seenColumn is when the times of a run r that are still to come were first seen.
-func (h schema) seenColumn() string {
+func (h features) seenColumn() string {
 	if !h.installed {
 		return `null::timestamptz`
 	}
@@ -60,11 +60,11 @@ func (h schema) seenColumn() string {
 
 // NoteAhead implements [store.Maintainer].
 func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
-	return s.attempt(ctx, func(have schema) error {
-		if !have.installed {
+	return s.attempt(ctx, func(db features) error {
+		if !db.installed {
 			return nil // there is no place to keep it
 		}
-		runs, at := have.rows("open", "active")+" as r", []any{store.Instant(now)}
+		runs, at := db.rows("open", "active")+" as r", []any{store.Instant(now)}
 		const ahead = `r.open and r.active and r.completed_at is null and least(r.lease_at, r.created_at, r.started_at, r.updated_at) > $1::timestamptz`
 		return s.commit(ctx,
 			query{text: `
@@ -81,24 +81,24 @@ select r.id, concat_ws(' ', r.status, extract(epoch from r.lease_at), extract(ep
 	})
 }
 
-func suspectsArgs(have schema, f store.FailStuck) []any {
+func suspectsArgs(db features, f store.FailStuck) []any {
 	limit := func(status store.Status) int64 { return f.Limits[status].Microseconds() }
-	return []any{f.Now, limit(store.Pending), limit(store.Running), limit(store.Cancelling), have.arg(watched.ID, f.After), f.Max}
+	return []any{f.Now, limit(store.Pending), limit(store.Running), limit(store.Cancelling), db.arg(watched.ID, f.After), f.Max}
 }
 
 // Suspects implements [store.Maintainer].
 func (s *Store) Suspects(ctx context.Context, f store.FailStuck) (found []store.Suspect, err error) {
 	f.Now = store.Instant(f.Now)
-	err = s.attempt(ctx, func(have schema) (err error) {
-		found, err = suspects(ctx, s.pool, have, f)
+	err = s.attempt(ctx, func(db features) (err error) {
+		found, err = suspects(ctx, s.pool, db, f)
 		return err
 	})
 	return found, err
 }
 
-func suspects(ctx context.Context, to sender, have schema, f store.FailStuck) (found []store.Suspect, err error) {
-	err = send(ctx, to, query{text: have.suspectsSQL(), args: suspectsArgs(have, f), read: all(&found, func(rows pgx.Rows, one *store.Suspect) error {
-		return rows.Scan((*uuid)(&one.ID), (*uuid)(&one.User))
+func suspects(ctx context.Context, to sender, db features, f store.FailStuck) (found []store.Suspect, err error) {
+	err = send(ctx, to, query{text: db.suspectsSQL(), args: suspectsArgs(db, f), read: all(&found, func(rows pgx.Rows, one *store.Suspect) error {
+		return rows.Scan((*anyID)(&one.ID), (*anyID)(&one.User))
 	})})
 	if err != nil {
 		return nil, fmt.Errorf("look for stuck runs: %w", err)
@@ -107,9 +107,9 @@ func suspects(ctx context.Context, to sender, have schema, f store.FailStuck) (f
 }
 
 // first returns the ids of the first suspects.
-func first(ctx context.Context, to sender, have schema, f store.FailStuck) (ids []store.ID, err error) {
+func first(ctx context.Context, to sender, db features, f store.FailStuck) (ids []store.ID, err error) {
 	f.After = store.ID{}
-	found, err := suspects(ctx, to, have, f)
+	found, err := suspects(ctx, to, db, f)
 	for _, one := range found {
 		ids = append(ids, one.ID)
 	}
@@ -118,18 +118,18 @@ func first(ctx context.Context, to sender, have schema, f store.FailStuck) (ids 
 
 // wanted reads the rows that f names, and decides about each as it stands now.
 // A lock makes it stand still.
-func (s *Store) wanted(ctx context.Context, to sender, have schema, f store.FailStuck, lock string) (repairs []repair, err error) {
+func (s *Store) wanted(ctx context.Context, to sender, db features, f store.FailStuck, lock string) (repairs []repair, err error) {
 	ids := make([]*string, len(f.Runs))
 	for i, id := range f.Runs {
-		ids[i] = have.arg(watched.ID, id)
+		ids[i] = db.arg(watched.ID, id)
 	}
 	err = send(ctx, to, query{text: `
-select ` + rowSQL + `, ` + have.presumedColumn() + `, ` + have.reports() + `, ` + have.seenColumn() + `
-  from ` + have.rows("open") + ` as r
- where r.id = any($1::` + have.id + `[]) and r.open
+select ` + rowSQL + `, ` + db.presumedColumn() + `, ` + db.reports() + `, ` + db.seenColumn() + `
+  from ` + db.rows("open") + ` as r
+ where r.id = any($1::` + db.id + `[]) and r.open
  order by r.id ` + lock, args: []any{ids}, read: func(rows pgx.Rows) error {
 		var found found
-		if err := have.scanRow(rows, &found.row, &found.presumed, &found.reports, (*instant)(&found.seen)); err != nil {
+		if err := db.scanRow(rows, &found.row, &found.presumed, &found.reports, (*instant)(&found.seen)); err != nil {
 			return err
 		}
 		if r, needed := s.decide(found, f); needed {
@@ -144,33 +144,33 @@ select ` + rowSQL + `, ` + have.presumedColumn() + `, ` + have.reports() + `, ` 
 }
 
 // stuck lists what FailStuck would repair.
-func (s *Store) stuck(ctx context.Context, to sender, have schema, f store.FailStuck) (stuck []store.Repaired, err error) {
+func (s *Store) stuck(ctx context.Context, to sender, db features, f store.FailStuck) (stuck []store.Repaired, err error) {
 	if f.Runs == nil {
-		if f.Runs, err = first(ctx, to, have, f); err != nil || f.Runs == nil {
+		if f.Runs, err = first(ctx, to, db, f); err != nil || f.Runs == nil {
 			return nil, err
 		}
 	}
-	repairs, err := s.wanted(ctx, to, have, f, "")
+	repairs, err := s.wanted(ctx, to, db, f, "")
 	for _, r := range repairs {
-		stuck = append(stuck, r.rounded(have).said(have).report())
+		stuck = append(stuck, r.rounded(db).said(db).report())
 	}
 	return stuck, err
 }
 
 // decide applies the rules to a row.
 func (s *Store) decide(found found, f store.FailStuck) (repair, bool) {
-	after, reason := s.rules.repair(found.row)
+	after, reason := s.hooks.repair(found.row)
 	if reason == store.Overwritten && found.reports {
 		retried := found.row
 		retried.CompletedAt = time.Time{}
-		if _, silent := s.rules.presume(retried.Seen(found.seen, f.Now), f.Limits, f.Now); !silent {
+		if _, silent := s.hooks.presume(retried.Seen(found.seen, f.Now), f.Limits, f.Now); !silent {
 			return repair{}, false
 		}
 	}
 	if reason == store.NoTime || reason == store.Overwritten {
 		return repair{reason: reason, found: found, after: after, presumed: reason == store.Overwritten}, true
 	}
-	if after, stuck := s.rules.presume(found.row.Seen(found.seen, f.Now), f.Limits, f.Now); stuck {
+	if after, stuck := s.hooks.presume(found.row.Seen(found.seen, f.Now), f.Limits, f.Now); stuck {
 		after.LeaseAt = found.row.LeaseAt
 		return repair{reason: store.Stuck, found: found, after: after, presumed: true}, true
 	}

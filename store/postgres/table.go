@@ -28,7 +28,7 @@ type Table struct {
 	name  string // schema and table, quoted
 	first string // the statement for the first page
 	next  string // and for those after an id
-	have  tableFacts
+	db    tableFacts
 }
 
 // TableOptions say what to read.
@@ -109,18 +109,18 @@ func OpenTable(ctx context.Context, address string, o TableOptions) (*Table, err
 		return nil, err
 	}
 	t := &Table{pool: pool, name: pgx.Identifier{o.Schema, o.Name}.Sanitize()}
-	if err := t.look(ctx, o); err != nil {
+	if err := t.read(ctx, o); err != nil {
 		pool.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// look finds out what the table has, from catalogs that every role can read.
-func (t *Table) look(ctx context.Context, o TableOptions) error {
+// read finds out what the table has, from catalogs that every role can read.
+func (t *Table) read(ctx context.Context, o TableOptions) error {
 	plain := o.Schema + "." + o.Name
 	required, wanted := o.wanted()
-	h := &t.have
+	h := &t.db
 	err := t.pool.QueryRow(ctx, `
 select has_schema_privilege(n.oid, 'usage'),
        row_security_active(c.oid),
@@ -169,14 +169,14 @@ select has_schema_privilege(n.oid, 'usage'),
 func (t *Table) write(wanted []string, id string) {
 	var pairs []string
 	for _, name := range wanted {
-		if slices.Contains(t.have.columns, name) {
+		if slices.Contains(t.db.columns, name) {
 			pairs = append(pairs, "'"+strings.ReplaceAll(name, "'", "''")+"', r."+pgx.Identifier{name}.Sanitize())
 		}
 	}
 	head := "select " + id + "::text, jsonb_build_object(" + strings.Join(pairs, ", ") + ")::text from " + t.name + " as r where "
 	tail := " order by " + id + " limit $1::integer"
 	t.first = head + id + " is not null" + tail
-	t.next = head + id + " > $2::text::" + t.have.idType + tail
+	t.next = head + id + " > $2::text::" + t.db.idType + tail
 }
 
 // Page returns the first rows by id, or those after one: fewer than limit at
@@ -203,8 +203,8 @@ const countable = 64 << 20
 // Rows returns about how many rows there are, and whether they were counted; 0
 // where it is not known.
 func (t *Table) Rows(ctx context.Context) (n int64, counted bool, err error) {
-	if t.have.size == nil || *t.have.size > countable {
-		return t.have.estimate, false, nil
+	if t.db.size == nil || *t.db.size > countable {
+		return t.db.estimate, false, nil
 	}
 	if err := t.pool.QueryRow(ctx, "select count(*) from "+t.name).Scan(&n); err != nil {
 		return 0, false, t.unreachable(err)
@@ -214,10 +214,10 @@ func (t *Table) Rows(ctx context.Context) (n int64, counted bool, err error) {
 
 // Hidden reports whether row-level security holds for this role, which then
 // sees the rows that a policy shows it, and does not notice that there are more.
-func (t *Table) Hidden() bool { return t.have.hidden }
+func (t *Table) Hidden() bool { return t.db.hidden }
 
 // Has reports whether the table has a column.
-func (t *Table) Has(column string) bool { return slices.Contains(t.have.columns, column) }
+func (t *Table) Has(column string) bool { return slices.Contains(t.db.columns, column) }
 
 // Where says which database this is, for people: host, port and name.
 func (t *Table) Where() string { return where(t.pool) }
@@ -283,7 +283,7 @@ select run_counter_webhook.acknowledge($1::text::pg_snapshot, $2::text::timestam
   from run_counter_webhook.settings
  where to_regclass(watched) = to_regclass($3::text)`, r.snapshot, r.at, t.name).Scan(&n)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows), missing(err), codeOf(err) == "42501", codeOf(err) == "25006":
+	case errors.Is(err, pgx.ErrNoRows), objectMissing(err), codeOf(err) == "42501", codeOf(err) == "25006":
 		return 0, nil
 	case err != nil:
 		return 0, t.unreachable(err)

@@ -27,30 +27,30 @@ func (s *Store) Total(ctx context.Context, of store.Key) (c store.Count, err err
 	if of.Kind == "" {
 		return c, fmt.Errorf("%w: a total needs a workflow or draft", store.ErrInvalid)
 	}
-	err = s.attempt(ctx, func(have schema) error {
+	err = s.attempt(ctx, func(db features) error {
 		key := of
-		if key.User = (store.ID{}); have.table.Absent(watched.User) {
+		if key.User = (store.ID{}); db.table.Absent(watched.User) {
 			key.User = store.Absent
 		}
-		if err := have.takes(key); err != nil {
+		if err := db.requireKey(key); err != nil {
 			return err
 		}
 		var policy store.Policy
 		c = store.Count{Key: store.Key{Kind: of.Kind, Ref: of.Ref}}
-		err := s.snapshot(ctx, s.policyFor(have, &policy), totalQuery(have, &c))
+		err := s.snapshot(ctx, s.policyFor(db, &policy), totalQuery(db, &c))
 		c.Count = policy.Count(c.Tallies)
 		return err
 	})
 	return c, err
 }
 
-func totalQuery(have schema, c *store.Count) query {
-	text := `select status, presumed, sum(n)::bigint from ` + watched.Total(`kind = $1::text and ref_id = $2::`+have.ref) + ` as k group by 1, 2`
-	if !have.installed {
-		text = `select ` + statusSQL + `, false, count(*) from ` + have.keyed() + ` as r where r.kind = $1::text and r.ref_id = $2::` + have.ref + ` and r.ended group by 1`
+func totalQuery(db features, c *store.Count) query {
+	text := `select status, presumed, sum(n)::bigint from ` + watched.Total(`kind = $1::text and ref_id = $2::`+db.ref) + ` as k group by 1, 2`
+	if !db.installed {
+		text = `select ` + statusSQL + `, false, count(*) from ` + db.keyed() + ` as r where r.kind = $1::text and r.ref_id = $2::` + db.ref + ` and r.ended group by 1`
 	}
 	return query{
-		text: text, args: []any{string(c.Key.Kind), have.arg(watched.Workflow, c.Key.Ref)},
+		text: text, args: []any{string(c.Key.Kind), db.arg(watched.Workflow, c.Key.Ref)},
 		read: func(rows pgx.Rows) error { return addEnded(rows, &c.Tallies) },
 	}
 }
@@ -94,7 +94,7 @@ delete from run_counter.totals as t
 
 // AuditTotals implements [store.Maintainer].
 func (s *Store) AuditTotals(ctx context.Context, mend bool) ([]store.Drift, error) {
-	return ours(ctx, s, func(_ schema, wrong *[]store.Drift) error {
+	return installed(ctx, s, func(_ features, wrong *[]store.Drift) error {
 		if err := send(ctx, s.pool, query{text: wrongTotalsSQL + ` order by kind, ref_id`, read: addDrifts(wrong)}); err != nil {
 			return fmt.Errorf("audit the totals: %w", err)
 		}

@@ -92,7 +92,7 @@ func TestFoldsOfAWorkflowDoNotWaitForEachOther(t *testing.T) {
 			f.end(1)
 			pgtest.Exec(t, f.address, tt.setup, strings.NewReplacer(f.key.User.String(), bob).Replace(f.insert(2)))
 			fold := func(s *session, key store.Key) error {
-				_, err := s.conn.Exec(t.Context(), f.have.foldSQL(), f.have.keyArrays([]store.Key{key})...)
+				_, err := s.conn.Exec(t.Context(), f.db.foldSQL(), f.db.keyArrays([]store.Key{key})...)
 				return err
 			}
 			first, second := f.session(), f.session()
@@ -153,7 +153,7 @@ select ` + user + `, 'workflow', '` + f.key.Ref.String() + `', 'completed', fals
 			}
 			planned := f.session()
 			planned.do(`set enable_seqscan = off`) // which of the indexes is the question
-			rows, err := planned.conn.Query(t.Context(), `explain (analyze, costs off, timing off) select t.n from `+f.have.keysSQL()+` join `+watched.StoredOf("k")+` as t on true`, f.have.keyArrays(keys)...)
+			rows, err := planned.conn.Query(t.Context(), `explain (analyze, costs off, timing off) select t.n from `+f.db.keysSQL()+` join `+watched.StoredOf("k")+` as t on true`, f.db.keyArrays(keys)...)
 			if err != nil {
 				t.Fatal(err)
 			}

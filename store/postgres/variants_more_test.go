@@ -93,11 +93,11 @@ func TestCaseAViewIsWorkedOnByDirectQueries(t *testing.T) {
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, strings.Replace(bareTable, "workflow_runs", "runs", 1), `create view workflow_runs as select * from runs`)
 	s := mustOpen(t, address, Options{})
-	have, err := s.schema(t.Context())
+	db, err := s.features(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	runs := strings.ReplaceAll(have.rows("state_snapshot"), "null::timestamptz::timestamptz as lease_at", "")
+	runs := strings.ReplaceAll(db.rows("state_snapshot"), "null::timestamptz::timestamptz as lease_at", "")
 	if strings.Contains(runs, "null::") {
 		t.Errorf("a column of the view is taken for missing: %s", runs)
 	}

@@ -21,7 +21,7 @@ func (s *Store) Audit(ctx context.Context, a store.Audit) (store.AuditResult, er
 		page := append(keyArgs(a.After), a.Max)
 		err := each(ctx, q, "audit", auditCountsSQL, page, func(rows *sql.Rows) error {
 			var e ended
-			key, err := scanKey(rows, e.places()...)
+			key, err := scanKey(rows, e.targets()...)
 			if len(counts) == 0 || counts[len(counts)-1].key != key {
 				counts = append(counts, keyed{key: key})
 			}

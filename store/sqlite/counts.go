@@ -58,7 +58,7 @@ func keyArgs(k store.Key) []any { return []any{k.User.String(), string(k.Kind), 
 // ended is a row of counts as it is read.
 type ended struct{ store.Ended }
 
-func (e *ended) places() []any { return []any{&e.Status, &e.Presumed, &e.N} }
+func (e *ended) targets() []any { return []any{&e.Status, &e.Presumed, &e.N} }
 
 // scanCount reads what countSQL returns.
 func scanCount(rows *sql.Rows, err error, key store.Key) (store.Count, error) {
@@ -69,7 +69,7 @@ func scanCount(rows *sql.Rows, err error, key store.Key) (store.Count, error) {
 	)
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var e ended
-		err := rows.Scan(append([]any{&text, &last}, e.places()...)...)
+		err := rows.Scan(append([]any{&text, &last}, e.targets()...)...)
 		e.AddTo(&c.Tallies)
 		return err
 	})
@@ -114,7 +114,7 @@ func (t *tx) countAll(keys []store.Key) ([]store.Count, error) {
 	if err != nil || len(keys) == 0 {
 		return nil, err
 	}
-	if err := t.post(); err != nil {
+	if err := t.writeDifferences(); err != nil {
 		return nil, err
 	}
 	rows, err := t.tx.StmtContext(t.ctx, t.stmts.tallies).QueryContext(t.ctx, keyTexts(keys))
@@ -127,7 +127,7 @@ func scanCounts(rows *sql.Rows, err error, keys []store.Key, policy store.Policy
 	err = eachRow(rows, err, func(rows *sql.Rows) error {
 		var i int
 		var e ended
-		if err := rows.Scan(append([]any{&i}, e.places()...)...); err != nil {
+		if err := rows.Scan(append([]any{&i}, e.targets()...)...); err != nil {
 			return err
 		}
 		e.AddTo(&counts[i].Tallies)
@@ -181,7 +181,7 @@ func (t *tx) prune(now time.Time) error {
 		{`delete from recounts where at < ?`, []any{before}},
 		{`delete from dead_letters where received_at < ?`, []any{now.Add(-store.KeepDeadLetters).UnixMicro()}},
 	} {
-		if err := t.do("prune", p.text, p.args...); err != nil {
+		if err := t.execText("prune", p.text, p.args...); err != nil {
 			return err
 		}
 	}
@@ -235,6 +235,6 @@ func (t *tx) recount(r store.RecountResult, now time.Time) error {
 	}
 	t.noteAll(r.Key, r.After, 1)
 	t.noteAll(r.Key, r.Before, -1)
-	return t.do(fmt.Sprintf("recount %s", r.Key), `insert into recounts (user_id, kind, ref_id, at, before, after) values (?, ?, ?, ?, ?, ?)`,
+	return t.execText(fmt.Sprintf("recount %s", r.Key), `insert into recounts (user_id, kind, ref_id, at, before, after) values (?, ?, ?, ?, ?, ?)`,
 		append(keyArgs(r.Key), now.UnixMicro(), string(before), string(after))...)
 }

@@ -147,7 +147,7 @@ func TestThirtyDays(t *testing.T) {
 			}
 			d.letter(d.rand.IntN(4 << 10))
 			if step == 24 {
-				backend(t, d.s).Spoil(t, store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', day), store.ID{}), 3)
+				backend(t, d.s).Corrupt(t, store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', day), store.ID{}), 3)
 			}
 			d.sweep(30 * time.Minute)
 		}
@@ -197,7 +197,7 @@ func TestAHundredAndTwentyDays(t *testing.T) {
 			d.sweep(6 * time.Hour)
 		}
 		d.apply([]store.Change{endedRun(1)})
-		backend(t, d.s).Spoil(t, key, 1)
+		backend(t, d.s).Corrupt(t, key, 1)
 		d.letter(100)
 		d.sweep(0)
 		kept := int64(min(day+1, 91))

@@ -96,9 +96,9 @@ func counterText(at counter, n int64) string {
 	return lengths + presumed + texts + strconv.FormatInt(n, 10)
 }
 
-// post adds what was noted to the counts, in one statement for all keys, and to the
+// writeDifferences adds what was noted to the counts, in one statement for all keys, and to the
 // totals of their workflows. What is read of them in the transaction comes after it.
-func (t *tx) post() error {
+func (t *tx) writeDifferences() error {
 	totals := make(map[counter]int64, len(t.noted))
 	for at, n := range t.noted {
 		at.key.User = store.ID{}

@@ -27,7 +27,7 @@ func countedStates() (states []store.State) {
 		add(store.Running, store.NoEvidence)
 		for _, status := range store.Terminals {
 			add(status, store.Presumed)
-			add(status, store.Told)
+			add(status, store.Confirmed)
 		}
 	}
 	return states
@@ -77,7 +77,7 @@ func differenceEdits() map[string]func(testing.TB, *Store) {
 	edits := map[string]func(testing.TB, *Store){}
 	change := func(what string, add func(at *counter, n *int64)) {
 		edits[what] = func(_ testing.TB, s *Store) {
-			s.rules.difference = func(was, is store.State, post func(at counter, n int64)) {
+			s.hooks.difference = func(was, is store.State, post func(at counter, n int64)) {
 				difference(was, is, func(at counter, n int64) { add(&at, &n); post(at, n) })
 			}
 		}

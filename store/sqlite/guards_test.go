@@ -19,7 +19,7 @@ var guards = []struct {
 	off  func(t testing.TB, s *Store)
 }{
 	{"a tombstone beats all", func(_ testing.TB, s *Store) {
-		s.rules.join = func(a, b store.State) store.State {
+		s.hooks.join = func(a, b store.State) store.State {
 			if !a.DeletedAt.IsZero() && b.DeletedAt.IsZero() {
 				return b
 			}
@@ -27,7 +27,7 @@ var guards = []struct {
 		}
 	}},
 	{"more evidence beats an earlier completed_at", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+		s.hooks.observe = func(c store.Change, received time.Time) []store.State {
 			seen := store.Observe(c, received)
 			for i := range seen {
 				seen[i].Outcome.Evidence = min(seen[i].Outcome.Evidence, store.Rewritten)
@@ -36,7 +36,7 @@ var guards = []struct {
 		}
 	}},
 	{"an earlier completed_at beats the order of arrival", func(_ testing.TB, s *Store) {
-		s.rules.join = func(a, b store.State) store.State {
+		s.hooks.join = func(a, b store.State) store.State {
 			j := a.Join(b)
 			if a.Outcome.Evidence == b.Outcome.Evidence && a.DeletedAt.IsZero() && b.DeletedAt.IsZero() {
 				j.Outcome = a.Outcome
@@ -45,7 +45,7 @@ var guards = []struct {
 		}
 	}},
 	{"an old_record testifies to an outcome", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+		s.hooks.observe = func(c store.Change, received time.Time) []store.State {
 			if c.Op == store.Update {
 				c.Old.Status, c.Old.CompletedAt = store.Running, time.Time{}
 			}
@@ -53,7 +53,7 @@ var guards = []struct {
 		}
 	}},
 	{"an active row with completed_at had ended", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+		s.hooks.observe = func(c store.Change, received time.Time) []store.State {
 			for _, r := range []*store.Row{&c.Record, &c.Old} {
 				if r.Status.Active() {
 					r.CompletedAt = time.Time{}
@@ -63,7 +63,7 @@ var guards = []struct {
 		}
 	}},
 	{"a terminal row without completed_at has ended", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+		s.hooks.observe = func(c store.Change, received time.Time) []store.State {
 			for _, r := range []*store.Row{&c.Record, &c.Old} {
 				if r.Status.Terminal() && r.CompletedAt.IsZero() {
 					r.Status = store.Running
@@ -73,7 +73,7 @@ var guards = []struct {
 		}
 	}},
 	{"a real outcome supersedes a presumed one", func(_ testing.TB, s *Store) {
-		s.rules.join = func(a, b store.State) store.State {
+		s.hooks.join = func(a, b store.State) store.State {
 			j := a.Join(b)
 			if a.Presumed() && b.Ended() {
 				j.Outcome = a.Outcome
@@ -82,7 +82,7 @@ var guards = []struct {
 		}
 	}},
 	{"the last writer is the one with the latest instant", func(_ testing.TB, s *Store) {
-		s.rules.join = func(a, b store.State) store.State {
+		s.hooks.join = func(a, b store.State) store.State {
 			j := a.Join(b)
 			if b.DeletedAt.IsZero() && len(b.Last.Heads)+len(b.Last.Past) > 0 {
 				j.Last = b.Last // the last to arrive
@@ -91,7 +91,7 @@ var guards = []struct {
 		}
 	}},
 	{"an old_record is older than its record at the same instant", func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+		s.hooks.observe = func(c store.Change, received time.Time) []store.State {
 			seen := store.Observe(c, received)
 			for i := range seen {
 				last := &seen[i].Last
@@ -104,36 +104,36 @@ var guards = []struct {
 	{"what superseded a presumed outcome stands", without(store.MarkSuperseding)},
 	{"an administrator's decision outranks what was seen", without(store.MarkAmended)},
 	{"law 5: what is true already is not written", func(_ testing.TB, s *Store) {
-		s.rules.equal = func(store.State, store.State) bool { return false }
+		s.hooks.equal = func(store.State, store.State) bool { return false }
 	}},
 	{"only an active or presumed run can be completed", func(_ testing.TB, s *Store) {
-		s.rules.open = func(store.State) bool { return true }
-		s.rules.join = func(a, b store.State) store.State {
+		s.hooks.open = func(store.State) bool { return true }
+		s.hooks.join = func(a, b store.State) store.State {
 			j := a.Join(b)
-			if b.Outcome.Evidence == store.Told {
+			if b.Outcome.Evidence == store.Confirmed {
 				j.Outcome = b.Outcome
 			}
 			return j
 		}
 	}},
 	{"a presumed outcome can still be completed", func(_ testing.TB, s *Store) {
-		s.rules.open = func(st store.State) bool { return !st.Ended() }
+		s.hooks.open = func(st store.State) bool { return !st.Ended() }
 	}},
 	{"an outcome that was told to a caller outranks webhooks", func(_ testing.TB, s *Store) {
-		s.rules.join = func(a, b store.State) store.State {
+		s.hooks.join = func(a, b store.State) store.State {
 			for _, c := range []*store.Claim{&a.Outcome, &b.Outcome} {
-				if c.Evidence == store.Told {
-					c.Evidence = store.Witnessed
+				if c.Evidence == store.Confirmed {
+					c.Evidence = store.SawEnd
 				}
 			}
 			return a.Join(b)
 		}
 	}},
 	{"a limit counts the active runs too", func(_ testing.TB, s *Store) {
-		s.rules.full = func(b store.Begin, counted, _ int64) bool { return b.Full(counted, 0) }
+		s.hooks.full = func(b store.Begin, counted, _ int64) bool { return b.Full(counted, 0) }
 	}},
 	{"a stuck run is looked at again under the lock", func(t testing.TB, s *Store) {
-		s.rules.presume = func(r store.Row, l store.Limits, now time.Time) (store.Row, bool) {
+		s.hooks.presume = func(r store.Row, l store.Limits, now time.Time) (store.Row, bool) {
 			after, _ := store.Presume(r, l, now)
 			return after, true
 		}
@@ -141,7 +141,7 @@ var guards = []struct {
 	{"a run that is new and has ended is counted", misses(func(was, is *counter) bool { return was == nil })},
 	{"a run that is gone is not", misses(func(was, is *counter) bool { return is == nil })},
 	{"the old key of a run that changes hands is written", func(_ testing.TB, s *Store) {
-		s.rules.difference = func(was, is store.State, add func(at counter, n int64)) {
+		s.hooks.difference = func(was, is store.State, add func(at counter, n int64)) {
 			difference(was, is, func(at counter, n int64) {
 				if n > 0 || is.Row().Key() == at.key || !is.DeletedAt.IsZero() {
 					add(at, n)
@@ -176,7 +176,7 @@ var guards = []struct {
 // and is in another.
 func misses(which func(was, is *counter) bool) func(testing.TB, *Store) {
 	return func(_ testing.TB, s *Store) {
-		s.rules.difference = func(was, is store.State, add func(at counter, n int64)) {
+		s.hooks.difference = func(was, is store.State, add func(at counter, n int64)) {
 			at := func(state store.State) *counter {
 				if c, counted := counterOf(state); counted {
 					return &c
@@ -195,7 +195,7 @@ func misses(which func(was, is *counter) bool) func(testing.TB, *Store) {
 // without ignores a mark.
 func without(mark store.Mark) func(testing.TB, *Store) {
 	return func(_ testing.TB, s *Store) {
-		s.rules.observe = func(c store.Change, received time.Time) []store.State {
+		s.hooks.observe = func(c store.Change, received time.Time) []store.State {
 			if c.Mark == mark {
 				c.Mark = store.NoMark
 			}

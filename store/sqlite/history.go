@@ -12,7 +12,7 @@ import (
 
 // History returns what is known of one run.
 func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err error) {
-	err = s.under(ctx, func(q querier, policy store.Policy) error {
+	err = s.withPolicy(ctx, func(q querier, policy store.Policy) error {
 		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, jsonList(id.String())))
 		if err != nil {
 			return fmt.Errorf("load run %s: %w", id, err)
@@ -48,7 +48,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 	if key.IsZero() {
 		return h, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 	}
-	err = s.under(ctx, func(q querier, policy store.Policy) (err error) {
+	err = s.withPolicy(ctx, func(q querier, policy store.Policy) (err error) {
 		h.Policy = policy
 		if h.Count, err = countIn(ctx, q, key); err != nil {
 			return err

@@ -38,7 +38,7 @@ func (s *Store) ImportMark(ctx context.Context, source string) (m ImportMark, fo
 // KeepImportMark keeps where the import from a source stands.
 func (s *Store) KeepImportMark(ctx context.Context, source string, m ImportMark) error {
 	return s.write(ctx, func(t *tx) error {
-		return t.do("keep where the import stands", `
+		return t.execText("keep where the import stands", `
 insert into imports (source, begun_at, after_id, taken, bad) values (?, ?, ?, ?, ?)
     on conflict (source) do update
    set begun_at = excluded.begun_at, after_id = excluded.after_id, taken = excluded.taken, bad = excluded.bad`,
@@ -50,6 +50,6 @@ insert into imports (source, begun_at, after_id, taken, bad) values (?, ?, ?, ?,
 // begins anew.
 func (s *Store) DropImportMark(ctx context.Context, source string) error {
 	return s.write(ctx, func(t *tx) error {
-		return t.do("forget where the import stands", `delete from imports where source = ?`, source)
+		return t.execText("forget where the import stands", `delete from imports where source = ?`, source)
 	})
 }

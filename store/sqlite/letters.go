@@ -13,13 +13,13 @@ import (
 func (s *Store) KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error {
 	return s.write(ctx, func(t *tx) error {
 		for _, d := range letters {
-			err := t.do("keep a dead letter", `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
+			err := t.execText("keep a dead letter", `insert into dead_letters (received_at, reason, bytes, body) values (?, ?, ?, ?)`,
 				d.ReceivedAt.UnixMicro(), d.Reason, d.Bytes, append([]byte{}, d.Body...))
 			if err != nil {
 				return err
 			}
 		}
-		return t.do("drop old dead letters", `
+		return t.execText("drop old dead letters", `
 delete from dead_letters
  where seq in (select seq
                  from (select seq,

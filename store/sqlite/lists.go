@@ -18,7 +18,7 @@ func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.
 			return nil, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
 		}
 	}
-	err = s.under(ctx, func(q querier, policy store.Policy) (err error) {
+	err = s.withPolicy(ctx, func(q querier, policy store.Policy) (err error) {
 		rows, err := q.QueryContext(ctx, talliesSQL, keyTexts(keys))
 		counts, err = scanCounts(rows, err, keys, policy)
 		return err
@@ -45,11 +45,11 @@ select k.user_id, k.kind, k.ref_id,
   from (` + countedKeys(w.String()) + `) as k
  cross join counts as c on c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
  order by 1, 2, 3`
-	err = s.under(ctx, func(q querier, policy store.Policy) error {
+	err = s.withPolicy(ctx, func(q querier, policy store.Policy) error {
 		return each(ctx, q, "list the counts", text, append(w.args, search.Limit), func(rows *sql.Rows) error {
 			var e ended
 			var last sql.NullInt64
-			key, err := scanKey(rows, append([]any{&last}, e.places()...)...)
+			key, err := scanKey(rows, append([]any{&last}, e.targets()...)...)
 			if len(counts) == 0 || counts[len(counts)-1].Key != key {
 				counts = append(counts, store.Count{Key: key, LastRunAt: timeOf(last)})
 			}
@@ -94,7 +94,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 		args = append(args, search.After.At.UnixMicro(), search.After.ID.String())
 	}
 	text += ` order by 2 desc, 1 desc limit ?`
-	err = s.under(ctx, func(q querier, policy store.Policy) error {
+	err = s.withPolicy(ctx, func(q querier, policy store.Policy) error {
 		var ids []string
 		var at []time.Time
 		err := each(ctx, q, fmt.Sprintf("list %s runs", search.State), text, append(args, search.Limit), func(rows *sql.Rows) error {

@@ -195,7 +195,7 @@ func TestWhatWasRepairedRecountedAndAmendedIsLogged(t *testing.T) {
 	if _, err := s.Amend(ctx, store.AmendRequest{ID: id, Status: store.Completed, Who: "eve", Why: "it ran", Now: now.Add(2 * time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
-	backend(t, s).Spoil(t, key, 3)
+	backend(t, s).Corrupt(t, key, 3)
 	if _, err := s.Recount(ctx, key, now); err != nil {
 		t.Fatal(err)
 	}

@@ -17,13 +17,13 @@ const (
 		"Stop the server with SIGTERM, which writes it to the database, and start it again; kill -9 would lose it. Until then deliveries are refused with 503."
 )
 
-// place is which files were opened: the database, and the log beside it.
-type place struct{ file, log os.FileInfo }
+// openFiles is which files were opened: the database, and the log beside it.
+type openFiles struct{ file, log os.FileInfo }
 
-// remember keeps which files are open. It is called when a connection has read,
+// rememberFiles keeps which files are open. It is called when a connection has read,
 // which makes the log. A race explorer's connections have no files, and one
 // that only reads has no log to lose.
-func (s *Store) remember(o Options) error {
+func (s *Store) rememberFiles(o Options) error {
 	if o.Connector != nil || o.ReadOnly {
 		return nil
 	}
@@ -32,15 +32,15 @@ func (s *Store) remember(o Options) error {
 	if err := errors.Join(fileErr, logErr); err != nil {
 		return err
 	}
-	s.place.Store(&place{file, log})
+	s.files.Store(&openFiles{file, log})
 	return nil
 }
 
-// inPlace says whether the names still are those of the files that are open:
+// checkFiles says whether the names still are those of the files that are open:
 // SQLite does not look, and goes on writing to a file that has no name any more.
 // It costs a microsecond or two.
-func (s *Store) inPlace() error {
-	opened := s.place.Load()
+func (s *Store) checkFiles() error {
+	opened := s.files.Load()
 	if opened == nil {
 		return nil
 	}
@@ -65,7 +65,7 @@ func (s *Store) inPlace() error {
 // reopened forgets which log was opened, where connections are closed: the
 // last one to close takes it away, and the next makes another.
 func (s *Store) reopened() {
-	if opened := s.place.Load(); opened != nil {
-		s.place.Store(&place{file: opened.file})
+	if opened := s.files.Load(); opened != nil {
+		s.files.Store(&openFiles{file: opened.file})
 	}
 }

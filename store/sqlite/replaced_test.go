@@ -39,12 +39,12 @@ func TestCaseD24_AFileThatIsReplacedOrRemovedUnderTheStoreIsNoticed(t *testing.T
 				t.Fatal(err)
 			}
 			c.spoil(t, path)
-			mustBeTrouble(t, s.Ping(t.Context()), c.want)
-			mustBeTrouble(t, s.Ping(t.Context()), c.want)
+			mustBeStorageFault(t, s.Ping(t.Context()), c.want)
+			mustBeStorageFault(t, s.Ping(t.Context()), c.want)
 			_, err = s.Apply(t.Context(), []store.Change{endedRun(2)}, now)
-			mustBeTrouble(t, err, c.want)
+			mustBeStorageFault(t, err, c.want)
 			_, err = s.Fold(t.Context(), now, 100)
-			mustBeTrouble(t, err, c.want)
+			mustBeStorageFault(t, err, c.want)
 			c.mend(t, path)
 			if err := s.Ping(t.Context()); err != nil {
 				t.Errorf("Ping, with everything in its place again: %v", err)

@@ -64,7 +64,7 @@ func (t *tx) keepIdempotencyKey(b store.Begin, run store.ID) error {
 	if b.IdempotencyKey == "" {
 		return nil
 	}
-	return t.do(fmt.Sprintf("keep the idempotency key of run %s", run),
+	return t.execText(fmt.Sprintf("keep the idempotency key of run %s", run),
 		`insert into idempotency_keys (user_id, idempotency_key, run_id) values (?, ?, ?) on conflict do nothing`,
 		b.User.String(), b.IdempotencyKey, run.String())
 }
@@ -110,7 +110,7 @@ select count(*) from workflow_runs
 func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store.Run, err error) {
 	at = store.Instant(at)
 	err = s.write(ctx, func(t *tx) error {
-		state, err := t.known(id)
+		state, err := t.loadKnown(id)
 		if err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (s *Store) Complete(ctx context.Context, c store.Completion) (result store.
 	}
 	c.Now, c.Outcome.CompletedAt = store.Instant(c.Now), store.Instant(c.Outcome.CompletedAt)
 	err = s.write(ctx, func(t *tx) error {
-		state, err := t.known(c.ID)
+		state, err := t.loadKnown(c.ID)
 		if err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (t *tx) complete(state store.State, c store.Completion) (store.State, error
 	was := state
 	state = t.rules.join(state, store.State{
 		ID: state.ID, UpdatedAt: c.Now, Last: state.Last,
-		Outcome: store.Claim{Evidence: store.Told, Outcome: o},
+		Outcome: store.Claim{Evidence: store.Confirmed, Outcome: o},
 	})
 	if err := t.save(was, state, true); err != nil {
 		return state, err
@@ -189,7 +189,7 @@ func (t *tx) complete(state store.State, c store.Completion) (store.State, error
 	if snapshot == "" {
 		return state, nil
 	}
-	return state, t.do(fmt.Sprintf("keep the snapshot of run %s", c.ID), `
+	return state, t.execText(fmt.Sprintf("keep the snapshot of run %s", c.ID), `
 insert into snapshots (run_id, state_snapshot) values (?1, ?2)
 on conflict (run_id) do update set state_snapshot = ?2`, c.ID.String(), string(snapshot))
 }
@@ -201,7 +201,7 @@ func (s *Store) Amend(ctx context.Context, a store.AmendRequest) (run store.Run,
 	}
 	a.Now = store.Instant(a.Now)
 	err = s.write(ctx, func(t *tx) error {
-		state, err := t.known(a.ID)
+		state, err := t.loadKnown(a.ID)
 		if err != nil {
 			return err
 		}
@@ -239,7 +239,7 @@ func (t *tx) amend(state store.State, a store.AmendRequest) (store.State, error)
 					store.ErrInvalid, a.ID, last.Outcome.CompletedAt.Format(time.RFC3339))
 			}
 			delta.ReopenedAt = at
-			if err := t.do(fmt.Sprintf("re-open run %s", a.ID), `delete from snapshots where run_id = ?`, a.ID.String()); err != nil {
+			if err := t.execText(fmt.Sprintf("re-open run %s", a.ID), `delete from snapshots where run_id = ?`, a.ID.String()); err != nil {
 				return state, err
 			}
 		}
@@ -250,13 +250,13 @@ func (t *tx) amend(state store.State, a store.AmendRequest) (store.State, error)
 }
 
 func (t *tx) logAmendment(was store.Row, a store.AmendRequest) error {
-	return t.do(fmt.Sprintf("log the amendment of run %s", a.ID), `
+	return t.execText(fmt.Sprintf("log the amendment of run %s", a.ID), `
 insert into amendments (run_id, at, who, why, was, was_completed_at, status) values (?, ?, ?, ?, ?, ?, ?)`,
 		a.ID.String(), a.Now.UnixMicro(), a.Who, a.Why, string(was.Status), nullTime(was.CompletedAt), string(a.Status))
 }
 
-// known returns a run that exists.
-func (t *tx) known(id store.ID) (store.State, error) {
+// loadKnown returns a run that exists.
+func (t *tx) loadKnown(id store.ID) (store.State, error) {
 	state, exists, err := t.load(id)
 	if err == nil && !exists {
 		err = notFound(id)
@@ -268,7 +268,7 @@ func notFound(id store.ID) error { return fmt.Errorf("run %s: %w", id, store.Err
 
 // Run implements [store.Store].
 func (s *Store) Run(ctx context.Context, id store.ID) (run store.Run, err error) {
-	err = s.under(ctx, func(q querier, policy store.Policy) error {
+	err = s.withPolicy(ctx, func(q querier, policy store.Policy) error {
 		_, e, err := scanEntry(q.QueryRowContext(ctx, loadSQL, jsonList(id.String())))
 		if err != nil {
 			return fmt.Errorf("load run %s: %w", id, err)

@@ -19,7 +19,7 @@ func (s *Store) Policy(ctx context.Context) (store.Policy, error) {
 // kept free of policy, so nothing is recounted.
 func (s *Store) SetPolicy(ctx context.Context, p store.Policy) error {
 	return s.write(ctx, func(t *tx) error {
-		return t.do("set the policy", `update settings set policy = ?1 where id = 1 and policy <> ?1`, p.String())
+		return t.execText("set the policy", `update settings set policy = ?1 where id = 1 and policy <> ?1`, p.String())
 	})
 }
 
@@ -29,8 +29,8 @@ func readPolicy(ctx context.Context, q querier) (store.Policy, error) {
 	return scanPolicy(q.QueryRowContext(ctx, policySQL))
 }
 
-// under runs do in one snapshot, with the policy in force.
-func (s *Store) under(ctx context.Context, do func(q querier, policy store.Policy) error) error {
+// withPolicy runs do in one snapshot, with the policy in force.
+func (s *Store) withPolicy(ctx context.Context, do func(q querier, policy store.Policy) error) error {
 	return s.read(ctx, func(q querier) error {
 		policy, err := readPolicy(ctx, q)
 		if err != nil {

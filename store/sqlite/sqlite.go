@@ -1,11 +1,3 @@
-// Package sqlite keeps runs and counts in one SQLite file: the embedded
-// default.
-//
-// It is a mirror: it merges the changes that it receives, and they are its
-// truth. It is complete by itself through [Store.Begin] and [Store.Complete].
-// The merge, in Go, is the guard of the laws; SQL holds the
-// checks. Any number of processes may open the same file: writers
-// take turns by SQLite's own lock, readers see the last commit.
 package sqlite
 
 import (
@@ -55,19 +47,19 @@ type Store struct {
 	reader *sql.DB
 	stmts  statements
 	counts *sql.Stmt // countSQL on the reader's connections
-	rules  rules
+	hooks  hooks
 
 	path     string
 	readOnly bool
 	readers  int                                // connections of the reader
-	place    atomic.Pointer[place]              // which files are open; nil where that is of no interest
-	trouble  atomic.Pointer[store.StorageFault] // that a write met, until Ping has seen the end of it
+	files    atomic.Pointer[openFiles]          // which files are open; nil where that is of no interest
+	fault    atomic.Pointer[store.StorageFault] // that a write met, until Ping has seen the end of it
 	writable atomic.Bool                        // something was written, since the file was opened
 }
 
-// rules are the parts of the merge that tests replace one at a time, to show
+// hooks are the parts of the merge that tests replace one at a time, to show
 // that something goes red without them.
-type rules struct {
+type hooks struct {
 	observe func(store.Change, time.Time) []store.State
 	join    func(a, b store.State) store.State
 	equal   func(a, b store.State) bool
@@ -93,7 +85,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("open %s: %w", abs, translate(err))
 		}
 	}
-	s := &Store{path: abs, readOnly: o.ReadOnly, rules: rules{
+	s := &Store{path: abs, readOnly: o.ReadOnly, hooks: hooks{
 		difference: difference,
 		observe:    store.Observe,
 		join:       store.State.Join,
@@ -102,7 +94,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		full:       store.Begin.Full,
 		presume:    store.Presume,
 	}}
-	s.trouble.Store(unwritten)
+	s.fault.Store(unwritten)
 	if s.writer, err = connect(abs, o, false); err != nil {
 		return nil, fmt.Errorf("open %s: %w", abs, err)
 	}
@@ -113,7 +105,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	s.readers = min(max(2, runtime.GOMAXPROCS(0)), 8)
 	s.reader.SetMaxOpenConns(s.readers)
 	s.reader.SetMaxIdleConns(s.readers)
-	if err := errors.Join(s.prepare(ctx, o), s.remember(o)); err != nil {
+	if err := errors.Join(s.prepare(ctx, o), s.rememberFiles(o)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, translate(err)), s.Close())
 	}
 	return s, nil
@@ -218,13 +210,13 @@ func (s *Store) write(ctx context.Context, do func(tx *tx) error) (err error) {
 		return err
 	}
 	defer func() { s.failed(err) }()
-	if err := s.inPlace(); err != nil {
+	if err := s.checkFiles(); err != nil {
 		return err
 	}
 	if err := s.transact(ctx, do); err != nil {
 		return err
 	}
-	return s.inPlace() // law 6: what went to a file without a name is not acked
+	return s.checkFiles() // law 6: what went to a file without a name is not acked
 }
 
 func (s *Store) transact(ctx context.Context, do func(tx *tx) error) (err error) {
@@ -244,9 +236,9 @@ func (s *Store) transact(ctx context.Context, do func(tx *tx) error) (err error)
 			_ = sqlTx.Rollback()
 		}
 	}()
-	t := &tx{ctx: ctx, tx: sqlTx, stmts: &s.stmts, rules: &s.rules}
+	t := &tx{ctx: ctx, tx: sqlTx, stmts: &s.stmts, rules: &s.hooks}
 	if err = do(t); err == nil {
-		err = t.post()
+		err = t.writeDifferences()
 	}
 	ended = true
 	if err != nil {

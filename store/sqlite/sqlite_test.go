@@ -47,7 +47,7 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 	}
 	return storetest.Backend{
 		Store: s,
-		Tell: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
+		Deliver: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
 			t.Helper()
 			applied, err := s.Apply(ctx, changes, received)
 			if err != nil {
@@ -59,13 +59,13 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 			t.Helper()
 			exact(t, s)
 		},
-		Spoil: func(t testing.TB, key store.Key, by int64) {
+		Corrupt: func(t testing.TB, key store.Key, by int64) {
 			t.Helper()
 			exec(t, `insert into counts (user_id, kind, ref_id, status, presumed, n) values (?1, ?2, ?3, 'completed', 0, ?4)
 			             on conflict (user_id, kind, ref_id, status, presumed) do update set n = n + ?4`, append(keyArgs(key), by)...)
 			exec(t, totalAgainSQL)
 		},
-		SpoilTotal: func(t testing.TB, of store.Key, by int64) {
+		CorruptTotal: func(t testing.TB, of store.Key, by int64) {
 			t.Helper()
 			exec(t, `insert into totals (kind, ref_id, status, presumed, n) values (?1, ?2, 'completed', 0, ?3)
 			             on conflict (kind, ref_id, status, presumed) do update set n = n + ?3`, append(keyArgs(of)[1:], by)...)

@@ -17,7 +17,7 @@ type tx struct {
 	ctx    context.Context
 	tx     *sql.Tx
 	stmts  *statements
-	rules  *rules
+	rules  *hooks
 	policy *store.Policy     // once it was read
 	noted  map[counter]int64 // differences that are not yet in the counts
 }
@@ -27,8 +27,8 @@ func (t *tx) exec(stmt *sql.Stmt, args ...any) error {
 	return err
 }
 
-// do runs a statement that was not prepared, and says what for where it fails.
-func (t *tx) do(what, text string, args ...any) error {
+// execText runs a statement that was not prepared, and says what for where it fails.
+func (t *tx) execText(what, text string, args ...any) error {
 	if _, err := t.tx.ExecContext(t.ctx, text, args...); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -42,15 +42,15 @@ func (t *tx) row(stmt *sql.Stmt, args ...any) *sql.Row {
 // statements are the ones that every webhook runs, prepared once on the
 // writer's connection.
 type statements struct {
-	load, insert, update *sql.Stmt
-	remove, bury, policy *sql.Stmt
-	tallies              *sql.Stmt
-	add, addTotals       *sql.Stmt
+	load, insert, update            *sql.Stmt
+	remove, insertTombstone, policy *sql.Stmt
+	tallies                         *sql.Stmt
+	add, addTotals                  *sql.Stmt
 }
 
 func (s *statements) texts() map[**sql.Stmt]string {
 	return map[**sql.Stmt]string{
-		&s.load: loadSQL, &s.insert: insertSQL, &s.update: updateSQL, &s.remove: removeSQL, &s.bury: burySQL, &s.policy: policySQL,
+		&s.load: loadSQL, &s.insert: insertSQL, &s.update: updateSQL, &s.remove: removeSQL, &s.insertTombstone: insertTombstoneSQL, &s.policy: policySQL,
 		&s.tallies: talliesSQL, &s.add: addSQL, &s.addTotals: addTotalsSQL,
 	}
 }
@@ -105,7 +105,7 @@ update workflow_runs
 
 const removeSQL = `delete from workflow_runs where id = ?`
 
-const burySQL = `
+const insertTombstoneSQL = `
 insert into tombstones (id, deleted_at) values (?, ?)
 on conflict (id) do update set deleted_at = min(deleted_at, excluded.deleted_at)`
 
@@ -213,7 +213,7 @@ func (t *tx) save(was, s store.State, exists bool) error {
 				return fmt.Errorf("delete run %s: %w", id, err)
 			}
 		}
-		if err := t.exec(t.stmts.bury, id, s.DeletedAt.UnixMicro()); err != nil {
+		if err := t.exec(t.stmts.insertTombstone, id, s.DeletedAt.UnixMicro()); err != nil {
 			return fmt.Errorf("keep tombstone of %s: %w", id, err)
 		}
 		return nil
@@ -229,7 +229,7 @@ func (t *tx) save(was, s store.State, exists bool) error {
 	}
 	err = t.exec(stmt, id, nullID(r.User), nullID(r.Workflow), nullID(r.Draft), string(r.Status),
 		nullTime(r.CreatedAt), nullTime(r.StartedAt), nullTime(r.UpdatedAt), nullTime(r.LeaseAt), nullTime(r.CompletedAt),
-		nullMillis(r.DurationMS), unless(r.ErrorDetails == "", string(r.ErrorDetails)), int(o.Evidence),
+		nullMillis(r.DurationMS), nullIf(r.ErrorDetails == "", string(r.ErrorDetails)), int(o.Evidence),
 		nullTime(o.AmendedAt), nullTime(s.ReopenedAt), s.Last.Version, nullTime(s.Last.At), views)
 	if err != nil {
 		return fmt.Errorf("save run %s: %w", id, err)
@@ -334,17 +334,17 @@ func storedID(id store.ID) string {
 	return id.String()
 }
 
-// unless is the value, and null where a condition holds.
-func unless(null bool, value any) any {
+// nullIf is the value, and null where a condition holds.
+func nullIf(null bool, value any) any {
 	if null {
 		return nil
 	}
 	return value
 }
 
-func nullID(id store.ID) any        { return unless(id.IsZero(), id.String()) }
-func nullTime(t time.Time) any      { return unless(t.IsZero(), t.UnixMicro()) }
-func nullMillis(m store.Millis) any { return unless(!m.Valid, m.MS) }
+func nullID(id store.ID) any        { return nullIf(id.IsZero(), id.String()) }
+func nullTime(t time.Time) any      { return nullIf(t.IsZero(), t.UnixMicro()) }
+func nullMillis(m store.Millis) any { return nullIf(!m.Valid, m.MS) }
 
 func timeOf(us sql.NullInt64) time.Time {
 	if !us.Valid {

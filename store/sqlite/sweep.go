@@ -70,10 +70,10 @@ func (s *Store) NoteAhead(ctx context.Context, now time.Time) error {
 		return translate(err)
 	}
 	return s.write(ctx, func(t *tx) error {
-		if err := t.do("forget whose clock was ahead", forgetSQL, at); err != nil {
+		if err := t.execText("forget whose clock was ahead", forgetSQL, at); err != nil {
 			return err
 		}
-		return t.do("note whose clock is ahead", noteSQL, at)
+		return t.execText("note whose clock is ahead", noteSQL, at)
 	})
 }
 
@@ -179,7 +179,7 @@ select (select seen_at from ahead where run_id = r.id),`+runColumns+` from workf
 }
 
 func (t *tx) logRepair(before, after store.Row, f store.FailStuck) error {
-	return t.do(fmt.Sprintf("log the repair of run %s", before.ID), `
+	return t.execText(fmt.Sprintf("log the repair of run %s", before.ID), `
 insert into repairs (run_id, kind, first_at, last_at, was, status, completed_at)
 values (?1, ?2, ?3, ?3, ?4, ?5, ?6)
     on conflict (run_id, kind) do update

@@ -14,11 +14,11 @@ func (s *Store) Total(ctx context.Context, of store.Key) (store.Count, error) {
 	if of.Kind == "" {
 		return c, fmt.Errorf("%w: a total needs a workflow or draft", store.ErrInvalid)
 	}
-	err := s.under(ctx, func(q querier, policy store.Policy) error {
+	err := s.withPolicy(ctx, func(q querier, policy store.Policy) error {
 		err := each(ctx, q, fmt.Sprintf("total of %s", c.Key), `select status, presumed, n from totals where kind = ? and ref_id = ?`,
 			[]any{string(of.Kind), of.Ref.String()}, func(rows *sql.Rows) error {
 				var e ended
-				err := rows.Scan(e.places()...)
+				err := rows.Scan(e.targets()...)
 				e.AddTo(&c.Tallies)
 				return err
 			})
@@ -61,7 +61,7 @@ func (s *Store) AuditTotals(ctx context.Context, mend bool) (wrong []store.Drift
 		if err := look(t.tx); err != nil { // a second process may have mended them meanwhile
 			return err
 		}
-		return t.do("mend the totals", mendTotalsSQL)
+		return t.execText("mend the totals", mendTotalsSQL)
 	})
 	return wrong, err
 }

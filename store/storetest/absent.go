@@ -112,7 +112,7 @@ func ContractAbsent(a Absent, open Open, lacks ...string) iter.Seq2[string, func
 			if h, err := s.Store.KeyHistory(s.ctx, mine, 10); err != nil || len(h.Runs) != 3 || h.Drift.Stored != h.Drift.Actual || h.Count.Count != 3 {
 				s.Errorf("KeyHistory: got %+v, %v; want 3 runs", h, err)
 			}
-			s.Spoil(s, mine, 5)
+			s.Corrupt(s, mine, 5)
 			drifts, keys := s.audit(1)
 			if len(drifts) != 1 || drifts[0].Key != mine || keys != 2 {
 				s.Fatalf("audit: got %+v of %d keys, want one of two", drifts, keys)
@@ -125,14 +125,14 @@ func ContractAbsent(a Absent, open Open, lacks ...string) iter.Seq2[string, func
 		{"what an application does is heard, and nothing of it is odd", func(s *script) {
 			begun := a.Row(row(MustID('1', 1), adaResize, store.Running, 0, 0))
 			ended := a.Row(row(MustID('1', 1), adaResize, store.Completed, time.Second, time.Second))
-			s.Tell(s, at(0), inserted(begun))
+			s.Deliver(s, at(0), inserted(begun))
 			if odd, err := s.Store.SearchRuns(s.ctx, store.RunQuery{State: store.OddRuns, Limit: 9}); err != nil || len(odd) != 0 || s.run(begun.ID).Odd() {
 				s.Errorf("odd runs: got %+v, %v; want none", odd, err)
 			}
-			applied := s.Tell(s, at(time.Second), updated(begun, ended))
+			applied := s.Deliver(s, at(time.Second), updated(begun, ended))
 			want(s, "the keys it names", keysOf(applied[0]), []store.Key{mine})
 			want(s, "the count", applied[0].Counts[0].Count, 1)
-			s.Tell(s, at(2*time.Second), deleted(ended))
+			s.Deliver(s, at(2*time.Second), deleted(ended))
 			s.wantCount(mine, 0)
 		}},
 		{"a presumed outcome gives way to a real one", func(s *script) {

@@ -13,7 +13,7 @@ import (
 
 // Cases is the part of the suite that holds single guards: for each, a small
 // wrong edit of a backend went unnoticed before its case was here. A source is
-// opened with a lease column, which its Tell and Enact write.
+// opened with a lease column, which its Deliver and Write set.
 func Cases(t *testing.T, open Open) {
 	for name, test := range each(open, nil, slices.Concat(endCases, slotCases, keyCases, leaseCases, logCases)) {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +50,7 @@ var endCases = []contractCase{
 		running := row(id, adaResize, store.Running, 0, 0)
 		done := row(id, adaResize, store.Completed, time.Second, time.Second)
 		again := row(id, adaResize, store.Failed, 90*time.Second, 90*time.Second)
-		s.Tell(s, at(time.Minute), inserted(running), updated(running, done))
+		s.Deliver(s, at(time.Minute), inserted(running), updated(running, done))
 		for i, status := range []store.Status{store.Running, store.Pending, store.Cancelling} {
 			s.amend(id, status, time.Duration(i+1)*time.Minute)
 			s.hint(time.Hour, updated(running, done))
@@ -77,7 +77,7 @@ var endCases = []contractCase{
 			id := MustID('2', i+1)
 			overwritten := row(id, adaResize, store.Running, 3*time.Second, 2*time.Second)
 			overwritten.ErrorDetails = details
-			s.Tell(s, at(time.Minute), inserted(overwritten))
+			s.Deliver(s, at(time.Minute), inserted(overwritten))
 			r := s.wantRun(id, []store.Status{store.Completed, store.Failed}[i], at(2*time.Second))
 			if !r.Presumed {
 				s.Errorf("a running row that had ended: got %+v, want its outcome presumed", r)
@@ -89,11 +89,11 @@ var endCases = []contractCase{
 		s.wantCount(adaResize, 0)
 	}},
 	{"an inferred outcome of a sweep is marked presumed", func(s *script) {
-		if s.Enact == nil {
+		if s.Write == nil {
 			need.Skip(s, "a mirror infers as it hears")
 		}
 		overwritten := row(MustID('2', 1), adaResize, store.Pending, 3*time.Second, 2*time.Second)
-		s.Enact(s, inserted(overwritten))
+		s.Write(s, inserted(overwritten))
 		got := s.failStuck(time.Minute)
 		if len(got) != 1 || got[0].Reason != store.Overwritten {
 			s.Fatalf("FailStuck: got %+v, want the one row", got)
@@ -103,7 +103,7 @@ var endCases = []contractCase{
 		}
 	}},
 	{"an end of each terminal status is dated, counted and kept by the table itself", func(s *script) {
-		if s.Enact == nil {
+		if s.Write == nil {
 			need.Skip(s, "a mirror watches no table")
 		}
 		for i, status := range store.Terminals {
@@ -113,16 +113,16 @@ var endCases = []contractCase{
 					ended := row(MustID('2', 100*i+10*n+m+1), key, status, time.Second, dated)
 					running := row(ended.ID, key, store.Running, 2*time.Second, 0)
 					if updates {
-						s.Enact(s, inserted(running))
-						s.Enact(s, updated(running, ended))
+						s.Write(s, inserted(running))
+						s.Write(s, updated(running, ended))
 					} else {
-						s.Enact(s, inserted(ended))
+						s.Write(s, inserted(ended))
 					}
 					stands := s.run(ended.ID)
 					if stands.Status != status || stands.CompletedAt.IsZero() || dated > 0 && !stands.CompletedAt.Equal(at(dated)) || stands.Presumed {
 						s.Errorf("%s, dated %s, by an update %v: got %+v, want it ended", status, dated, updates, stands)
 					}
-					s.Enact(s, updated(ended, running))
+					s.Write(s, updated(ended, running))
 					s.wantRun(ended.ID, status, stands.CompletedAt)
 				}
 			}
@@ -132,27 +132,27 @@ var endCases = []contractCase{
 			}
 			s.Exact(s)
 			for _, n := range []int{1, 2, 11, 12} {
-				s.Enact(s, deleted(row(MustID('2', 100*i+n), key, status, 0, 0)))
+				s.Write(s, deleted(row(MustID('2', 100*i+n), key, status, 0, 0)))
 			}
 			s.wantTallies("of deleted runs", key, store.Tallies{})
 		}
 	}},
 	{"an outcome of each terminal status supersedes a presumed one, by the table itself", func(s *script) {
-		if s.Enact == nil {
+		if s.Write == nil {
 			need.Skip(s, "a mirror watches no table")
 		}
 		for i, status := range store.Terminals {
 			key := store.KeyOf(ada, MustID('c', 20+i), store.ID{})
 			for n, active := range []store.Status{store.Running, store.Cancelling} { // which are presumed failed, and cancelled
 				r := row(MustID('2', 10*i+n+1), key, active, time.Second, 0)
-				s.Enact(s, inserted(r))
+				s.Write(s, inserted(r))
 				presumed := s.failStuck(time.Hour)
 				if len(presumed) != 1 {
 					s.Fatalf("FailStuck: got %+v, want the one run", presumed)
 				}
 				told := presumed[0].After
 				told.Status, told.CompletedAt = status, at(2*time.Hour)
-				s.Enact(s, updated(presumed[0].After, told))
+				s.Write(s, updated(presumed[0].After, told))
 				if got := s.wantRun(r.ID, status, told.CompletedAt); got.Presumed {
 					s.Errorf("%s over what was presumed of a %s run: got %+v, want it real", status, active, got)
 				}
@@ -241,10 +241,10 @@ var endCases = []contractCase{
 	{"a run starts where its updated_at is ahead of the clock", func(s *script) {
 		ahead := row(MustID('2', 1), adaResize, store.Pending, time.Hour, 0)
 		ahead.StartedAt = time.Time{}
-		s.Tell(s, at(0), inserted(ahead))
+		s.Deliver(s, at(0), inserted(ahead))
 		numbered := ahead
 		numbered.ID = MustID('2', 2)
-		s.Tell(s, at(0), store.Change{Op: store.Insert, Record: numbered, Version: 7})
+		s.Deliver(s, at(0), store.Change{Op: store.Insert, Record: numbered, Version: 7})
 		for _, id := range []store.ID{ahead.ID, numbered.ID} {
 			r, err := s.Store.Start(s.ctx, id, at(time.Minute))
 			if err != nil || r.Status != store.Running || !r.StartedAt.Equal(at(time.Minute)) {
@@ -256,7 +256,7 @@ var endCases = []contractCase{
 	{"a run is re-opened where its updated_at is ahead of the clock", func(s *script) {
 		ahead := row(MustID('2', 1), adaResize, store.Running, time.Hour, 0)
 		done := row(ahead.ID, adaResize, store.Completed, time.Hour, time.Second)
-		s.Tell(s, at(0), inserted(ahead), updated(ahead, done))
+		s.Deliver(s, at(0), inserted(ahead), updated(ahead, done))
 		s.amend(ahead.ID, store.Pending, time.Minute)
 		s.wantRun(ahead.ID, store.Pending, time.Time{})
 	}},
@@ -266,7 +266,7 @@ var endCases = []contractCase{
 		done := row(id, adaResize, store.Completed, time.Second, time.Second)
 		moved := row(id, bobResize, store.Completed, 2*time.Second, time.Second)
 		gone := row(MustID('2', 2), adaSketch, store.Running, 0, 0)
-		s.Tell(s, at(0), inserted(first), updated(first, done), updated(done, moved), inserted(gone), deleted(gone))
+		s.Deliver(s, at(0), inserted(first), updated(first, done), updated(done, moved), inserted(gone), deleted(gone))
 		got := s.hint(time.Minute, updated(first, done), inserted(gone), inserted(first))
 		for i, keys := range [][]store.Key{{adaResize, bobResize}, {adaSketch}, {adaResize, bobResize}} {
 			want(s, "keys of a late change", keysOf(got[i]), keys)
@@ -281,7 +281,7 @@ var endCases = []contractCase{
 			if status.Terminal() {
 				r.CompletedAt = at(time.Second)
 			}
-			s.Tell(s, at(time.Second), inserted(r))
+			s.Deliver(s, at(time.Second), inserted(r))
 			s.quietly("a start of a run that is "+string(status), func() {
 				got, err := s.Store.Start(s.ctx, r.ID, at(time.Minute))
 				if err != nil || got.Status != status || !got.StartedAt.Equal(epoch) || !got.UpdatedAt.Equal(at(time.Second)) {
@@ -296,13 +296,13 @@ var endCases = []contractCase{
 var slotCases = []contractCase{
 	{"a run that has not ended takes a slot, whatever it is called", func(s *script) {
 		for i, status := range []store.Status{store.Pending, store.Running, store.Cancelling, "archived"} {
-			s.Tell(s, at(time.Minute), inserted(row(MustID('2', i+1), adaResize, status, 0, 0)))
+			s.Deliver(s, at(time.Minute), inserted(row(MustID('2', i+1), adaResize, status, 0, 0)))
 			if b := s.beginAt(adaResize, int64(i+1), ""); !b.LimitReached || b.Active != int64(i+1) || b.Counted != 0 {
 				s.Errorf("a run that is %s: got %+v, want it to hold slot %d", status, b, i+1)
 			}
 		}
 		for i, status := range store.Terminals {
-			s.Tell(s, at(time.Minute), inserted(row(MustID('2', i+11), adaResize, status, time.Second, time.Second)))
+			s.Deliver(s, at(time.Minute), inserted(row(MustID('2', i+11), adaResize, status, time.Second, time.Second)))
 		}
 		if b := s.beginAt(adaResize, 6, ""); !b.LimitReached || b.Active != 4 || b.Counted != 2 {
 			s.Errorf("beside runs that have ended: got %+v, want 4 active, 2 counted", b)
@@ -311,7 +311,7 @@ var slotCases = []contractCase{
 	{"a deleted run is never begun again", func(s *script) {
 		b := store.Begin{ID: MustID('2', 1), User: ada, Workflow: resize, IdempotencyKey: "order-7", Now: at(0)}
 		s.begin(b)
-		s.Tell(s, at(time.Second), deleted(s.run(b.ID).Row))
+		s.Deliver(s, at(time.Second), deleted(s.run(b.ID).Row))
 		for _, id := range []store.ID{b.ID, MustID('2', 2)} {
 			b.ID = id
 			s.quietly("a begin of a deleted run", func() {
@@ -370,7 +370,7 @@ var slotCases = []contractCase{
 				if i == 2 {
 					r.CompletedAt = at(time.Second)
 				}
-				s.Tell(s, at(time.Minute), inserted(r))
+				s.Deliver(s, at(time.Minute), inserted(r))
 			}
 		}
 		s.failStuck(time.Hour)
@@ -392,7 +392,7 @@ var slotCases = []contractCase{
 				if !b.Created || b.Counted != want {
 					s.Errorf("%s: Begin at the limit %d: got %+v, want a run", name, want+1, b)
 				}
-				s.Tell(s, at(0), deleted(b.Run.Row))
+				s.Deliver(s, at(0), deleted(b.Run.Row))
 			}
 			s.fold()
 		}

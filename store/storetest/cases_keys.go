@@ -34,7 +34,7 @@ var keyCases = []contractCase{
 		}
 		s.wantApart("unfolded", keys)
 		for _, what := range []string{"recounted, unfolded", "recounted, folded"} {
-			s.Spoil(s, keys[1], 5)
+			s.Corrupt(s, keys[1], 5)
 			for i, key := range keys {
 				r, err := s.Store.Recount(s.ctx, key, at(time.Hour))
 				if err != nil || r.Changed() != (i == 1) {
@@ -74,7 +74,7 @@ var keyCases = []contractCase{
 			return r
 		}
 		s.complete(s.mustBegin(adaResize), store.Completed, time.Second)
-		s.Tell(s, at(time.Minute), inserted(both(1, store.Completed, 2*time.Second)), inserted(both(2, store.Failed, 3*time.Second)),
+		s.Deliver(s, at(time.Minute), inserted(both(1, store.Completed, 2*time.Second)), inserted(both(2, store.Failed, 3*time.Second)),
 			inserted(both(3, store.Running, 0)), inserted(both(4, store.Pending, 0)), inserted(both(5, store.Cancelling, 0)))
 		for range 2 {
 			for key, n := range map[store.Key]int64{adaResize: 1, adaSketch: 2} {
@@ -92,7 +92,7 @@ var keyCases = []contractCase{
 				}
 				list := must(s.Store.SearchCounts(s.ctx, store.CountQuery{Ref: key.Ref, Limit: 10}))(s)
 				want(s, "listed", list, []store.Count{s.count(key)})
-				s.Spoil(s, key, 4)
+				s.Corrupt(s, key, 4)
 				if r, err := s.Store.Recount(s.ctx, key, at(time.Hour)); err != nil || r.After.Ended.Completed+r.After.Ended.Failed != n {
 					s.Errorf("Recount %s: got %+v, %v; want %d", key, r, err, n)
 				}
@@ -122,7 +122,7 @@ var keyCases = []contractCase{
 			if n > 2 {
 				r.ErrorDetails = `{}`
 			}
-			s.Tell(s, at(time.Minute), inserted(r))
+			s.Deliver(s, at(time.Minute), inserted(r))
 		}
 		s.failStuck(time.Hour)
 		tallies = tallies.Add(store.Tallies{
@@ -130,7 +130,7 @@ var keyCases = []contractCase{
 			Presumed: store.Tally{Completed: 1, Failed: 2, Cancelled: 2},
 		})
 		s.wantTallies("presumed, unfolded", adaResize, tallies)
-		s.Spoil(s, adaResize, 1)
+		s.Corrupt(s, adaResize, 1)
 		if r, err := s.Store.Recount(s.ctx, adaResize, at(time.Hour)); err != nil || r.After != tallies {
 			s.Errorf("Recount: got %+v, %v; want %+v", r, err, tallies)
 		}
@@ -148,10 +148,10 @@ var keyCases = []contractCase{
 			for m := range 2 {
 				ended := row(MustID('2', 10*n+m+1), key, status, time.Second, 0)
 				if m == 0 {
-					s.Tell(s, at(time.Minute), inserted(ended))
+					s.Deliver(s, at(time.Minute), inserted(ended))
 				} else {
 					running := row(ended.ID, key, store.Running, 0, 0)
-					s.Tell(s, at(time.Minute), inserted(running), updated(running, ended))
+					s.Deliver(s, at(time.Minute), inserted(running), updated(running, ended))
 				}
 				if r := s.run(ended.ID); r.Status != status || r.CompletedAt.IsZero() || r.Presumed {
 					s.Errorf("%s: got %+v, want it ended, for real", status, r)
@@ -198,7 +198,7 @@ var keyCases = []contractCase{
 					id := s.mustBegin(key)
 					s.complete(id, store.Completed, time.Second)
 					if i%5 == 4 && !folded {
-						s.Tell(s, at(time.Minute), deleted(s.run(id).Row))
+						s.Deliver(s, at(time.Minute), deleted(s.run(id).Row))
 					}
 				}
 			}
@@ -212,7 +212,7 @@ var keyCases = []contractCase{
 				s.Errorf("in pages of %d: %d keys, drifts %+v; want about %d, and none", page, n, drifts, len(keys))
 			}
 		}
-		s.Spoil(s, keys[7], 2)
+		s.Corrupt(s, keys[7], 2)
 		for page := 1; page <= len(keys)+1; page++ {
 			if drifts, _ := s.audit(page); len(drifts) != 1 || drifts[0].Key != keys[7] {
 				s.Errorf("in pages of %d: drifts %+v; want that of %s", page, drifts, keys[7])
@@ -230,7 +230,7 @@ var keyCases = []contractCase{
 			if i == 2 {
 				ended.Workflow = other
 			}
-			s.Tell(s, at(time.Minute), inserted(ended))
+			s.Deliver(s, at(time.Minute), inserted(ended))
 			s.Forget(s, key)
 		}
 		for page := 1; page <= len(keys)+1; page++ {
@@ -255,7 +255,7 @@ var keyCases = []contractCase{
 		s.complete(s.mustBegin(bobResize), store.Completed, time.Second)
 		r := row(MustID('2', 1), adaResize, store.Cancelling, 0, 0)
 		r.CompletedAt = at(time.Second)
-		s.Tell(s, at(time.Minute), inserted(r)) // presumed completed
+		s.Deliver(s, at(time.Minute), inserted(r)) // presumed completed
 		s.failStuck(time.Minute)
 		s.mustBegin(adaSketch)
 		s.failStuck(time.Hour)
@@ -267,7 +267,7 @@ var keyCases = []contractCase{
 			}
 			s.fold()
 		}
-		s.Spoil(s, adaResize, 1)
+		s.Corrupt(s, adaResize, 1)
 		drifts, _ := s.audit(100)
 		want(s, "drifts", drifts, []store.Drift{{Key: adaResize,
 			Stored: store.Tallies{Ended: store.Tally{Completed: 2}, Presumed: store.Tally{Completed: 1}},
@@ -323,8 +323,8 @@ var leaseCases = []contractCase{
 		r := row(MustID('2', 1), adaResize, store.Running, 0, 0)
 		leased := r
 		leased.LeaseAt = at(58 * time.Minute)
-		s.Tell(s, at(0), inserted(r))
-		s.Tell(s, at(time.Minute), updated(r, leased))
+		s.Deliver(s, at(0), inserted(r))
+		s.Deliver(s, at(time.Minute), updated(r, leased))
 		if got := s.run(r.ID); !got.LeaseAt.Equal(leased.LeaseAt) {
 			s.Errorf("the lease is %v, want %v", got.LeaseAt, leased.LeaseAt)
 		}
@@ -352,13 +352,13 @@ var leaseCases = []contractCase{
 				for m := range 3 {
 					r := row(MustID('2', 100*i+10*n+m+1), adaResize, status, 0, 0)
 					alive(&r)
-					s.Tell(s, at(0), inserted(r))
+					s.Deliver(s, at(0), inserted(r))
 				}
 			}
 		}
 		for n, status := range []store.Status{store.Pending, store.Running, store.Cancelling} {
 			silent := row(MustID('4', n+1), adaResize, status, 0, 0)
-			s.Tell(s, at(0), inserted(silent))
+			s.Deliver(s, at(0), inserted(silent))
 			got, err := s.Store.FailStuck(s.ctx, store.FailStuck{Now: at(time.Hour), Limits: store.DefaultLimits(), Max: 2})
 			if err != nil || len(got) != 1 || got[0].Before.ID != silent.ID {
 				s.Errorf("a silent run that is %s: got %+v, %v; want it alone", status, got, err)
@@ -369,9 +369,9 @@ var leaseCases = []contractCase{
 		all := []store.Status{store.Pending, store.Running, store.Cancelling}
 		for n, status := range all {
 			for m := range 3 {
-				s.Tell(s, at(0), inserted(row(MustID('2', 10*n+m+1), adaResize, status, 0, 0)))
+				s.Deliver(s, at(0), inserted(row(MustID('2', 10*n+m+1), adaResize, status, 0, 0)))
 			}
-			s.Tell(s, at(0), inserted(row(MustID('4', n+1), adaResize, status, 0, 0)))
+			s.Deliver(s, at(0), inserted(row(MustID('4', n+1), adaResize, status, 0, 0)))
 		}
 		for n, status := range all {
 			silent := MustID('4', n+1)
@@ -389,7 +389,7 @@ var leaseCases = []contractCase{
 	{"a run is stuck by the limit of its own status", func(s *script) {
 		limits := store.Limits{store.Pending: 30 * time.Minute, store.Running: time.Hour, store.Cancelling: time.Minute}
 		for n, status := range []store.Status{store.Running, store.Pending, store.Cancelling} {
-			s.Tell(s, at(0), inserted(row(MustID('2', n+1), adaResize, status, 0, 0)))
+			s.Deliver(s, at(0), inserted(row(MustID('2', n+1), adaResize, status, 0, 0)))
 		}
 		for _, tt := range []struct {
 			after time.Duration
@@ -410,7 +410,7 @@ var leaseCases = []contractCase{
 		} {
 			r := row(MustID('2', i+1), adaResize, store.Running, 0, 0)
 			dated(&r)
-			s.Tell(s, at(0), inserted(r))
+			s.Deliver(s, at(0), inserted(r))
 			got := s.failStuck(time.Hour)
 			if len(got) != 1 || !got[0].After.CompletedAt.Equal(at(5*time.Minute)) {
 				s.Errorf("run %d: got %+v, want it ended as of five minutes", i+1, got)
@@ -426,7 +426,7 @@ var logCases = []contractCase{
 		s.failStuck(time.Hour)
 		s.amend(id, store.Running, 2*time.Hour)
 		s.failStuck(10 * 24 * time.Hour) // again: the log's last moves, its first stays
-		s.Spoil(s, adaResize, 3)
+		s.Corrupt(s, adaResize, 3)
 		if _, err := s.Store.Recount(s.ctx, adaResize, at(10*24*time.Hour)); err != nil {
 			s.Fatal(err)
 		}
@@ -460,7 +460,7 @@ var logCases = []contractCase{
 		}
 		s.fold()
 		for i, key := range keys {
-			s.Spoil(s, key, int64(i+1))
+			s.Corrupt(s, key, int64(i+1))
 			if _, err := s.Store.Recount(s.ctx, key, at(time.Duration(i+10)*time.Hour)); err != nil {
 				s.Fatal(err)
 			}
@@ -491,7 +491,7 @@ var logCases = []contractCase{
 				if completed == time.Nanosecond {
 					r.CompletedAt = epoch // as it started
 				}
-				s.Tell(s, at(time.Minute), inserted(r))
+				s.Deliver(s, at(time.Minute), inserted(r))
 			}
 		}
 		tell(adaResize, store.Pending, 0, 1)

@@ -14,7 +14,7 @@ var changeCases = []contractCase{
 		id := MustID('2', 1)
 		pending := row(id, adaResize, store.Pending, 0, 0)
 		done := row(id, adaResize, store.Completed, time.Second, time.Second)
-		got := s.Tell(s, at(time.Minute), inserted(pending), updated(pending, done))
+		got := s.Deliver(s, at(time.Minute), inserted(pending), updated(pending, done))
 		if len(got) != 2 || got[1].Counts[0].Count != 1 {
 			s.Fatalf("Apply: got %+v, want count 1", got)
 		}
@@ -26,7 +26,7 @@ var changeCases = []contractCase{
 		pending := row(id, adaResize, store.Pending, 0, 0)
 		done := row(id, adaResize, store.Completed, time.Second, time.Second)
 		changes := []store.Change{inserted(pending), updated(pending, done)}
-		s.Tell(s, at(time.Minute), changes...)
+		s.Deliver(s, at(time.Minute), changes...)
 		s.quietly("a replay", func() {
 			got, err := s.Store.Apply(s.ctx, append(changes, changes[0]), at(2*time.Minute))
 			if err != nil {
@@ -65,9 +65,9 @@ var changeCases = []contractCase{
 		running := row(id, adaResize, store.Running, time.Second, 0)
 		done := row(id, adaResize, store.Completed, 2*time.Second, 2*time.Second)
 		late := row(id, adaResize, store.Running, 3*time.Second, 0)
-		s.Tell(s, at(time.Minute), inserted(running))
-		s.Tell(s, at(time.Minute), updated(running, done))
-		s.Tell(s, at(time.Minute), updated(done, late))
+		s.Deliver(s, at(time.Minute), inserted(running))
+		s.Deliver(s, at(time.Minute), updated(running, done))
+		s.Deliver(s, at(time.Minute), updated(done, late))
 		s.wantRun(id, store.Completed, at(2*time.Second))
 		s.wantCount(adaResize, 1)
 	}},
@@ -78,15 +78,15 @@ var changeCases = []contractCase{
 		earlier.Status, earlier.CompletedAt, earlier.UpdatedAt = store.Failed, at(5*time.Second), at(20*time.Second)
 		running := earlier
 		running.Status, running.CompletedAt = store.Running, time.Time{}
-		s.Tell(s, at(time.Minute), updated(running, earlier))
+		s.Deliver(s, at(time.Minute), updated(running, earlier))
 		s.wantRun(id, store.Completed, at(10*time.Second))
 	}},
 	{"a run that changes hands counts for its new user alone", func(s *script) {
 		id := MustID('2', 1)
 		done := row(id, adaResize, store.Completed, time.Second, time.Second)
 		moved := row(id, bobResize, store.Completed, 2*time.Second, time.Second)
-		s.Tell(s, at(time.Minute), inserted(done))
-		got := s.Tell(s, at(time.Minute), updated(done, moved))
+		s.Deliver(s, at(time.Minute), inserted(done))
+		got := s.Deliver(s, at(time.Minute), updated(done, moved))
 		want(s, "keys of the answer", keysOf(got[0]), []store.Key{adaResize, bobResize})
 		s.wantCount(adaResize, 0)
 		s.wantCount(bobResize, 1)
@@ -94,8 +94,8 @@ var changeCases = []contractCase{
 	{"a deleted run no longer counts, and nothing brings it back", func(s *script) {
 		id := MustID('2', 1)
 		done := row(id, adaResize, store.Completed, time.Second, time.Second)
-		s.Tell(s, at(time.Minute), inserted(done))
-		s.Tell(s, at(time.Minute), deleted(done))
+		s.Deliver(s, at(time.Minute), inserted(done))
+		s.Deliver(s, at(time.Minute), deleted(done))
 		s.wantCount(adaResize, 0)
 		if _, err := s.Store.Apply(s.ctx, []store.Change{inserted(done)}, at(2*time.Minute)); err != nil {
 			s.Fatal(err)
@@ -107,7 +107,7 @@ var changeCases = []contractCase{
 	}},
 	{"a run with an unknown status, or without a key, is kept and not counted", func(s *script) {
 		odd := row(MustID('2', 1), adaResize, "archived", time.Second, time.Second)
-		s.Tell(s, at(time.Minute), inserted(odd))
+		s.Deliver(s, at(time.Minute), inserted(odd))
 		if r := s.run(odd.ID); r.Status != "archived" || r.Counted {
 			s.Errorf("run: got %+v, want archived and not counted", r)
 		}
@@ -126,7 +126,7 @@ var changeCases = []contractCase{
 			key := []store.Key{adaResize, bobResize, adaSketch}[i%3]
 			changes = append(changes, inserted(row(MustID('2', i+1), key, store.Completed, time.Second, time.Second)))
 		}
-		for i, a := range s.Tell(s, at(time.Minute), changes...) {
+		for i, a := range s.Deliver(s, at(time.Minute), changes...) {
 			if len(a.Counts) != 1 || a.Counts[0].Key != changes[i].Record.Key() || a.Counts[0].Count != 100 {
 				s.Fatalf("change %d: got %+v, want its key's count 100", i, a)
 			}
@@ -134,7 +134,7 @@ var changeCases = []contractCase{
 	}},
 	{"the same changes from many senders at once count once", func(s *script) {
 		done := row(MustID('2', 1), adaResize, store.Completed, time.Second, time.Second)
-		s.Tell(s, at(time.Minute), inserted(done))
+		s.Deliver(s, at(time.Minute), inserted(done))
 		errs := make(chan error, 8)
 		for range 8 {
 			go func() {

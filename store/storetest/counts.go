@@ -111,9 +111,9 @@ var countCases = []contractCase{
 		if drifts, n := s.audit(100); len(drifts) != 0 || n != 3 {
 			s.Fatalf("Audit: got %d keys, drifts %+v; want 3 and none", n, drifts)
 		}
-		s.Spoil(s, adaSketch, 4)
+		s.Corrupt(s, adaSketch, 4)
 		s.fold()
-		s.Spoil(s, bobResize, -1)
+		s.Corrupt(s, bobResize, -1)
 		for _, page := range []int{1, 2, 100} {
 			drifts, n := s.audit(page)
 			want(s, "drifts", drifts, []store.Drift{
@@ -150,7 +150,7 @@ var countCases = []contractCase{
 		want(s, "amendments", run.Amendments, []store.AmendmentLog{{At: at(2 * time.Hour), Who: "support", Why: "a refund",
 			Was: store.Failed, WasCompletedAt: at(5 * time.Minute), Status: store.Cancelled}})
 		active := s.mustBegin(adaResize)
-		s.Spoil(s, adaResize, 3)
+		s.Corrupt(s, adaResize, 3)
 		key, err := s.Store.KeyHistory(s.ctx, adaResize, 10)
 		if err != nil || key.Active != 1 || len(key.Runs) != 2 || key.Runs[0].ID != active || key.Cause == "" {
 			s.Errorf("KeyHistory: got %+v, %v; want an active run, an ended one, and a cause", key, err)
@@ -170,10 +170,10 @@ var countCases = []contractCase{
 		}
 	}},
 	{"an audit sees a count without runs, and runs without a count", func(s *script) {
-		s.Spoil(s, adaSketch, 2)
+		s.Corrupt(s, adaSketch, 2)
 		s.complete(s.mustBegin(adaResize), store.Completed, time.Second)
 		s.fold()
-		s.Spoil(s, adaResize, -1)
+		s.Corrupt(s, adaResize, -1)
 		drifts, _ := s.audit(100)
 		want(s, "drifts", drifts, []store.Drift{
 			{Key: adaSketch, Stored: ended(2)},

@@ -50,7 +50,7 @@ func (l *listing) chaos() {
 		if !slices.Contains(l.known, c.ID()) {
 			l.known = append(l.known, c.ID())
 		}
-		l.Tell(l, source.Now(), c)
+		l.Deliver(l, source.Now(), c)
 	}
 	keys := []store.Key{adaResize, adaSketch, bobResize}
 	for n := range 24 {
@@ -74,13 +74,13 @@ func (l *listing) chaos() {
 	l.fold()
 	if !l.bare {
 		for i, key := range keys[:2] {
-			l.Spoil(l, key, int64(i+1))
+			l.Corrupt(l, key, int64(i+1))
 			if _, err := l.Store.Recount(l.ctx, key, at(3*time.Hour)); err != nil {
 				l.Fatal(err)
 			}
 		}
 		gone := l.run(began[1]).Row
-		l.Tell(l, at(4*time.Hour), deleted(gone))
+		l.Deliver(l, at(4*time.Hour), deleted(gone))
 	}
 	fresh := store.KeyOf(bob, MustID('c', 9), store.ID{})
 	for n := 24; n < 36; n++ {
@@ -310,7 +310,7 @@ func oneSnapshot(l *listing) {
 	for n := range runs {
 		r := row(MustID('2', n), adaResize, store.Completed, time.Second, time.Second)
 		rows = append(rows, r)
-		l.Tell(l, at(time.Minute), inserted(r))
+		l.Deliver(l, at(time.Minute), inserted(r))
 	}
 	keys := make([]store.Key, 1000)
 	for i := range keys {
@@ -326,7 +326,7 @@ func oneSnapshot(l *listing) {
 			for i, old := range rows {
 				moved := old
 				moved.User, moved.UpdatedAt = []store.ID{bob, ada}[n%2], at(time.Duration(2+n)*time.Second)
-				l.Tell(l, at(time.Hour), updated(old, moved))
+				l.Deliver(l, at(time.Hour), updated(old, moved))
 				rows[i] = moved
 			}
 		}
@@ -383,7 +383,7 @@ func undatedLast(l *listing) {
 		if n%2 == 0 {
 			r.CreatedAt = time.Time{}
 		}
-		l.Tell(l, at(time.Minute), inserted(r))
+		l.Deliver(l, at(time.Minute), inserted(r))
 	}
 	for _, size := range []int{1, 2, 3, 4, 10} {
 		var got []store.ID

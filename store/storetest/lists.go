@@ -39,7 +39,7 @@ var listCases = []contractCase{
 				if from.User == bob {
 					to = row(id, adaResize, store.Completed, time.Duration(i)*time.Second, time.Second)
 				}
-				s.Tell(s, at(time.Duration(i)*time.Second), updated(from, to))
+				s.Deliver(s, at(time.Duration(i)*time.Second), updated(from, to))
 				from = to
 				select {
 				case <-stop:
@@ -114,7 +114,7 @@ var listCases = []contractCase{
 		var active, presumed []store.ID
 		for i := range 7 {
 			id := MustID('3', i)
-			s.Tell(s, at(0), inserted(row(id, adaResize, store.Running, time.Duration(i)*time.Second, 0)))
+			s.Deliver(s, at(0), inserted(row(id, adaResize, store.Running, time.Duration(i)*time.Second, 0)))
 			presumed = append(presumed, id)
 		}
 		s.failStuck(time.Hour)
@@ -125,7 +125,7 @@ var listCases = []contractCase{
 		for i := range 5 {
 			r := row(MustID('4', i), adaResize, store.Running, time.Hour, 0)
 			r.CreatedAt = at(time.Duration(i) * time.Minute)
-			s.Tell(s, at(time.Hour), inserted(r))
+			s.Deliver(s, at(time.Hour), inserted(r))
 			active = append(active, r.ID)
 		}
 		slices.Reverse(active)
@@ -140,7 +140,7 @@ var listCases = []contractCase{
 	}},
 	{"Lists/what was repaired, decided and recounted, latest first", func(s *script) {
 		for i := range 5 {
-			s.Tell(s, at(0), inserted(row(MustID('3', i), adaResize, store.Running, time.Duration(i)*time.Second, 0)))
+			s.Deliver(s, at(0), inserted(row(MustID('3', i), adaResize, store.Running, time.Duration(i)*time.Second, 0)))
 			s.failStuck(time.Hour + time.Duration(i)*time.Minute)
 		}
 		all := must(s.Store.Repairs(s.ctx, store.Cursor{}, 100))(s)
@@ -169,7 +169,7 @@ var listCases = []contractCase{
 		want(s, "the decisions before the last", must(s.Store.Amendments(s.ctx, decided[0].Seq, 1))(s), decided[1:])
 
 		for i, by := range []int64{3, -2} {
-			s.Spoil(s, adaResize, by)
+			s.Corrupt(s, adaResize, by)
 			if _, err := s.Store.Recount(s.ctx, adaResize, at(time.Duration(4+i)*time.Hour)); err != nil {
 				s.Fatal(err)
 			}
@@ -284,7 +284,7 @@ func (s *script) manyKeys(n int) (keys []store.Key) {
 			changes = append(changes, inserted(row(MustID('5', 10*i+j), key, status, time.Second, time.Duration(1+i+j)*time.Second)))
 		}
 	}
-	s.Tell(s, at(time.Minute), changes...)
+	s.Deliver(s, at(time.Minute), changes...)
 	return keys
 }
 

@@ -107,7 +107,7 @@ func deliverMarked(t *testing.T, b Backend, r *rand.Rand, h MarkedHistory, order
 	}
 	how := fmt.Sprintf("order %v, mixed with plain copies: %v", order, mixed)
 	for _, batch := range (Adversary{Rand: r, InOrder: true, MaxBatch: 3}).Deliver(sent) {
-		b.Tell(t, epoch, batch...)
+		b.Deliver(t, epoch, batch...)
 	}
 	got, err := b.Store.Run(t.Context(), shift(h.Ends.ID, space))
 	if err != nil {
@@ -118,7 +118,7 @@ func deliverMarked(t *testing.T, b Backend, r *rand.Rand, h MarkedHistory, order
 			got.Status, got.CompletedAt, got.Presumed, h.Ends.Status, h.Ends.CompletedAt, h.Presumed)
 	}
 	before := b.Written(t)
-	for _, a := range b.Tell(t, epoch, sent...) {
+	for _, a := range b.Deliver(t, epoch, sent...) {
 		if a.Changed {
 			t.Fatalf("%s: law 4: what was applied before changed something", how)
 		}

@@ -127,14 +127,14 @@ func (o ByColumn) Open(open Open) Open {
 		b := open(t)
 		other := b
 		other.Store, other.Source = renamed{b.Store, to, from}, nil
-		other.Tell = func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
-			return with(from, b.Tell(t, to.time(received), with(to, changes)...))
+		other.Deliver = func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
+			return with(from, b.Deliver(t, to.time(received), with(to, changes)...))
 		}
-		if b.Enact != nil {
-			other.Enact = func(t testing.TB, c store.Change) { t.Helper(); b.Enact(t, with(to, c)) }
+		if b.Write != nil {
+			other.Write = func(t testing.TB, c store.Change) { t.Helper(); b.Write(t, with(to, c)) }
 		}
-		other.Spoil = func(t testing.TB, key store.Key, by int64) { b.Spoil(t, with(to, key), by) }
-		other.SpoilTotal = func(t testing.TB, of store.Key, by int64) { b.SpoilTotal(t, with(to, of), by) }
+		other.Corrupt = func(t testing.TB, key store.Key, by int64) { b.Corrupt(t, with(to, key), by) }
+		other.CorruptTotal = func(t testing.TB, of store.Key, by int64) { b.CorruptTotal(t, with(to, of), by) }
 		other.Forget = func(t testing.TB, key store.Key) { b.Forget(t, with(to, key)) }
 		return other
 	}

@@ -85,7 +85,7 @@ func (c *chaos) live(changes []store.Change, table *table) {
 		application.Go(func() {
 			for one := range work {
 				for _, change := range one {
-					c.Enact(c, change)
+					c.Write(c, change)
 					hints.post(change)
 				}
 			}
@@ -322,10 +322,10 @@ func enactAll(t *testing.T, b Backend, sc scenario, requests [][]store.Change, s
 			if id := c.ID(); !known[id] {
 				known[id] = true
 				if c.Op != store.Insert {
-					b.Enact(t, inserted(c.Old))
+					b.Write(t, inserted(c.Old))
 				}
 			}
-			b.Enact(t, c)
+			b.Write(t, c)
 		}
 	}
 }

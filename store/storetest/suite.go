@@ -1,10 +1,3 @@
-// Package storetest holds a [store.Store] to its contract: a behaviour that is
-// not in here does not exist.
-//
-// A backend's own test is one line, and opens its store through the real
-// migrations:
-//
-//	func TestContract(t *testing.T) { storetest.Run(t, open) }
 package storetest
 
 import (
@@ -38,26 +31,26 @@ type Backend struct {
 	// can have any.
 	Fit func(store.Row) store.Row
 
-	// Tell makes it so that rows changed, and delivers the changes: a mirror
+	// Deliver makes it so that rows changed, and delivers the changes: a mirror
 	// learns of them by Apply alone, a source's table is written first. It
 	// returns what Apply returned.
-	Tell func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult
+	Deliver func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult
 
-	// Enact makes a change to the watched table, as an application would, and
+	// Write makes a change to the watched table, as an application would, and
 	// delivers nothing. It is nil for a mirror, which watches none.
-	Enact func(t testing.TB, c store.Change)
+	Write func(t testing.TB, c store.Change)
 
 	// Exact fails the test if in one snapshot counts + ledger of any key differ
 	// from its ended runs per status, or a total from the counts of its users (law 1). It asks the database with a
 	// statement of its own, not through Audit.
 	Exact func(t testing.TB)
 
-	// Spoil makes the stored count of a key wrong, and the total with it, as runs
+	// Corrupt makes the stored count of a key wrong, and the total with it, as runs
 	// do that our triggers missed.
-	Spoil func(t testing.TB, key store.Key, by int64)
+	Corrupt func(t testing.TB, key store.Key, by int64)
 
-	// SpoilTotal makes the stored total of a key's workflow or draft wrong, by hand.
-	SpoilTotal func(t testing.TB, of store.Key, by int64)
+	// CorruptTotal makes the stored total of a key's workflow or draft wrong, by hand.
+	CorruptTotal func(t testing.TB, of store.Key, by int64)
 
 	// Forget drops all that is stored of the count of a key, and its part of the total.
 	Forget func(t testing.TB, key store.Key)

@@ -20,7 +20,7 @@ var tableCases = []contractCase{
 	{"case T1: a run without a user is nobody's, and no error", func(s *script) {
 		guest := row(MustID('2', 1), adaResize, store.Completed, time.Second, time.Second)
 		guest.User = store.ID{}
-		for _, a := range s.Tell(s, epoch, inserted(guest)) {
+		for _, a := range s.Deliver(s, epoch, inserted(guest)) {
 			want(s, "keys of a guest's run", len(a.Counts), 0)
 		}
 		got := s.wantRun(guest.ID, store.Completed, at(time.Second))
@@ -30,13 +30,13 @@ var tableCases = []contractCase{
 
 		taken := guest // the guest signs up
 		taken.User, taken.UpdatedAt = ada, at(2*time.Second)
-		s.Tell(s, epoch, updated(guest, taken))
+		s.Deliver(s, epoch, updated(guest, taken))
 		s.wantCount(adaResize, 1)
 		s.wantNoKey(0)
 
 		left := taken // and leaves again
 		left.User, left.UpdatedAt = store.ID{}, at(3*time.Second)
-		s.Tell(s, epoch, updated(taken, left))
+		s.Deliver(s, epoch, updated(taken, left))
 		s.wantCount(adaResize, 0)
 		s.wantNoKey(1)
 		s.fold()
@@ -44,13 +44,13 @@ var tableCases = []contractCase{
 		if drifts, _ := s.audit(10); len(drifts) != 0 {
 			s.Errorf("drifts: %+v", drifts)
 		}
-		s.Tell(s, epoch, deleted(left))
+		s.Deliver(s, epoch, deleted(left))
 		s.wantNoKey(0)
 	}},
 	{"case T1: a run without a user is ended, presumed, superseded and amended like any other", func(s *script) {
 		guest := row(MustID('2', 1), adaResize, store.Running, time.Second, 0)
 		guest.User = store.ID{}
-		s.Tell(s, epoch, inserted(guest))
+		s.Deliver(s, epoch, inserted(guest))
 		if got := s.failStuck(time.Hour); len(got) != 1 {
 			s.Fatalf("FailStuck: got %+v, want the guest's run", got)
 		}
@@ -69,19 +69,19 @@ var tableCases = []contractCase{
 	}},
 	{"case T1: a presumed run that loses its user takes its mark along, and brings it back", func(s *script) {
 		r := row(MustID('2', 1), adaResize, store.Running, time.Second, 0)
-		s.Tell(s, epoch, inserted(r))
+		s.Deliver(s, epoch, inserted(r))
 		s.failStuck(time.Hour)
 		want(s, "tallies", s.count(adaResize).Tallies.Presumed.Failed, int64(1))
 		presumed := s.run(r.ID).Row
 		presumed.Snapshot = ""
 		left := presumed
 		left.User, left.UpdatedAt = store.ID{}, at(2*time.Hour)
-		s.Tell(s, epoch, store.Change{Op: store.Update, Record: left, Old: presumed, HasOld: true, Mark: store.MarkPresumed})
+		s.Deliver(s, epoch, store.Change{Op: store.Update, Record: left, Old: presumed, HasOld: true, Mark: store.MarkPresumed})
 		s.Exact(s)
 		want(s, "tallies without the run", s.count(adaResize).Tallies, store.Tallies{})
 		back := left
 		back.User, back.UpdatedAt = bob, at(3*time.Hour)
-		s.Tell(s, epoch, store.Change{Op: store.Update, Record: back, Old: left, HasOld: true, Mark: store.MarkPresumed})
+		s.Deliver(s, epoch, store.Change{Op: store.Update, Record: back, Old: left, HasOld: true, Mark: store.MarkPresumed})
 		s.Exact(s)
 		want(s, "bob's tallies", s.count(bobResize).Tallies, store.Tallies{Ended: store.Tally{Failed: 1}, Presumed: store.Tally{Failed: 1}})
 	}},
@@ -89,7 +89,7 @@ var tableCases = []contractCase{
 		// Overwritten: it had ended, with details and a duration of its own.
 		r := row(MustID('2', 1), adaResize, store.Running, time.Second, time.Second)
 		r.DurationMS, r.ErrorDetails = store.MillisOf(777), `{"warnings": ["slow"]}`
-		s.Tell(s, epoch, inserted(r))
+		s.Deliver(s, epoch, inserted(r))
 		s.failStuck(2 * time.Second)
 		if got := s.run(r.ID); got.Status != store.Failed || !got.Presumed {
 			s.Fatalf("the run is %s (presumed %v), want presumed failed", got.Status, got.Presumed)

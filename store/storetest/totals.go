@@ -70,7 +70,7 @@ var totalCases = []contractCase{
 			{updated(bobs, sketched), 0, 1},
 			{deleted(sketched), 0, 0},
 		} {
-			s.Tell(s, at(time.Duration(i)*time.Minute), step.change)
+			s.Deliver(s, at(time.Duration(i)*time.Minute), step.change)
 			for range 2 {
 				s.wantTotal(allResize, step.resize)
 				s.wantTotal(allSketch, step.sketch)
@@ -84,7 +84,7 @@ var totalCases = []contractCase{
 		}
 		s.fold()
 		s.complete(s.mustBegin(adaResize), store.Failed, time.Second)
-		s.Spoil(s, adaResize, 7)
+		s.Corrupt(s, adaResize, 7)
 		s.wantTotal(allResize, 10)
 		if r, err := s.Store.Recount(s.ctx, adaResize, at(time.Hour)); err != nil || !r.Changed() {
 			s.Errorf("Recount: got %+v, %v", r, err)
@@ -99,7 +99,7 @@ var totalCases = []contractCase{
 		s.complete(s.mustBegin(adaSketch), store.Completed, time.Second)
 		s.fold()
 		s.quietly("an audit of right totals", func() { want(s, "wrong totals", s.auditTotals(true), nil) })
-		s.SpoilTotal(s, allResize, 5)
+		s.CorruptTotal(s, allResize, 5)
 		spoiled, right := ended(7), ended(2)
 		spoiled.Ended.Failed, right.Ended.Failed = 1, 1
 		wrong := []store.Drift{{Key: allResize, Stored: spoiled, Actual: right}}

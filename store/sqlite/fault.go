@@ -14,7 +14,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// The sentences of troubles that last until an operator acts.
+// The sentences of storage faults, which last until an operator acts.
 const (
 	diskFull = "The disk of the database is full: free space on it. Until then deliveries are refused with 503; " +
 		"what was acked before is safe, and no restart is needed."
@@ -26,8 +26,8 @@ const (
 		"and whether the process may open more files. Until then deliveries are refused with 503; no restart is needed."
 )
 
-// troubles are the primary result codes that no other try heals soon.
-var troubles = map[int]string{
+// storageFaults are the primary result codes that no other try heals soon.
+var storageFaults = map[int]string{
 	sqlite3.SQLITE_FULL:     diskFull,
 	sqlite3.SQLITE_READONLY: fileReadOnly,
 	sqlite3.SQLITE_PERM:     fileReadOnly,
@@ -42,7 +42,7 @@ func translate(err error) error {
 		return err
 	}
 	code := e.Code() & 0xff
-	if what := troubles[code]; what != "" {
+	if what := storageFaults[code]; what != "" {
 		return &store.StorageFault{What: what, Err: err}
 	}
 	switch code {
@@ -52,17 +52,17 @@ func translate(err error) error {
 	return err
 }
 
-// release gives a connection back, or closes it where it has met trouble: one
+// release gives a connection back, or closes it where it has met a fault: one
 // that failed to sync does not know what the disk has, and a new one looks
 // anew. The connections of a process share the index of the log, with its right
 // to be written: where the file could not be written when it was opened, that
 // right is missing for as long as one of them is open, so the idle ones are
-// closed as well. Those in use are when they meet trouble next.
+// closed as well. Those in use are when they meet a fault next.
 func (s *Store) release(conn *sql.Conn, err error) {
-	if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
+	if fault, ok := errors.AsType[*store.StorageFault](err); ok {
 		s.reopened()
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it returns what it is given
-		if trouble.What == fileReadOnly && !s.writable.Load() {
+		if fault.What == fileReadOnly && !s.writable.Load() {
 			s.reader.SetMaxIdleConns(0)
 			s.reader.SetMaxIdleConns(s.readers)
 		}
@@ -79,12 +79,12 @@ func (s *Store) wrote(ctx context.Context, conn *sql.Conn) {
 	}
 }
 
-// failed remembers the trouble that a write met, until [Store.Ping] has seen
+// failed remembers the fault that a write met, until [Store.Ping] has seen
 // that it is over. A write that went well shows nothing: one that finds nothing
 // to change succeeds on a full disk.
 func (s *Store) failed(err error) {
-	if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
-		s.trouble.Store(trouble)
+	if fault, ok := errors.AsType[*store.StorageFault](err); ok {
+		s.fault.Store(fault)
 	}
 }
 
@@ -98,13 +98,13 @@ func (s *Store) Ping(ctx context.Context) error {
 		return q.QueryRowContext(ctx, "select 1 from settings").Scan(&one)
 	})
 	if err == nil {
-		err = s.inPlace()
+		err = s.checkFiles()
 	}
-	before := s.trouble.Load()
+	before := s.fault.Load()
 	if err != nil || s.readOnly || before == nil {
 		return err
 	}
-	err = s.write(ctx, func(t *tx) error { return t.do("try to write", "update settings set policy = policy") })
+	err = s.write(ctx, func(t *tx) error { return t.execText("try to write", "update settings set policy = policy") })
 	if err == nil && before.What == diskFull {
 		err = s.hasSpace()
 	}
@@ -114,12 +114,12 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// healed forgets a trouble that is over. A connection is open again by now.
-func (s *Store) healed(trouble *store.StorageFault) {
-	s.trouble.CompareAndSwap(trouble, nil)
-	if opened := s.place.Load(); opened != nil && opened.log == nil {
+// healed forgets a fault that is over. A connection is open again by now.
+func (s *Store) healed(fault *store.StorageFault) {
+	s.fault.CompareAndSwap(fault, nil)
+	if opened := s.files.Load(); opened != nil && opened.log == nil {
 		if log, err := os.Stat(s.path + "-wal"); err == nil {
-			s.place.Store(&place{opened.file, log})
+			s.files.Store(&openFiles{opened.file, log})
 		}
 	}
 }
@@ -141,5 +141,5 @@ func (s *Store) hasSpace() error {
 	return nil
 }
 
-// unwritten is the trouble of a file that was not written yet.
+// unwritten is the fault of a file that was not written yet.
 var unwritten = &store.StorageFault{What: "The database was not written yet.", Err: errors.New("not tried")}

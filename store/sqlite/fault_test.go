@@ -14,9 +14,9 @@ import (
 	modernc "modernc.org/sqlite"
 )
 
-// mustBeTrouble checks that an error is one that senders are told to wait for,
+// mustBeStorageFault checks that an error is one that senders are told to wait for,
 // with a sentence that says so.
-func mustBeTrouble(t *testing.T, err error, what string) {
+func mustBeStorageFault(t *testing.T, err error, what string) {
 	t.Helper()
 	trouble, ok := errors.AsType[*store.StorageFault](err)
 	if !errors.Is(err, store.ErrUnavailable) || !ok || trouble.What != what {
@@ -40,7 +40,7 @@ func TestAFullDatabaseIsUnavailableUntilThereIsSpace(t *testing.T) {
 		many = append(many, endedRun(n))
 	}
 	_, err := s.Apply(ctx, many, now)
-	mustBeTrouble(t, err, diskFull)
+	mustBeStorageFault(t, err, diskFull)
 	exact(t, s)
 	limit(1 << 20)
 	if _, err := s.Apply(ctx, many, now); err != nil {
@@ -84,9 +84,9 @@ func TestAReadOnlyFileIsUnavailableUntilItCanBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	mustBeTrouble(t, s.Ping(t.Context()), fileReadOnly)
+	mustBeStorageFault(t, s.Ping(t.Context()), fileReadOnly)
 	_, err = s.Apply(t.Context(), []store.Change{endedRun(1)}, now)
-	mustBeTrouble(t, err, fileReadOnly)
+	mustBeStorageFault(t, err, fileReadOnly)
 	if _, err := s.Count(t.Context(), endedRun(1).Record.Key()); err != nil {
 		t.Errorf("Count of a file that can be read: %v", err)
 	}
@@ -100,7 +100,7 @@ func TestAReadOnlyFileIsUnavailableUntilItCanBeWritten(t *testing.T) {
 }
 
 func TestTheSentencesOfTroubleNameNoPath(t *testing.T) {
-	for code, what := range troubles {
+	for code, what := range storageFaults {
 		if strings.ContainsAny(what, "/\\") || !strings.HasSuffix(what, ".") {
 			t.Errorf("code %d: %q is told to strangers", code, what)
 		}
