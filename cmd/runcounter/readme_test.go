@@ -105,6 +105,17 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// The README leads to each page of docs/.
+func TestTheReadmeLinksEachPage(t *testing.T) {
+	t.Parallel()
+	readme := mustReadFile(t, top+"/README.md")
+	for _, page := range pagesOfTheRepository(t) {
+		if name := filepath.Base(page); name != "README.md" && !strings.Contains(readme, "/"+name+")") && !strings.Contains(readme, "("+name+")") {
+			t.Errorf("the README doesn't link %s", page)
+		}
+	}
+}
+
 // anchorsOf lists the headings of a page as GitHub names them in addresses.
 func anchorsOf(page string) (anchors []string) {
 	dropped := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
