@@ -8,10 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/edgaze-ai/runcounter/webhook/internal/request"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
 // How far the time of a signature may be from ours. A replay changes nothing,
@@ -48,7 +52,13 @@ type Unauthenticated struct {
 	Reason string // a sentence for the sender: what was wrong and what to do
 }
 
+// Error returns the sentence.
 func (u *Unauthenticated) Error() string { return u.Reason }
+
+// Problem says it over HTTP.
+func (u *Unauthenticated) Problem() *problem.Problem {
+	return problem.New(http.StatusUnauthorized, u.Reason)
+}
 
 // ParseSecrets reads a comma-separated list. An element whsec_<base64>, or
 // v1,whsec_<base64> as Supabase shows it, is a key that verifies signatures as
@@ -82,22 +92,6 @@ func ParseSecrets(list string) (Secrets, error) {
 		}
 	}
 	return s, nil
-}
-
-// ParseAPIKeys reads a comma-separated list of keys. The empty list is none. No
-// error repeats a key.
-func ParseAPIKeys(list string) (keys []string, err error) {
-	if strings.TrimSpace(list) == "" {
-		return nil, nil
-	}
-	for key := range strings.SplitSeq(list, ",") {
-		key = strings.TrimSpace(key)
-		if err := checkToken(key); err != nil {
-			return nil, fmt.Errorf("key %d of the list %w", len(keys)+1, err)
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
 }
 
 // checkToken says what is wrong with a token or a key: mostly it was copied
@@ -146,7 +140,7 @@ func (s Secrets) IsZero() bool { return len(s.tokens) == 0 && len(s.keys) == 0 }
 // A wrong token does not spoil a signature, nor the other way round: the
 // request needs one of the secrets, whichever else it carries.
 func (s Secrets) check(header func(name string) string, now time.Time) (*signature, error) {
-	bearer, scheme := bearerOf(header("authorization"))
+	bearer, scheme := request.Bearer(header("authorization"))
 	own := strings.TrimSpace(header("x-webhook-secret"))
 	// Both are compared before either decides, in constant time.
 	if s.hasToken(bearer)|s.hasToken(own) == 1 {
@@ -166,19 +160,6 @@ func (s Secrets) check(header func(name string) string, now time.Time) (*signatu
 		return nil, &Unauthenticated{`the header Authorization has another scheme than Bearer: send "Authorization: Bearer <secret>"`}
 	}
 	return nil, &Unauthenticated{`the request brings no secret: add the header "Authorization: Bearer <secret>" or "x-webhook-secret: <secret>" to the webhook, or sign it as Standard Webhooks has it`}
-}
-
-// bearerOf returns the token of an Authorization header, and whether the
-// scheme is Bearer or the header is absent.
-func bearerOf(authorization string) (token string, ok bool) {
-	scheme, token, _ := strings.Cut(strings.TrimSpace(authorization), " ")
-	if scheme == "" {
-		return "", true
-	}
-	if !strings.EqualFold(scheme, "Bearer") {
-		return "", false
-	}
-	return strings.TrimSpace(token), true
 }
 
 // hasToken returns 1 if the token is one of the secrets, else 0. It takes as

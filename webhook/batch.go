@@ -4,23 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
-	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
 // batchChanges is how many changes are committed together, unless a single
 // delivery brings more.
 const batchChanges = 256
 
-// maxTries is how often a transaction is tried while the database says that it
-// is not available.
-const maxTries = 3
-
-// applyFunc is Store.Apply, tried as often as it makes sense.
+// applyFunc applies changes in one transaction, retrying while the store is
+// unavailable.
 type applyFunc func(context.Context, []store.Change) ([]store.ApplyResult, error)
 
 // batcher commits the changes of many deliveries in few transactions. It does
@@ -28,7 +26,7 @@ type applyFunc func(context.Context, []store.Change) ([]store.ApplyResult, error
 // batch is as large as the load makes it and a lone delivery waits for no other.
 type batcher struct {
 	apply   applyFunc
-	metrics *metrics
+	sizes   prometheus.Observer // changes in one transaction
 	queue   chan *entry
 	ctx     context.Context // of the workers, and of no request: a sender that left cancels nothing
 	cancel  context.CancelFunc
@@ -46,9 +44,9 @@ type entry struct {
 	done    chan struct{}
 }
 
-func newBatcher(apply applyFunc, workers, queue int, m *metrics) *batcher {
+func newBatcher(apply applyFunc, workers, queue int, sizes prometheus.Observer) *batcher {
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &batcher{apply: apply, metrics: m, queue: make(chan *entry, queue), ctx: ctx, cancel: cancel}
+	b := &batcher{apply: apply, sizes: sizes, queue: make(chan *entry, queue), ctx: ctx, cancel: cancel}
 	for range workers {
 		b.workers.Go(b.work)
 	}
@@ -56,13 +54,13 @@ func newBatcher(apply applyFunc, workers, queue int, m *metrics) *batcher {
 }
 
 // submit returns when the changes are committed, or can't be. The queue has
-// as many places as the room of deliveries, so that it never blocks.
+// as many places as there are slots of deliveries, so that it never blocks.
 func (b *batcher) submit(changes []store.Change) ([]store.ApplyResult, error) {
 	e := &entry{changes: changes, done: make(chan struct{})}
 	b.mu.RLock()
 	if b.closed {
 		b.mu.RUnlock()
-		return nil, errClosing
+		return nil, problem.ErrClosing
 	}
 	b.queue <- e
 	b.mu.RUnlock()
@@ -159,14 +157,14 @@ func (b *batcher) commit(batch []*entry) {
 			return
 		}
 		if b.ctx.Err() != nil {
-			err = errClosing
+			err = problem.ErrClosing
 		}
 		for _, e := range batch {
 			e.err = err
 		}
 		return
 	}
-	b.metrics.batches.Observe(float64(len(changes)))
+	b.sizes.Observe(float64(len(changes)))
 	for _, e := range batch {
 		e.applied, applied = applied[:len(e.changes)], applied[len(e.changes):]
 	}
@@ -185,50 +183,4 @@ func (b *batcher) applySafely(changes []store.Change) (applied []store.ApplyResu
 		err = fmt.Errorf("the store returned %d results for %d changes", len(applied), len(changes))
 	}
 	return applied, err
-}
-
-// apply is the applyFunc of a server.
-func (s *Server) apply(ctx context.Context, changes []store.Change) ([]store.ApplyResult, error) {
-	var applied []store.ApplyResult
-	received := store.Instant(s.cfg.Now())
-	err := s.tries(ctx, func(ctx context.Context) (err error) {
-		applied, err = s.cfg.Store.Apply(ctx, changes, received)
-		return err
-	})
-	if err == nil && s.hub != nil {
-		s.hub.soon() // watchers hear of it at once
-	}
-	return applied, err
-}
-
-// tries calls a method of the store until it does not fail as unavailable, at
-// most three times, with tens of milliseconds in between. The jitter keeps
-// those that collided from colliding again.
-func (s *Server) tries(ctx context.Context, call func(context.Context) error) error {
-	for try := 1; ; try++ {
-		err := s.try(ctx, call)
-		if try == maxTries || !errors.Is(err, store.ErrUnavailable) {
-			return err
-		}
-		pause := time.NewTimer(time.Duration(try) * (10*time.Millisecond + rand.N(30*time.Millisecond)))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return err
-		}
-	}
-}
-
-// try bounds one call, so that a database that hangs is one that is not
-// available.
-func (s *Server) try(ctx context.Context, call func(context.Context) error) error {
-	bounded, cancel := context.WithTimeout(ctx, s.limits.call)
-	defer cancel()
-	err := call(bounded)
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%w: no answer within %s", store.ErrUnavailable, s.limits.call)
-	}
-	s.metrics.tried(err)
-	return err
 }

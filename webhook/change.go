@@ -7,19 +7,20 @@ import (
 	"strconv"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/internal/jsonscan"
 )
 
-// event is one change object while it is read. Its keys come in any order: in
+// changeReader reads one change object. Its keys come in any order: in
 // jsonb's, the shortest first, the record stands before the schema. What is
 // wrong with a row is therefore held back until it is known to be of the
 // watched table.
-type event struct {
+type changeReader struct {
 	seen        uint // bits by field
 	op          store.Op
 	other       bool // of a type that says nothing of a row
 	schema      string
 	table       string
-	record, old tuple
+	record, old rowReader
 	version     int64
 	mark        store.Mark
 	broken      *BadDelivery // of the object itself, whatever its table; the first that was met
@@ -40,8 +41,8 @@ const (
 var fieldNames = [...]string{"type", "schema", "table", "record", "old_record", "version", "evidence"}
 
 // none takes what stands where a change object should.
-func (e *event) none(s *scanner) error {
-	text, _, err := s.capture(maxShown)
+func (e *changeReader) none(s *jsonscan.Scanner) error {
+	text, _, err := s.Capture(maxShown)
 	if err == nil {
 		e.broken = &BadDelivery{Path: "the change", Value: show(text),
 			Detail: `not an object; send {"type", "schema", "table", "record", "old_record"}, or an array of those`}
@@ -51,14 +52,14 @@ func (e *event) none(s *scanner) error {
 
 // read takes the value of one key. The error is for broken JSON and for r: what
 // is wrong with the change is held back, so that the next one can be read.
-func (e *event) read(s *scanner, key []byte, d Decoder) error {
+func (e *changeReader) read(s *jsonscan.Scanner, key []byte, d Decoder) error {
 	f := slices.Index(fieldNames[:], string(key))
 	if f < 0 {
-		return s.skip()
+		return s.SkipValue()
 	}
 	if e.seen&(1<<f) != 0 {
 		e.breaks(fieldNames[f], "", "stands in the change object twice; send it once")
-		return s.skip()
+		return s.SkipValue()
 	}
 	e.seen |= 1 << f
 	switch f {
@@ -86,8 +87,8 @@ func (e *event) read(s *scanner, key []byte, d Decoder) error {
 }
 
 // readName takes the type or one of the table's names.
-func (e *event) readName(s *scanner, path string) (string, error) {
-	text, size, err := s.capture(maxName)
+func (e *changeReader) readName(s *jsonscan.Scanner, path string) (string, error) {
+	text, size, err := s.Capture(maxName)
 	if err != nil {
 		return "", err
 	}
@@ -96,7 +97,7 @@ func (e *event) readName(s *scanner, path string) (string, error) {
 		return "", nil
 	}
 	if text[0] == '"' {
-		if name, ok := s.unquote(text); ok {
+		if name, ok := s.Unquote(text); ok {
 			return string(name), nil
 		}
 	}
@@ -104,8 +105,8 @@ func (e *event) readName(s *scanner, path string) (string, error) {
 	return "", nil
 }
 
-func (e *event) readVersion(s *scanner) error {
-	text, _, err := s.capture(maxShown)
+func (e *changeReader) readVersion(s *jsonscan.Scanner) error {
+	text, _, err := s.Capture(maxShown)
 	if err != nil || string(text) == "null" {
 		return err
 	}
@@ -118,15 +119,15 @@ func (e *event) readVersion(s *scanner) error {
 
 // readMark takes the evidence. A string that is none of the marks is passed
 // over: a newer trigger may say more than we know of.
-func (e *event) readMark(s *scanner) error {
-	text, size, err := s.capture(maxName)
+func (e *changeReader) readMark(s *jsonscan.Scanner) error {
+	text, size, err := s.Capture(maxName)
 	switch {
 	case err != nil || string(text) == "null":
 		return err
 	case text[0] != '"':
 		e.holdBack("evidence", show(text), `not a string; send "presumed", "superseding" or "amended", or leave it out`)
 	case size <= maxName: // no mark is longer
-		name, _ := s.unquote(text)
+		name, _ := s.Unquote(text)
 		for _, known := range [...]store.Mark{store.MarkPresumed, store.MarkSuperseding, store.MarkAmended} {
 			if string(name) == string(known) {
 				e.mark = known
@@ -138,7 +139,7 @@ func (e *event) readMark(s *scanner) error {
 
 // breaks notes what is wrong with the object itself: it can't be said whose
 // change it is.
-func (e *event) breaks(path, value, detail string) {
+func (e *changeReader) breaks(path, value, detail string) {
 	if e.broken == nil {
 		e.broken = &BadDelivery{Path: path, Value: value, Detail: detail}
 	}
@@ -146,14 +147,14 @@ func (e *event) breaks(path, value, detail string) {
 
 // holdBack keeps what is wrong with a value until the change is known to be of
 // the watched table: what is wrong with another's is none of ours.
-func (e *event) holdBack(path, value, detail string) {
+func (e *changeReader) holdBack(path, value, detail string) {
 	if e.problem == nil {
 		e.problem = &BadDelivery{Path: path, Value: value, Detail: detail}
 	}
 }
 
 // change returns what was read, and whether it is of the watched table.
-func (e *event) change(d Decoder) (c store.Change, ours bool, bad *BadDelivery) {
+func (e *changeReader) change(d Decoder) (c store.Change, ours bool, bad *BadDelivery) {
 	if e.broken != nil {
 		return c, false, e.broken
 	}
@@ -167,9 +168,9 @@ func (e *event) change(d Decoder) (c store.Change, ours bool, bad *BadDelivery) 
 	}
 	if bad = cmp.Or(e.problem, e.shape()); bad == nil {
 		if e.op == store.Delete {
-			bad = e.old.lacksID()
+			bad = e.old.requireID()
 		} else {
-			bad = cmp.Or(e.record.lacks(), e.record.undated(), e.keepsID())
+			bad = cmp.Or(e.record.requireColumns(), e.record.requireTime(), e.keepsID())
 		}
 	}
 	if bad != nil {
@@ -179,7 +180,7 @@ func (e *event) change(d Decoder) (c store.Change, ours bool, bad *BadDelivery) 
 	// The record is whole. An old row that is not is taken as absent: some
 	// publishers send the primary key alone, and what can't be read of it by
 	// now was mended by this change.
-	if c.HasOld = e.op == store.Delete || e.old.present && e.old.lacks() == nil; c.HasOld {
+	if c.HasOld = e.op == store.Delete || e.old.present && e.old.requireColumns() == nil; c.HasOld {
 		c.Old = e.old.row
 	}
 	return c, true, nil
@@ -187,12 +188,12 @@ func (e *event) change(d Decoder) (c store.Change, ours bool, bad *BadDelivery) 
 
 // looksLikeRun reports whether a change of a table that is not watched holds
 // what only a run has.
-func (e *event) looksLikeRun() bool {
-	return !e.other && (e.record.lacks() == nil || e.old.lacks() == nil)
+func (e *changeReader) looksLikeRun() bool {
+	return !e.other && (e.record.requireColumns() == nil || e.old.requireColumns() == nil)
 }
 
 // keepsID holds that an UPDATE is of one run.
-func (e *event) keepsID() *BadDelivery {
+func (e *changeReader) keepsID() *BadDelivery {
 	was, is := e.old.row.ID, e.record.row.ID
 	if was.IsZero() || was == is {
 		return nil
@@ -203,8 +204,8 @@ func (e *event) keepsID() *BadDelivery {
 
 // shape holds that the rows are there which the type of the change needs, and
 // no other.
-func (e *event) shape() *BadDelivery {
-	for _, t := range [...]*tuple{&e.record, &e.old} {
+func (e *changeReader) shape() *BadDelivery {
+	for _, t := range [...]*rowReader{&e.record, &e.old} {
 		if !t.present && t.problem != nil {
 			return t.problem
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/internal/jsonscan"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
 const (
@@ -51,10 +54,20 @@ const (
 )
 
 // ErrTooMuch is the error for a delivery that would take too much memory.
-var ErrTooMuch = fmt.Errorf("the delivery holds more than %d MB of error_details; send it in several deliveries", maxRetained>>20)
+var ErrTooMuch error = &tooLarge{fmt.Sprintf("the delivery holds more than %d MB of error_details; send it in several deliveries", maxRetained>>20)}
 
 // ErrTooManyChanges is the error for a delivery of more than [MaxChanges].
-var ErrTooManyChanges = fmt.Errorf("the delivery holds more than %d changes; send them in several deliveries", MaxChanges)
+var ErrTooManyChanges error = &tooLarge{fmt.Sprintf("the delivery holds more than %d changes; send them in several deliveries", MaxChanges)}
+
+// tooLarge is a delivery that must come in several.
+type tooLarge struct{ text string }
+
+func (t *tooLarge) Error() string { return t.text }
+
+// Problem says it over HTTP.
+func (t *tooLarge) Problem() *problem.Problem {
+	return problem.New(http.StatusRequestEntityTooLarge, t.text)
+}
 
 // Decoder reads what senders deliver. It keeps the columns on which anything
 // depends, passes over all others without keeping them, and reads numbers of
@@ -89,7 +102,7 @@ type Decoder struct {
 	// Huge is called likewise, beyond 512 changes or 512 KiB.
 	Huge func() error
 
-	room *semaphore.Weighted // for changes that are long and may be refused; may be nil
+	remember *semaphore.Weighted // for changes that are long and may be refused; may be nil
 }
 
 // Delivery is what one request brings.
@@ -126,6 +139,11 @@ type BadDelivery struct {
 
 // Error returns one sentence for the operator, with the value.
 func (b *BadDelivery) Error() string { return b.change() + b.reason() }
+
+// Problem says it over HTTP, without the value.
+func (b *BadDelivery) Problem() *problem.Problem {
+	return problem.New(http.StatusBadRequest, b.told())
+}
 
 // told is the sentence for the sender, without the value.
 func (b *BadDelivery) told() string { return b.change() + b.toldReason() }
@@ -166,18 +184,18 @@ func (b *BadDelivery) toldReason() string {
 // where that is all there is; [ErrTooManyChanges], [ErrTooMuch], those of
 // d.Large and d.Huge, and those of r, wrapped.
 func (d Decoder) Decode(r io.Reader) (Delivery, error) {
-	s := newScanner(r)
-	defer s.release()
-	b := batch{Decoder: d, index: -1, record: excerpt{room: d.room}}
+	s := jsonscan.New(r)
+	defer s.Release()
+	b := deliveryReader{Decoder: d, index: -1, record: excerpt{room: d.remember}}
 	defer b.record.free()
-	c, err := s.start()
+	c, err := s.Start()
 	if err == nil && c == '[' {
-		err = s.array(func() error { b.index++; return b.change(s) })
+		err = s.Array(func() error { b.index++; return b.change(s) })
 	} else if err == nil {
 		err = b.change(s)
 	}
 	if err == nil {
-		b.index, err = -1, s.finish()
+		b.index, err = -1, s.Finish()
 	}
 	if err != nil {
 		return Delivery{}, placed(err, b.index)
@@ -191,18 +209,18 @@ func (d Decoder) Decode(r io.Reader) (Delivery, error) {
 // Row reads one bare record, to the end of r. The errors are those of
 // [Decoder.Decode].
 func (d Decoder) Row(r io.Reader) (store.Row, error) {
-	s := newScanner(r)
-	defer s.release()
-	t := tuple{}
-	_, err := s.start()
+	s := jsonscan.New(r)
+	defer s.Release()
+	t := rowReader{ids: new(lastIDs)}
+	_, err := s.Start()
 	if err == nil {
 		err = t.read(s, d)
 	}
 	if err == nil {
-		err = s.finish()
+		err = s.Finish()
 	}
 	if err == nil {
-		err = cmp.Or(t.lacks(), t.undated()).asError()
+		err = cmp.Or(t.requireColumns(), t.requireTime()).asError()
 	}
 	if err != nil {
 		return store.Row{}, placed(err, -1)
@@ -217,7 +235,7 @@ func placed(err error, index int) error {
 		bad.Index = index
 		return bad
 	}
-	var broken *syntaxError
+	var broken *jsonscan.SyntaxError
 	if errors.As(err, &broken) {
 		return &BadDelivery{Index: index, Detail: broken.Error()}
 	}
@@ -232,15 +250,16 @@ func (b *BadDelivery) asError() error {
 	return b
 }
 
-// batch is a delivery while it is read.
-type batch struct {
+// deliveryReader reads one delivery.
+type deliveryReader struct {
 	Decoder
 	delivery Delivery
 	index    int          // of the change that is read; -1 outside an array
 	bad      *BadDelivery // what is wrong with the first that was refused
 	record   excerpt      // of the text of the change that is read
-	retained int          // bytes, by changes
-	refused  int          // bytes, by those that were refused
+	ids      lastIDs
+	retained int // bytes, by changes
+	refused  int // bytes, by those that were refused
 	large    bool
 	huge     bool
 }
@@ -252,20 +271,20 @@ var (
 )
 
 // change takes the next change object and adds it to the delivery.
-func (b *batch) change(s *scanner) error {
+func (b *deliveryReader) change(s *jsonscan.Scanner) error {
 	if b.delivery.Received++; b.delivery.Received > MaxChanges {
 		return ErrTooManyChanges
 	}
-	c, err := s.next()
+	c, err := s.Next()
 	if err != nil {
 		return err
 	}
 	if b.index >= 0 {
-		s.recordTo(&b.record)
+		s.RecordTo(&b.record)
 	}
-	e := event{record: tuple{path: "record"}, old: tuple{path: "old_record"}}
+	e := changeReader{record: rowReader{path: "record", ids: &b.ids}, old: rowReader{path: "old_record", ids: &b.ids}}
 	if c == '{' {
-		err = s.object(func(key []byte) error { return e.read(s, key, b.Decoder) })
+		err = s.Object(func(key []byte) error { return e.read(s, key, b.Decoder) })
 	} else {
 		err = e.none(s)
 	}
@@ -297,14 +316,14 @@ func (b *batch) change(s *scanner) error {
 
 // refuse notes a change that can't be read. Of one among many it keeps the text,
 // for as many as a store keeps of them.
-func (b *batch) refuse(s *scanner, bad *BadDelivery) {
+func (b *deliveryReader) refuse(s *jsonscan.Scanner, bad *BadDelivery) {
 	bad.Index = b.index
 	if b.bad == nil {
 		b.bad = bad
 	}
 	r := Refused{Index: max(b.index, 0), Reason: bad.reason(), Told: bad.toldReason()}
 	if b.index >= 0 {
-		r.Body, r.Bytes = b.alone(s.recorded())
+		r.Body, r.Bytes = b.alone(s.Recorded())
 	}
 	b.refused += len(r.Body)
 	b.retained += refusedSize + len(r.Reason) + len(r.Told)
@@ -313,7 +332,7 @@ func (b *batch) refuse(s *scanner, bad *BadDelivery) {
 
 // alone returns the beginning of a body with one change of an array, and the
 // size of it, given the beginning of the change and its size.
-func (b *batch) alone(text []byte, size int64) (body []byte, bytes int64) {
+func (b *deliveryReader) alone(text []byte, size int64) (body []byte, bytes int64) {
 	open, end := "", ""
 	if text[0] == '[' {
 		open, end = "[", "]" // or it would be an array of changes
@@ -330,7 +349,7 @@ func (b *batch) alone(text []byte, size int64) (body []byte, bytes int64) {
 }
 
 // grown asks, once, whether there is room for a delivery beyond a size.
-func (b *batch) grown(asked *bool, ask func() error, changes, bytes int) error {
+func (b *deliveryReader) grown(asked *bool, ask func() error, changes, bytes int) error {
 	if ask == nil || *asked || len(b.delivery.Changes)+len(b.delivery.Refused) <= changes && b.retained+b.refused <= bytes {
 		return nil
 	}

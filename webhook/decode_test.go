@@ -17,27 +17,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/webhooktest"
 )
+
+// The rows and changes that the tests of all rooms share.
+const (
+	anID, aTime          = webhooktest.AnID, webhooktest.ATime
+	aUser, aFlow, aDraft = webhooktest.User, webhooktest.Workflow, webhooktest.Draft
+)
+
+var columns, changeOf = webhooktest.Columns, webhooktest.ChangeOf
 
 var runs = Decoder{Schema: "public", Table: "workflow_runs", LeaseColumn: "lease_until"}
-
-const (
-	anID   = "00000000-0000-4000-8000-000000000001"
-	aUser  = "11111111-1111-4111-8111-111111111111"
-	aFlow  = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
-	aDraft = "dddddddd-dddd-4ddd-8ddd-dddddddddddd"
-	aTime  = "2026-11-22T20:10:37.200738+00:00"
-)
-
-// columns returns the text of a row that can be read, with more columns behind.
-func columns(more string) string {
-	return fmt.Sprintf(`{"id":%q,"user_id":%q,"status":"running"%s}`, anID, aUser, more)
-}
-
-// changeOf returns the text of a change of the watched table.
-func changeOf(op, record, old string) string {
-	return fmt.Sprintf(`{"type":%q,"table":"workflow_runs","record":%s,"schema":"public","old_record":%s}`, op, record, old)
-}
 
 func parsedID(t testing.TB, s string) store.ID {
 	t.Helper()
@@ -94,7 +85,7 @@ func (r *referenceRow) row() store.Row {
 }
 
 func TestCapturedWebhooksDecode(t *testing.T) {
-	for name, body := range captures(t) {
+	for name, body := range webhooktest.Captures(t) {
 		t.Run(name, func(t *testing.T) {
 			got, err := runs.Decode(bytes.NewReader(body))
 			if err != nil {
@@ -579,7 +570,7 @@ func FuzzTimesAgreeWithTimeParse(f *testing.F) {
 // FuzzDecode holds that what is read does not depend on how it arrives, and
 // that what is refused is refused with a sentence.
 func FuzzDecode(f *testing.F) {
-	for _, body := range captures(f) {
+	for _, body := range webhooktest.Captures(f) {
 		f.Add(body, 1)
 	}
 	f.Add([]byte("["+changeOf("UPDATE", columns(""), columns(""))+","+changeOf("TRUNCATE", "1", "[]")+"]"), 7)
@@ -593,7 +584,7 @@ func FuzzDecode(f *testing.F) {
 			chunk = 1
 		}
 		want, wantErr := runs.Decode(bytes.NewReader(body))
-		got, err := runs.Decode(&chunked{string(body), chunk})
+		got, err := runs.Decode(&webhooktest.Chunked{Text: string(body), N: chunk})
 		if diff := cmp.Diff(want, got); diff != "" || fmt.Sprint(err) != fmt.Sprint(wantErr) {
 			t.Errorf("in chunks of %d: %v, whole: %v\n%s", chunk, err, wantErr, diff)
 		}
@@ -603,7 +594,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if !json.Valid(body) && depthOf(body) <= 10_000 || got.Received != got.Ignored+len(got.Changes)+len(got.Refused) {
+		if !json.Valid(body) && webhooktest.DepthOf(body) <= 10_000 || got.Received != got.Ignored+len(got.Changes)+len(got.Refused) {
 			t.Errorf("let through %+v", got)
 		}
 		for _, c := range got.Changes {
@@ -623,7 +614,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	body := captures(b)["003-lifecycle-update-completed.json"]
+	body := webhooktest.Captures(b)["003-lifecycle-update-completed.json"]
 	snapshot := `{"nodes":["` + strings.Repeat(`node \"n\" is done: {\"a\": 1}\n`, 30_000) + `"]}`
 	large := bytes.ReplaceAll(body, []byte(`"metadata": {"source": "builder"}`), []byte(`"metadata": `+snapshot))
 	for _, c := range []struct {

@@ -33,7 +33,8 @@ type excerpt struct {
 	cut  bool // something is missing, and can't be had later
 }
 
-func (e *excerpt) add(p []byte) {
+// Add adds the next piece of the text.
+func (e *excerpt) Add(p []byte) {
 	if e.text == nil {
 		e.text = prefixes.Get().(*bytes.Buffer)
 		e.text.Reset()
@@ -54,16 +55,16 @@ func (e *excerpt) add(p []byte) {
 	e.text.Write(p[:fits])
 }
 
-// bytes returns what is remembered, until something is added.
-func (e *excerpt) bytes() []byte {
+// Bytes implements jsonscan.Recorder: it returns what is remembered, until something is added.
+func (e *excerpt) Bytes() []byte {
 	if e.text == nil {
 		return nil
 	}
 	return e.text.Bytes()
 }
 
-// clear begins another text.
-func (e *excerpt) clear() {
+// Clear begins another text.
+func (e *excerpt) Clear() {
 	if e.text != nil {
 		e.text.Reset()
 	}
@@ -80,4 +81,10 @@ func (e *excerpt) free() {
 		prefixes.Put(e.text)
 	}
 	*e = excerpt{room: e.room}
+}
+
+// Write implements io.Writer. It never fails.
+func (e *excerpt) Write(p []byte) (int, error) {
+	e.Add(p)
+	return len(p), nil
 }

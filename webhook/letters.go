@@ -5,13 +5,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
 // ErrNoLetter is the error for a dead letter that is not there.
-var ErrNoLetter = errors.New("there is no such dead letter: it was replayed or dropped, or newer ones took its place")
+var ErrNoLetter error = noLetter{}
+
+type noLetter struct{}
+
+func (noLetter) Error() string {
+	return "there is no such dead letter: it was replayed or dropped, or newer ones took its place"
+}
+
+// Problem says it over HTTP.
+func (noLetter) Problem() *problem.Problem {
+	return problem.New(http.StatusNotFound, "There is no such dead letter: it was replayed or dropped, or newer ones took its place. GET /v1/dead-letters lists those that are there.")
+}
 
 // NotWhole is the error for a dead letter of which only the beginning was kept.
 type NotWhole struct{ Kept, Bytes int64 }
@@ -20,6 +33,13 @@ type NotWhole struct{ Kept, Bytes int64 }
 func (n *NotWhole) Error() string {
 	return fmt.Sprintf("only the first %d of %d bytes were kept, so it can't be taken in again: have its sender send it again, or tell a mirror by runcounter import, then drop it",
 		n.Kept, n.Bytes)
+}
+
+// Problem says it over HTTP.
+func (n *NotWhole) Problem() *problem.Problem {
+	p := problem.New(http.StatusConflict, "Of this dead letter "+n.Error()+".")
+	p.Code = "not_whole"
+	return p
 }
 
 // Letters is the part of [store.LetterBox] that a replay needs.
@@ -86,38 +106,18 @@ func Replay(ctx context.Context, letters Letters, d Decoder, seq int64, apply fu
 	return r, nil
 }
 
-// replay is [Replay] on the server: its changes wait in the queue with those of
-// deliveries, take a place among them, and are tried as often as those.
-func (s *Server) replay(ctx context.Context, seq int64) (Replayed, error) {
-	if err := s.known.places.enter(s.limits.wait); err != nil {
+// Replay is [Replay] for a receiver: its changes wait in the queue with those of
+// deliveries, and take a slot among them.
+func (r *Receiver) Replay(ctx context.Context, seq int64) (Replayed, error) {
+	if err := r.known.slots.acquire(r.limits.Wait); err != nil {
 		return Replayed{Seq: seq}, err
 	}
-	defer s.known.places.leave()
-	r, err := Replay(ctx, triedLetters{s}, s.cfg.Decoder, seq, func(_ context.Context, changes []store.Change) ([]store.ApplyResult, error) {
-		return s.submit(changes)
+	defer r.known.slots.release()
+	result, err := Replay(ctx, r.cfg.Letters, r.cfg.Decoder, seq, func(_ context.Context, changes []store.Change) ([]store.ApplyResult, error) {
+		return r.batch.submit(changes)
 	})
-	if r.Undropped != nil {
-		s.cfg.Log.Error("a dead letter was applied, and could not be dropped", "seq", seq, "error", r.Undropped)
+	if result.Undropped != nil {
+		r.cfg.Log.Error("a dead letter was applied, and could not be dropped", "seq", seq, "error", result.Undropped)
 	}
-	return r, err
-}
-
-// triedLetters are the letters of a server's store, each call tried and bounded
-// by itself.
-type triedLetters struct{ s *Server }
-
-func (l triedLetters) DeadLetters(ctx context.Context, q store.DeadLetterQuery) (found []store.DeadLetter, err error) {
-	err = l.s.tries(ctx, func(ctx context.Context) (err error) {
-		found, err = l.s.cfg.Lists.DeadLetters(ctx, q)
-		return err
-	})
-	return found, err
-}
-
-func (l triedLetters) DropDeadLetters(ctx context.Context, q store.DeadLetterQuery) (n int, err error) {
-	err = l.s.tries(ctx, func(ctx context.Context) (err error) {
-		n, err = l.s.cfg.Lists.DropDeadLetters(ctx, q)
-		return err
-	})
-	return n, err
+	return result, err
 }

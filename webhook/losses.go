@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// losses are how many calls and statements were lost on their way to a mirror,
-// as our own webhook says with each call that arrives. A mirror can't know by
+// losses counts the calls and statements that were lost on their way to a mirror, as
+// our own webhook says with each call that arrives. A mirror can't know by
 // itself what it was not told.
 type losses struct {
 	mu    sync.Mutex

@@ -1,68 +1,47 @@
 package webhook
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/common/expfmt"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// metrics are what /metrics shows. No label holds anything that a sender
-// chooses, so that no sender can make them grow.
+// metrics are what a receiver shows in /metrics. No label holds anything that a
+// sender chooses, so that no sender can make them grow.
 type metrics struct {
-	registry    *prometheus.Registry
 	deliveries  *prometheus.CounterVec
 	changes     *prometheus.CounterVec
-	tries       *prometheus.CounterVec
 	deadLetters *prometheus.CounterVec
-	streamed    prometheus.Counter
 	bytes       prometheus.Counter
 	duration    prometheus.Histogram
 	batches     prometheus.Histogram
 	outOfOrder  prometheus.Counter
 	lag         prometheus.Histogram
-	connEvents  *prometheus.CounterVec
-	refused     *prometheus.CounterVec
 }
 
-func newMetrics() *metrics {
-	// Each series is there from the start: Prometheus sees no increase in one
-	// that begins with its first event, and the first is what an alert is for.
-	byResult := func(name, help string, results ...string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "runcounter", Name: name, Help: help}, []string{"result"})
-		for _, result := range results {
-			v.WithLabelValues(result)
-		}
-		return v
-	}
+// The results of a delivery.
+const (
+	resultApplied = "applied"
+	resultBad     = "bad"
+)
+
+// results are all of them.
+var results = [...]string{resultApplied, resultBad, "unauthenticated", "too_large", "unsupported", "cut_off", "unavailable", "error"}
+
+func newMetrics(registry prometheus.Registerer) *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		deliveries: byResult("deliveries_total", "Deliveries by what became of them.",
-			"applied", "bad", "unauthenticated", "too_large", "unsupported", "cut_off", "unavailable", "error"),
-		changes: byResult("changes_total", "Row changes by what became of them: committed, of another table, or not readable.",
+		deliveries: counterBy("deliveries_total", "Deliveries by what became of them.",
+			results[:]...),
+		changes: counterBy("changes_total", "Row changes by what became of them: committed, of another table, or not readable.",
 			"changed", "unchanged", "ignored", "refused"),
-		tries: byResult("store_tries_total", "Transactions tried, by how they ended.",
-			"ok", "unavailable", "refused", "cancelled", "error"),
-		deadLetters: byResult("dead_letters_total", "Authentic changes, and bodies that are no JSON, that could not be read, by whether they could be kept.",
+		deadLetters: counterBy("dead_letters_total", "Authentic changes, and bodies that are no JSON, that could not be read, by whether they could be kept.",
 			"kept", "lost"),
-		connEvents: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "runcounter", Name: "connection_events_total",
-			Help: "Connections that were closed for another one's sake (turned_out), and tries to accept one that failed (not_accepted).",
-		}, []string{"event"}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "runcounter", Name: "refused_requests_total",
-			Help: "Requests that were refused for who sent them or for want of a place, by where they went and the status of the answer.",
-		}, []string{"door", "status"}),
-		streamed: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: "runcounter", Name: "stream_events_total", Help: "Counts told to streams.",
-		}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "delivery_body_bytes_total", Help: "Bytes of bodies read.",
 		}),
@@ -83,41 +62,33 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 13),
 		}),
 	}
-	for _, door := range [...]string{"webhook", "stream", "dead_letters", "api", "health", "console"} { // those of doorOf
-		for _, status := range [...]string{"401", "403", "429", "503"} {
-			m.refused.WithLabelValues(door, status)
-		}
-	}
-	for _, event := range [...]connEvent{turnedOut, notLetIn} {
-		m.connEvents.WithLabelValues(string(event))
-	}
-	m.registry.MustRegister(m.streamed, m.deliveries, m.changes, m.tries, m.deadLetters, m.bytes, m.duration, m.batches, m.outOfOrder, m.lag, m.connEvents, m.refused,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(m.deliveries, m.changes, m.deadLetters, m.bytes, m.duration, m.batches, m.outOfOrder, m.lag)
 	return m
 }
 
-// watch adds the length of the queue, and the numbers of open streams and
-// connections.
-func (m *metrics) watch(waiting func() int, open *streams, connections func() int) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Namespace: "runcounter", Name: "streams_displaced_total", Help: "Streams that were ended for those of users who had fewer.",
-	}, func() float64 { return float64(open.taken()) }))
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "runcounter", Name: "connections", Help: "Connections that are open.",
-	}, func() float64 { return float64(connections()) }))
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "runcounter", Name: "streams", Help: "Streams of counts that are open.",
-	}, func() float64 { return float64(open.open()) }))
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+// counterBy returns a counter by result. Each series is there from the start:
+// Prometheus sees no increase in one that begins with its first event, and the
+// first is what an alert is for.
+func counterBy(name, help string, results ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "runcounter", Name: name, Help: help}, []string{"result"})
+	for _, result := range results {
+		v.WithLabelValues(result)
+	}
+	return v
+}
+
+// watchQueue adds the length of the queue.
+func (m *metrics) watchQueue(registry prometheus.Registerer, waiting func() int) {
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "runcounter", Name: "queue_deliveries", Help: "Deliveries that wait for a transaction.",
 	}, func() float64 { return float64(waiting()) }))
 }
 
-func (m *metrics) delivered(result string, a answer, took time.Duration) {
+func (m *metrics) delivered(result string, a Answer, took time.Duration) {
 	m.deliveries.WithLabelValues(result).Inc()
 	m.duration.Observe(took.Seconds())
 	m.changes.WithLabelValues("refused").Add(float64(len(a.Refused)))
-	if result != "applied" {
+	if result != resultApplied {
 		return
 	}
 	m.changes.WithLabelValues("changed").Add(float64(a.Changed))
@@ -126,26 +97,11 @@ func (m *metrics) delivered(result string, a answer, took time.Duration) {
 }
 
 // arrived notes when the changes of a delivery were made, and in which order.
-func (m *metrics) arrived(changes []store.Change, now time.Time, seen *lately) {
+func (m *metrics) arrived(changes []store.Change, now time.Time, seen *orderTracker) {
 	m.outOfOrder.Add(float64(seen.late(changes)))
 	if took, known := lag(changes, now); known {
 		m.lag.Observe(took.Seconds())
 	}
-}
-
-func (m *metrics) tried(err error) {
-	result := "ok"
-	switch {
-	case errors.Is(err, store.ErrUnavailable):
-		result = "unavailable"
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrInvalid):
-		result = "refused"
-	case errors.Is(err, context.Canceled):
-		result = "cancelled"
-	case err != nil:
-		result = "error"
-	}
-	m.tries.WithLabelValues(result).Inc()
 }
 
 func (m *metrics) kept(kept, lost int) {
@@ -153,15 +109,44 @@ func (m *metrics) kept(kept, lost int) {
 	m.deadLetters.WithLabelValues("lost").Add(float64(lost))
 }
 
+// Totals are what a receiver has taken in since it was made. They only grow.
+type Totals struct {
+	Deliveries, Refused  float64 // all, and those that were not applied
+	Unchanged            float64 // changes that were known already
+	OutOfOrder           float64 // changes
+	LagSeconds, LagCount float64 // the sum of the delays that are known, and their number
+}
+
+// Totals returns them as they are now.
+func (r *Receiver) Totals() (t Totals) {
+	read := func(m prometheus.Metric) *dto.Metric {
+		var v dto.Metric
+		_ = m.Write(&v) // of our own metrics, which are consistent
+		return &v
+	}
+	for _, result := range results {
+		n := read(r.metrics.deliveries.WithLabelValues(result)).GetCounter().GetValue()
+		t.Deliveries += n
+		if result != resultApplied {
+			t.Refused += n
+		}
+	}
+	t.Unchanged = read(r.metrics.changes.WithLabelValues("unchanged")).GetCounter().GetValue()
+	t.OutOfOrder = read(r.metrics.outOfOrder).GetCounter().GetValue()
+	lag := read(r.metrics.lag).GetHistogram()
+	t.LagSeconds, t.LagCount = lag.GetSampleSum(), float64(lag.GetSampleCount())
+	return t
+}
+
 // resultOf names what became of a delivery.
 func resultOf(err error) string {
 	if err == nil {
-		return "applied"
+		return resultApplied
 	}
 	if _, bad := errors.AsType[*BadDelivery](err); bad {
-		return "bad"
+		return resultBad
 	}
-	switch problemOf(err).Status {
+	switch problem.Of(err).Status {
 	case fiber.StatusUnauthorized, fiber.StatusForbidden:
 		return "unauthenticated"
 	case fiber.StatusRequestEntityTooLarge:
@@ -174,25 +159,4 @@ func resultOf(err error) string {
 		return "unavailable"
 	}
 	return "error"
-}
-
-// serveMetrics answers GET /metrics in the text format.
-func (s *Server) serveMetrics(c *fiber.Ctx) error {
-	if !s.mayWatch(c) {
-		return newProblem(fiber.StatusUnauthorized, `The metrics need a key of the API: send the header "Authorization: Bearer <key>", or have them at an address that strangers can't reach, with RUNCOUNTER_METRICS_LISTEN.`)
-	}
-	families, err := s.metrics.registry.Gather()
-	if err != nil {
-		return err
-	}
-	format := expfmt.NewFormat(expfmt.TypeTextPlain)
-	var out bytes.Buffer
-	enc := expfmt.NewEncoder(&out, format)
-	for _, family := range families {
-		if err := enc.Encode(family); err != nil {
-			return err
-		}
-	}
-	c.Set(fiber.HeaderContentType, string(format))
-	return c.Send(out.Bytes())
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/webhooktest"
 )
 
 // levelsOf returns the text of an array that nests so deep.
@@ -114,19 +115,19 @@ func TestCaseT1_ARowWithoutAUserIsTakenAndHasNoKey(t *testing.T) {
 // refused for the same reason when it is sent by itself.
 func FuzzDecodeIsThatOfEachChange(f *testing.F) {
 	good := changeOf("UPDATE", columns(""), columns(""))
-	bad, _ := unreadable()
+	bad, _ := webhooktest.Unreadable()
 	for i, change := range append(bad, "7", "null", "[[]]", "["+good+"]", `{"type":[[1]]}`, "{}", changeOf("DELETE", "null", `{"id":"`+anID+`"}`),
 		changeOf("TRUNCATE", "null", "null"), strings.Replace(good, "{", `{"record":null,`, 1), good+","+good) {
 		f.Add([]byte("["+good+" , "+change+","+good+"]"), i+1)
 		f.Add([]byte("["+change+"]"), 100)
 	}
-	f.Add([]byte("["+strings.Repeat(strings.Replace(good, "running", strings.Repeat("x", 300), 1)+",", 90)+good+"]"), bufferSize)
+	f.Add([]byte("["+strings.Repeat(strings.Replace(good, "running", strings.Repeat("x", 300), 1)+",", 90)+good+"]"), 8<<10)
 	f.Fuzz(func(t *testing.T, body []byte, chunk int) {
 		var elements []json.RawMessage
 		if json.Unmarshal(body, &elements) != nil || len(elements) == 0 || len(elements) > MaxChanges || len(body) > 1<<20 {
 			return
 		}
-		got, err := runs.Decode(&chunked{string(body), max(chunk, 1)})
+		got, err := runs.Decode(&webhooktest.Chunked{Text: string(body), N: max(chunk, 1)})
 		want := Delivery{Received: len(elements)}
 		for i, element := range elements {
 			one, oneErr := runs.Decode(strings.NewReader("[" + string(element) + "]"))
@@ -158,7 +159,7 @@ func FuzzDecodeIsThatOfEachChange(f *testing.F) {
 
 // The whole costs what its changes cost, and each bad one nothing beside.
 func TestCaseD2_KBadOfNChangesLeaveTheOthers(t *testing.T) {
-	bad, _ := unreadable()
+	bad, _ := webhooktest.Unreadable()
 	for _, k := range []int{0, 1, 7, 63, 64, 511, 512, 999} {
 		changes := make([]string, 1000)
 		for i := range changes {

@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/internal/jsonscan"
 )
 
-// tuple is a row while it is read.
-type tuple struct {
+// rowReader reads one row.
+type rowReader struct {
 	path    string // record or old_record; empty for a bare row
 	row     store.Row
 	present bool
@@ -18,6 +19,7 @@ type tuple struct {
 	seen    uint              // bits by column
 	problem *BadDelivery      // the first that was met
 	columns map[string]string // those of the decoder
+	ids     *lastIDs          // of the rows before, and this one
 }
 
 // The columns that are read.
@@ -43,11 +45,11 @@ var columnNames = [...]string{
 
 // read takes a row, or null. What is wrong with a column is held back in
 // problem; the error is for broken JSON and for r.
-func (t *tuple) read(s *scanner, d Decoder) error {
-	if c, err := s.next(); err != nil {
+func (t *rowReader) read(s *jsonscan.Scanner, d Decoder) error {
+	if c, err := s.Next(); err != nil {
 		return err
 	} else if c != '{' {
-		text, _, err := s.capture(maxShown)
+		text, _, err := s.Capture(maxShown)
 		if err == nil && string(text) != "null" {
 			t.problem = &BadDelivery{Path: cmp.Or(t.path, "the row"), Value: show(text), Detail: "not an object; send the row's columns as one"}
 		}
@@ -60,12 +62,12 @@ func (t *tuple) read(s *scanner, d Decoder) error {
 	if d.absent("workflow_id") {
 		t.row.Workflow = store.Absent
 	}
-	return s.object(func(key []byte) error {
+	return s.Object(func(key []byte) error {
 		col, name := d.column(key)
 		if col < 0 {
-			return s.skip()
+			return s.SkipValue()
 		}
-		text, size, err := s.capture(maxValue)
+		text, size, err := s.Capture(maxValue)
 		if err != nil {
 			return err
 		}
@@ -116,7 +118,7 @@ func (d *Decoder) column(key []byte) (col int, name string) {
 }
 
 // bad returns the error for a column.
-func (t *tuple) bad(column, detail string) *BadDelivery {
+func (t *rowReader) bad(column, detail string) *BadDelivery {
 	for theirs, ours := range t.columns {
 		if ours == column {
 			column = theirs
@@ -129,8 +131,8 @@ func (t *tuple) bad(column, detail string) *BadDelivery {
 	return &BadDelivery{Path: column, Detail: detail}
 }
 
-// lacksID holds that a row says which run it is.
-func (t *tuple) lacksID() *BadDelivery {
+// requireID holds that a row says which run it is.
+func (t *rowReader) requireID() *BadDelivery {
 	switch {
 	case !t.row.ID.IsZero():
 		return nil
@@ -140,17 +142,17 @@ func (t *tuple) lacksID() *BadDelivery {
 	return t.bad("id", "is missing or null; send the row's id")
 }
 
-// lacks returns what is wrong with a row that has to be whole: it can be read,
+// requireColumns returns what is wrong with a row that has to be whole: it can be read,
 // and says which run it is, whose, and in what state. A run
 // may have no user (a guest's, or its user was deleted), where the row says so.
-func (t *tuple) lacks() *BadDelivery {
+func (t *rowReader) requireColumns() *BadDelivery {
 	switch {
 	case t.problem != nil:
 		return t.problem
 	case !t.present:
 		return &BadDelivery{Path: cmp.Or(t.path, "the row"), Detail: "is null; send the row's columns as one object"}
 	case t.row.ID.IsZero():
-		return t.lacksID()
+		return t.requireID()
 	case t.seen&(1<<colUser) == 0:
 		return t.bad("user_id", "is missing; send whose run it is, or null where it has no user")
 	case t.row.Status == "":
@@ -159,9 +161,9 @@ func (t *tuple) lacks() *BadDelivery {
 	return nil
 }
 
-// undated holds that a run that has ended says when: [store.Repair] has to take
+// requireTime holds that a run that has ended says when: [store.Repair] has to take
 // one of these for it.
-func (t *tuple) undated() *BadDelivery {
+func (t *rowReader) requireTime() *BadDelivery {
 	r := t.row
 	if r.Status.Terminal() && r.CompletedAt.IsZero() && r.UpdatedAt.IsZero() && r.CreatedAt.IsZero() {
 		return t.bad("completed_at", fmt.Sprintf(
@@ -173,7 +175,7 @@ func (t *tuple) undated() *BadDelivery {
 // column reads the value of a column from its text, of which at most maxValue
 // bytes are there, and returns what is wrong with it: Value and Detail of a
 // [BadDelivery].
-func (t *tuple) column(s *scanner, d Decoder, col int, text []byte, size int64) (shown, detail string) {
+func (t *rowReader) column(s *jsonscan.Scanner, d Decoder, col int, text []byte, size int64) (shown, detail string) {
 	if string(text) == "null" {
 		return "", ""
 	}
@@ -201,7 +203,7 @@ func (t *tuple) column(s *scanner, d Decoder, col int, text []byte, size int64) 
 	}
 	value, isString := []byte(nil), text[0] == '"'
 	if isString {
-		if value, isString = s.unquote(text); !isString {
+		if value, isString = s.Unquote(text); !isString {
 			return "", notUnicode
 		}
 	}
@@ -220,7 +222,7 @@ func (t *tuple) column(s *scanner, d Decoder, col int, text []byte, size int64) 
 }
 
 // time is the place of a column that is a time, nil for another.
-func (t *tuple) time(col int) *time.Time {
+func (t *rowReader) time(col int) *time.Time {
 	switch r := &t.row; {
 	case col == colLease:
 		return &r.LeaseAt
@@ -233,15 +235,15 @@ func (t *tuple) time(col int) *time.Time {
 // id reads one of the four ids. A text that can't be one leaves the run without
 // that user, workflow or draft, and so in no count, rather than without its
 // outcome. Without an id of its own there is no run to speak of.
-func (t *tuple) id(s *scanner, col int, text []byte, size int64) (shown, detail string) {
+func (t *rowReader) id(s *jsonscan.Scanner, col int, text []byte, size int64) (shown, detail string) {
 	value, valid := text, true
 	switch quoted := text[0] == '"'; {
 	case !quoted && !store.IsInteger(text):
 		return show(text), "neither a string nor a whole number; send what the database's webhooks send"
 	case quoted && size <= maxValue:
-		value, valid = s.unquote(text)
+		value, valid = s.Unquote(text)
 	}
-	id, held, err := s.id(col, value)
+	id, held, err := t.ids.id(col, value)
 	switch {
 	case valid && err == nil:
 		*[...]*store.ID{&t.row.ID, &t.row.User, &t.row.Workflow, &t.row.Draft}[col] = id
@@ -254,14 +256,17 @@ func (t *tuple) id(s *scanner, col int, text []byte, size int64) (shown, detail 
 	return "", ""
 }
 
+// lastIDs are the ids that were read last, by column.
+type lastIDs [colDraft + 1]store.ID
+
 // id returns the ID of a text, and how much memory it took. Most rows have ids
 // of the row before: these take none.
-func (s *scanner) id(col int, text []byte) (id store.ID, held int, err error) {
-	if last := s.ids[col]; len(text) > 0 && string(text) == last.String() {
+func (l *lastIDs) id(col int, text []byte) (id store.ID, held int, err error) {
+	if last := l[col]; len(text) > 0 && string(text) == last.String() {
 		return last, 0, nil
 	}
 	if id, err = store.ParseID(string(text)); err == nil {
-		s.ids[col] = id
+		l[col] = id
 	}
 	return id, len(text), err
 }

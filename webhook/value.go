@@ -127,6 +127,8 @@ func readMillis(text []byte) (ms store.Millis, detail string) {
 	return store.MillisOf(n), ""
 }
 
+func isDigit(c byte) bool { return c-'0' <= 9 }
+
 const notTime = "not a time such as 2026-11-22T20:10:37.200738+00:00; send it as PostgreSQL's to_jsonb prints it"
 
 // readTime reads a time as PostgreSQL's to_jsonb prints it: T or a space

@@ -6,20 +6,20 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/console"
 )
 
 // console is what the pages of serve show and do beyond the store.
-func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) *webhook.Console {
-	return &webhook.Console{
+func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) *console.Settings {
+	return &console.Settings{
 		Where: db.where, Source: db.source, Limits: sweeper.Limits, Role: cmd.String("console-role"),
-		Doctor: func(ctx context.Context) (findings []webhook.Finding) {
+		Doctor: func(ctx context.Context) (findings []console.Finding) {
 			r, err := diagnose(ctx, cmd)
 			if err != nil {
 				r.Checks = append(r.Checks, cannotLook(err))
 			}
 			for _, l := range r.Checks {
-				findings = append(findings, webhook.Finding{Check: l.Check, Status: string(l.Status), Finding: l.Finding, Fix: l.Fix})
+				findings = append(findings, console.Finding{Check: l.Check, Status: string(l.Status), Finding: l.Finding, Fix: l.Fix})
 			}
 			return findings
 		},

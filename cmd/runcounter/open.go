@@ -15,13 +15,14 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 	"github.com/edgaze-ai/runcounter/store/watched"
-	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/server"
 )
 
 // database is what the commands need of a backend.
 type database interface {
-	webhook.Store
-	webhook.Lists
+	server.Store
+	store.Reader
+	store.LetterBox
 	// Absent reports whether runs have no user at all, and no workflow.
 	Absent(ctx context.Context) (user, workflow bool, err error)
 	Close() error

@@ -19,6 +19,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/server"
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
@@ -33,9 +34,9 @@ const (
 	// for what was accepted.
 	defaultDrain = 5 * time.Second
 	longestDrain = 20 * time.Second
-	// room is how long a delivery may wait for a place: a mirror's sender
-	// doesn't retry, and Supabase gives up after 5 s unless told otherwise.
-	room = 4 * time.Second
+	// admissionTimeout bounds how long a delivery waits for a slot of a mirror, whose
+	// sender doesn't retry. Supabase gives up after 5 s unless told otherwise.
+	admissionTimeout = 4 * time.Second
 	// sourceWorkers are how many batches of hints are looked at side by side.
 	sourceWorkers = 2
 )
@@ -136,41 +137,41 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 	if !presumes(cmd, db.source) {
 		sweeper.Limits, sweeper.Rehearse = store.Limits{}, s.limits
 	}
-	config := webhook.Config{
-		Store: db, Lists: db, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, Room: room,
+	config := server.Config{
+		Store: db, Reader: db, Letters: db, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, AdmissionTimeout: admissionTimeout,
 		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded, Mirror: !db.source,
 	}
 	config.Console = s.console(cmd, db, sweeper)
 	if db.source {
-		config.Room = 0 // the sweep finds what a refused delivery would have told
+		config.AdmissionTimeout = 0 // the sweep finds what a refused delivery would have told
 		config.Workers = sourceWorkers
 		config.Idle = db.idle
 		direct := everySecond(func() []string { return directText(ctx, db.database) })
 		config.Degraded = func() []string { return append(sweeper.Degraded(), direct()...) }
 	}
-	server, err := webhook.New(config)
+	srv, err := server.New(config)
 	if err != nil {
 		return badUsage("%w", err)
 	}
-	server.Registry().MustRegister(&gauges{sweeper: sweeper, health: server.Health})
+	srv.Registry().MustRegister(&gauges{sweeper: sweeper, health: srv.Health})
 	listener, err := net.ListenTCP("tcp", s.address) // what was checked, not the name that led to it
 	if err != nil {
-		return errors.Join(fmt.Errorf("%w: choose another address with --listen or PORT", err), server.Shutdown(ctx))
+		return errors.Join(fmt.Errorf("%w: choose another address with --listen or PORT", err), srv.Shutdown(ctx))
 	}
 	if s.metrics != nil {
 		apart, err := net.ListenTCP("tcp", s.metrics)
 		if err != nil {
-			return errors.Join(fmt.Errorf("%w: choose another address with --metrics-listen", err), listener.Close(), server.Shutdown(ctx))
+			return errors.Join(fmt.Errorf("%w: choose another address with --metrics-listen", err), listener.Close(), srv.Shutdown(ctx))
 		}
 		s.log.Info("metrics and readiness without a key", "address", apart.Addr().String(), "url", baseOf(apart.Addr()))
 		go func() {
-			if err := server.Monitor(apart); err != nil {
+			if err := srv.Monitor(apart); err != nil {
 				s.log.Error("the listener of the metrics has ended", "error", err)
 			}
 		}()
 	}
 	s.announce(cmd.Root().ErrWriter, listener.Addr(), db)
-	return s.work(ctx, stop, server, listener, sweeper)
+	return s.work(ctx, stop, srv, listener, sweeper)
 }
 
 // open waits for a PostgreSQL server that is not there yet: the machines of a
@@ -193,20 +194,20 @@ func (s settings) open(ctx context.Context, cmd *cli.Command) (backend, error) {
 
 // work serves until a signal comes or the listener fails, then finishes what
 // was accepted and ends the sweep that is under way.
-func (s settings) work(ctx context.Context, stop func(), server *webhook.Server, listener net.Listener, sweeper *store.Sweeper) error {
+func (s settings) work(ctx context.Context, stop func(), srv *server.Server, listener net.Listener, sweeper *store.Sweeper) error {
 	var sweeping sync.WaitGroup
 	sweepCtx, stopSweeping := context.WithCancel(ctx)
 	defer sweeping.Wait()
 	defer stopSweeping()
 	sweeping.Go(func() { sweeper.Run(sweepCtx, s.every) })
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- srv.Serve(listener) }()
 	var failed error
 	select {
 	case <-ctx.Done():
 		stop() // from here on a signal ends the process at once
 		s.log.Info("stopping: finishing what was accepted; a second signal ends it at once", "drain", s.drain.String())
-		server.Leave()
+		srv.Leave()
 	case failed = <-served:
 	}
 	finish, cancel := context.WithTimeout(context.Background(), finishIn)
@@ -217,7 +218,7 @@ func (s settings) work(ctx context.Context, stop func(), server *webhook.Server,
 		case failed = <-served:
 		}
 	}
-	err := errors.Join(failed, server.Shutdown(finish))
+	err := errors.Join(failed, srv.Shutdown(finish))
 	if failed == nil {
 		err = errors.Join(err, <-served)
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store/watched"
-	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
@@ -84,7 +84,7 @@ func originsOf(cmd *cli.Command) (origins []string, err error) {
 			origins = append(origins, origin)
 		}
 	}
-	if err := webhook.CheckOrigins(origins); err != nil {
+	if err := api.CheckOrigins(origins); err != nil {
 		return nil, badUsage("--cors-origins: %w", err)
 	}
 	return origins, nil

@@ -20,6 +20,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/server"
 )
 
 // watchedProject is a Supabase project with a webhook of our own, which sends
@@ -50,7 +51,7 @@ func newWatchedProject(t *testing.T) *watchedProject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := webhook.New(webhook.Config{Store: db, Secrets: secrets, Loopback: true, Degraded: p.sweeper.Degraded, Decoder: webhook.Decoder{Schema: "public", Table: "workflow_runs"}})
+	server, err := server.New(server.Config{Store: db, Secrets: secrets, Loopback: true, Degraded: p.sweeper.Degraded, Decoder: webhook.Decoder{Schema: "public", Table: "workflow_runs"}})
 	if err != nil {
 		t.Fatal(err)
 	}

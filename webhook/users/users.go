@@ -24,6 +24,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
 // Config says whose tokens are good. One of Project and Secret is needed.
@@ -47,6 +48,16 @@ type Config struct {
 type Refused struct{ Reason string }
 
 func (r *Refused) Error() string { return r.Reason }
+
+// Problem says over HTTP what is wrong with a token, of which err is the error of
+// [Verifier.Verify].
+func Problem(err error) *problem.Problem {
+	if refused, ok := errors.AsType[*Refused](err); ok {
+		return problem.New(http.StatusUnauthorized, strings.ToUpper(refused.Reason[:1])+refused.Reason[1:]+".").Because(err)
+	}
+	return problem.New(http.StatusServiceUnavailable, "The keys of the Supabase project can't be read just now, so the token can't be checked. "+
+		"Send the request again after the time in Retry-After.").Because(err)
+}
 
 // ErrUnavailable means that the project's keys can't be read just now, so that
 // nothing can be said of a token.

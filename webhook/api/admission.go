@@ -1,0 +1,89 @@
+package api
+
+import (
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
+	"github.com/edgaze-ai/runcounter/webhook/internal/request"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
+	"github.com/edgaze-ai/runcounter/webhook/users"
+)
+
+// admit lets in requests with an API key, and where no key is configured, those of
+// this machine. With a [users.Verifier] it lets in signed-in users, too.
+func (a *API) admit(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	key, ok := request.Bearer(c.Get(fiber.HeaderAuthorization))
+	if a.cfg.Users != nil && ok && looksSigned(key) && !a.cfg.Keys.Has(key) {
+		return a.admitUser(c, key)
+	}
+	if a.cfg.Keys.IsZero() {
+		if err := request.RequireLoopback(c); err != nil {
+			return err
+		}
+		conns.Of(c).Show(conns.Trusted)
+		return c.Next()
+	}
+	switch {
+	case key == "" || !ok:
+		return problem.New(fiber.StatusUnauthorized, `The API needs a key: send the header "Authorization: Bearer <key>" with one of RUNCOUNTER_API_KEY.`)
+	case !a.cfg.Keys.Has(key):
+		return problem.New(fiber.StatusUnauthorized, "The key is none of those configured here: compare it with RUNCOUNTER_API_KEY.")
+	}
+	conns.Of(c).Show(conns.Trusted)
+	return c.Next()
+}
+
+// caller is an authenticated program or user: an API key may do everything,
+// a signed-in user may read their own counts (law 7).
+type caller struct {
+	user users.User // zero for a key
+}
+
+// mayRead refuses to tell one user of another. The error says so: a count of 0
+// would look like an answer.
+func (who caller) mayRead(user store.ID) error {
+	if !who.user.ID.IsZero() && who.user.Counts != user {
+		return problem.New(fiber.StatusForbidden, "These are the counts of another user. Leave out user_id, or sign in as that user.")
+	}
+	return nil
+}
+
+type callerKey struct{}
+
+func callerOf(c *fiber.Ctx) caller {
+	who, _ := c.Locals(callerKey{}).(caller)
+	return who
+}
+
+// admitUser lets in a signed-in user by their token.
+func (a *API) admitUser(c *fiber.Ctx, token string) error {
+	u, err := a.cfg.Users.Verify(c.UserContext(), token)
+	if err != nil {
+		return users.Problem(err)
+	}
+	switch claim := a.cfg.Users.Claim(); {
+	case !u.Counts.IsZero():
+	case claim == "":
+		return problem.New(fiber.StatusForbidden, "What is counted here may be organisations, and no claim of a token is said to name one: the counts need an API key. The operator of this server can say the claim, such as runcounter migrate up --claim org_id.")
+	default:
+		return problem.New(fiber.StatusForbidden, "The token has no claim "+claim+", which says whose counts its user may read.")
+	}
+	conns.Of(c).Show(conns.OfUser)
+	c.Locals(callerKey{}, caller{u})
+	return c.Next()
+}
+
+// looksSigned tells a token from what is none.
+func looksSigned(token string) bool { return strings.Count(token, ".") >= 2 }
+
+// keyOnly refuses signed-in users what is not theirs to do.
+func keyOnly(c *fiber.Ctx) error {
+	if !callerOf(c).user.ID.IsZero() {
+		return problem.New(fiber.StatusForbidden, "A signed-in user may read their own counts alone. This address needs an API key, which belongs on a server and never in a browser.")
+	}
+	return c.Next()
+}

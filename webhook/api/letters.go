@@ -1,0 +1,195 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
+	"github.com/edgaze-ai/runcounter/webhook/internal/request"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
+)
+
+// letterPage is the number of dead letters in a page, and of those that one request
+// replays, unless it says so.
+const letterPage = 100
+
+// routeLetters serves what the backend keeps of deliveries that can't be read.
+func (a *API) routeLetters(v1 fiber.Router) {
+	v1.Get("/dead-letters", a.getLetters)
+	v1.Get("/dead-letters/:seq", a.getLetter)
+	v1.Delete("/dead-letters/:seq", a.dropLetter)
+	v1.Post("/dead-letters/replay", a.object(a.replayLetters, "reason", "until", "before", "max"))
+	v1.Post("/dead-letters/drop", a.object(a.dropLetters, "reason", "until", "before", "all"))
+	v1.Post("/dead-letters/:seq/replay", a.object(a.replayLetter))
+}
+
+// letters reads a filter of dead letters.
+func (f *fields) letters() (q store.DeadLetterQuery) {
+	q.Reason, q.Until, q.Limit = f.line("reason", maxReason), f.time("until"), letterPage
+	if before := f.number("before"); before != nil {
+		q.Before = *before
+	}
+	if most := f.number("max"); most != nil {
+		if q.Limit = int(min(*most, maxPage+1)); q.Limit < 1 || q.Limit > maxPage {
+			f.fail("max must be between 1 and %d.", maxPage)
+		}
+	}
+	return q
+}
+
+// pageOfLetters returns a page, and the number with which the next one begins.
+func (a *API) pageOfLetters(ctx context.Context, q store.DeadLetterQuery) (page []store.DeadLetter, next *int64, err error) {
+	limit := q.Limit
+	q.Limit++ // one more than asked says whether there is a next page
+	page, err = a.cfg.Letters.DeadLetters(ctx, q)
+	if len(page) > limit {
+		page = page[:limit]
+		next = &page[limit-1].Seq
+	}
+	return page, next, err
+}
+
+// getLetters answers GET /v1/dead-letters, a page at a time, latest first.
+func (a *API) getLetters(c *fiber.Ctx) error {
+	f := queryOf(c, "reason", "until", "before", "max")
+	if raw := f.in["reason"]; len(raw) > 0 && raw[0] != '"' {
+		f.in["reason"] = answer.Encode(string(bytes.Clone(raw))) // a number is a part of a sentence, too
+	}
+	q := f.letters()
+	if f.err != nil {
+		return f.err
+	}
+	page, next, err := a.pageOfLetters(c.UserContext(), q)
+	if err != nil {
+		return err
+	}
+	listed := LetterPage{[]Letter{}, next}
+	for _, d := range page {
+		listed.Letters = append(listed.Letters, LetterOf(d))
+	}
+	return answer.JSON(c, fiber.StatusOK, listed)
+}
+
+// getLetter answers GET /v1/dead-letters/{seq}, with the body.
+func (a *API) getLetter(c *fiber.Ctx) error {
+	seq, err := request.PathSeq(c)
+	if err == nil {
+		err = queryOf(c).err
+	}
+	if err != nil {
+		return err
+	}
+	page, _, err := a.pageOfLetters(c.UserContext(), store.DeadLetterQuery{Seq: seq, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(page) == 0 {
+		return webhook.ErrNoLetter
+	}
+	l := LetterWithBody{LetterOf(page[0]), "text", string(page[0].Body)}
+	if !utf8.ValidString(l.Body) {
+		l.Encoding, l.Body = "base64", base64.StdEncoding.EncodeToString(page[0].Body)
+	}
+	return answer.JSON(c, fiber.StatusOK, l)
+}
+
+// replayLetter answers POST /v1/dead-letters/{seq}/replay. That it still can't
+// be read is a result.
+func (a *API) replayLetter(c *fiber.Ctx, _ *fields) error {
+	seq, err := request.PathSeq(c)
+	if err != nil {
+		return err
+	}
+	r, err := a.cfg.Replay(c.UserContext(), seq)
+	if err != nil {
+		return err
+	}
+	a.cfg.Log.Info("a dead letter was replayed", "request", answer.RequestID(c), "seq", seq, "applied", r.Applied)
+	return answer.JSON(c, fiber.StatusOK, LetterResultOf(r))
+}
+
+// replayLetters answers POST /v1/dead-letters/replay: those of a filter, at
+// most max of them, latest first. Their order makes no difference (law 4).
+func (a *API) replayLetters(c *fiber.Ctx, f *fields) error {
+	q := f.letters()
+	if f.err != nil {
+		return f.err
+	}
+	page, next, err := a.pageOfLetters(c.UserContext(), q)
+	if err != nil {
+		return err
+	}
+	all := LettersReplayed{Letters: []LetterResult{}, Next: next}
+	for _, d := range page {
+		r, err := a.cfg.Replay(c.UserContext(), d.Seq)
+		switch part, cut := errors.AsType[*webhook.NotWhole](err); {
+		case errors.Is(err, webhook.ErrNoLetter):
+			continue // a second process was faster
+		case cut:
+			r.Reason = part.Error()
+		case err != nil:
+			return err
+		}
+		if r.Applied {
+			all.Replayed++
+		} else {
+			all.Left++
+		}
+		all.Letters = append(all.Letters, LetterResultOf(r))
+	}
+	a.cfg.Log.Info("dead letters were replayed", "request", answer.RequestID(c), "replayed", all.Replayed, "left", all.Left)
+	return answer.JSON(c, fiber.StatusOK, all)
+}
+
+// dropLetter answers DELETE /v1/dead-letters/{seq}.
+func (a *API) dropLetter(c *fiber.Ctx) error {
+	seq, err := request.PathSeq(c)
+	if err == nil {
+		err = queryOf(c).err
+	}
+	if err != nil {
+		return err
+	}
+	n, err := a.drop(c, store.DeadLetterQuery{Seq: seq})
+	if err == nil && n == 0 {
+		err = webhook.ErrNoLetter
+	}
+	if err != nil {
+		return err
+	}
+	return answer.JSON(c, fiber.StatusOK, LettersDropped{n})
+}
+
+// dropLetters answers POST /v1/dead-letters/drop.
+func (a *API) dropLetters(c *fiber.Ctx, f *fields) error {
+	q, all := f.letters(), f.bool("all")
+	q.Limit = 0
+	switch filtered := q != (store.DeadLetterQuery{}); {
+	case f.err != nil:
+		return f.err
+	case !filtered && !all:
+		return problem.New(fiber.StatusBadRequest, `Say which dead letters to drop: send reason, until or before, or {"all": true} for all of them.`)
+	case filtered && all:
+		return problem.New(fiber.StatusBadRequest, "all is for all of them: leave it out, or leave out reason, until and before.")
+	}
+	n, err := a.drop(c, q)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(c, fiber.StatusOK, LettersDropped{n})
+}
+
+func (a *API) drop(c *fiber.Ctx, q store.DeadLetterQuery) (n int, err error) {
+	n, err = a.cfg.Letters.DropDeadLetters(c.UserContext(), q)
+	if err == nil {
+		a.cfg.Log.Info("dead letters were dropped", "request", answer.RequestID(c), "dropped", n)
+	}
+	return n, err
+}

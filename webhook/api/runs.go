@@ -1,0 +1,146 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
+	"github.com/edgaze-ai/runcounter/webhook/internal/request"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
+)
+
+// The lengths, in bytes, of what the API keeps of a caller's words.
+const (
+	maxIdempotencyKey = 255
+	maxReason         = 1000
+)
+
+// getRun answers GET /v1/runs/{id}.
+func (a *API) getRun(c *fiber.Ctx) error {
+	id, err := request.PathID(c, "id", "id of the run")
+	if err != nil {
+		return err
+	}
+	return a.withRun(c, func(ctx context.Context) (store.Run, error) { return a.cfg.Store.Run(ctx, id) })
+}
+
+// withRun answers with the run that a call of the store returns.
+func (a *API) withRun(c *fiber.Ctx, call func(context.Context) (store.Run, error)) error {
+	r, err := call(c.UserContext())
+	if err != nil {
+		return err
+	}
+	return answer.JSON(c, fiber.StatusOK, RunOf(r))
+}
+
+// beginRun answers POST /v1/runs.
+func (a *API) beginRun(c *fiber.Ctx, f *fields) error {
+	b := store.Begin{
+		ID: f.id("id"), User: f.id("user_id"), Workflow: f.id("workflow_id"), Draft: f.id("draft_id"),
+		Limit: f.number("limit"), IdempotencyKey: f.line("idempotency_key", maxIdempotencyKey),
+		Now: store.Instant(a.cfg.Now()),
+	}
+	// The header is only valid inside the handler, the key may outlive it.
+	if header := f.short("The header Idempotency-Key", strings.Clone(c.Get("Idempotency-Key")), maxIdempotencyKey); header != "" {
+		if b.IdempotencyKey != "" && b.IdempotencyKey != header {
+			f.fail("The header Idempotency-Key and the field idempotency_key differ. Send one of them.")
+		}
+		b.IdempotencyKey = header
+	}
+	var err error
+	b.User, b.Workflow, err = a.cfg.Decoder.Complete(b.User, b.Workflow, b.Draft)
+	f.err = cmp.Or(f.err, err)
+	if b.User.IsZero() {
+		f.requiredID("user_id")
+	}
+	if f.err == nil && b.Key().IsZero() {
+		f.fail("Say what runs: send workflow_id or draft_id.")
+	}
+	if f.err != nil {
+		return f.err
+	}
+	drawn := b.ID.IsZero()
+	if drawn {
+		b.ID, b.AnyID = store.NewID(), true
+	}
+	begun, err := a.cfg.Store.Begin(c.UserContext(), b)
+	if err != nil {
+		return err
+	}
+	if begun.LimitReached {
+		return limitReached(begun, *b.Limit)
+	}
+	// A try whose commit got lost on its way back created it, too.
+	created := begun.Created || drawn && begun.Run.ID == b.ID
+	c.Location("/v1/runs/" + url.PathEscape(begun.Run.ID.String()))
+	return answer.JSON(c, fiber.StatusCreated, BegunRun{RunOf(begun.Run), created})
+}
+
+func limitReached(b store.BeginResult, limit int64) error {
+	p := problem.New(fiber.StatusConflict, fmt.Sprintf("Limit reached (%d): %d counted, %d active. "+
+		"Nothing was created; try again when an active run has ended without counting, or with a higher limit.", limit, b.Counted, b.Active))
+	p.Code, p.Count, p.Active, p.Limit = "limit_reached", &b.Counted, &b.Active, &limit
+	return p
+}
+
+// startRun answers POST /v1/runs/{id}/start.
+func (a *API) startRun(c *fiber.Ctx, _ *fields) error {
+	id, err := request.PathID(c, "id", "id of the run")
+	if err != nil {
+		return err
+	}
+	now := store.Instant(a.cfg.Now())
+	return a.withRun(c, func(ctx context.Context) (store.Run, error) { return a.cfg.Store.Start(ctx, id, now) })
+}
+
+// completeRun answers POST /v1/runs/{id}/complete, with 200 whether the call
+// won or lost.
+func (a *API) completeRun(c *fiber.Ctx, f *fields) error {
+	id, err := request.PathID(c, "id", "id of the run")
+	if err != nil {
+		return err
+	}
+	completion := store.Completion{ID: id, Now: store.Instant(a.cfg.Now()), Outcome: store.Outcome{
+		Status:       f.status("status", store.Status.Terminal, "completed, failed, cancelled, timeout"),
+		ErrorDetails: f.json("error_details"),
+		Snapshot:     f.json("state_snapshot"),
+	}}
+	if ms := f.number("duration_ms"); ms != nil {
+		completion.Outcome.DurationMS = store.MillisOf(*ms)
+	}
+	if f.err != nil {
+		return f.err
+	}
+	result, err := a.cfg.Store.Complete(c.UserContext(), completion)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(c, fiber.StatusOK, CompletedRun{result.Won, result.Run.Status, Instant(result.Run.CompletedAt), result.Count.Count})
+}
+
+// amendRun answers POST /v1/runs/{id}/amend.
+func (a *API) amendRun(c *fiber.Ctx, f *fields) error {
+	id, err := request.PathID(c, "id", "id of the run")
+	if err != nil {
+		return err
+	}
+	amend := store.AmendRequest{
+		ID: id, Now: store.Instant(a.cfg.Now()),
+		Status: f.status("status", store.Status.Known, "pending, running, cancelling, completed, failed, cancelled, timeout"),
+		Who:    f.line("who", maxReason),
+		Why:    f.line("reason", maxReason),
+	}
+	switch {
+	case f.err != nil:
+		return f.err
+	case amend.Who == "" || amend.Why == "":
+		return problem.New(fiber.StatusBadRequest, "An amendment is logged with who decided and why: send both who and reason.")
+	}
+	return a.withRun(c, func(ctx context.Context) (store.Run, error) { return a.cfg.Store.Amend(ctx, amend) })
+}

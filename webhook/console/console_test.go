@@ -1,0 +1,90 @@
+package console
+
+import (
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/edgaze-ai/runcounter/store"
+)
+
+func TestTheConsoleTellsStatusesApart(t *testing.T) {
+	t.Parallel()
+	n := store.Tally{Completed: 1, Failed: 2, Cancelled: 3, Timeout: 4}
+	rows := tallyRows(store.KeyHistory{Drift: store.Drift{Stored: store.Tallies{Ended: n}, Actual: store.Tallies{Ended: n}}})
+	for _, row := range rows {
+		want := map[store.Status]int64{store.Completed: 1, store.Failed: 2, store.Cancelled: 3, store.Timeout: 4}[row.Status]
+		if row.Stored != want || row.Actual != want {
+			t.Errorf("%s: got %+v, want %d", row.Status, row, want)
+		}
+	}
+	if len(rows) != 4 {
+		t.Errorf("got %d rows", len(rows))
+	}
+}
+
+func TestPicturesOfTheLastHour(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 31, 12, 0, 30, 0, time.UTC)
+	var p past
+	for i := range 1000 { // more than an hour
+		s := sample{at: now.Add(time.Duration(i-999) * sampleEvery), ledger: 7}
+		s.Deliveries = float64(20 * i)
+		s.LagSeconds, s.LagCount = float64(i)/2, float64(i)
+		p.add(s)
+	}
+	if len(p.kept) != samples {
+		t.Errorf("%d samples are kept", len(p.kept))
+	}
+	for _, c := range p.charts(now) {
+		want := map[string]string{"Deliveries": "2 a second", "Lag": "0.50 s", "Ledger rows": "7"}[c.Name]
+		if want != "" && (c.Now+c.Unit != want || c.Most+c.Unit != want || len(c.Bars) < bars-1) {
+			t.Errorf("%s: now %s, most %s, %d bars; want %s", c.Name, c.Now, c.Most, len(c.Bars), want)
+		}
+		if want == "" && (c.Now != "0" || len(c.Bars) != 0) {
+			t.Errorf("%s: %+v, want nothing", c.Name, c)
+		}
+	}
+}
+
+// The server reuses the memory of a request, and a stream keeps its key.
+func TestAKeyOutlivesItsRequest(t *testing.T) {
+	t.Parallel()
+	buffer := []byte("ada/workflow/w")
+	key, err := keyNamed(unsafe.String(unsafe.SliceData(buffer), len(buffer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range buffer {
+		buffer[i] = 0xff
+	}
+	if want := (store.Key{User: mustID(t, "ada"), Kind: store.KindWorkflow, Ref: mustID(t, "w")}); key != want {
+		t.Errorf("got %q, want %s", key.Kind, want)
+	}
+}
+
+// TestAnAddressOfACountIsReadAsItIsWritten, whatever the ids hold.
+func TestAnAddressOfACountIsReadAsItIsWritten(t *testing.T) {
+	for _, key := range []store.Key{
+		{User: mustID(t, "*"), Kind: store.KindWorkflow, Ref: mustID(t, "*")}, {User: store.Absent, Kind: store.KindDraft, Ref: mustID(t, "–")},
+		{User: mustID(t, "a/b"), Kind: store.KindAll, Ref: store.Absent},
+	} {
+		if got, err := keyNamed(keyPlace(key)); err != nil || got != key {
+			t.Errorf("%s: got %+v, %v; want %+v", keyPlace(key), got, err, key)
+		}
+	}
+	for _, wrong := range []string{"a/all/b", "a/workflow/*", "*/*/*"} {
+		if got, err := keyNamed(wrong); err == nil {
+			t.Errorf("%s: got %+v, want an error", wrong, got)
+		}
+	}
+}
+
+func mustID(t *testing.T, s string) store.ID {
+	t.Helper()
+	id, err := store.ParseID(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}

@@ -1,0 +1,96 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
+)
+
+// readyFor is how long an answer of the database is good for: a load balancer
+// that asks often must not become load itself.
+const readyFor = time.Second
+
+// home says what this is to a person who opens the address.
+func home(c *fiber.Ctx) error {
+	return c.SendString(`Run Counter counts workflow runs.
+
+Send database webhooks for workflow_runs to POST /webhooks/workflow-runs
+(or, in place of an Edge Function, to POST /functions/v1/run-counter).
+Ask for a count at GET /v1/counts?user_id=…&workflow_id=…
+Health: /livez, /readyz, /metrics
+`)
+}
+
+// livez says that the process serves.
+func livez(c *fiber.Ctx) error { return c.SendString("ok\n") }
+
+// readyz says whether deliveries can be taken, and to those who may know it
+// also what is not as it should be.
+func (s *Server) readyz(c *fiber.Ctx) error {
+	state := struct {
+		Ready    bool     `json:"ready"`
+		Degraded []string `json:"degraded"`
+	}{true, s.degraded()}
+	if s.isLeaving() {
+		state.Ready = false
+		state.Degraded = append(state.Degraded, "The server is shutting down.")
+	}
+	if err := s.ping(); err != nil {
+		state.Ready = false
+		what := "The database does not answer; see the log."
+		if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
+			what = trouble.What
+		}
+		state.Degraded = append(state.Degraded, what)
+	}
+	status := fiber.StatusOK
+	if !state.Ready {
+		status = fiber.StatusServiceUnavailable
+	}
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	if !s.mayWatch(c) {
+		return answer.JSON(c, status, struct {
+			Ready bool `json:"ready"`
+		}{state.Ready})
+	}
+	return answer.JSON(c, status, state)
+}
+
+// degraded lists what works, but not as it should.
+func (s *Server) degraded() []string {
+	list := []string{}
+	if s.cfg.Secrets.IsZero() {
+		list = append(list, "No webhook secret is set: any process on this machine can change the counts. Set RUNCOUNTER_WEBHOOK_SECRET.")
+	}
+	if s.keys.IsZero() {
+		list = append(list, "No API key is set: any process on this machine can read and change runs. Set RUNCOUNTER_API_KEY.")
+	}
+	list = append(list, s.receiver.Degraded()...)
+	if s.cfg.Degraded != nil {
+		list = append(list, s.cfg.Degraded()...)
+	}
+	return list
+}
+
+// ping asks the database at most once a second, and for two seconds at most. That
+// one who asks had to wait is no reason to hear later of what has changed.
+func (s *Server) ping() error {
+	_, err := s.ready.get(s.cfg.Now, readyFor, 0, func() (struct{}, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		before, err := s.ready.err, s.cfg.Store.Ping(ctx)
+		if err != nil && before == nil {
+			s.cfg.Log.Error("the database does not answer", "error", err)
+		}
+		if err == nil && before != nil {
+			s.cfg.Log.Info("the database answers again")
+		}
+		return struct{}{}, err
+	})
+	return err
+}

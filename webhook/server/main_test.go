@@ -1,0 +1,9 @@
+package server
+
+import (
+	"testing"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
+)
+
+func TestMain(m *testing.M) { need.Main(m) }

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"bytes"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
+)
+
+// watch registers what the server itself shows in /metrics: connections, and the process. No
+// label holds anything that a sender chooses, so that no sender can make them grow.
+func (s *Server) watch() {
+	s.connEvents = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "runcounter", Name: "connection_events_total",
+		Help: "Connections that were closed for another one's sake (turned_out), and tries to accept one that failed (not_accepted).",
+	}, []string{"event"})
+	// Each series is there from the start: Prometheus sees no increase in one that
+	// begins with its first event.
+	for _, event := range [...]conns.Event{conns.TurnedOut, conns.NotAccepted} {
+		s.connEvents.WithLabelValues(string(event))
+	}
+	s.registry.MustRegister(s.connEvents,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "runcounter", Name: "connections", Help: "Connections that are open.",
+		}, func() float64 { return float64(s.connections()) }),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+}
+
+// serveMetrics answers GET /metrics in the text format.
+func (s *Server) serveMetrics(c *fiber.Ctx) error {
+	if !s.mayWatch(c) {
+		return problem.New(fiber.StatusUnauthorized, `The metrics need a key of the API: send the header "Authorization: Bearer <key>", or have them at an address that strangers can't reach, with RUNCOUNTER_METRICS_LISTEN.`)
+	}
+	families, err := s.registry.Gather()
+	if err != nil {
+		return err
+	}
+	format := expfmt.NewFormat(expfmt.TypeTextPlain)
+	var out bytes.Buffer
+	enc := expfmt.NewEncoder(&out, format)
+	for _, family := range families {
+		if err := enc.Encode(family); err != nil {
+			return err
+		}
+	}
+	c.Set(fiber.HeaderContentType, string(format))
+	return c.Send(out.Bytes())
+}

@@ -1,0 +1,194 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+)
+
+// maxTries is how often a transaction is tried while the database says that it
+// is not available.
+const maxTries = 3
+
+// tries bounds each call of the store, and counts how it ended.
+type tries struct {
+	timeout time.Duration // of one
+	ended   *prometheus.CounterVec
+}
+
+func newTries(timeout time.Duration, registry prometheus.Registerer) *tries {
+	t := &tries{timeout, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "runcounter", Name: "store_tries_total", Help: "Transactions tried, by how they ended.",
+	}, []string{"result"})}
+	// Each series is there from the start: Prometheus sees no increase in one that
+	// begins with its first event.
+	for _, result := range [...]string{"ok", "unavailable", "refused", "cancelled", "error"} {
+		t.ended.WithLabelValues(result)
+	}
+	registry.MustRegister(t.ended)
+	return t
+}
+
+// withRetry calls a method of the store until it does not fail as unavailable, at
+// most three times, with tens of milliseconds in between. The jitter keeps
+// those that collided from colliding again.
+func withRetry[T any](ctx context.Context, t *tries, call func(context.Context) (T, error)) (T, error) {
+	for try := 1; ; try++ {
+		v, err := withTimeout(ctx, t, call)
+		if try == maxTries || !errors.Is(err, store.ErrUnavailable) {
+			return v, err
+		}
+		pause := time.NewTimer(time.Duration(try) * (10*time.Millisecond + rand.N(30*time.Millisecond)))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return v, err
+		}
+	}
+}
+
+// withTimeout bounds one call, so that a database that hangs is one that is not
+// available.
+func withTimeout[T any](ctx context.Context, t *tries, call func(context.Context) (T, error)) (T, error) {
+	bounded, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	v, err := call(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: no answer within %s", store.ErrUnavailable, t.timeout)
+	}
+	t.ended.WithLabelValues(resultOf(err)).Inc()
+	return v, err
+}
+
+// resultOf names how a try ended.
+func resultOf(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, store.ErrUnavailable):
+		return "unavailable"
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrInvalid):
+		return "refused"
+	case errors.Is(err, context.Canceled):
+		return "cancelled"
+	}
+	return "error"
+}
+
+// retryingStore is a store whose methods, those that the rooms call, are tried again.
+type retryingStore struct {
+	Store
+	tries *tries
+}
+
+func (r retryingStore) Begin(ctx context.Context, b store.Begin) (store.BeginResult, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.BeginResult, error) { return r.Store.Begin(ctx, b) })
+}
+
+func (r retryingStore) Start(ctx context.Context, id store.ID, at time.Time) (store.Run, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Run, error) { return r.Store.Start(ctx, id, at) })
+}
+
+func (r retryingStore) Complete(ctx context.Context, c store.Completion) (store.CompleteResult, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.CompleteResult, error) { return r.Store.Complete(ctx, c) })
+}
+
+func (r retryingStore) Amend(ctx context.Context, a store.AmendRequest) (store.Run, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Run, error) { return r.Store.Amend(ctx, a) })
+}
+
+func (r retryingStore) Apply(ctx context.Context, changes []store.Change, received time.Time) ([]store.ApplyResult, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.ApplyResult, error) { return r.Store.Apply(ctx, changes, received) })
+}
+
+func (r retryingStore) Count(ctx context.Context, key store.Key) (store.Count, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Count, error) { return r.Store.Count(ctx, key) })
+}
+
+func (r retryingStore) Total(ctx context.Context, of store.Key) (store.Count, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Count, error) { return r.Store.Total(ctx, of) })
+}
+
+func (r retryingStore) Run(ctx context.Context, id store.ID) (store.Run, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Run, error) { return r.Store.Run(ctx, id) })
+}
+
+func (r retryingStore) FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.Repaired, error) { return r.Store.FailStuck(ctx, f) })
+}
+
+func (r retryingStore) Recount(ctx context.Context, key store.Key, at time.Time) (store.RecountResult, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.RecountResult, error) { return r.Store.Recount(ctx, key, at) })
+}
+
+func (r retryingStore) SearchCounts(ctx context.Context, q store.CountQuery) ([]store.Count, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.Count, error) { return r.Store.SearchCounts(ctx, q) })
+}
+
+func (r retryingStore) KeepDeadLetter(ctx context.Context, letters ...store.DeadLetter) error {
+	_, err := withRetry(ctx, r.tries, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, r.Store.KeepDeadLetter(ctx, letters...)
+	})
+	return err
+}
+
+// retryingReader is a reader whose methods are tried again, but for those with a pace of
+// their own: CountsOf, which live counts call again and again, and Health.
+type retryingReader struct {
+	store.Reader
+	tries *tries
+}
+
+func (r retryingReader) SearchCounts(ctx context.Context, q store.CountQuery) ([]store.Count, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.Count, error) { return r.Reader.SearchCounts(ctx, q) })
+}
+
+func (r retryingReader) SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.ListedRun, error) { return r.Reader.SearchRuns(ctx, q) })
+}
+
+func (r retryingReader) History(ctx context.Context, id store.ID) (store.History, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.History, error) { return r.Reader.History(ctx, id) })
+}
+
+func (r retryingReader) KeyHistory(ctx context.Context, key store.Key, limit int) (store.KeyHistory, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.KeyHistory, error) { return r.Reader.KeyHistory(ctx, key, limit) })
+}
+
+func (r retryingReader) Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.ListedRepair, error) { return r.Reader.Repairs(ctx, after, limit) })
+}
+
+func (r retryingReader) Amendments(ctx context.Context, before int64, limit int) ([]store.Amendment, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.Amendment, error) { return r.Reader.Amendments(ctx, before, limit) })
+}
+
+func (r retryingReader) Recounts(ctx context.Context, before int64, limit int) ([]store.ListedRecount, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.ListedRecount, error) { return r.Reader.Recounts(ctx, before, limit) })
+}
+
+func (r retryingReader) Policy(ctx context.Context) (store.Policy, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Policy, error) { return r.Reader.Policy(ctx) })
+}
+
+// retryingLetters are dead letters whose methods are tried again, each by itself.
+type retryingLetters struct {
+	webhook.Letters
+	tries *tries
+}
+
+func (r retryingLetters) DeadLetters(ctx context.Context, q store.DeadLetterQuery) ([]store.DeadLetter, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.DeadLetter, error) { return r.Letters.DeadLetters(ctx, q) })
+}
+
+func (r retryingLetters) DropDeadLetters(ctx context.Context, q store.DeadLetterQuery) (int, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (int, error) { return r.Letters.DropDeadLetters(ctx, q) })
+}

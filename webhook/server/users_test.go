@@ -1,0 +1,772 @@
+package server
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/edgaze-ai/runcounter/internal/wait"
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/users"
+)
+
+const otherUser = "22222222-2222-4222-8222-222222222222"
+
+// legacy is the project's HS256 secret.
+const legacy = "a legacy secret of a project, long enough for HS256"
+
+// project is a stand-in for a Supabase project's Auth: it publishes keys.
+type project struct {
+	t      *testing.T
+	server *httptest.Server
+	asked  atomic.Int64
+
+	mu   sync.Mutex
+	keys []map[string]string
+	fail bool
+}
+
+func newProject(t *testing.T) *project {
+	t.Helper()
+	p := &project{t: t}
+	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.asked.Add(1)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.fail || r.URL.Path != "/auth/v1/.well-known/jwks.json" {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		json.NewEncoder(w).Encode(map[string]any{"keys": p.keys})
+	}))
+	t.Cleanup(p.server.Close)
+	return p
+}
+
+func (p *project) issuer() string { return p.server.URL + "/auth/v1" }
+
+func (p *project) publish(keys ...map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keys = keys
+}
+
+func (p *project) breaks(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail = down
+}
+
+func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+func ecKey(t *testing.T, kid string) (*ecdsa.PrivateKey, map[string]string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := k.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, map[string]string{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": kid, "x": b64(point[1:33]), "y": b64(point[33:])}
+}
+
+func rsaKey(t *testing.T, kid string, bits int) (*rsa.PrivateKey, map[string]string) {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, map[string]string{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": kid, "n": b64(k.N.Bytes()), "e": "AQAB"}
+}
+
+// good are the claims of a signed-in user's token.
+func good(issuer string, change map[string]any) jwt.MapClaims {
+	now := time.Now()
+	c := jwt.MapClaims{
+		"iss": issuer, "aud": "authenticated", "sub": user, "role": "authenticated", "email": "ada@example.com",
+		"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "session_id": "5d0c3b5e-0000-4000-8000-000000000000", "is_anonymous": false,
+	}
+	maps.Copy(c, change)
+	for name, value := range c {
+		if value == nil {
+			delete(c, name)
+		}
+	}
+	return c
+}
+
+// signed makes a token; header changes its header.
+func signed(t testing.TB, method jwt.SigningMethod, key any, claims jwt.Claims, header map[string]any) string {
+	t.Helper()
+	token := jwt.NewWithClaims(method, claims)
+	maps.Copy(token.Header, header)
+	text, err := token.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// byHand signs what no library would.
+func byHand(header, payload string, sign func(string) []byte) string {
+	text := b64([]byte(header)) + "." + b64([]byte(payload))
+	return text + "." + b64(sign(text))
+}
+
+// withUsers starts a server that knows a project's users.
+func withUsers(t *testing.T, p *project, c users.Config, with func(*Config)) *rig {
+	t.Helper()
+	return withLimitedUsers(t, p, c, func(cfg *Config, _ *limits) {
+		if with != nil {
+			with(cfg)
+		}
+	})
+}
+
+func withLimitedUsers(t *testing.T, p *project, c users.Config, with func(*Config, *limits)) *rig {
+	t.Helper()
+	if c.Project == "" && p != nil {
+		c.Project = p.server.URL
+	}
+	v, err := users.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, func(cfg *Config, l *limits, g *gated) {
+		cfg.Users = v
+		all := g.Store.(reader)
+		cfg.Reader, cfg.Letters = all, all
+		with(cfg, l)
+	})
+}
+
+const ownCount = "/v1/counts?workflow_id=" + workflow
+
+func (r *rig) as(token, path string) said {
+	r.t.Helper()
+	return r.bare("GET", path, "Authorization: Bearer "+token)
+}
+
+// said is what the server answered.
+type said struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// bare sends what no client of HTTP would. A connection that ends without an
+// answer has the status 0.
+func (r *rig) bare(method, path string, headers ...string) said {
+	r.t.Helper()
+	a, err := r.raw(rawRequest{method: method, path: path, headers: headers, auth: "none", kind: "none", length: "none"}.String())
+	if err != nil {
+		return said{}
+	}
+	return said{a.status, a.header, string(a.body)}
+}
+
+func TestASignedInUserReadsTheirOwnCountsAlone(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	ec, ecPublic := ecKey(t, "ec")
+	rs, rsPublic := rsaKey(t, "rsa", 2048)
+	p.publish(ecPublic, rsPublic)
+	r := withUsers(t, p, users.Config{Secret: legacy}, nil)
+	r.deliver(completed(1))
+	for name, token := range map[string]string{
+		"ES256":                signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), nil), map[string]any{"kid": "ec"}),
+		"RS256":                signed(t, jwt.SigningMethodRS256, rs, good(p.issuer(), nil), map[string]any{"kid": "rsa"}),
+		"HS256":                signed(t, jwt.SigningMethodHS256, []byte(legacy), good(p.issuer(), nil), nil),
+		"a list of audiences":  signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), map[string]any{"aud": []string{"else", "authenticated"}}), map[string]any{"kid": "ec"}),
+		"the clock of another": signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), map[string]any{"iat": time.Now().Add(20 * time.Second).Unix()}), map[string]any{"kid": "ec"}),
+	} {
+		for path, want := range map[string]string{
+			ownCount:                        `"count":1`,
+			ownCount + "&user_id=" + user:   `"count":1`,
+			"/v1/users/" + user + "/counts": `"count":1`,
+			"/v1/counts?draft_id=" + draft:  `"count":0`,
+			"/v1/counts/stream?workflow_id=" + strings.Repeat("x", 256): "longer than 255 bytes",
+		} {
+			if got := r.as(token, path); !strings.Contains(got.body, want) {
+				t.Errorf("%s, GET %s: got %d %s, want %s", name, path, got.status, got.body, want)
+			}
+		}
+	}
+	if got := r.as(apiKey, ownCount); got.status != http.StatusBadRequest {
+		t.Errorf("an API key without a user: got %d %s, want 400", got.status, got.body)
+	}
+}
+
+// hostileTokens are each refused with 401, unless said otherwise.
+func hostileTokens(t *testing.T, p *project, ec *ecdsa.PrivateKey, rs *rsa.PrivateKey) map[string]string {
+	kid := map[string]any{"kid": "ec"}
+	es := func(claims map[string]any) string {
+		return signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), claims), kid)
+	}
+	sure := es(nil)
+	payload, err := json.Marshal(good(p.issuer(), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&rs.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	stranger, _ := ecKey(t, "ec")
+	strangers, _ := rsaKey(t, "rsa", 2048)
+	nothing := func(string) []byte { return nil }
+	parts := strings.Split(sure, ".")
+	flipped := "A"
+	if strings.HasPrefix(parts[2], flipped) {
+		flipped = "B"
+	}
+	header := func(extra map[string]any) string {
+		h := map[string]any{"kid": "ec"}
+		maps.Copy(h, extra)
+		return signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), nil), h)
+	}
+	return map[string]string{
+		"alg none":                           byHand(`{"alg":"none","typ":"JWT"}`, string(payload), nothing),
+		"alg NONE":                           byHand(`{"alg":"NONE","typ":"JWT"}`, string(payload), nothing),
+		"alg nOnE with a signature":          byHand(`{"alg":"nOnE"}`, string(payload), func(string) []byte { return []byte("x") }),
+		"no alg":                             byHand(`{"typ":"JWT","kid":"ec"}`, string(payload), nothing),
+		"alg is a number":                    byHand(`{"alg":256,"kid":"ec"}`, string(payload), nothing),
+		"an alg that there is, but not here": signed(t, jwt.SigningMethodHS512, []byte(legacy), good(p.issuer(), nil), nil),
+		"PS256 by the project's RSA key":     signed(t, jwt.SigningMethodPS256, rs, good(p.issuer(), nil), map[string]any{"kid": "rsa"}),
+		"HS256 by the RSA key's PEM":         signed(t, jwt.SigningMethodHS256, public, good(p.issuer(), nil), map[string]any{"kid": "rsa"}),
+		"HS256 by the RSA key's DER":         signed(t, jwt.SigningMethodHS256, der, good(p.issuer(), nil), map[string]any{"kid": "rsa"}),
+		"HS256 by an empty secret":           signed(t, jwt.SigningMethodHS256, []byte{}, good(p.issuer(), nil), nil),
+		"HS256 by another secret":            signed(t, jwt.SigningMethodHS256, []byte("another secret of another project, as long"), good(p.issuer(), nil), nil),
+		"ES256 by another project's key":     signed(t, jwt.SigningMethodES256, stranger, good(p.issuer(), nil), kid),
+		"RS256 by another project's key":     signed(t, jwt.SigningMethodRS256, strangers, good(p.issuer(), nil), map[string]any{"kid": "rsa"}),
+		"RS256 that names the EC key":        signed(t, jwt.SigningMethodRS256, rs, good(p.issuer(), nil), kid),
+		"ES256 that names the RSA key":       signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), nil), map[string]any{"kid": "rsa"}),
+		"a kid that is not published":        signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), nil), map[string]any{"kid": "gone"}),
+		"a kid that is a path":               signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), nil), map[string]any{"kid": "../../../../dev/null"}),
+		"a kid that is SQL":                  signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), nil), map[string]any{"kid": "x' union select 'y"}),
+		"a kid that is a list":               signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), nil), map[string]any{"kid": []string{"ec"}}),
+		"its own key in the header (jwk)":    signed(t, jwt.SigningMethodES256, stranger, good(p.issuer(), nil), map[string]any{"kid": "ec", "jwk": map[string]string{"kty": "EC"}}),
+		"its own address of keys (jku)":      signed(t, jwt.SigningMethodES256, stranger, good(p.issuer(), nil), map[string]any{"kid": "ec", "jku": "http://127.0.0.1:1/"}),
+		"its own certificate (x5u)":          signed(t, jwt.SigningMethodES256, stranger, good(p.issuer(), nil), map[string]any{"kid": "ec", "x5u": "http://127.0.0.1:1/"}),
+		"crit":                               header(map[string]any{"crit": []string{"exp"}}),
+		"b64 false":                          header(map[string]any{"crit": []string{"b64"}, "b64": false}),
+		"typ of something else":              header(map[string]any{"typ": "at+jwt;dpop"}),
+		"typ is a number":                    header(map[string]any{"typ": 1}),
+		"expired":                            es(map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}),
+		"no exp":                             es(map[string]any{"exp": nil}),
+		"exp is a text":                      es(map[string]any{"exp": "tomorrow"}),
+		"exp is negative":                    es(map[string]any{"exp": -1}),
+		"exp is 1e308":                       byES256(t, ec, `{"alg":"ES256","kid":"ec"}`, strings.Replace(string(payload), `"exp":`, `"exp":1e308,"was":`, 1)),
+		"exp is null":                        byES256(t, ec, `{"alg":"ES256","kid":"ec"}`, strings.Replace(string(payload), `"exp":`, `"exp":null,"was":`, 1)),
+		"not valid yet":                      es(map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}),
+		"issued in the future":               es(map[string]any{"iat": time.Now().Add(time.Hour).Unix()}),
+		"another issuer":                     es(map[string]any{"iss": "https://evil.example.com/auth/v1"}),
+		"no issuer":                          es(map[string]any{"iss": nil}),
+		"an issuer that begins like ours":    es(map[string]any{"iss": p.issuer() + ".evil.example.com"}),
+		"another audience":                   es(map[string]any{"aud": "admin"}),
+		"no audience":                        es(map[string]any{"aud": nil}),
+		"an empty list of audiences":         es(map[string]any{"aud": []string{}}),
+		"the anon key":                       es(map[string]any{"role": "anon", "sub": nil}),
+		"the service_role key":               es(map[string]any{"role": "service_role", "sub": nil}),
+		"service_role with a user":           es(map[string]any{"role": "service_role"}),
+		"no role":                            es(map[string]any{"role": nil}),
+		"no sub":                             es(map[string]any{"sub": nil}),
+		"sub is empty":                       es(map[string]any{"sub": ""}),
+		"sub is longer than any id":          es(map[string]any{"sub": strings.Repeat("u", 256)}),
+		"sub is a list":                      es(map[string]any{"sub": []string{user}}),
+		"sub with a line break":              es(map[string]any{"sub": user + "\n"}),
+		"a signature with a letter changed":  parts[0] + "." + parts[1] + "." + flipped + parts[2][1:],
+		"a signature cut off":                parts[0] + "." + parts[1] + "." + parts[2][:40],
+		"a signature of zeros":               parts[0] + "." + parts[1] + "." + b64(make([]byte, 64)),
+		"no signature":                       parts[0] + "." + parts[1] + ".",
+		"another's claims behind our header": parts[0] + "." + strings.Split(es(map[string]any{"sub": otherUser}), ".")[1] + "." + parts[2],
+		"padded base64":                      sure + "==",
+		"four parts":                         sure + ".x",
+		"five parts, as a JWE has":           sure + ".x.y",
+		"a token in a token":                 byHand(`{"alg":"none","cty":"JWT"}`, sure, nothing),
+		"claims that are a list":             byES256(t, ec, `{"alg":"ES256","kid":"ec"}`, `[]`),
+		"claims that are no JSON":            byES256(t, ec, `{"alg":"ES256","kid":"ec"}`, `{`),
+		"NULs":                               "\x00.\x00.\x00",
+		"dots":                               "..",
+		"longer than any":                    sure + strings.Repeat("A", 9<<10),
+	}
+}
+
+// byES256 signs a header and claims that no library would make.
+func byES256(t *testing.T, key *ecdsa.PrivateKey, header, payload string) string {
+	t.Helper()
+	return byHand(header, payload, func(text string) []byte {
+		sum := sha256.Sum256([]byte(text))
+		r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	})
+}
+
+func TestHostileTokens(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	ec, ecPublic := ecKey(t, "ec")
+	rs, rsPublic := rsaKey(t, "rsa", 2048)
+	p.publish(ecPublic, rsPublic, map[string]string{"kty": "oct", "kid": "oct", "k": b64([]byte(legacy)), "alg": "HS256"})
+	r := withUsers(t, p, users.Config{}, nil)
+	r.deliver(completed(1))
+	tokens := hostileTokens(t, p, ec, rs)
+	// The published secret is none, and HS256 is not allowed without one.
+	tokens["HS256 by a secret that the project publishes"] = signed(t, jwt.SigningMethodHS256, []byte(legacy), good(p.issuer(), nil), map[string]any{"kid": "oct"})
+	before := r.storeCalls()
+	for name, token := range tokens {
+		for _, path := range []string{ownCount, "/v1/counts/stream?workflow_id=" + workflow, "/v1/users/" + user + "/counts"} {
+			got := r.as(token, path)
+			want := http.StatusUnauthorized
+			if len(token) > 8<<10 {
+				want = http.StatusRequestHeaderFieldsTooLarge
+			}
+			if strings.ContainsAny(token, "\x00") {
+				want = http.StatusBadRequest
+			}
+			if got.status != want && (want != http.StatusRequestHeaderFieldsTooLarge || got.status != http.StatusUnauthorized) {
+				t.Errorf("%s: GET %s: got %d %s, want %d", name, path, got.status, got.body, want)
+			}
+			if got.header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s: GET %s: the answer is %s", name, path, got.header.Get("Content-Type"))
+			}
+			if strings.Contains(got.body, `"count"`) || strings.Contains(got.body, "evil") && !strings.Contains(name, "issuer") { // which is named beside ours
+				t.Errorf("%s: GET %s tells %s", name, path, got.body)
+			}
+		}
+	}
+	if calls := r.storeCalls() - before; calls != 0 {
+		t.Errorf("%v calls reached the store", calls)
+	}
+	if len(tokens) < 60 {
+		t.Errorf("got %d hostile tokens", len(tokens))
+	}
+	// An invented kid makes the server ask for the keys at most every ten
+	// seconds, however many come.
+	if asked := p.asked.Load(); asked > 3 {
+		t.Errorf("the keys were read %d times", asked)
+	}
+	log := r.log.String()
+	for name, token := range tokens {
+		if part := strings.Split(token, "."); len(part[len(part)-1]) > 20 && strings.Contains(log, part[len(part)-1]) {
+			t.Errorf("the token of %q is in the log", name)
+		}
+	}
+	private, err := ec.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{legacy, apiKey, "ada@example.com", hex.EncodeToString(private)} {
+		if strings.Contains(log, secret) {
+			t.Errorf("%q is in the log", secret)
+		}
+	}
+}
+
+// storeCalls is how often the store was asked anything, by the metrics.
+func (r *rig) storeCalls() (n float64) {
+	r.t.Helper()
+	families, err := r.server.Registry().Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "runcounter_store_tries_total" {
+			for _, m := range family.GetMetric() {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
+// TestCaseT4_ATokensClaimSaysWhoseCountsItsUserMayRead, where one is said: a sub
+// that equals an organisation's id opens nothing.
+func TestCaseT4_ATokensClaimSaysWhoseCountsItsUserMayRead(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		claim []string
+		token map[string]any
+		want  string
+	}{
+		"no claim":                 {nil, map[string]any{"org_id": user}, "need an API key"},
+		"the claim":                {[]string{"org_id"}, map[string]any{"sub": otherUser, "org_id": user}, `"count":1`},
+		"in another case":          {[]string{"org_id"}, map[string]any{"sub": otherUser, "org_id": strings.ToUpper(user)}, `"count":1`},
+		"another organisation's":   {[]string{"org_id"}, map[string]any{"org_id": otherUser}, "another user"},
+		"a token without it":       {[]string{"org_id"}, nil, "no claim org_id"},
+		"within another":           {[]string{"o", "id"}, map[string]any{"sub": otherUser, "o": map[string]any{"id": user}}, `"count":1`},
+		"a name with a dot in it":  {[]string{"o", "id"}, map[string]any{"o.id": user}, "no claim o.id"},
+		"a list":                   {[]string{"org_id"}, map[string]any{"org_id": []string{user}}, "no claim org_id"},
+		"a number of another type": {[]string{"org_id"}, map[string]any{"org_id": 1.5}, "no claim org_id"},
+		"with a line break":        {[]string{"org_id"}, map[string]any{"org_id": user + "\n"}, "no claim org_id"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := withUsers(t, nil, users.Config{Secret: legacy}, func(c *Config) { c.Users.CountBy(tt.claim) })
+			r.deliver(completed(1))
+			token := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", tt.token), nil)
+			for _, path := range []string{ownCount + "&user_id=" + user, "/v1/users/" + user + "/counts"} {
+				if got := r.as(token, path); !strings.Contains(got.body, tt.want) {
+					t.Errorf("GET %s: got %d %s, want %s", path, got.status, got.body, tt.want)
+				}
+			}
+			if got := r.as(token, "/v1/counts/stream?user_id="+user); !strings.HasPrefix(tt.want, `"`) && got.status != http.StatusForbidden {
+				t.Errorf("a stream: got %d %s, want 403", got.status, got.body)
+			}
+		})
+	}
+}
+
+// What a good token, or none, must not get.
+func TestHostileRequestsOfUsers(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	ec, public := ecKey(t, "ec")
+	p.publish(public)
+	r := withUsers(t, p, users.Config{Secret: legacy}, func(c *Config) { c.Origins = []string{"https://app.example.com"} })
+	r.deliver(completed(1))
+	ada := signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), nil), map[string]any{"kid": "ec"})
+	bob := signed(t, jwt.SigningMethodES256, ec, good(p.issuer(), map[string]any{"sub": otherUser}), map[string]any{"kid": "ec"})
+	bearer := "Authorization: Bearer "
+	for _, tt := range []struct {
+		name, method, path string
+		headers            []string
+		want               int
+		detail             string
+	}{
+		{"no token", "GET", ownCount, nil, 401, "needs a key"},
+		{"an empty token", "GET", ownCount, []string{bearer}, 401, ""},
+		{"the token as Basic", "GET", ownCount, []string{"Authorization: Basic " + ada}, 401, ""},
+		{"the token in the query", "GET", ownCount + "&access_token=" + ada, nil, 401, ""},
+		{"the token in the query beside a good one", "GET", ownCount + "&access_token=x", []string{bearer + ada}, 400, "not known here"},
+		{"the token in a cookie", "GET", ownCount, []string{"Cookie: sb-access-token=" + ada}, 401, ""},
+		{"another user's count", "GET", ownCount + "&user_id=" + user, []string{bearer + bob}, 403, "another user"},
+		{"another user's counts", "GET", "/v1/users/" + user + "/counts", []string{bearer + bob}, 403, "another user"},
+		{"another user's stream", "GET", "/v1/counts/stream?workflow_id=" + workflow + "&user_id=" + user, []string{bearer + bob}, 403, "another user"},
+		{"two users", "GET", ownCount + "&user_id=" + otherUser + "&user_id=" + user, []string{bearer + bob}, 400, "twice"},
+		{"two users of a stream", "GET", "/v1/counts/stream?workflow_id=" + workflow + "&user_id=" + otherUser + "&user_id=" + user, []string{bearer + bob}, 400, "twice"},
+		{"the user in another case", "GET", "/v1/users/" + strings.ToUpper(user) + "/counts", []string{bearer + bob}, 403, ""},
+		{"up and down again", "GET", "/v1/users/" + otherUser + "/../" + user + "/counts", []string{bearer + bob}, 403, ""},
+		{"up, escaped", "GET", "/v1/users/" + otherUser + "/%2e%2e/" + user + "/counts", []string{bearer + bob}, 403, ""},
+		{"a slash, escaped", "GET", "/v1/users/" + user + "%2fcounts", []string{bearer + bob}, 403, ""},
+		{"a user's id and a NUL", "GET", "/v1/users/" + otherUser + "%00" + user + "/counts", []string{bearer + bob}, 400, ""},
+		{"a total of all users", "GET", "/v1/totals?workflow_id=" + workflow, []string{bearer + ada}, 403, "API key"},
+		{"a run", "GET", "/v1/runs/00000000-0000-4000-8000-000000000001", []string{bearer + ada}, 403, "API key"},
+		{"to begin a run", "POST", "/v1/runs", []string{bearer + ada, "Content-Type: application/json"}, 403, "API key"},
+		{"to complete a run", "POST", "/v1/runs/00000000-0000-4000-8000-000000000001/complete", []string{bearer + ada, "Content-Type: application/json"}, 403, "API key"},
+		{"to amend a run", "POST", "/v1/runs/00000000-0000-4000-8000-000000000001/amend", []string{bearer + ada, "Content-Type: application/json"}, 403, "API key"},
+		{"to send a webhook", "POST", path, []string{bearer + ada, "Content-Type: application/json"}, 401, ""},
+		{"to write a count", "POST", ownCount, []string{bearer + ada}, 403, "API key"},
+		{"to delete a count", "DELETE", ownCount, []string{bearer + ada}, 403, "API key"},
+		{"fifty-one counts in a stream", "GET", "/v1/counts/stream?" + manyWorkflows(51), []string{bearer + ada}, 400, "at most 50"},
+		{"a stream of nothing", "GET", "/v1/counts/stream", []string{bearer + ada}, 400, "which counts"},
+		{"a head of 20 KiB", "GET", ownCount, []string{bearer + ada, "X-Padding: " + strings.Repeat("x", 20<<10)}, 431, "16 KiB"},
+		{"two Authorization headers, the second of another", "GET", ownCount + "&user_id=" + user, []string{bearer + bob, bearer + ada}, 403, ""},
+		{"a line break in the token", "GET", ownCount, []string{bearer + "x.y.z\r\nX-Injected: yes"}, 401, ""},
+		{"a page of another origin asks first", "OPTIONS", "/v1/counts", []string{"Origin: https://evil.example.com", "Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization"}, 204, ""},
+		{"a page of an origin that begins like ours", "OPTIONS", "/v1/counts", []string{"Origin: https://app.example.com.evil.example.com", "Access-Control-Request-Method: GET"}, 204, ""},
+		{"a page of no origin", "OPTIONS", "/v1/counts", []string{"Origin: null", "Access-Control-Request-Method: GET"}, 204, ""},
+	} {
+		got := r.bare(tt.method, tt.path, tt.headers...)
+		if got.status != tt.want || !strings.Contains(got.body, tt.detail) {
+			t.Errorf("%s: got %d %s, want %d and %q", tt.name, got.status, got.body, tt.want, tt.detail)
+		}
+		if allowed := got.header.Get("Access-Control-Allow-Origin"); allowed != "" {
+			t.Errorf("%s: pages of %q may read the answer", tt.name, allowed)
+		}
+		if got.header.Get("X-Injected") != "" || got.header.Get("Access-Control-Allow-Credentials") != "" {
+			t.Errorf("%s: got the headers %v", tt.name, got.header)
+		}
+	}
+	got := r.bare("GET", ownCount, bearer+ada, "Origin: https://app.example.com")
+	if got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != "https://app.example.com" {
+		t.Errorf("a page of ours: got %d %v", got.status, got.header)
+	}
+	if strings.Contains(r.log.String(), ada) || strings.Contains(r.log.String(), bob) {
+		t.Error("a token is in the log")
+	}
+}
+
+func manyWorkflows(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("workflow_id=aaaaaaaa-aaaa-4aaa-8aaa-%012d", i))
+	}
+	return strings.Join(list, "&")
+}
+
+func TestKeysRotate(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	first, firstPublic := ecKey(t, "first")
+	second, secondPublic := ecKey(t, "second")
+	p.publish(firstPublic)
+	var clock atomic.Int64
+	began := time.Now()
+	now := func() time.Time { return began.Add(time.Duration(clock.Load())) }
+	r := withUsers(t, p, users.Config{Now: now}, nil)
+	old := signed(t, jwt.SigningMethodES256, first, good(p.issuer(), nil), map[string]any{"kid": "first"})
+	fresh := signed(t, jwt.SigningMethodES256, second, good(p.issuer(), nil), map[string]any{"kid": "second"})
+	want := func(what, token string, status int) {
+		t.Helper()
+		if got := r.as(token, ownCount); got.status != status {
+			t.Errorf("%s: got %d %s, want %d", what, got.status, got.body, status)
+		}
+	}
+	want("the first key", old, 200)
+	want("a key that is not there yet", fresh, 401)
+	p.publish(firstPublic, secondPublic)
+	want("before the keys may be read again", fresh, 401)
+	clock.Add(int64(11 * time.Second))
+	want("a new key", fresh, 200)
+	want("the old one beside it", old, 200)
+	p.publish(secondPublic)
+	clock.Add(int64(10 * time.Minute))
+	want("a key that was revoked", old, 401)
+	want("the other one", fresh, 200)
+	p.breaks(true)
+	clock.Add(int64(5 * time.Minute))
+	want("the project is down, for a while", fresh, 200)
+	clock.Add(int64(6 * time.Minute))
+	want("for so long that a revoked key would not be noticed", fresh, 503)
+	p.breaks(false)
+	clock.Add(int64(11 * time.Second))
+	want("it is there again", fresh, 200)
+}
+
+// Whose key is known doesn't wait while a slow project is asked for another.
+func TestAKnownKeyDoesNotWaitForAnUnknownOne(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	known, public := ecKey(t, "known")
+	unknown, _ := ecKey(t, "unknown")
+	p.publish(public)
+	var clock atomic.Int64
+	began := time.Now()
+	r := withUsers(t, p, users.Config{Now: func() time.Time { return began.Add(time.Duration(clock.Load())) }}, nil)
+	ada := signed(t, jwt.SigningMethodES256, known, good(p.issuer(), nil), map[string]any{"kid": "known"})
+	eve := signed(t, jwt.SigningMethodES256, unknown, good(p.issuer(), nil), map[string]any{"kid": "unknown"})
+	if got := r.as(ada, ownCount); got.status != http.StatusOK {
+		t.Fatalf("got %d %s", got.status, got.body)
+	}
+	clock.Add(int64(11 * time.Second))
+	asked := p.asked.Load()
+	p.mu.Lock() // the project doesn't answer
+	refused := make(chan said, 1)
+	go func() { refused <- r.as(eve, ownCount) }()
+	wait.Until(t, "the project is asked", func() bool { return p.asked.Load() > asked })
+	got := r.as(ada, ownCount)
+	select {
+	case <-refused:
+		t.Error("the known key has waited for the answer about the unknown one")
+	default:
+	}
+	p.mu.Unlock()
+	if got.status != http.StatusOK {
+		t.Errorf("meanwhile: got %d %s, want 200", got.status, got.body)
+	}
+	if got := wait.For(t, "the answer", refused); got.status != http.StatusUnauthorized {
+		t.Errorf("the unknown key: got %d %s, want 401", got.status, got.body)
+	}
+}
+
+// events reads a stream, and returns what it says one after the other.
+type events struct {
+	t    *testing.T
+	body io.ReadCloser
+	in   *bufio.Scanner
+}
+
+func (r *rig) stream(token, query string) *events {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+r.addr+"/v1/counts/stream?"+query, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := r.client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { res.Body.Close() })
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(res.Body)
+		r.t.Fatalf("got %d %s", res.StatusCode, text)
+	}
+	return &events{r.t, res.Body, bufio.NewScanner(res.Body)}
+}
+
+// liveReply is a count as a stream tells it.
+type liveReply struct {
+	webhook.KeyCount
+	store.Tally
+}
+
+// next returns the next event's name and count; "" at the end.
+func (e *events) next() (name string, count int64) {
+	e.t.Helper()
+	name, c := e.nextWhole()
+	return name, c.Count
+}
+
+// nextWhole returns the next event's name and all that it says. It ends a test
+// that waits for an event in vain.
+func (e *events) nextWhole() (name string, c liveReply) {
+	e.t.Helper()
+	late := time.AfterFunc(15*time.Second, func() {
+		e.t.Error("waited 15 s for the next event of a stream")
+		e.body.Close()
+	})
+	defer late.Stop()
+	for e.in.Scan() {
+		line := e.in.Text()
+		switch {
+		case strings.HasPrefix(line, "event: "):
+			name = line[len("event: "):]
+		case strings.HasPrefix(line, "data: "):
+			if err := json.Unmarshal([]byte(line[len("data: "):]), &c); err != nil {
+				e.t.Errorf("%q: %v", line, err)
+			}
+			return name, c
+		}
+	}
+	return "", liveReply{}
+}
+
+// A stream tells how many runs ended in which way, so it tells of a run that
+// ends as one that does not count, too.
+func TestCaseAStreamUnderOutcomesHearsOfACancelledRun(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
+	r.deliver(completed(1))
+	e := r.stream(signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil), "workflow_id="+workflow)
+	want := func(count int64, ended store.Tally) {
+		t.Helper()
+		if name, got := e.nextWhole(); name != "count" || got.Count != count || got.Tally != ended {
+			t.Fatalf("got %s %+v, want the count %d of %+v", name, got, count, ended)
+		}
+	}
+	want(1, store.Tally{Completed: 1})
+	r.deliver(inserted(row(2, "cancelled", nil)))
+	want(1, store.Tally{Completed: 1, Cancelled: 1})
+	r.deliver(inserted(row(3, "timeout", nil)))
+	want(1, store.Tally{Completed: 1, Cancelled: 1, Timeout: 1})
+	r.deliver(inserted(row(4, "failed", nil)))
+	want(2, store.Tally{Completed: 1, Failed: 1, Cancelled: 1, Timeout: 1})
+}
+
+func TestAStreamTellsTheCountNowAndEachChange(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
+	ada := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil)
+	r.deliver(completed(1))
+	e := r.stream(ada, "workflow_id="+workflow)
+	want := func(name string, count int64) {
+		t.Helper()
+		if gotName, got := e.next(); gotName != name || got != count {
+			t.Fatalf("got %s %d, want %s %d", gotName, got, name, count)
+		}
+	}
+	want("count", 1)
+	for i := 2; i < 6; i++ {
+		r.deliver(completed(i))
+		want("count", int64(i))
+	}
+	e.body.Close()
+	// What is written to nobody fails, and frees the place.
+	n := 5
+	wait.Until(t, "the place of who went away is free", func() bool {
+		n++
+		r.deliver(completed(n))
+		return r.server.streams.Open() == 0
+	})
+	keyed := r.stream(apiKey, "user_id="+user+"&workflow_id="+workflow)
+	if name, count := keyed.next(); name != "count" || count != int64(n) {
+		t.Errorf("with the key: got %s %d, want %d", name, count, n)
+	}
+	keyed.body.Close()
+	r.deliver(completed(n + 1))
+	e = r.stream(ada, "workflow_id="+workflow+"&draft_id="+draft)
+	want("count", int64(n+1))
+	want("count", 0)
+	r.server.streams.Close()
+	want("", 0)
+	wait.Until(t, "all places are free", func() bool { return r.server.streams.Open() == 0 })
+	if strings.Contains(r.log.String(), "panic") {
+		t.Error(r.log.String())
+	}
+}
+
+func TestAStreamEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
+	// It is 28 seconds past its end, of the 30 by which clocks may differ.
+	short := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", map[string]any{"exp": time.Now().Add(-20 * time.Second).Unix()}), nil)
+	e := r.stream(short, "workflow_id="+workflow)
+	for {
+		name, _ := e.next()
+		if name == "expired" {
+			break
+		}
+		if name == "" {
+			t.Fatal("the stream ended without saying why")
+		}
+	}
+	if name, _ := e.next(); name != "" {
+		t.Errorf("got %s behind the end", name)
+	}
+	wait.Until(t, "its place is free", func() bool { return r.server.streams.Open() == 0 })
+}
+
+func TestAnAPIKeyMayLookLikeAToken(t *testing.T) {
+	t.Parallel()
+	const dotted = "an.API.key.with.dots.in.it"
+	r := withUsers(t, nil, users.Config{Secret: legacy}, func(c *Config) { c.APIKeys = []string{dotted} })
+	if got := r.as(dotted, ownCount+"&user_id="+user); got.status != http.StatusOK {
+		t.Errorf("got %d %s, want 200", got.status, got.body)
+	}
+}
+
+func TestStreamsOfAUserAreBounded(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
+	ada := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil)
+	for range streamsOfAUser {
+		if name, count := r.stream(ada, "workflow_id="+workflow).next(); name != "count" || count != 0 {
+			t.Fatalf("got %s %d", name, count)
+		}
+	}
+	if got := r.as(ada, "/v1/counts/stream?workflow_id="+workflow); got.status != http.StatusTooManyRequests {
+		t.Errorf("one more: got %d %s, want 429", got.status, got.body)
+	}
+	bob := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", map[string]any{"sub": otherUser}), nil)
+	if name, _ := r.stream(bob, "workflow_id="+workflow).next(); name != "count" {
+		t.Errorf("another user: got %s", name)
+	}
+}
