@@ -96,6 +96,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	name "updated_at"      the role's column
 //	idType                 the type of the ids of runs; so do userType, workflowType, draftType, and refType for the last two
 //	userKey                the type of a column of ours that holds users; so does refKey
+//	keyComments "counts"   the comments on the columns of that table which make up a key
 //	uid                    who has signed in
 //	overriding             what lets an INSERT give an id that the table would draw
 //	cast "error_details"   the cast from jsonb to what the role's column is
@@ -179,10 +180,11 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"reads": func(typ, function, otherwise string, rows ...string) string {
 			return reads(t, typ, function, otherwise, rows)
 		},
-		"reading": func() []watched.Column { return readOf(t) },
-		"counted": func() []watched.Column { return counted(t) },
-		"there":   func() string { return there(t) },
-		"called":  func(role watched.Role) string { c, _ := t.Column(role); return c.Name },
+		"reading":     func() []watched.Column { return readOf(t) },
+		"counted":     func() []watched.Column { return counted(t) },
+		"there":       func() string { return there(t) },
+		"called":      func(role watched.Role) string { c, _ := t.Column(role); return c.Name },
+		"keyComments": keyComments,
 	}).Parse(text)
 	if err != nil {
 		return "", err
@@ -192,6 +194,14 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		return "", err
 	}
 	return b.String(), nil
+}
+
+// keyComments is the comments on the columns by which a table of ours names a key.
+func keyComments(table string) string {
+	on := "comment on column run_counter." + table
+	return on + `.user_id is 'User of the key; empty where the watched table has no column for it.';
+` + on + `.kind is 'What ref_id is: workflow, draft, or all where the watched table has no column for either.';
+` + on + `.ref_id is 'The workflow or draft; empty where kind is all.';`
 }
 
 // overriding lets an id be given that the table would draw.

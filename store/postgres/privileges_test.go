@@ -293,6 +293,7 @@ create table runs_1 partition of workflow_runs for values with (modulus 2, remai
 	pgtest.Exec(t, address, `grant all on runs_0, runs_1 to anon, authenticated`) // as Supabase's default privileges do
 	nobodyCheats(t, address)
 	c := newCaller(t, address)
+	c.lint("without a comment")
 	for _, role := range []string{"bob", "anon"} {
 		if _, _, err := c.as(role, `truncate runs_1`); err == nil || !strings.Contains(err.Error(), "can't delete workflow runs") {
 			t.Errorf("%s truncates a partition: got %v, want it refused", role, err)
