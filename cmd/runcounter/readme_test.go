@@ -152,7 +152,7 @@ func TestContributingNamesWhatThereIs(t *testing.T) {
 	for _, row := range rows {
 		files, err := filepath.Glob(filepath.Join(top, row[1]))
 		if err == nil && !strings.Contains(filepath.Base(row[1]), ".") && len(files) == 1 {
-			files, err = filepath.Glob(filepath.Join(top, row[1], "*.go"))
+			files, err = filepath.Glob(filepath.Join(top, row[1], "*.*"))
 		}
 		if err != nil || len(files) == 0 {
 			t.Errorf("CONTRIBUTING.md names %s: there is none (%v)", row[1], err)
