@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 func completeCommand() *cli.Command {
@@ -49,12 +50,7 @@ func complete(ctx context.Context, cmd *cli.Command) error {
 			return fmt.Errorf("complete run %s: %w", completion.ID.Shown(), err)
 		}
 		if cmd.Bool("json") {
-			return printJSON(cmd.Root().Writer, struct {
-				Won         bool         `json:"won"`
-				Status      store.Status `json:"status"`
-				CompletedAt instant      `json:"completed_at"`
-				Count       int64        `json:"count"`
-			}{result.Won, result.Run.Status, instant(result.Run.CompletedAt), result.Count.Count})
+			return printJSON(cmd.Root().Writer, api.CompletedRunOf(result))
 		}
 		text := "This call ended the run:"
 		if !result.Won {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 func deadLettersCommand() *cli.Command {
@@ -109,20 +110,6 @@ func lettersOf(cmd *cli.Command) (q store.DeadLetterQuery, err error) {
 	return q, nil
 }
 
-// letterJSON is a dead letter as GET /v1/dead-letters answers it.
-type letterJSON struct {
-	Seq        int64   `json:"seq"`
-	ReceivedAt instant `json:"received_at"`
-	Reason     string  `json:"reason"`
-	Bytes      int64   `json:"bytes"`
-	Kept       int64   `json:"kept"`
-	Whole      bool    `json:"whole"`
-}
-
-func letterJSONOf(d store.DeadLetter) letterJSON {
-	return letterJSON{d.Seq, instant(d.ReceivedAt), d.Reason, d.Bytes, d.Kept, d.Whole()}
-}
-
 func listLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
 	letters, err := db.DeadLetters(ctx, q)
 	if err != nil {
@@ -130,12 +117,12 @@ func listLetters(ctx context.Context, cmd *cli.Command, db backend, q store.Dead
 	}
 	out := cmd.Root().Writer
 	if cmd.Bool("json") {
-		all := make([]letterJSON, 0, len(letters))
+		all := make([]api.Letter, 0, len(letters))
 		for _, d := range letters {
-			all = append(all, letterJSONOf(d))
+			all = append(all, api.LetterOf(d))
 		}
 		return printJSON(out, struct {
-			Letters []letterJSON `json:"dead_letters"`
+			Letters []api.Letter `json:"dead_letters"`
 		}{all})
 	}
 	if len(letters) == 0 {
@@ -183,11 +170,7 @@ func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadL
 		encoding, body = "base64", base64.StdEncoding.EncodeToString(d.Body)
 	}
 	if cmd.Bool("json") {
-		return printJSON(out, struct {
-			letterJSON
-			Encoding string `json:"encoding"`
-			Body     string `json:"body"`
-		}{letterJSONOf(d), encoding, body})
+		return printJSON(out, api.LetterWithBody{Letter: api.LetterOf(d), Encoding: encoding, Body: body})
 	}
 	kept := "all of them kept"
 	if !d.Whole() {
@@ -196,16 +179,6 @@ func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadL
 	_, err = fmt.Fprintf(out, "Dead letter %d, received at %s\nReason: %s\nBody:   %s, %s, as %s\n\n%s\n",
 		d.Seq, instant(d.ReceivedAt), oneLine(d.Reason), quantity(d.Bytes, "byte", "bytes"), kept, encoding, body)
 	return err
-}
-
-// letterResultJSON is what became of a dead letter, as the API answers it.
-type letterResultJSON struct {
-	Seq      int64  `json:"seq"`
-	Applied  bool   `json:"applied"`
-	Reason   string `json:"reason,omitempty"`
-	Received int    `json:"received"`
-	Changed  int    `json:"changed"`
-	Ignored  int    `json:"ignored"`
 }
 
 func replayLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
@@ -224,7 +197,7 @@ func replayLetters(ctx context.Context, cmd *cli.Command, db backend, q store.De
 }
 
 // replayAll replays one, or page after page of those that are meant.
-func replayAll(ctx context.Context, db backend, decoder webhook.Decoder, q store.DeadLetterQuery) (results []letterResultJSON, err error) {
+func replayAll(ctx context.Context, db backend, decoder webhook.Decoder, q store.DeadLetterQuery) (results []api.LetterResult, err error) {
 	apply := func(ctx context.Context, changes []store.Change) ([]store.ApplyResult, error) {
 		return db.Apply(ctx, changes, time.Now())
 	}
@@ -247,13 +220,7 @@ func replayAll(ctx context.Context, db backend, decoder webhook.Decoder, q store
 			case err != nil:
 				return results, err
 			}
-			one := letterResultJSON{Seq: r.Seq, Applied: r.Applied, Reason: r.Reason, Received: r.Received, Ignored: r.Ignored}
-			for _, a := range r.Results {
-				if a.Changed {
-					one.Changed++
-				}
-			}
-			results = append(results, one)
+			results = append(results, api.LetterResultOf(r))
 		}
 		if len(letters) < q.Limit || q.Seq != 0 {
 			return results, nil
@@ -263,7 +230,7 @@ func replayAll(ctx context.Context, db backend, decoder webhook.Decoder, q store
 }
 
 // printReplayed says what became of them. That some stay is the answer "no".
-func printReplayed(cmd *cli.Command, results []letterResultJSON) error {
+func printReplayed(cmd *cli.Command, results []api.LetterResult) error {
 	var text strings.Builder
 	replayed, left := 0, 0
 	for _, r := range results {
@@ -286,8 +253,8 @@ func printReplayed(cmd *cli.Command, results []letterResultJSON) error {
 		err = printJSON(out, struct {
 			Replayed int                `json:"replayed"`
 			Left     int                `json:"left"`
-			Letters  []letterResultJSON `json:"dead_letters"`
-		}{replayed, left, append([]letterResultJSON{}, results...)})
+			Letters  []api.LetterResult `json:"dead_letters"`
+		}{replayed, left, append([]api.LetterResult{}, results...)})
 	} else {
 		fmt.Fprintf(&text, "Replayed %s, %d stay.\n", quantity(int64(replayed), "dead letter", "dead letters"), left)
 		_, err = io.WriteString(out, text.String())
@@ -307,9 +274,7 @@ func dropLetters(ctx context.Context, cmd *cli.Command, db backend, q store.Dead
 		return answerNo(webhook.ErrNoLetter)
 	}
 	if cmd.Bool("json") {
-		return printJSON(cmd.Root().Writer, struct {
-			Dropped int `json:"dropped"`
-		}{dropped})
+		return printJSON(cmd.Root().Writer, api.LettersDropped{Dropped: dropped})
 	}
 	_, err = fmt.Fprintf(cmd.Root().Writer, "Dropped %s.\n", quantity(int64(dropped), "dead letter", "dead letters"))
 	return err

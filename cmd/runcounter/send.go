@@ -20,6 +20,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
 const (
@@ -273,29 +274,15 @@ func refused(res *http.Response, text []byte) error {
 	if to := res.Header.Get("Location"); to != "" && res.StatusCode/100 == 3 {
 		return answerNo(fmt.Errorf("the server answered %s, to %s: webhooks don't follow redirects, so name that address with --url", res.Status, to))
 	}
-	var problem struct {
-		Detail string `json:"detail"`
-	}
-	if err := json.Unmarshal(text, &problem); err != nil || problem.Detail == "" {
+	var told problem.Problem
+	if err := json.Unmarshal(text, &told); err != nil || told.Detail == "" {
 		return answerNo(fmt.Errorf("the server answered %s, which is not an answer of Run Counter: is --url right?", res.Status))
 	}
-	return answerNo(fmt.Errorf("the server answered %s: %s", res.Status, problem.Detail))
+	return answerNo(fmt.Errorf("the server answered %s: %s", res.Status, told.Detail))
 }
 
 func printAnswer(cmd *cli.Command, text []byte) error {
-	var answer struct {
-		Received int `json:"received"`
-		Changed  int `json:"changed"`
-		Ignored  int `json:"ignored"`
-		Refused  []struct {
-			Change int    `json:"change"`
-			Reason string `json:"reason"`
-		} `json:"refused"`
-		Counts []struct {
-			keyJSON
-			Count int64 `json:"count"`
-		} `json:"counts"`
-	}
+	var answer webhook.Answer
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return answerNo(fmt.Errorf("the server's answer is not one of Run Counter: is --url right? %w", err))
 	}

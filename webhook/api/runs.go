@@ -121,7 +121,7 @@ func (a *API) completeRun(c *fiber.Ctx, f *fields) error {
 	if err != nil {
 		return err
 	}
-	return answer.JSON(c, fiber.StatusOK, CompletedRun{result.Won, result.Run.Status, Instant(result.Run.CompletedAt), result.Count.Count})
+	return answer.JSON(c, fiber.StatusOK, CompletedRunOf(result))
 }
 
 // amendRun answers POST /v1/runs/{id}/amend.

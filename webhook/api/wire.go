@@ -89,6 +89,11 @@ type CompletedRun struct {
 	Count       int64        `json:"count"`
 }
 
+// CompletedRunOf returns the result of completing a run as the API shows it.
+func CompletedRunOf(r store.CompleteResult) CompletedRun {
+	return CompletedRun{r.Won, r.Run.Status, Instant(r.Run.CompletedAt), r.Count.Count}
+}
+
 // Letter is a dead letter as the API shows it.
 type Letter struct {
 	Seq        int64   `json:"seq"`
