@@ -48,8 +48,6 @@ const (
 	// transactionPooler is the port at which Supabase has its pooler in
 	// transaction mode.
 	transactionPooler = 6543
-	// migrating is the key of an advisory lock.
-	migrating = 0x72756e636f756e74 // "runcount"
 )
 
 // ErrAddress is wrapped where an address can't be used.
@@ -274,7 +272,7 @@ func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
 	deadline := time.Now().Add(turn)
 	for {
 		var ours bool
-		if err := conn.QueryRowContext(ctx, `select pg_try_advisory_lock($1)`, int64(migrating)).Scan(&ours); err != nil {
+		if err := conn.QueryRowContext(ctx, `select pg_try_advisory_lock($1)`, lockMigrating).Scan(&ours); err != nil {
 			return fmt.Errorf("take turns with others who migrate: %w", err)
 		}
 		if ours {

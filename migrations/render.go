@@ -98,6 +98,7 @@ func rendered(t watched.Table) ([]script, error) {
 //	userKey                the type of a column of ours that holds users; so does refKey
 //	keyComments "counts"   the comments on the columns of that table which make up a key
 //	uid                    who has signed in
+//	byEndUser              whether an end user's role runs the statement
 //	overriding             what lets an INSERT give an id that the table would draw
 //	cast "error_details"   the cast from jsonb to what the role's column is
 //	words "or" "pending"   the table's words for statuses of ours, for a person
@@ -185,6 +186,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"there":       func() string { return there(t) },
 		"called":      func(role watched.Role) string { c, _ := t.Column(role); return c.Name },
 		"keyComments": keyComments,
+		"byEndUser":   func() string { return `current_user = any ('{anon,authenticated}'::name[])` },
 	}).Parse(text)
 	if err != nil {
 		return "", err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -50,7 +51,7 @@ func (s *Store) directBegin(ctx context.Context, db features, b store.Begin) (be
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		begun = store.BeginResult{}
 		if b.Limit != nil {
-			if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1::text, 0))`, "runcounter "+key.String()); err != nil {
+			if _, err := tx.Exec(ctx, migrations.LockBeginSQL, key.String()); err != nil {
 				return err
 			}
 		}

@@ -1,13 +1,14 @@
 package postgres
 
 import (
+	"errors"
 	"os"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
@@ -110,7 +111,7 @@ func TestARuleThatCameSince(t *testing.T) {
 	mustBe(t, address, asking, "0")
 	pgtest.Exec(t, address, `alter table workflow_runs add constraint c check (completed_at >= started_at)`)
 	_, _, err := newCaller(t, address).as("bob", `update workflow_runs set status = 'running', completed_at = null, started_at = now() + interval '1 minute'`)
-	if err == nil || !strings.Contains(err.Error(), `"c"`) {
+	if broken := new(pgconn.PgError); !errors.As(err, &broken) || broken.ConstraintName != "c" {
 		t.Errorf("an end user's statement that breaks it came to %v, want the check's own refusal", err)
 	}
 	pgtest.Exec(t, address, asBob(`update workflow_runs set status = 'running', completed_at = null`))
