@@ -240,6 +240,11 @@ func TestPrintSQLiteIsTheWholeSchema(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	var bare string
+	err = db.QueryRowContext(t.Context(), `select coalesce(group_concat(name), '') from sqlite_master where type = 'table' and name not like 'sqlite_%' and sql not like '%( -- %'`).Scan(&bare)
+	if err != nil || bare != "" {
+		t.Errorf("tables without a comment, which .schema would show: %s, %v; want none", bare, err)
+	}
 }
 
 // TestAFifthTerminalStatusWouldBeAValue: no table of ours lists the four.

@@ -4,9 +4,11 @@
 --
 -- Times are microseconds since 1970 in UTC; read one with
 --   select datetime(completed_at / 1000000, 'unixepoch') from workflow_runs;
+--
+-- Comments inside a CREATE stay in the file, and sqlite3's .schema shows them: what a
+-- table is, who writes it, and whether rows may be deleted by hand.
 
--- What the mirror knows of each run: the merge of the changes it received.
-create table if not exists workflow_runs (
+create table if not exists workflow_runs ( -- each run, merged from the changes that were received; deleting a row makes its count wrong until a recount
     -- Ids are the texts of what the application's table has (store.ID).
     id           text    not null primary key check (length(cast(id as blob)) between 1 and 255),
     -- Empty where that has no column for it (store.Absent).
@@ -61,18 +63,17 @@ create index if not exists workflow_runs_odd
        or completed_at < started_at
        or (completed_at is null and status not in ('pending', 'running', 'cancelling'));
 
--- state_snapshot stands apart, so that a big one doesn't slow the rest.
-create table if not exists snapshots (
+create table if not exists snapshots ( -- state_snapshot of a run, apart so that a big one doesn't slow the rest
     run_id         text not null primary key references workflow_runs (id) on delete cascade,
     state_snapshot text not null
 ) strict;
 
-create table if not exists tombstones (
+create table if not exists tombstones ( -- deleted runs, which no later change brings back; do not delete rows
     id         text    not null primary key,
     deleted_at integer not null
 ) strict, without rowid;
 
-create table if not exists idempotency_keys (
+create table if not exists idempotency_keys ( -- the run that a begin with such a key created; a deleted row lets the key create another
     user_id         text not null,
     idempotency_key text not null,
     run_id          text not null,
@@ -84,7 +85,7 @@ create table if not exists idempotency_keys (
 -- no ledger: the program adds the differences of a transaction to the counts. No
 -- check holds these at 0 and above: a count that was made wrong by hand must not
 -- stop the writes before it is mended.
-create table if not exists counts (
+create table if not exists counts ( -- ended runs of a key; runcounter recount rebuilds them: do not edit
     user_id  text    not null,
     kind     text    not null check (kind in ('workflow', 'draft', 'all')),
     ref_id   text    not null,
@@ -99,7 +100,7 @@ create index if not exists counts_zero on counts (user_id) where n = 0;
 -- What a workflow or draft has over all its users: the sum of counts over its users,
 -- in every snapshot, since a transaction adds to both. Writers take turns, so one
 -- row is enough, where PostgreSQL has eight.
-create table if not exists totals (
+create table if not exists totals ( -- ended runs of a workflow or draft over all users: do not edit
     kind     text    not null check (kind in ('workflow', 'draft', 'all')),
     ref_id   text    not null,
     status   text    not null,
@@ -110,9 +111,9 @@ create table if not exists totals (
 
 create index if not exists totals_zero on totals (kind) where n = 0;
 
--- One row: what is applied on reading.
-create table if not exists settings (
+create table if not exists settings ( -- one row: never delete it
     id     integer not null primary key check (id = 1),
+    -- Which ended runs count; it is applied when counts are read.
     policy text    not null check (policy in
         ('outcomes', 'terminal', 'outcomes-except-presumed', 'terminal-except-presumed'))
 ) strict;

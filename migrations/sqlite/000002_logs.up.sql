@@ -1,8 +1,7 @@
 -- What was repaired, decided and refused, to explain a run. All but the
 -- administrators' decisions are pruned after 90 days.
 
--- One row per run and kind of repair, with a counter.
-create table if not exists repairs (
+create table if not exists repairs ( -- one row per run and kind of repair, with a counter; pruned after 90 days, rows may be deleted
     run_id       text    not null,
     kind         text    not null,
     times        integer not null default 1 check (times > 0),
@@ -14,9 +13,7 @@ create table if not exists repairs (
     primary key (run_id, kind)
 ) strict, without rowid;
 
--- Active runs all of whose times are still to come, since a clock was ahead:
--- these, and when they were first seen.
-create table if not exists ahead (
+create table if not exists ahead ( -- active runs whose times are all to come, since a clock was ahead; rows may be deleted
     run_id  text    not null primary key,
     times   text    not null,
     seen_at integer not null
@@ -24,7 +21,7 @@ create table if not exists ahead (
 
 create index if not exists repairs_last_at on repairs (last_at);
 
-create table if not exists amendments (
+create table if not exists amendments ( -- decisions of administrators: kept for ever, do not delete rows
     seq              integer primary key,
     run_id           text    not null,
     at               integer not null,
@@ -37,7 +34,7 @@ create table if not exists amendments (
 
 create index if not exists amendments_run on amendments (run_id);
 
-create table if not exists recounts (
+create table if not exists recounts ( -- counts that were wrong and were set right; pruned after 90 days, rows may be deleted
     seq     integer primary key,
     at      integer not null,
     user_id text    not null,
@@ -49,10 +46,9 @@ create table if not exists recounts (
 
 create index if not exists recounts_at on recounts (at);
 
--- Deliveries that were authenticated but can't be read: bounded by number,
--- bytes and age. The number of one that was dropped is never given again: whoever
+-- The number of a letter that was dropped is never given again: an operator who
 -- replays or drops it once more must not meet another one.
-create table if not exists dead_letters (
+create table if not exists dead_letters ( -- deliveries that were authenticated and could not be read, bounded by number, bytes and age
     seq         integer primary key autoincrement,
     received_at integer not null,
     reason      text    not null,

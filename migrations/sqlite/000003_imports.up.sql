@@ -1,6 +1,4 @@
--- Where an import from a live database stands, until it has come to its end:
--- one that was stopped goes on from there.
-create table if not exists imports (
+create table if not exists imports ( -- where an import from a live database stands until it ends; one that was stopped goes on from there
     -- Host, port, name, role and table; never a password.
     source   text    not null primary key,
     begun_at integer not null,

@@ -128,6 +128,7 @@ func TestDeliveriesAreSettledOnceBySeveralSweepers(t *testing.T) {
 	t.Parallel()
 	p := newTelling(t)
 	p.installs()
+	newCaller(t, p.address).lint("without a comment")
 	n := pgtest.StartNet(t, p.address)
 	n.Pace(0)
 	const calls = 3 * settleBatch / 2
