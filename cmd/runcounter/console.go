@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor"
 	"github.com/edgaze-ai/runcounter/webhook/console"
 )
 
@@ -13,15 +14,12 @@ import (
 func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) *console.Settings {
 	return &console.Settings{
 		Where: db.where, Source: db.source, Limits: sweeper.Limits, Role: cmd.String("console-role"),
-		Doctor: func(ctx context.Context) (findings []console.Finding) {
+		Doctor: func(ctx context.Context) []doctor.Finding {
 			r, err := diagnose(ctx, cmd)
 			if err != nil {
-				r.Checks = append(r.Checks, cannotLook(err))
+				return []doctor.Finding{doctor.NotChecked("", err)}
 			}
-			for _, l := range r.Checks {
-				findings = append(findings, console.Finding{Check: l.Check, Status: string(l.Status), Finding: l.Finding, Fix: l.Fix})
-			}
-			return findings
+			return r.Checks
 		},
 		Sweep: func(ctx context.Context, full bool) (store.SweepReport, error) {
 			return sweeper.Sweep(ctx, store.SweepOptions{Full: full})

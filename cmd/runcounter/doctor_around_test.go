@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,10 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/postgres"
+	"github.com/edgaze-ai/runcounter/store/doctor"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
-	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
 
 func TestDoctorNamesWhoHoldsAnOldSnapshot(t *testing.T) {
@@ -32,8 +29,8 @@ func TestDoctorNamesWhoHoldsAnOldSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := strconv.Itoa(int(holder.PgConn().PID()))
-	r := examination(t, address, func(p *patient) { p.oldSnapshot = 0 })
-	named(t, "a session", r, line{"snapshots", warns, "session " + pid + " (a forgotten psql owner) has been idle in transaction", "pg_terminate_backend(" + pid + ")"})
+	r := examination(t, address, func(s *doctor.Source) { s.Thresholds.OldSnapshot = 0 })
+	named(t, "a session", r, doctor.Finding{Check: "snapshots", Status: doctor.Warning, Text: "session " + pid + " (a forgotten psql owner) has been idle in transaction", Fix: "pg_terminate_backend(" + pid + ")"})
 }
 
 // A slot is the server's, so this one is the test's own.
@@ -41,7 +38,7 @@ func TestDoctorNamesASlotThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	address := pgtest.NewServer(t).Database(t)
 	pgtest.Exec(t, address, `select pg_create_physical_replication_slot('left_behind', true)`)
-	named(t, "a slot", examination(t, address, nil), line{"snapshots", warns, "replication slot left_behind (physical) is inactive", "pg_drop_replication_slot('left_behind')"})
+	named(t, "a slot", examination(t, address, nil), doctor.Finding{Check: "snapshots", Status: doctor.Warning, Text: "replication slot left_behind (physical) is inactive", Fix: "pg_drop_replication_slot('left_behind')"})
 }
 
 // One lock that is not had, on one table, keeps one check from its answer.
@@ -57,7 +54,7 @@ func TestDoctorGoesOnWhereItCannotLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := examination(t, address, nil)
-	if diff := cmp.Diff([]line{{"deliveries", warns, "can't look: no answer within 5 seconds", "try again when the database is less busy"}}, complaints(r)); diff != "" {
+	if diff := cmp.Diff([]doctor.Finding{{Check: "deliveries", Status: doctor.Warning, Text: "can't look: no answer within 5 seconds", Fix: "try again when the database is less busy"}}, complaints(r)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if len(r.Checks) != 19 {
@@ -74,14 +71,14 @@ func TestDoctorSaysWhatARoleMayNotSee(t *testing.T) {
 	t.Cleanup(func() { pgtest.Exec(t, admin, `drop owned by `+name, `drop role `+name) })
 	stranger := pgtest.As(t, address, name)
 	r := examination(t, stranger, nil)
-	for _, want := range []line{
-		{"role", fails, name + " has no right to insert, update on workflow_runs", "connect as owner"},
-		{"role", fails, "row level security hides runs from " + name, "connect as owner"},
-		{"role", fails, "lacks usage of schema run_counter", "service_role"},
-		{"migrations", warns, "can't look: not with this role: permission denied for", "connect as the owner of workflow_runs"},
-		{"counts", warns, "can't look: not with this role: permission denied for", "connect as the owner"},
-		{"deliveries", warns, "can't look: not with this role: permission denied for", "connect as the owner"},
-		{"snapshots", warns, "may not see what other roles' sessions do", "grant pg_read_all_stats"},
+	for _, want := range []doctor.Finding{
+		{Check: "role", Status: doctor.Failure, Text: name + " has no right to insert, update on workflow_runs", Fix: "connect as owner"},
+		{Check: "role", Status: doctor.Failure, Text: "row level security hides runs from " + name, Fix: "connect as owner"},
+		{Check: "role", Status: doctor.Failure, Text: "lacks usage of schema run_counter", Fix: "service_role"},
+		{Check: "migrations", Status: doctor.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner of workflow_runs"},
+		{Check: "counts", Status: doctor.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner"},
+		{Check: "deliveries", Status: doctor.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner"},
+		{Check: "snapshots", Status: doctor.Warning, Text: "may not see what other roles' sessions do", Fix: "grant pg_read_all_stats"},
 	} {
 		named(t, "a stranger", r, want)
 	}
@@ -91,8 +88,8 @@ func TestDoctorWithoutMigrationsAndWithoutATable(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
 	r := examination(t, address, nil)
-	named(t, "no table", r, line{"role", fails, "there is no table public.workflow_runs", "runcounter migrate up makes the table"})
-	named(t, "no table", r, line{"migrations", fails, "none is applied", "runcounter migrate up"})
+	named(t, "no table", r, doctor.Finding{Check: "role", Status: doctor.Failure, Text: "there is no table public.workflow_runs", Fix: "runcounter migrate up makes the table"})
+	named(t, "no table", r, doctor.Finding{Check: "migrations", Status: doctor.Failure, Text: "none is applied", Fix: "runcounter migrate up"})
 	if r.Failures = len(complaints(r)); r.Failures != 2 {
 		t.Errorf("no table: got %+v, want two lines", complaints(r))
 	}
@@ -100,13 +97,13 @@ func TestDoctorWithoutMigrationsAndWithoutATable(t *testing.T) {
     completed_at timestamptz, duration_ms integer, error_details jsonb, state_snapshot jsonb, created_at timestamptz, updated_at timestamptz)`,
 		`insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values ('`+runID(1)+`', '`+sampleUser+`', '`+sampleWorkflow+`', 'running', now() - interval '1 day')`)
 	r = examination(t, address, nil)
-	named(t, "no migrations", r, line{"migrations", fails, "nothing keeps the first outcome but our own calls", "runcounter migrate up"})
-	named(t, "no migrations", r, line{"stuck runs", warns, "1 run silent", "runcounter serve"})
+	named(t, "no migrations", r, doctor.Finding{Check: "migrations", Status: doctor.Failure, Text: "nothing keeps the first outcome but our own calls", Fix: "runcounter migrate up"})
+	named(t, "no migrations", r, doctor.Finding{Check: "stuck runs", Status: doctor.Warning, Text: "1 run silent", Fix: "runcounter serve"})
 	// Where the machine's PostgreSQL could have pg_net (case O7), doctor also says
 	// that no webhook uses it.
 	want := 2
 	if pgtest.Offers(t, address, "pg_net") {
-		named(t, "no migrations", r, line{"webhook", warns, "none on workflow_runs", "runcounter webhook install"})
+		named(t, "no migrations", r, doctor.Finding{Check: "webhook", Status: doctor.Warning, Text: "none on workflow_runs", Fix: "runcounter webhook install"})
 		want++
 	}
 	if n := len(complaints(r)); n != want {
@@ -125,7 +122,7 @@ func TestDoctorThroughAPooler(t *testing.T) {
 	if left := complaints(r); len(left) > 0 {
 		t.Errorf("got %+v, want nothing", left)
 	}
-	if got := r.Checks[0].Finding; !strings.Contains(got, "through a pooler: right for serve; migrate up needs a session") {
+	if got := r.Checks[0].Text; !strings.Contains(got, "through a pooler: right for serve; migrate up needs a session") {
 		t.Errorf("got %q, want the pooler named", got)
 	}
 }
@@ -140,25 +137,8 @@ func TestDoctorKnowsHowTheConnectionIsProtected(t *testing.T) {
 			with = strings.Split(address, "?")[0] + "?sslmode=require"
 		}
 		r := examination(t, with, nil)
-		if got := r.Checks[1].Finding; got != "sslmode "+want+", and the connection stays on this machine" {
+		if got := r.Checks[1].Text; got != "sslmode "+want+", and the connection stays on this machine" {
 			t.Errorf("sslmode %s: got %q", mode, got)
-		}
-	}
-	for _, tt := range []struct {
-		link   postgres.Link
-		status verdict
-		want   string
-	}{
-		{postgres.Link{TLS: postgres.Plain}, fails, "read and change everything"},
-		{postgres.Link{TLS: postgres.Plain, Private: true}, warns, "on the private network can read"},
-		{postgres.Link{TLS: postgres.Plain, Local: true, Private: true}, isFine, "stays on this machine"},
-		{postgres.Link{TLS: postgres.Encrypted}, warns, "the certificate is not checked, so the server may not be yours"},
-		{postgres.Link{TLS: postgres.Encrypted, Private: true}, isFine, "require"},
-		{postgres.Link{TLS: postgres.KnownIssuer}, warns, "not whose it is"},
-		{postgres.Link{TLS: postgres.FullyVerified}, isFine, "verify-full"},
-	} {
-		if got := tlsLine(tt.link); got.Status != tt.status || !strings.Contains(got.Finding, tt.want) || (got.Fix == "") != (got.Status == isFine) {
-			t.Errorf("%+v: got %+v, want %s and %q", tt.link, got, tt.status, tt.want)
 		}
 	}
 }
@@ -178,26 +158,6 @@ func TestDoctorSaysWhyTheDatabaseCannotBeReached(t *testing.T) {
 	if all := r.out + r.errs + bad.out + bad.errs; strings.Contains(all, "hunter2") || strings.Contains(all, doctorSecret) {
 		t.Errorf("a password is repeated:\n%s", all)
 	}
-	v4, v6 := net.IPAddr{IP: net.IPv4(192, 0, 2, 1)}, net.IPAddr{IP: net.ParseIP("2001:db8::1")}
-	for name, tt := range map[string]struct {
-		addresses []net.IPAddr
-		want      string
-	}{
-		"IPv6 alone": {[]net.IPAddr{v6}, "session pooler"},
-		"no address": {nil, "session pooler"},
-		"IPv4 too":   {[]net.IPAddr{v6, v4}, "paused"},
-	} {
-		if got := directFix(tt.addresses); !strings.Contains(got, tt.want) {
-			t.Errorf("%s: got %q, want %q", name, got, tt.want)
-		}
-	}
-	if !directHost.MatchString("db.abcdefghijklmnopqrst.supabase.co") || directHost.MatchString("aws-0-eu-central-1.pooler.supabase.com") {
-		t.Error("which host is a direct one is told wrongly")
-	}
-	login := unreachable(t.Context(), postgres.Target{Host: "aws-0-eu.pooler.supabase.com", User: "postgres"}, postgres.ErrLogin)
-	if !strings.Contains(login.Fix, "postgres.PROJECT") {
-		t.Errorf("a pooler's user: got %+v", login)
-	}
 }
 
 func TestDoctorComparesClocksAndServers(t *testing.T) {
@@ -206,26 +166,11 @@ func TestDoctorComparesClocksAndServers(t *testing.T) {
 	for offset, want := range map[time.Duration]string{
 		-10 * time.Minute: "ahead of this machine's", 10 * time.Minute: "behind this machine's",
 	} {
-		r := examination(t, address, func(p *patient) { p.db.Now = func() time.Time { return time.Now().Add(offset) } })
-		named(t, "clocks", r, line{"clock", warns, want, "NTP"})
-	}
-	for name, tt := range map[string]struct {
-		link postgres.Link
-		want string
-	}{
-		"an old server": {postgres.Link{Number: 140011, Version: "14.11"}, "needs 15 or later"},
-		"a standby":     {postgres.Link{Number: 150000, Standby: true}, "can't be written"},
-	} {
-		if got := linkLines(tt.link)[0]; got.Status != fails || !strings.Contains(got.Finding, tt.want) {
-			t.Errorf("%s: got %+v, want %q", name, got, tt.want)
-		}
-	}
-	pooled := linkLines(postgres.Link{Target: postgres.Target{Port: 6543}, Number: 150000})
-	if got := pooled[len(pooled)-1]; got.Status != isFine || !strings.Contains(got.Finding, "transaction mode") {
-		t.Errorf("port 6543: got %+v", got)
+		r := examination(t, address, func(s *doctor.Source) { s.DB.Now = func() time.Time { return time.Now().Add(offset) } })
+		named(t, "clocks", r, doctor.Finding{Check: "clock", Status: doctor.Warning, Text: want, Fix: "NTP"})
 	}
 	pgtest.Exec(t, address, `do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$`)
-	named(t, "read-only", examination(t, address, nil), line{"connection", fails, "new transactions are read-only", "disk is nearly full"})
+	named(t, "read-only", examination(t, address, nil), doctor.Finding{Check: "connection", Status: doctor.Failure, Text: "new transactions are read-only", Fix: "disk is nearly full"})
 }
 
 func TestDoctorOfAMirror(t *testing.T) {
@@ -328,29 +273,5 @@ func TestDoctorForAProgram(t *testing.T) {
 	}
 	if !seen["ok"] || !seen["failure"] {
 		t.Errorf("got the statuses %v", seen)
-	}
-}
-
-// What takes too much to be made: a log of gigabytes, a newer program, a role
-// that is blind where pg_net is.
-func TestDoctorJudgesWhatItRarelySees(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		got    line
-		status verdict
-		want   string
-	}{
-		"a long write-ahead log":   {walLine(sqlite.File{JournalMode: "wal", WAL: 300 << 20}), warns, "has 300 MiB"},
-		"another journal":          {walLine(sqlite.File{JournalMode: "delete"}), fails, "delete instead of wal"},
-		"a newer mirror":           {migrationsLine(3, 2, false, "up"), fails, "made by a newer program"},
-		"an interrupted migration": {migrationsLine(2, 2, true, "up"), fails, "was interrupted"},
-		"nothing received":         {changesLine(time.Time{}, 0), warns, "none was ever received"},
-		"a blind role":             {deliveryLines(postgres.Deliveries{Deliveries: store.Deliveries{Watched: true}, Net: true, Blind: true})[0], warns, "whether pg_net's worker runs"},
-		"no pg_net":                {deliveryLines(postgres.Deliveries{})[0], isFine, "no pg_net"},
-		"nothing to send one":      {webhookLines(nil, nil, postgres.WebhookState{})[0], isFine, "no pg_net to send one"},
-	} {
-		if tt.got.Status != tt.status || !strings.Contains(tt.got.Finding, tt.want) || (tt.got.Fix == "") != (tt.status == isFine) {
-			t.Errorf("%s: got %+v, want %s and %q", name, tt.got, tt.status, tt.want)
-		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -283,19 +282,16 @@ func webhookStatus(ctx context.Context, cmd *cli.Command) error {
 	if err := mustBePostgres(cmd); err != nil {
 		return err
 	}
-	p, err := newPatient(ctx, cmd)
+	source, err := openInspected(ctx, cmd)
 	if err != nil {
 		return err
 	}
-	defer p.db.Close()
-	if _, err := p.db.Link(ctx); err != nil {
+	defer source.DB.Close()
+	if _, err := source.DB.Link(ctx); err != nil {
 		return err
 	}
 	if err := postgres.Settle(ctx, cmd.String("database-url")); err != nil {
 		fmt.Fprintf(cmd.Root().ErrWriter, "What became of calls could not be written down: %v\n", err)
 	}
-	checks := slices.DeleteFunc(append(p.tableChecks(), p.surroundingChecks()...), func(c checkup) bool {
-		return c.name != "webhook" && c.name != "deliveries" && c.name != "extensions"
-	})
-	return conclude(cmd, reportOf(p.db.Target().String(), kindSource, examine(ctx, checks)), false)
+	return printReport(cmd, source.ExamineWebhook(ctx), false)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/webhook"
@@ -192,7 +193,7 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 			kind: "elsewhere", finding: "got a 2xx that is no answer of Run Counter", fix: "another page is there"},
 		{name: "a crash of PostgreSQL", breaks: func() { p.net.Stop(); p.run(); p.net.Kill(t); p.net.Start(); p.there() },
 			kind: "lost", finding: "vanished from pg_net", fix: "runcounter import"},
-		{name: "a trigger that fails", breaks: func() {
+		{name: "a trigger that doctor.Failure", breaks: func() {
 			p.exec(`select vault.update_secret(id, null, 'hidden') from vault.secrets where name = 'run_counter_webhook'`)
 			p.run()
 			p.exec(`select vault.update_secret(id, null, 'run_counter_webhook') from vault.secrets where name = 'hidden'`)
@@ -212,9 +213,9 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 			series, value = `calls{fate="`+tt.kind+`"}`, "1"
 		}
 		p.metric(series, value)
-		want := line{"deliveries", fails, tt.finding, tt.fix}
+		want := doctor.Finding{Check: "deliveries", Status: doctor.Failure, Text: tt.finding, Fix: tt.fix}
 		if tt.check != "" {
-			want.Check, want.Finding = tt.check, tt.doctor
+			want.Check, want.Text = tt.check, tt.doctor
 		}
 		r := examination(t, p.address, nil)
 		named(t, tt.name, r, want)
@@ -276,7 +277,7 @@ func TestALossThatIsOverIsAWarning(t *testing.T) {
 	if j == nil || j.Calls[store.FateRefused] != 1 || j.Calls[store.FateArrived] != 1 || j.Worker == nil || !*j.Worker || len(j.Complaints) != 1 || j.Minutes != 15 {
 		t.Errorf("got %+v, want one that was refused and one that arrived", j)
 	}
-	named(t, "over", examination(t, p.address, nil), line{"deliveries", warns, "1 of the last 2 calls of workflow_runs were refused or led nowhere, but the newest arrived", "whether serve runs"})
+	named(t, "over", examination(t, p.address, nil), doctor.Finding{Check: "deliveries", Status: doctor.Warning, Text: "1 of the last 2 calls of workflow_runs were refused or led nowhere, but the newest arrived", Fix: "whether serve runs"})
 	if dry := mustJSON[sweepShape](t, t.TempDir(), "", "sweep", "--dry-run", "--database-url", p.address).Webhooks; dry != nil {
 		t.Errorf("a dry run says %+v of webhooks, want nothing", dry)
 	}
@@ -349,29 +350,29 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, breaks string
-		status       verdict
+		status       doctor.Status
 		finding, fix string
 		mends        func() // the fix as SQL where nil
 	}{
 		{"a trigger is missing", `drop trigger run_counter_webhook_update on workflow_runs`,
-			fails, `run_counter_webhook_update on public.workflow_runs is missing: no update is told`, "runcounter webhook install", install()},
+			doctor.Failure, `run_counter_webhook_update on public.workflow_runs is missing: no update is told`, "runcounter webhook install", install()},
 		{"a trigger executes something else", `drop trigger run_counter_webhook_insert on workflow_runs; create function f() returns trigger language plpgsql as 'begin return null; end'; create trigger run_counter_webhook_insert after insert on workflow_runs for each statement execute function f()`,
-			fails, "run_counter_webhook_insert on", "runcounter webhook install", func() { p.exec(`drop function f() cascade`); install()() }},
+			doctor.Failure, "run_counter_webhook_insert on", "runcounter webhook install", func() { p.exec(`drop function f() cascade`); install()() }},
 		{"a trigger is disabled", `alter table workflow_runs disable trigger run_counter_webhook_delete`,
-			warns, "run_counter_webhook_delete is disabled: no delete is told", "enable trigger", nil},
+			doctor.Warning, "run_counter_webhook_delete is disabled: no delete is told", "enable trigger", nil},
 		{"it is switched off", `update run_counter_webhook.settings set enabled = false`,
-			warns, "it is switched off", "set enabled = true", nil},
+			doctor.Warning, "it is switched off", "set enabled = true", nil},
 		{"the secret is gone", `delete from vault.secrets where name = 'run_counter_webhook'`,
-			fails, "the secret run_counter_webhook is not in Vault", "runcounter webhook install", install()},
+			doctor.Failure, "the secret run_counter_webhook is not in Vault", "runcounter webhook install", install()},
 		{"a rotation was forgotten", `select vault.create_secret('whsec_x', 'run_counter_webhook_next')`,
-			isFine, "a rotation of the secret began", "", func() { p.exec(`delete from vault.secrets where name = 'run_counter_webhook_next'`) }},
+			doctor.OK, "a rotation of the secret began", "", func() { p.exec(`delete from vault.secrets where name = 'run_counter_webhook_next'`) }},
 		{"its table is gone", `alter table workflow_runs rename to runs_of_old`,
-			fails, `its table public.workflow_runs is gone`, "runcounter webhook install", func() { p.exec(`alter table runs_of_old rename to workflow_runs`) }},
+			doctor.Failure, `its table public.workflow_runs is gone`, "runcounter webhook install", func() { p.exec(`alter table runs_of_old rename to workflow_runs`) }},
 	} {
 		p.exec(tt.breaks)
-		lines := p.ourLines()
-		found := slices.ContainsFunc(lines, func(l line) bool {
-			return l.Status == tt.status && strings.Contains(l.Finding, tt.finding) && strings.Contains(l.Fix, tt.fix)
+		lines := p.ourFindings()
+		found := slices.ContainsFunc(lines, func(l doctor.Finding) bool {
+			return l.Status == tt.status && strings.Contains(l.Text, tt.finding) && strings.Contains(l.Fix, tt.fix)
 		})
 		if !found || len(lines) != 1 {
 			t.Errorf("%s: got %+v, want %s %q", tt.name, lines, tt.status, tt.finding)
@@ -392,11 +393,11 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 	p.exec(`alter table workflow_runs drop column beat`)
 	p.run()
 	r := examination(t, p.address, nil)
-	named(t, "a column is gone", r, line{"webhook", fails, `public.workflow_runs has no column beat any more`, "runcounter webhook install"})
-	named(t, "a column is gone", r, line{"webhook", fails, "1 statement was committed without their webhook, the newest", "run_counter_webhook.failures"})
+	named(t, "a column is gone", r, doctor.Finding{Check: "webhook", Status: doctor.Failure, Text: `public.workflow_runs has no column beat any more`, Fix: "runcounter webhook install"})
+	named(t, "a column is gone", r, doctor.Finding{Check: "webhook", Status: doctor.Failure, Text: "1 statement was committed without their webhook, the newest", Fix: "run_counter_webhook.failures"})
 	install()()
 	p.exec(`update run_counter_webhook.failures set at = at - interval '2 hours'`)
-	named(t, "a column was gone", examination(t, p.address, nil), line{"webhook", warns, "the newest 2 hours ago: 42703 ", "by seq desc"})
+	named(t, "a column was gone", examination(t, p.address, nil), doctor.Finding{Check: "webhook", Status: doctor.Warning, Text: "the newest 2 hours ago: 42703 ", Fix: "by seq desc"})
 	p.exec(`delete from run_counter_webhook.failures`)
 
 	// Both webhooks at once.
@@ -404,63 +405,31 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 	p.exec(`create trigger runs after insert or update or delete on workflow_runs for each row
     execute function supabase_functions.http_request('` + p.url + `/webhooks/workflow-runs', 'POST', '{"Content-Type": "application/json"}', '{}', '5000')`)
 	r = examination(t, p.address, nil)
-	if left := complaints(r); len(left) > 0 || !slices.ContainsFunc(r.Checks, func(l line) bool { return l.Check == "webhook" && strings.HasPrefix(l.Finding, "runs beside it") }) {
+	if left := complaints(r); len(left) > 0 || !slices.ContainsFunc(r.Checks, func(l doctor.Finding) bool {
+		return l.Check == "webhook" && strings.HasPrefix(l.Text, "runs beside it")
+	}) {
 		t.Errorf("both at once: got %+v, want both named and nothing to complain of", left)
 	}
 	pgtest.Exec(t, pgtest.Admin(t, p.address), `drop extension pg_net`)
-	named(t, "pg_net is gone", examination(t, p.address, nil), line{"webhook", fails, "pg_net is gone, which sends it", "enable pg_net"})
+	named(t, "pg_net is gone", examination(t, p.address, nil), doctor.Finding{Check: "webhook", Status: doctor.Failure, Text: "pg_net is gone, which sends it", Fix: "enable pg_net"})
 }
 
-func (p *watchedProject) ourLines() []line {
+// ourFindings returns those of doctor's findings that are about the webhook.
+func (p *watchedProject) ourFindings() []doctor.Finding {
 	p.Helper()
-	i, err := postgres.Inspect(p.Context(), p.address, postgres.Options{})
+	s, err := doctor.OpenSource(p.Context(), p.address, doctor.Config{})
 	if err != nil {
 		p.Fatal(err)
 	}
-	defer i.Close()
-	w, err := i.Webhook(p.Context())
-	if err != nil {
-		p.Fatal(err)
-	}
-	return ourWebhookLines(w)
+	defer s.DB.Close()
+	return slices.DeleteFunc(s.ExamineWebhook(p.Context()).Checks, func(f doctor.Finding) bool { return f.Check != "webhook" })
 }
 
-func lineOf(r report, check string) string {
+func lineOf(r doctor.Report, check string) string {
 	for _, l := range r.Checks {
 		if l.Check == check {
-			return l.Finding
+			return l.Text
 		}
 	}
 	return ""
-}
-
-// A role that may not look into Vault, a rotation that somebody forgot, and a
-// URL that holds a token.
-func TestWhatIsRarelySeenOfOurWebhook(t *testing.T) {
-	t.Parallel()
-	base := postgres.WebhookState{Installed: true, Enabled: true, Net: true, Vault: true, Secret: true, Table: "t", URL: "https://counter.example/?token=hunter2", Timeout: 5 * time.Second}
-	vary := func(change func(w *postgres.WebhookState)) line {
-		w := base
-		change(&w)
-		return ourWebhookLines(w)[0]
-	}
-	for name, tt := range map[string]struct {
-		got    line
-		status verdict
-		want   string
-	}{
-		"a token in the URL":   {vary(func(*postgres.WebhookState) {}), isFine, "to https://counter.example/?... within 5s"},
-		"a blind role":         {vary(func(w *postgres.WebhookState) { w.Unseen, w.Secret = true, false }), warns, "may not see whether the secret"},
-		"no Vault":             {vary(func(w *postgres.WebhookState) { w.Vault, w.Secret = false, false }), fails, "is not in Vault"},
-		"a forgotten rotation": {vary(func(w *postgres.WebhookState) { w.Rotating, w.RotatingFor = true, 72*time.Hour }), warns, "began 3 days ago and was not finished"},
-		"half of a rotation":   {vary(func(w *postgres.WebhookState) { w.Rotating, w.Secret = true, false }), fails, "signed by the second alone"},
-		"a rotation under way": {vary(func(w *postgres.WebhookState) { w.Rotating, w.RotatingFor = true, time.Hour }), isFine, "began 60 minutes ago, and both are in force"},
-		"a trigger of replicas": {vary(func(w *postgres.WebhookState) {
-			w.Triggers = []postgres.WebhookTrigger{{Name: "x", Event: "update", Enabled: "R"}}
-		}), warns, "x is disabled"},
-	} {
-		if tt.got.Status != tt.status || !strings.Contains(tt.got.Finding, tt.want) || (tt.got.Fix == "") != (tt.status == isFine) || strings.Contains(tt.got.Finding, "hunter2") {
-			t.Errorf("%s: got %+v, want %s and %q", name, tt.got, tt.status, tt.want)
-		}
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor"
 	"github.com/edgaze-ai/runcounter/webhook"
 	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
 	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
@@ -35,19 +36,11 @@ type Settings struct {
 	// token signs in where it is empty.
 	Role string
 	// Doctor looks at the installation.
-	Doctor func(ctx context.Context) []Finding
+	Doctor func(ctx context.Context) []doctor.Finding
 	// Sweep does the periodic job now.
 	Sweep func(ctx context.Context, full bool) (store.SweepReport, error)
 	// Swept is what the sweeper has done.
 	Swept func() store.SweepStatus
-}
-
-// Finding is one of doctor's lines.
-type Finding struct {
-	Check   string
-	Status  string // ok, warning or failure
-	Finding string
-	Fix     string // empty where there is nothing to mend
 }
 
 // Store is what operators change.

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"fmt"
@@ -14,23 +14,23 @@ import (
 // take each other's leavings as they are.
 const makeAgain = "runcounter migrate print writes a script that makes it again; it can be run as often as you like"
 
-func functionLines(f postgres.Functions) (lines []line) {
+func functionFindings(f postgres.Functions) (found []Finding) {
 	if len(f.Missing) > 0 {
-		lines = append(lines, failure(makeAgain, "missing: %s", few(f.Missing)))
+		found = append(found, fail(makeAgain, "missing: %s", few(f.Missing)))
 	}
 	if len(f.OpenPath) > 0 {
-		lines = append(lines, failure("alter function "+f.OpenPath[0]+" set search_path = pg_catalog, pg_temp", "without a search_path of their own, so that a caller's objects can take the place of ours: %s", few(f.OpenPath)))
+		found = append(found, fail("alter function "+f.OpenPath[0]+" set search_path = pg_catalog, pg_temp", "without a search_path of their own, so that a caller's objects can take the place of ours: %s", few(f.OpenPath)))
 	}
 	if len(f.Owners) > 1 {
-		lines = append(lines, warning("give them one owner: alter function ... owner to the owner of workflow_runs", "they belong to several roles: %s", few(f.Owners)))
+		found = append(found, warn("give them one owner: alter function ... owner to the owner of workflow_runs", "they belong to several roles: %s", few(f.Owners)))
 	}
 	if len(f.Others) > 0 {
-		lines = append(lines, warning("drop function "+f.Others[0], "of the same name and not ours, so that calls may go astray: %s", few(f.Others)))
+		found = append(found, warn("drop function "+f.Others[0], "of the same name and not ours, so that calls may go astray: %s", few(f.Others)))
 	}
-	return perhaps(lines, "%d of %d, of %s, each with its own search_path", f.Present, f.Expected, few(f.Owners))
+	return orOK(found, "%d of %d, of %s, each with its own search_path", f.Present, f.Expected, few(f.Owners))
 }
 
-func grantLines(g postgres.Grants) (lines []line) {
+func grantFindings(g postgres.Grants) (found []Finding) {
 	for _, to := range []struct {
 		role  string
 		what  []string
@@ -40,15 +40,15 @@ func grantLines(g postgres.Grants) (lines []line) {
 		{"authenticated", g.ToUser, "every signed-in user"},
 	} {
 		if len(to.what) > 0 {
-			lines = append(lines, failure(revoke(to.what[0], to.role), "%s, which is %s, has %s", to.role, to.means, few(to.what)))
+			found = append(found, fail(revoke(to.what[0], to.role), "%s, which is %s, has %s", to.role, to.means, few(to.what)))
 		}
 	}
 	if len(g.OnTable) > 0 {
-		lines = append(lines, warning("revoke trigger, truncate on "+g.Table+" from "+strings.Join(granted(g.OnTable), ", "),
+		found = append(found, warn("revoke trigger, truncate on "+g.Table+" from "+strings.Join(granted(g.OnTable), ", "),
 			"end users hold privileges on %s that the Data API has no use for: %s; by TRIGGER, who has SQL changes an outcome after the guard, and TRUNCATE asks no policy",
 			g.Table, few(g.OnTable)))
 	}
-	return perhaps(lines, "nothing for %s, and for the signed-in their own runs alone", g.Anon)
+	return orOK(found, "nothing for %s, and for the signed-in their own runs alone", g.Anon)
 }
 
 // granted returns the roles of "trigger to anon" and the like, each once.
@@ -74,18 +74,18 @@ const (
 	guardInsert = "zzzz_run_counter_guard_insert"
 )
 
-func triggerLines(all []postgres.Trigger, expected []migrations.Trigger) (lines []line) {
+func triggerFindings(all []postgres.Trigger, expected []migrations.Trigger) (found []Finding) {
 	find := func(e migrations.Trigger) int {
 		return slices.IndexFunc(all, func(t postgres.Trigger) bool { return t.Table == e.Table && t.Name == e.Name })
 	}
 	for _, e := range expected {
 		switch at := find(e); {
 		case at < 0:
-			lines = append(lines, failure(makeAgain, "%s on %s is missing: %s", e.Name, e.Table, withoutIt(e.Name)))
+			found = append(found, fail(makeAgain, "%s on %s is missing: %s", e.Name, e.Table, withoutIt(e.Name)))
 		case all[at].Enabled == "A":
-			lines = append(lines, warning("alter table "+e.Table+" enable trigger "+e.Name, "%s fires always, so a dump that is restored is counted twice", e.Name))
+			found = append(found, warn("alter table "+e.Table+" enable trigger "+e.Name, "%s fires always, so a dump that is restored is counted twice", e.Name))
 		case all[at].Enabled != "O":
-			lines = append(lines, failure("alter table "+e.Table+" enable trigger "+e.Name+"; then runcounter recount --all-drifting",
+			found = append(found, fail("alter table "+e.Table+" enable trigger "+e.Name+"; then runcounter recount --all-drifting",
 				"%s on %s is disabled: %s", e.Name, e.Table, withoutIt(e.Name)))
 		}
 	}
@@ -93,11 +93,11 @@ func triggerLines(all []postgres.Trigger, expected []migrations.Trigger) (lines 
 		late := t.Update && t.Name > guard || t.Insert && t.Name > guardInsert
 		ours := strings.HasPrefix(t.Function, "run_counter.") // or give_way, where the table has rules
 		if slices.Contains(expected, migrations.Trigger{Table: t.Table, Name: guard}) && t.Row && t.Before && late && !ours && t.Enabled != "D" {
-			lines = append(lines, failure("alter trigger "+t.Name+" on "+t.Table+" rename to a name that sorts before "+guard,
+			found = append(found, fail("alter trigger "+t.Name+" on "+t.Table+" rename to a name that sorts before "+guard,
 				"%s (%s) fires after the guard, and can change an outcome that the guard has kept", t.Name, t.Function))
 		}
 	}
-	return perhaps(lines, "%d of %d, enabled; the guard is the last to fire before a write", len(expected), len(expected))
+	return orOK(found, "%d of %d, enabled; the guard is the last to fire before a write", len(expected), len(expected))
 }
 
 // withoutIt says what a trigger of ours is for.
@@ -113,28 +113,28 @@ func withoutIt(name string) string {
 
 const guardOn = "update run_counter.settings set guard = 'on'"
 
-func switchLines(s postgres.Switches) (lines []line) {
+func switchFindings(s postgres.Switches) (found []Finding) {
 	switch s.Guard {
 	case watched.GuardOff:
-		lines = append(lines, warning(guardOn, "the guard is off: a later write overwrites an outcome"))
+		found = append(found, warn(guardOn, "the guard is off: a later write overwrites an outcome"))
 	case watched.GuardReports:
-		lines = append(lines, warning(guardOn,
-			"the guard only reports, for applications that retry a run in the same row: a later write overwrites an outcome, and has overwritten that of %s", quantity(s.WouldKeep, "run", "runs")))
+		found = append(found, warn(guardOn,
+			"the guard only reports, for applications that retry a run in the same row: a later write overwrites an outcome, and has overwritten that of %s", counted(s.WouldKeep, "run", "runs")))
 	}
 	if !s.Hardening && s.EndUsers {
-		lines = append(lines, warning("update run_counter.settings set hardening = true",
+		found = append(found, warn("update run_counter.settings set hardening = true",
 			"hardening is off: end users can delete runs, hand them on or re-date them where the table's policies let them, and so lower their bill"))
 	}
 	if s.GaveWay > 0 {
-		lines = append(lines, warning("select * from run_counter.repairs where kind = 'gave_way'",
-			"the outcome of %s was overwritten: keeping it would have broken a check or a unique constraint of the table, which goes before", quantity(s.GaveWay, "run", "runs")))
+		found = append(found, warn("select * from run_counter.repairs where kind = 'gave_way'",
+			"the outcome of %s was overwritten: keeping it would have broken a check or a unique constraint of the table, which goes before", counted(s.GaveWay, "run", "runs")))
 	}
-	return perhaps(lines, "the guard keeps the first outcome, hardening keeps end users from their bill")
+	return orOK(found, "the guard keeps the first outcome, hardening keeps end users from their bill")
 }
 
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-func extensionsLine(all []postgres.Extension) line {
+func extensionsFinding(all []postgres.Extension) Finding {
 	var texts []string
 	for _, e := range all {
 		switch {
@@ -148,5 +148,5 @@ func extensionsLine(all []postgres.Extension) line {
 			texts = append(texts, e.Name+" not available")
 		}
 	}
-	return fine("%s", strings.Join(texts, ", "))
+	return passed("%s", strings.Join(texts, ", "))
 }
