@@ -2,8 +2,9 @@ package webhook
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"slices"
+	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -82,96 +83,72 @@ func readStatus(value []byte) (status store.Status, detail string) {
 	return store.Status(value), ""
 }
 
-// readMillis reads a number of any precision: an integer of 400 digits and
-// 1e999 are the longest duration there is, a fraction is cut off, and what is
-// negative is null. The text is a valid JSON value.
+// readMillis reads a number of any precision: an integer of 400 digits and 1e999
+// are the longest duration there is, a fraction is cut off, what is negative is
+// null, and what a float64 takes for 0 is 0. The text is a valid JSON value.
 func readMillis(text []byte) (ms store.Millis, detail string) {
-	if text[0] != '-' && !isDigit(text[0]) {
-		return ms, "not a number; send the duration in milliseconds"
-	}
-	number, negative := bytes.CutPrefix(text, []byte("-"))
-	exponent := 0
-	if e := bytes.IndexAny(number, "eE"); e >= 0 {
-		var err error
-		exponent, err = strconv.Atoi(string(number[e+1:]))
-		if err != nil { // valid, so only too large: far beyond all digits there are
-			exponent = 2 * maxValue
-			if number[e+1] == '-' {
-				exponent = -exponent
-			}
-		}
-		number = number[:e]
-	}
-	whole, fraction, _ := bytes.Cut(number, []byte("."))
-	digits := bytes.TrimLeft(slices.Concat(whole, fraction), "0")
-	// places is how many digits stand before the point. The exponent is bounded
-	// first, lest the sum overflow.
-	places := len(digits) - len(fraction) + min(max(exponent, -2*maxValue), 2*maxValue)
+	near, err := strconv.ParseFloat(string(text), 64)
 	switch {
-	case len(digits) == 0:
-		return store.MillisOf(0), ""
-	case negative:
+	case errors.Is(err, strconv.ErrSyntax):
+		return ms, "not a number; send the duration in milliseconds"
+	case near < 0:
 		return store.MillisOf(-1), ""
-	case places <= 0:
+	case near == 0:
 		return store.MillisOf(0), ""
-	case places > len("2147483647"):
+	case near > store.MaxMillis:
 		return store.MillisOf(store.MaxMillis), ""
 	}
-	n := int64(0)
-	for i := range places {
-		n *= 10
-		if i < len(digits) {
-			n += int64(digits[i] - '0')
-		}
-	}
-	return store.MillisOf(n), ""
+	exact, _ := new(big.Rat).SetString(string(text)) // is no longer than this one's digits: near bounds it
+	return store.MillisOf(new(big.Int).Quo(exact.Num(), exact.Denom()).Int64()), ""
 }
-
-func isDigit(c byte) bool { return c-'0' <= 9 }
 
 const notTime = "not a time such as 2026-11-22T20:10:37.200738+00:00; send it as PostgreSQL's to_jsonb prints it"
 
-// readTime reads a time as PostgreSQL's to_jsonb prints it: T or a space
-// between date and time, up to nine digits of a second, of which microseconds
-// are kept, and an offset, without which it is the time of a zone, or UTC. What
-// can't be a time is as if it were not there. It is written by hand because
-// time.Parse takes a layout for each of these, and reads others too.
+// layouts are the times that PostgreSQL prints, by the length of their offset.
+var layouts = [...]string{
+	0: "2006-01-02T15:04:05", 1: time.RFC3339, 3: "2006-01-02T15:04:05Z07", 5: "2006-01-02T15:04:05Z0700",
+	6: time.RFC3339, 7: "2006-01-02T15:04:05Z070000", 9: "2006-01-02T15:04:05Z07:00:00",
+}
+
+// readTime reads a time as PostgreSQL prints it: T or a space between date and time,
+// a fraction of which microseconds are kept, and an offset, without which it is the
+// time of a zone, or UTC. A time that Go can't hold (BC, a year of five digits,
+// infinity) is as if it were not there.
 func readTime(text []byte, zone *time.Location) (t time.Time, detail string) {
-	if string(text) == "infinity" || string(text) == "-infinity" {
+	value := string(text)
+	if value == "infinity" || value == "-infinity" {
 		return t, ""
 	}
-	text, far := bytes.CutSuffix(text, []byte(" BC"))
-	if year := leadingDigits(text); year > 4 {
-		text, far = text[year-4:], true
+	value, far := strings.CutSuffix(value, " BC")
+	if year := strings.IndexByte(value, '-'); year > 4 {
+		value, far = value[year-4:], true
 	}
-	const form = "0000-00-00?00:00:00"
-	if len(text) < len(form) || text[10] != 'T' && text[10] != ' ' {
+	const shortest = len("2006-01-02T15:04:05")
+	if len(value) < shortest || value[10] != 'T' && value[10] != ' ' {
 		return t, notTime
 	}
-	for i := range len(form) {
-		if c := form[i]; c == '0' && !isDigit(text[i]) || c != '0' && c != '?' && c != text[i] {
-			return t, notTime
-		}
+	if far { // of its day nothing is wanted but that it is one, in a leap year too
+		value = "2000" + value[4:]
 	}
-	y, month, day := number(text[:4]), number(text[5:7]), number(text[8:10])
-	h, m, sec := number(text[11:13]), number(text[14:16]), number(text[17:19])
-	nanos, rest, ok := readFraction(text[len(form):])
-	offset, valid := readOffset(rest)
-	if !ok || !valid || h > 23 || m > 59 || sec > 59 {
+	offset := 0
+	if sign := strings.IndexAny(value[shortest:], "+-Z"); sign >= 0 {
+		offset = len(value) - shortest - sign
+	}
+	if offset >= len(layouts) || layouts[offset] == "" {
 		return t, notTime
 	}
-	if far {
-		return t, ""
+	if value[10] == ' ' {
+		value = value[:10] + "T" + value[11:]
 	}
-	t = time.Date(y, time.Month(month), day, h, m, sec, nanos, time.UTC)
-	if t.Month() != time.Month(month) { // the day was carried over
-		return time.Time{}, "not a day of the calendar; send a time such as 2026-11-22T20:10:37.200738+00:00"
+	t, err := time.Parse(layouts[offset], value)
+	if err != nil {
+		return time.Time{}, notTime
 	}
-	t = store.Instant(t.Add(-offset))
-	if t.Before(store.FirstTime) || t.After(store.LastTime) {
+	t = store.Instant(t)
+	if far || t.Before(store.FirstTime) || t.After(store.LastTime) {
 		return time.Time{}, ""
 	}
-	if len(rest) == 0 && zone != nil { // of a column without zone
+	if offset == 0 && zone != nil { // of a column without zone
 		t = store.At(t, zone)
 	}
 	return t, ""
@@ -191,68 +168,4 @@ func readCount(text []byte, unit time.Duration) (t time.Time, detail string) {
 		return time.Unix(n, 0).UTC(), ""
 	}
 	return t, ""
-}
-
-// number reads a few digits.
-func number(digits []byte) (n int) {
-	for _, c := range digits {
-		n = n*10 + int(c-'0')
-	}
-	return n
-}
-
-// leadingDigits returns how many digits text begins with.
-func leadingDigits(text []byte) (n int) {
-	for n < len(text) && isDigit(text[n]) {
-		n++
-	}
-	return n
-}
-
-// readFraction reads the fraction of a second, where there is one.
-func readFraction(text []byte) (nanos int, rest []byte, ok bool) {
-	if len(text) == 0 || text[0] != '.' {
-		return 0, text, true
-	}
-	n := leadingDigits(text[1:])
-	if n == 0 || n > 9 {
-		return 0, nil, false
-	}
-	nanos = number(text[1 : n+1])
-	for range 9 - n {
-		nanos *= 10
-	}
-	return nanos, text[n+1:], true
-}
-
-// readOffset reads nothing, Z, or a sign and hours, which minutes and seconds
-// may follow, with colons or without.
-func readOffset(text []byte) (offset time.Duration, ok bool) {
-	if len(text) == 0 || string(text) == "Z" {
-		return 0, true
-	}
-	sign := text[0]
-	if sign != '+' && sign != '-' {
-		return 0, false
-	}
-	rest := text[1:]
-	limit, unit := 23, time.Hour
-	for parts := 0; ; parts++ {
-		if leadingDigits(rest) < 2 || number(rest[:2]) > limit {
-			return 0, false
-		}
-		offset += time.Duration(number(rest[:2])) * unit
-		if rest = rest[2:]; len(rest) == 0 {
-			break
-		}
-		if parts == 2 {
-			return 0, false
-		}
-		rest = bytes.TrimPrefix(rest, []byte(":"))
-		limit, unit = 59, unit/60
-	}
-	if sign == '-' {
-		offset = -offset
-	}
-	return offset, true
 }
