@@ -1,24 +1,18 @@
 package server
 
 import (
-	"bufio"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,115 +20,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/edgaze-ai/runcounter/internal/wait"
-	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/webhook"
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
 const otherUser = "22222222-2222-4222-8222-222222222222"
-
-// legacy is the project's HS256 secret.
-const legacy = "a legacy secret of a project, long enough for HS256"
-
-// project is a stand-in for a Supabase project's Auth: it publishes keys.
-type project struct {
-	t      *testing.T
-	server *httptest.Server
-	asked  atomic.Int64
-
-	mu   sync.Mutex
-	keys []map[string]string
-	fail bool
-}
-
-func newProject(t *testing.T) *project {
-	t.Helper()
-	p := &project{t: t}
-	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.asked.Add(1)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.fail || r.URL.Path != "/auth/v1/.well-known/jwks.json" {
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		json.NewEncoder(w).Encode(map[string]any{"keys": p.keys})
-	}))
-	t.Cleanup(p.server.Close)
-	return p
-}
-
-func (p *project) issuer() string { return p.server.URL + "/auth/v1" }
-
-func (p *project) publish(keys ...map[string]string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.keys = keys
-}
-
-func (p *project) breaks(down bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.fail = down
-}
-
-func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-func ecKey(t *testing.T, kid string) (*ecdsa.PrivateKey, map[string]string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	point, err := k.PublicKey.Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k, map[string]string{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": kid, "x": b64(point[1:33]), "y": b64(point[33:])}
-}
-
-func rsaKey(t *testing.T, kid string, bits int) (*rsa.PrivateKey, map[string]string) {
-	t.Helper()
-	k, err := rsa.GenerateKey(rand.Reader, bits)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k, map[string]string{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": kid, "n": b64(k.N.Bytes()), "e": "AQAB"}
-}
-
-// good are the claims of a signed-in user's token.
-func good(issuer string, change map[string]any) jwt.MapClaims {
-	now := time.Now()
-	c := jwt.MapClaims{
-		"iss": issuer, "aud": "authenticated", "sub": user, "role": "authenticated", "email": "ada@example.com",
-		"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "session_id": "5d0c3b5e-0000-4000-8000-000000000000", "is_anonymous": false,
-	}
-	maps.Copy(c, change)
-	for name, value := range c {
-		if value == nil {
-			delete(c, name)
-		}
-	}
-	return c
-}
-
-// signed makes a token; header changes its header.
-func signed(t testing.TB, method jwt.SigningMethod, key any, claims jwt.Claims, header map[string]any) string {
-	t.Helper()
-	token := jwt.NewWithClaims(method, claims)
-	maps.Copy(token.Header, header)
-	text, err := token.SignedString(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-// byHand signs what no library would.
-func byHand(header, payload string, sign func(string) []byte) string {
-	text := b64([]byte(header)) + "." + b64([]byte(payload))
-	return text + "." + b64(sign(text))
-}
 
 // withUsers starts a server that knows a project's users.
 func withUsers(t *testing.T, p *project, c users.Config, with func(*Config)) *rig {
@@ -596,177 +485,11 @@ func TestAKnownKeyDoesNotWaitForAnUnknownOne(t *testing.T) {
 	}
 }
 
-// events reads a stream, and returns what it says one after the other.
-type events struct {
-	t    *testing.T
-	body io.ReadCloser
-	in   *bufio.Scanner
-}
-
-func (r *rig) stream(token, query string) *events {
-	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+r.addr+"/v1/counts/stream?"+query, nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := r.client.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { res.Body.Close() })
-	if res.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(res.Body)
-		r.t.Fatalf("got %d %s", res.StatusCode, text)
-	}
-	return &events{r.t, res.Body, bufio.NewScanner(res.Body)}
-}
-
-// liveReply is a count as a stream tells it.
-type liveReply struct {
-	webhook.KeyCount
-	store.Tally
-}
-
-// next returns the next event's name and count; "" at the end.
-func (e *events) next() (name string, count int64) {
-	e.t.Helper()
-	name, c := e.nextWhole()
-	return name, c.Count
-}
-
-// nextWhole returns the next event's name and all that it says. It ends a test
-// that waits for an event in vain.
-func (e *events) nextWhole() (name string, c liveReply) {
-	e.t.Helper()
-	late := time.AfterFunc(15*time.Second, func() {
-		e.t.Error("waited 15 s for the next event of a stream")
-		e.body.Close()
-	})
-	defer late.Stop()
-	for e.in.Scan() {
-		line := e.in.Text()
-		switch {
-		case strings.HasPrefix(line, "event: "):
-			name = line[len("event: "):]
-		case strings.HasPrefix(line, "data: "):
-			if err := json.Unmarshal([]byte(line[len("data: "):]), &c); err != nil {
-				e.t.Errorf("%q: %v", line, err)
-			}
-			return name, c
-		}
-	}
-	return "", liveReply{}
-}
-
-// A stream tells how many runs ended in which way, so it tells of a run that
-// ends as one that does not count, too.
-func TestCaseAStreamUnderOutcomesHearsOfACancelledRun(t *testing.T) {
-	t.Parallel()
-	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
-	r.deliver(completed(1))
-	e := r.stream(signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil), "workflow_id="+workflow)
-	want := func(count int64, ended store.Tally) {
-		t.Helper()
-		if name, got := e.nextWhole(); name != "count" || got.Count != count || got.Tally != ended {
-			t.Fatalf("got %s %+v, want the count %d of %+v", name, got, count, ended)
-		}
-	}
-	want(1, store.Tally{Completed: 1})
-	r.deliver(inserted(row(2, "cancelled", nil)))
-	want(1, store.Tally{Completed: 1, Cancelled: 1})
-	r.deliver(inserted(row(3, "timeout", nil)))
-	want(1, store.Tally{Completed: 1, Cancelled: 1, Timeout: 1})
-	r.deliver(inserted(row(4, "failed", nil)))
-	want(2, store.Tally{Completed: 1, Failed: 1, Cancelled: 1, Timeout: 1})
-}
-
-func TestAStreamTellsTheCountNowAndEachChange(t *testing.T) {
-	t.Parallel()
-	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
-	ada := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil)
-	r.deliver(completed(1))
-	e := r.stream(ada, "workflow_id="+workflow)
-	want := func(name string, count int64) {
-		t.Helper()
-		if gotName, got := e.next(); gotName != name || got != count {
-			t.Fatalf("got %s %d, want %s %d", gotName, got, name, count)
-		}
-	}
-	want("count", 1)
-	for i := 2; i < 6; i++ {
-		r.deliver(completed(i))
-		want("count", int64(i))
-	}
-	e.body.Close()
-	// What is written to nobody fails, and frees the place.
-	n := 5
-	wait.Until(t, "the place of who went away is free", func() bool {
-		n++
-		r.deliver(completed(n))
-		return r.server.streams.Open() == 0
-	})
-	keyed := r.stream(apiKey, "user_id="+user+"&workflow_id="+workflow)
-	if name, count := keyed.next(); name != "count" || count != int64(n) {
-		t.Errorf("with the key: got %s %d, want %d", name, count, n)
-	}
-	keyed.body.Close()
-	r.deliver(completed(n + 1))
-	e = r.stream(ada, "workflow_id="+workflow+"&draft_id="+draft)
-	want("count", int64(n+1))
-	want("count", 0)
-	r.server.streams.Close()
-	want("", 0)
-	wait.Until(t, "all places are free", func() bool { return r.server.streams.Open() == 0 })
-	if strings.Contains(r.log.String(), "panic") {
-		t.Error(r.log.String())
-	}
-}
-
-func TestAStreamEndsWithItsToken(t *testing.T) {
-	t.Parallel()
-	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
-	// It is 28 seconds past its end, of the 30 by which clocks may differ.
-	short := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", map[string]any{"exp": time.Now().Add(-20 * time.Second).Unix()}), nil)
-	e := r.stream(short, "workflow_id="+workflow)
-	for {
-		name, _ := e.next()
-		if name == "expired" {
-			break
-		}
-		if name == "" {
-			t.Fatal("the stream ended without saying why")
-		}
-	}
-	if name, _ := e.next(); name != "" {
-		t.Errorf("got %s behind the end", name)
-	}
-	wait.Until(t, "its place is free", func() bool { return r.server.streams.Open() == 0 })
-}
-
 func TestAnAPIKeyMayLookLikeAToken(t *testing.T) {
 	t.Parallel()
 	const dotted = "an.API.key.with.dots.in.it"
 	r := withUsers(t, nil, users.Config{Secret: legacy}, func(c *Config) { c.APIKeys = []string{dotted} })
 	if got := r.as(dotted, ownCount+"&user_id="+user); got.status != http.StatusOK {
 		t.Errorf("got %d %s, want 200", got.status, got.body)
-	}
-}
-
-func TestStreamsOfAUserAreBounded(t *testing.T) {
-	t.Parallel()
-	r := withUsers(t, nil, users.Config{Secret: legacy}, nil)
-	ada := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", nil), nil)
-	for range streamsOfAUser {
-		if name, count := r.stream(ada, "workflow_id="+workflow).next(); name != "count" || count != 0 {
-			t.Fatalf("got %s %d", name, count)
-		}
-	}
-	if got := r.as(ada, "/v1/counts/stream?workflow_id="+workflow); got.status != http.StatusTooManyRequests {
-		t.Errorf("one more: got %d %s, want 429", got.status, got.body)
-	}
-	bob := signed(t, jwt.SigningMethodHS256, []byte(legacy), good("", map[string]any{"sub": otherUser}), nil)
-	if name, _ := r.stream(bob, "workflow_id="+workflow).next(); name != "count" {
-		t.Errorf("another user: got %s", name)
 	}
 }
