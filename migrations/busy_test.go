@@ -140,7 +140,7 @@ func TestUpSaysWhoHoldsTheLockThatItDidNotGet(t *testing.T) {
 	mustExec(`begin`)
 	mustExec(`lock table public.workflow_runs in row exclusive mode`)
 	m := mustPostgres(t, address)
-	m.postgres.patience = time.Millisecond
+	m.postgres.busyTimeout = time.Millisecond
 	err = m.Up()
 	for _, word := range []string{"lock", "workflow_runs is held by process", "nightly report", "idle in transaction", "goes on from where it stands", "55P03"} {
 		if err == nil || !strings.Contains(err.Error(), word) {

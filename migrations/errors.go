@@ -54,7 +54,7 @@ func plain(err error) error {
 	return &said{text: fmt.Sprintf("%s (SQLSTATE %s)", text, pg.Code), err: pg}
 }
 
-// said is what the server said, in full.
+// said is an error with the server's message in full.
 type said struct {
 	text string
 	err  error
@@ -91,7 +91,7 @@ func isBusy(err error) bool {
 	return false
 }
 
-// explain says which migration failed, and who stood in its way.
+// explain names the migration that failed, and the sessions that held its locks.
 func (p *postgres) explain(conn *sql.Conn, at version, err error) error {
 	err = plain(err)
 	if at.dirty {
@@ -101,7 +101,7 @@ func (p *postgres) explain(conn *sql.Conn, at version, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: it had no lock within %v of tries%s; end what holds it or try at a quieter time: runcounter migrate goes on from where it stands",
-		err, p.patience, p.holders(conn))
+		err, p.busyTimeout, p.holders(conn))
 }
 
 // holders names those who hold locks on what a migration has to change: the

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ours is the condition that a function p is what the migrations have made.
+// ours is the condition that the migrations have made a function p.
 func (p *postgres) ours(conn *sql.Conn) (condition string, err error) {
 	var known bool
 	if err := conn.QueryRowContext(p.ctx, `select to_regprocedure('run_counter.fingerprint(text, oid)') is not null`).Scan(&known); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// index is one that the migrations make on the watched table.
+// index is an index that the migrations make on the watched table.
 type index struct {
 	Name       string
 	Definition string // from "on" on
@@ -21,7 +21,7 @@ type index struct {
 // is known.
 func (i index) Comment() string { return "Run Counter: " + i.Definition }
 
-// indexes are those that are made for a table. The ended ones answer last_run_at
+// indexes lists the indexes for a table. The ended ones answer last_run_at
 // and what an audit counts, from the index alone; the open one has the slots that
 // are taken, and what a sweep looks through; the odd one has what is not counted,
 // or looks wrong, and is reported.
@@ -101,7 +101,7 @@ func (p *postgres) buildIndexes(conn *sql.Conn) error {
 	if kind != "r" { // none yet; or partitioned, where PostgreSQL can't do it concurrently
 		return nil
 	}
-	// It waits for all transactions that are older, but holds nobody off.
+	// It waits for all transactions that are older, but no writer waits for it.
 	if _, err := conn.ExecContext(p.ctx, `set lock_timeout = '30s'`); err != nil {
 		return fmt.Errorf("set the lock timeout: %w", err)
 	}

@@ -1,5 +1,3 @@
-// Package migrations holds the schema, and brings a database to it with
-// golang-migrate.
 package migrations
 
 import (

@@ -7,8 +7,8 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// Objects are what the migrations make in a PostgreSQL database, by name, in
-// the order in which they make it.
+// Objects lists the names of the objects that the migrations make in a PostgreSQL
+// database, in the order in which they make them.
 type Objects struct {
 	Tables    []string // in schema run_counter
 	Functions []string // with their schema
@@ -16,7 +16,7 @@ type Objects struct {
 	Indexes   []string // on the watched table
 }
 
-// Trigger is one that the migrations make, on a table of schema.name.
+// Trigger names a trigger that the migrations make, and its table as schema.name.
 type Trigger struct{ Table, Name string }
 
 var (

@@ -21,13 +21,13 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// postgres is what a Migrator of a PostgreSQL database has besides.
+// postgres is the part of a Migrator that only PostgreSQL needs.
 type postgres struct {
 	// ctx is the one that Postgres was called with: golang-migrate takes none,
 	// and Up and Down are the same for both kinds of databases.
-	ctx      context.Context
-	db       *sql.DB
-	patience time.Duration // how long Up and Down try in all to get their locks
+	ctx         context.Context
+	db          *sql.DB
+	busyTimeout time.Duration // how long Up and Down try in all to get their locks
 	// rendering is what golang-migrate reads, for the table as alone has found it.
 	rendering *rendering
 	totals    *Totals
@@ -40,11 +40,11 @@ type postgres struct {
 }
 
 const (
-	// patience is how long Up and Down go on trying to get the locks of a busy
+	// busyTimeout is how long Up and Down go on trying to get the locks of a busy
 	// table. Each try waits for 2 s at most, since all writers wait behind it.
-	patience = 2 * time.Minute
-	// turn is how long one process waits for another that migrates.
-	turn = 30 * time.Minute
+	busyTimeout = 2 * time.Minute
+	// turnTimeout is how long one process waits for another that migrates.
+	turnTimeout = 30 * time.Minute
 	// transactionPooler is the port at which Supabase has its pooler in
 	// transaction mode.
 	transactionPooler = 6543
@@ -58,7 +58,7 @@ var ErrAddress = errors.New("not an address for migrations")
 // Errors never repeat the address, which may hold a password.
 //
 // Each file is one transaction, can be run twice, and gives up when it does not
-// get a lock within two seconds, so that nobody waits for longer behind it. Up
+// get a lock within two seconds, so that no writer waits for longer behind it. Up
 // and Down try again, for two minutes in all, after a lock that was not had in
 // time and after a deadlock; and they go on from where a process was killed.
 // Processes that migrate at the same time take turns.
@@ -75,7 +75,7 @@ func Postgres(ctx context.Context, address string) (*Migrator, error) {
 		_, err := conn.Exec(ctx, `set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0`)
 		return err
 	})
-	p := &postgres{ctx: ctx, patience: patience}
+	p := &postgres{ctx: ctx, busyTimeout: busyTimeout}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { p.hear(n) }
 	db := stdlib.OpenDB(*config, timeouts)
 	p.db = db
@@ -105,7 +105,7 @@ func (m *Migrator) upPostgres() error {
 		if err != nil {
 			return fmt.Errorf("ask the earlier get_user_workflow_run_count: %w", err)
 		}
-		if err := m.patiently(conn, func() error {
+		if err := m.retryWhileBusy(conn, func() error {
 			if err := m.tryUp(conn); err != nil {
 				return err
 			}
@@ -196,7 +196,7 @@ func (m *Migrator) downPostgres() error {
 		return err
 	}
 	return m.alone(nil, func(conn *sql.Conn) error {
-		return m.patiently(conn, m.tryDown, m.forgetDown)
+		return m.retryWhileBusy(conn, m.tryDown, m.forgetDown)
 	})
 }
 
@@ -256,10 +256,10 @@ func (p *postgres) version() (version, error) {
 	return at, nil
 }
 
-// alone does its work while no other process does the same. golang-migrate's
-// own lock is not enough: whoever waits for that does so inside a statement,
+// alone runs do while no other process migrates this database. golang-migrate's
+// own lock is not enough: a second process would wait for it inside a statement,
 // and an index that is built concurrently waits for all older statements, which
-// would be a deadlock. So others are waited for with short questions.
+// would be a deadlock. So the second process tries [lockMigrating] again and again.
 //
 // look, if any, comes before anything is made, and its error is the end.
 func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
@@ -269,7 +269,7 @@ func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	deadline := time.Now().Add(turn)
+	deadline := time.Now().Add(turnTimeout)
 	for {
 		var ours bool
 		if err := conn.QueryRowContext(ctx, `select pg_try_advisory_lock($1)`, lockMigrating).Scan(&ours); err != nil {
@@ -279,7 +279,7 @@ func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
 			break
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("another runcounter has been migrating this database for %v: look what it does, or end it", turn)
+			return fmt.Errorf("another runcounter has been migrating this database for %v: look what it does, or end it", turnTimeout)
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
@@ -370,8 +370,7 @@ func (p *postgres) setGuard(conn *sql.Conn) error {
 	return nil
 }
 
-// overrides are what the operator says of the table now, over what was said of it
-// before.
+// overrides merges the operator's description of the table over the earlier one.
 func (p *postgres) overrides(conn *sql.Conn) (watched.Overrides, error) {
 	was, _, err := p.described(conn)
 	if err != nil || len(was.Said.Statuses) == 0 {
@@ -427,11 +426,11 @@ func (m *Migrator) begin(conn *sql.Conn) error {
 	return nil
 }
 
-// patiently tries until it succeeds, fails for good, or has no patience left.
+// retryWhileBusy tries until it succeeds, fails for good, or busyTimeout is over.
 // A failed file has changed nothing: tidy makes the version say so.
-func (m *Migrator) patiently(conn *sql.Conn, try, tidy func() error) error {
+func (m *Migrator) retryWhileBusy(conn *sql.Conn, try, tidy func() error) error {
 	ctx := m.postgres.ctx
-	deadline := time.Now().Add(m.postgres.patience)
+	deadline := time.Now().Add(m.postgres.busyTimeout)
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := try()
 		if err == nil || ctx.Err() != nil {

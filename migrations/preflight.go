@@ -41,8 +41,8 @@ type wanted struct {
 	drawn bool
 }
 
-// forCounting is what migrate up understands. A column that is not listed plays
-// no part. Half of what another name, type or word would need stops the
+// forCounting lists the columns that migrate up understands. A column that is not
+// listed plays no part. Half of what another name, type or word would need stops the
 // application's writes: so what is not listed here is refused whole.
 var forCounting = []wanted{
 	{name: "id", role: watched.ID, types: ids, add: "uuid not null default gen_random_uuid() primary key", named: true, drawn: true},
@@ -60,8 +60,8 @@ var forCounting = []wanted{
 	{name: "state_snapshot", role: watched.StateSnapshot, types: jsons, optional: true, named: true, yields: true, moves: true},
 }
 
-// forSending is what our own webhook understands: it only reads, so that a table
-// may generate columns and choose its partitions by any. The mirror that is told
+// forSending lists the columns that the signed webhook understands: it only reads, so
+// that a table may generate columns and choose its partitions by any. The mirror that is told
 // takes statuses and durations of any type that prints one text for each.
 var forSending = reading(forCounting)
 
@@ -96,7 +96,7 @@ var casts = map[[2]string]string{
 	{"int2", "int4"}:    "type integer",
 }
 
-// fault is what keeps a table from being watched.
+// fault is a reason why a table can't be watched.
 type fault struct {
 	what string // a clause
 	// help is the action of an ALTER TABLE by which it is gone, and "" where
@@ -123,8 +123,8 @@ func understood(c watched.Catalog, all []wanted, said watched.Overrides) (faults
 	}
 	// As it would be once each column is as it should be, and without those that
 	// play no part.
-	mended := c
-	mended.Columns = slices.DeleteFunc(slices.Clone(c.Columns), func(column watched.CatalogColumn) bool {
+	fixed := c
+	fixed.Columns = slices.DeleteFunc(slices.Clone(c.Columns), func(column watched.CatalogColumn) bool {
 		_, named := said.Role(column.Name)
 		return !named && !slices.ContainsFunc(all, func(w wanted) bool { return w.name == column.Name })
 	})
@@ -141,7 +141,7 @@ func understood(c watched.Catalog, all []wanted, said watched.Overrides) (faults
 			continue
 		}
 		faults = append(faults, one)
-		mended = w.mend(mended)
+		fixed = w.repaired(fixed)
 	}
 	writes := slices.ContainsFunc(all, func(w wanted) bool { return !w.read })
 	if table := watched.Describe(c, said).Table; writes && table.Has(watched.Draft) && table.Has(watched.Workflow) && table.Type(watched.Draft) != table.Type(watched.Workflow) {
@@ -154,7 +154,7 @@ func understood(c watched.Catalog, all []wanted, said watched.Overrides) (faults
 		faults = append(faults, fault{what: fmt.Sprintf("%q holds a character that can't stand in a function, such as $: rename it", odd)})
 	}
 	// And what is wrong beside the columns: these sentences say what helps.
-	for _, problem := range watched.Describe(mended, said).Problems {
+	for _, problem := range watched.Describe(fixed, said).Problems {
 		faults = append(faults, fault{what: problem})
 	}
 	return faults
@@ -172,8 +172,8 @@ func columnOf(c watched.Catalog, w wanted, said watched.Overrides) string {
 	return w.name
 }
 
-// mend returns the catalog with the column as it should be.
-func (w wanted) mend(c watched.Catalog) watched.Catalog {
+// repaired returns the catalog with the column as it should be.
+func (w wanted) repaired(c watched.Catalog) watched.Catalog {
 	i := slices.IndexFunc(c.Columns, func(m watched.CatalogColumn) bool { return m.Name == w.name })
 	if i >= 0 {
 		c.Columns[i] = watched.CatalogColumn{Name: w.name, Type: w.types[0], NotNull: c.Columns[i].NotNull}
@@ -406,7 +406,7 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 	look := func() error {
 		return look(m.postgres.ctx, conn, schema, name, said)
 	}
-	err = m.patiently(conn, look, func() error { return nil })
+	err = m.retryWhileBusy(conn, look, func() error { return nil })
 	if !errors.Is(err, ErrTable) {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// readOf are the columns that triggers read of a row, each with its type in ours:
+// readOf lists the columns that triggers read of a row, each with its type in ours:
 // one without a length, to which a cast would cut, and text for a status, since no
 // type of the application's is held by ours.
 func readOf(t watched.Table) []watched.Column {
@@ -32,17 +32,16 @@ func readOf(t watched.Table) []watched.Column {
 	return columns
 }
 
-// bounded is a type of PostgreSQL's with a length or a precision.
+// bounded matches a type of PostgreSQL's with a length or a precision.
 var bounded = regexp.MustCompile(`^([a-z ]+)\(\d+(?:,-?\d+)?\)( [a-z ]+)?$`)
 
-// counted are the columns of which a count is made, and all that the triggers of
-// the ledger read.
+// counted lists the columns that decide a count; the ledger's triggers read no others.
 func counted(t watched.Table) []watched.Column {
 	roles := []watched.Role{watched.ID, watched.User, watched.Workflow, watched.Draft, watched.Status, watched.CompletedAt}
 	return slices.DeleteFunc(readOf(t), func(c watched.Column) bool { return !slices.Contains(roles, c.Role) })
 }
 
-// reads is the block that reads rows of a trigger's function into variables of
+// reads returns the block that reads rows of a trigger's function into variables of
 // their names and of a type of ours, and does otherwise where a name or a type is
 // not what it was. A row that is called "ended old" is read where it has an end.
 func reads(t watched.Table, typ, function, otherwise string, rows []string) string {
@@ -69,7 +68,7 @@ func reads(t watched.Table, typ, function, otherwise string, rows []string) stri
 	return "begin " + plain.String() + "exception when others then " + otherwise + "declare v_read record; begin " + again.String() + " end;"
 }
 
-// there is the block that looks for a run of the id of a row new.
+// there returns the block that looks for a run of the id of a row new.
 func there(t watched.Table) string {
 	return "begin v_there := exists (select from " + t.SQL() + " as r where " + t.Col("r", watched.ID) + " = " + t.Col("new", watched.ID) +
 		"); exception when others then execute run_counter.looking(tg_relid) into v_there using " + t.Col("new", watched.ID) + "; end;"

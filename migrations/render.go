@@ -198,7 +198,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 	return b.String(), nil
 }
 
-// keyComments is the comments on the columns by which a table of ours names a key.
+// keyComments returns the statements that comment on the columns by which a table of ours names a key.
 func keyComments(table string) string {
 	on := "comment on column run_counter." + table
 	return on + `.user_id is 'User of the key; empty where the watched table has no column for it.';
@@ -288,7 +288,7 @@ func cast(t watched.Table, role watched.Role) string {
 	return t.JSON(role)
 }
 
-// columns are those of the table that play the roles.
+// columns lists the table's columns for the roles, quoted where they have to be.
 func columns(t watched.Table, roles ...watched.Role) (names []string) {
 	for _, role := range roles {
 		if c, there := t.Column(role); there {
@@ -298,8 +298,8 @@ func columns(t watched.Table, roles ...watched.Role) (names []string) {
 	return names
 }
 
-// lastSign is the greatest of the times by which a run says that it is alive,
-// those to come left out, and the time when it was created where there is none.
+// lastSign is the newest sign of life of a run, without those in the future; the time
+// of its creation where there is none.
 func lastSign(t watched.Table, row string) string {
 	var signs []string
 	sign := func(moment string) {
@@ -335,13 +335,13 @@ func beats(t watched.Table, was, is string) (pairs []string) {
 	return pairs
 }
 
-// played are those of the roles that a column of the table plays.
+// played returns the roles that the table has a column for.
 func played(t watched.Table, roles ...watched.Role) []watched.Role {
 	return slices.DeleteFunc(roles, func(role watched.Role) bool { return !t.Has(role) })
 }
 
-// slack is by how much the end of a run may lie in the future since its column
-// keeps no moments between two others.
+// slack is the interval by which the end of a run may lie in the future, because its
+// column rounds.
 func slack(t watched.Table) string {
 	if step := t.Step(watched.CompletedAt).Microseconds(); step > 1 {
 		return fmt.Sprintf(" + interval '%d microseconds'", step)
@@ -365,8 +365,8 @@ func movedMarks(t watched.Table) string {
 `
 }
 
-// patched are what the guard has changed of a row, each a name and what the
-// statement had, as JSON, or null where it is the same. The details are changed
+// patched lists the columns of a row that the guard has changed: a name and the
+// statement's value each, as JSON, or null where it is the same. The details are changed
 // where they are a sweep's alone: others may hold what raises where it is looked
 // into.
 func patched(t watched.Table) string {

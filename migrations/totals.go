@@ -12,7 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// Total is one key's count, by the function that was there before and by ours.
+// Total is a key's count by the function that ours replaced, and by ours.
 type Total struct {
 	User string
 	Kind string // workflow or draft
@@ -58,7 +58,7 @@ func (m *Migrator) Totals() *Totals {
 	return m.postgres.totals
 }
 
-// earlier is what the function counted that is about to go.
+// earlier holds the counts of the function that is about to be replaced.
 type earlier struct {
 	Totals
 	counted []Total // New is not known yet

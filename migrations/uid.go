@@ -7,8 +7,8 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// uid is whose counts a signed-in user may read: the claim of their token, as the
-// table has it. What is neither text nor a whole number, or can't be of the
+// uid returns the expression for the signed-in user: the claim of their token, in the
+// type of the table's column. What is neither text nor a whole number, or can't be of the
 // column's type, is no user's.
 func uid(t watched.Table) string {
 	typ := t.Type(watched.User)

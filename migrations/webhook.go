@@ -38,7 +38,7 @@ type Webhook struct {
 // ErrWebhook is wrapped where a Webhook can't be made as it stands.
 var ErrWebhook = errors.New("no such webhook")
 
-// ReceiverPath is where a URL leads that names no path.
+// ReceiverPath is the path of a receiver's URL that names none.
 const ReceiverPath = "/webhooks/workflow-runs"
 
 // Check returns the webhook as it will be made: a URL without a path gets
@@ -132,7 +132,7 @@ func (w Webhook) sql(t watched.Table) (string, error) {
 	})
 }
 
-// literals are the columns that play the roles, as string constants.
+// literals lists the roles' columns, as string constants.
 func literals(t watched.Table, roles []watched.Role) (names []string) {
 	for _, role := range roles {
 		if c, there := t.Column(role); there {
@@ -142,15 +142,14 @@ func literals(t watched.Table, roles []watched.Role) (names []string) {
 	return names
 }
 
-// column is the column that plays the role, or what a script does not use where
-// there is none.
+// column returns the role's column. Where there is none the script does not use it.
 func column(t watched.Table, role watched.Role) string {
 	c, _ := t.Column(role)
 	return watched.Ident(c.Name)
 }
 
-// life are the columns by which a run says that it is alive, each with the
-// condition that it has moved to another minute.
+// life lists the columns with signs of life, each with the condition that it has moved
+// to another minute.
 func life(t watched.Table) string {
 	rows := []string{"(null, null)"}
 	for role, name := range map[watched.Role]string{watched.UpdatedAt: "updated_at", watched.Lease: "lease_at"} {
@@ -185,16 +184,16 @@ func OpenWebhook(ctx context.Context, address string) (*WebhookSwitch, error) {
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect: %w", err), db.Close())
 	}
-	return &WebhookSwitch{&postgres{ctx: ctx, db: db, patience: patience}}, nil
+	return &WebhookSwitch{&postgres{ctx: ctx, db: db, busyTimeout: busyTimeout}}, nil
 }
 
 // Close closes the connection.
 func (s *WebhookSwitch) Close() error { return s.on.db.Close() }
 
-// Installed is what a receiver has to know of a webhook.
+// Installed holds the settings that a receiver of the webhook needs.
 type Installed struct {
 	Secret string
-	// Table is what a mirror has to be told of the table, to read its rows.
+	// Table holds the names and words that a mirror needs to read the table's rows.
 	Table watched.Overrides
 }
 
@@ -219,7 +218,7 @@ func (s *WebhookSwitch) Install(w Webhook) (made Installed, err error) {
 	if err != nil {
 		return made, err
 	}
-	if err := s.patiently(text); err != nil {
+	if err := s.retryWhileBusy(text); err != nil {
 		return made, err
 	}
 	made.Secret, err = s.secret(webhookSecret)
@@ -274,7 +273,7 @@ func (s *WebhookSwitch) Remove() error {
 	if err != nil {
 		return err
 	}
-	return s.patiently(string(text))
+	return s.retryWhileBusy(string(text))
 }
 
 // Acknowledge forgets all losses that are known, and returns how many calls and
@@ -300,8 +299,8 @@ var ErrRotation = errors.New("the secret can't be rotated so")
 // into another project.
 var ErrSealed = errors.New("the secret can't be decrypted by Vault")
 
-// sealed is what the errors of a secret that can't be decrypted say. Permission
-// to decrypt is another matter.
+// sealed explains the error of a secret that can't be decrypted. A missing
+// permission to decrypt is returned as it is.
 func sealed(name string, err error) error {
 	e := serverError(err)
 	if e == nil || e.Code == "42501" {
@@ -420,8 +419,8 @@ func (s *WebhookSwitch) secret(name string) (secret string, err error) {
 	return secret, nil
 }
 
-// patiently runs a script, transaction by transaction.
-func (s *WebhookSwitch) patiently(script string) error {
+// retryWhileBusy runs a script, and each of its transactions again while the table is busy.
+func (s *WebhookSwitch) retryWhileBusy(script string) error {
 	const end = "\ncommit;\n"
 	for part := range strings.SplitAfterSeq(script, end) {
 		if strings.TrimSpace(part) == "" {
@@ -436,7 +435,7 @@ func (s *WebhookSwitch) patiently(script string) error {
 
 // again tries once more where a lock was not had in time.
 func (s *WebhookSwitch) again(try func() error) error {
-	deadline := time.Now().Add(s.on.patience)
+	deadline := time.Now().Add(s.on.busyTimeout)
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := try()
 		if err == nil {
@@ -486,5 +485,5 @@ func (s *WebhookSwitch) stuck(err error) error {
 	}
 	defer func() { _ = conn.Close() }() // it goes back to the pool
 	return fmt.Errorf("%w: it had no lock within %v of tries%s; end what holds it or try at a quieter time: the same command goes on from where it stands",
-		plain(err), s.on.patience, s.on.holders(conn))
+		plain(err), s.on.busyTimeout, s.on.holders(conn))
 }

@@ -708,7 +708,7 @@ func TestABusyTableDoesNotStallBehindAWebhook(t *testing.T) {
 	}
 	letGo = mustHold(t, address)
 	defer letGo()
-	s.on.patience = 0
+	s.on.busyTimeout = 0
 	if err := s.Remove(); err == nil || !strings.Contains(err.Error(), "is held by process") || !strings.Contains(err.Error(), "goes on from where it stands") {
 		t.Errorf("got %v, want who holds it", err)
 	}
