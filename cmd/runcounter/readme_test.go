@@ -59,7 +59,7 @@ func TestTheLawsAreTheSameInEachList(t *testing.T) {
 	lists := map[string]*regexp.Regexp{
 		"../../README.md":             regexp.MustCompile(`(?m)^(\d)\. \*\*([A-Z][^*]+)\.\*\*`),
 		"../../docs/how-it-counts.md": regexp.MustCompile(`(?m)^\| (\d) \| \*\*([A-Z][^*]+)\.\*\*`),
-		"../../store/store.go":        regexp.MustCompile(`(?m)^//  (\d)\. ([A-Z][^:]+):`),
+		"../../store/doc.go":          regexp.MustCompile(`(?m)^//  (\d)\. ([A-Z][^:]+):`),
 	}
 	want := []string{
 		"1 Exact in every snapshot", "2 First outcome wins", "3 Convergence", "4 Idempotence and commutativity",
