@@ -36,30 +36,42 @@ func isTerminal(w io.Writer) bool {
 
 // show shows that so many rows are done, unless it did a moment ago.
 func (b *bar) show(rows int64) {
+	b.say(func() string { return b.line(rows) })
+}
+
+// say shows a text of the caller's in place of the bar, unless it did a moment ago.
+func (b *bar) say(text func() string) {
 	every := 10 * time.Second
 	if b.terminal {
 		every = 200 * time.Millisecond
 	}
 	if now := b.now(); now.Sub(b.last) >= every {
 		b.last = now
-		b.write(rows)
+		b.write(text())
 	}
 }
 
 // end leaves the bar on a terminal as it was last, and goes to the next line.
 func (b *bar) end(rows int64) {
 	if b.terminal {
-		b.write(rows)
+		b.write(b.line(rows))
 		fmt.Fprintln(b.w)
 	}
 }
 
-func (b *bar) write(rows int64) {
+// clear leaves nothing of the bar on a terminal, and stays on its line.
+func (b *bar) clear() {
 	if b.terminal {
-		fmt.Fprintf(b.w, "\r%s\x1b[K", b.line(rows))
+		fmt.Fprint(b.w, "\r\x1b[K")
+	}
+}
+
+func (b *bar) write(line string) {
+	if b.terminal {
+		fmt.Fprintf(b.w, "\r%s\x1b[K", line)
 		return
 	}
-	fmt.Fprintf(b.w, "%s\n", b.line(rows))
+	fmt.Fprintf(b.w, "%s\n", line)
 }
 
 // line is at most 80 columns wide up to ten million rows.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/backfill"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
 
@@ -68,11 +69,11 @@ type (
 		Withheld   int           `json:"withheld"`
 	}
 	importShape struct {
-		Lines    int       `json:"lines"`
-		Runs     int       `json:"runs"`
-		Changed  int       `json:"changed"`
-		Bad      int       `json:"bad"`
-		BadLines []badLine `json:"bad_lines"`
+		Lines    int                `json:"lines"`
+		Runs     int                `json:"runs"`
+		Changed  int                `json:"changed"`
+		Bad      int                `json:"bad"`
+		BadLines []backfill.BadLine `json:"bad_lines"`
 	}
 )
 
@@ -99,7 +100,7 @@ func filled(t *testing.T) (dir string) {
 	lines.WriteString(row(4, sampleWorkflow, "failed", "2026-01-31T12:00:01.5+00:00"))
 	lines.WriteString(row(5, otherWorkflow, "running", "null"))
 	got := mustJSON[importShape](t, dir, lines.String(), "import")
-	if diff := cmp.Diff(importShape{Lines: 5, Runs: 5, Changed: 5, BadLines: []badLine{}}, got); diff != "" {
+	if diff := cmp.Diff(importShape{Lines: 5, Runs: 5, Changed: 5, BadLines: []backfill.BadLine{}}, got); diff != "" {
 		t.Fatalf("import (-want +got):\n%s", diff)
 	}
 	return dir

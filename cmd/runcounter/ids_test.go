@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/store/backfill"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -60,7 +61,7 @@ func TestCaseT4_CommandsTakeAnyID(t *testing.T) {
 func TestCaseT4_ImportOfATableWithIDsOfAnyType(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	const rows = 2*importPage + 500
+	const rows = 2*backfill.PageSize + 500
 	pgtest.Exec(t, address, `create table public.workflow_runs (id bigint primary key, user_id text, workflow_id integer, status text, completed_at timestamptz, updated_at timestamptz)`,
 		fmt.Sprintf(`insert into public.workflow_runs
 select case when n <= 5 then 9223372036854775807 - n else n end, case when n %% 10 = 0 then repeat('u', 256) when n %% 2 = 0 then 'auth0|even' else 'ODD' end, -7, 'completed', now(), now()

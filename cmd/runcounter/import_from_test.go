@@ -25,6 +25,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/backfill"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
@@ -61,7 +62,7 @@ const (
 )
 
 // fromShape is what import --from --json prints.
-type fromShape = importedFrom
+type fromShape = backfill.TableResult
 
 // TestImportWhileTheTableIsWritten imports 20,000 rows while an application
 // inserts, advances, hands over and deletes some before and behind the page that
@@ -86,21 +87,22 @@ func TestImportWhileTheTableIsWritten(t *testing.T) {
 	defer cancel()
 	work.Go(func() { a.write(ctx) })
 	work.Go(func() { a.deliver(ctx) })
-	i := tableImport{
-		from: table, to: db, marks: db, decoder: webhook.Decoder{Schema: "public", Table: "workflow_runs"}, now: time.Now,
-		progress: func(int64) { // no batch without some writes and deliveries beside it
+	i := backfill.Table{
+		From: table, To: db, Rows: webhook.Decoder{Schema: "public", Table: "workflow_runs"}, Now: time.Now,
+		Progress: func(int64) { // no batch without some writes and deliveries beside it
 			written, delivered := a.written.Load(), a.delivered.Load()
 			a.await("writes and deliveries during the import", func() bool {
 				return a.written.Load() >= written+10 && a.delivered.Load() >= delivered+10
 			})
 		},
 	}
-	if err := i.run(ctx, sqlite.ImportMark{}); err != nil {
+	done, err := i.Import(ctx, sqlite.ImportMark{}, postgres.Reading{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	cancel()
 	work.Wait()
-	t.Logf("%d rows in batches of %d, %d rows written by the application, %d webhooks before the end", i.done.Rows, importBatch, a.written.Load(), a.delivered.Load())
+	t.Logf("%d rows in batches of %d, %d rows written by the application, %d webhooks before the end", done.Rows, backfill.BatchSize, a.written.Load(), a.delivered.Load())
 	a.finish()
 	if mark, found, err := db.ImportMark(t.Context(), table.Identity()); err != nil || found {
 		t.Errorf("a mark is left: %+v, %v", mark, err)
@@ -110,9 +112,9 @@ func TestImportWhileTheTableIsWritten(t *testing.T) {
 		t.Errorf("law 1: of %d keys these drift: %v, %v", keys, drifts, err)
 	}
 	// Once more, and nothing is new (law 5).
-	quiet := tableImport{from: table, to: db, marks: db, decoder: i.decoder, now: time.Now, progress: func(int64) {}}
-	if err := quiet.run(t.Context(), sqlite.ImportMark{}); err != nil || quiet.done.Changed != 0 {
-		t.Errorf("imported again: %d said something new, %v", quiet.done.Changed, err)
+	i.Progress = func(int64) {}
+	if quiet, err := i.Import(t.Context(), sqlite.ImportMark{}, postgres.Reading{}); err != nil || quiet.Changed != 0 {
+		t.Errorf("imported again: %d said something new, %v", quiet.Changed, err)
 	}
 }
 

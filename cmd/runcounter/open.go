@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/backfill"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 	"github.com/edgaze-ai/runcounter/store/watched"
@@ -34,7 +35,7 @@ type backend struct {
 	where  string                  // for people: a path, or host and name; never a password
 	source bool                    // its table is the watched one: changes are hints
 	direct bool                    // a source without our migrations
-	marks  importMarks             // a mirror's alone
+	mirror backfill.Mirror         // a mirror's alone
 	asked  store.Source            // a source's alone
 	idle   func(store.Change) bool // a source's alone
 	// table is a source's watched table, as it is described.
@@ -72,7 +73,7 @@ func openStore(ctx context.Context, cmd *cli.Command) (backend, error) {
 	if err != nil {
 		return backend{}, err
 	}
-	return backend{database: s, where: path, marks: s}, nil
+	return backend{database: s, where: path, mirror: s}, nil
 }
 
 func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backend, error) {
