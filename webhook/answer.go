@@ -10,7 +10,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// Answer is what a sender is told after the commit.
+// Answer answers a delivery, after the commit.
 type Answer struct {
 	Received int `json:"received"`
 	Changed  int `json:"changed"`

@@ -9,7 +9,7 @@ import (
 )
 
 // APIKeys are the keys that may do everything the API can. The zero APIKeys let
-// nobody in.
+// no request in.
 type APIKeys struct {
 	keys []string
 	sums [][sha256.Size]byte // hashed, so that comparing one takes as long whatever its length

@@ -22,7 +22,7 @@ import (
 // however old (law 4), so these keep out clocks that are wrong rather than
 // attackers: a change is signed in the transaction that makes it and sent after
 // the commit, at 200 requests a second, so behind a long transaction or a burst
-// it is old when it comes, and nobody sends it again.
+// it is old when it comes, and it is not sent again.
 const (
 	oldest = time.Hour
 	newest = 5 * time.Minute // in the future
@@ -40,7 +40,7 @@ const (
 
 // Secrets are what a sender may authenticate with: any one of them is enough,
 // so that several can be valid while one replaces another. The zero Secrets
-// accept nobody.
+// accept no sender.
 type Secrets struct {
 	tokens [][sha256.Size]byte // hashed, so that all comparisons have one length
 	keys   [][]byte
@@ -235,8 +235,8 @@ func newMAC(key []byte, id, timestamp string) hash.Hash {
 	return mac
 }
 
-// signature verifies a body that is written to it in pieces, so that nobody
-// has to hold the body. It can be used once.
+// signature verifies a body that is written to it in pieces, so that the body need
+// not be held. It can be used once.
 type signature struct {
 	macs  []hash.Hash // one for each key that is configured
 	given [][]byte

@@ -13,7 +13,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// batchChanges is how many changes are committed together, unless a single
+// batchChanges bounds the changes that are committed together, unless a single
 // delivery brings more.
 const batchChanges = 256
 

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// MaxChanges is how many changes one delivery may hold.
+	// MaxChanges bounds the changes of one delivery.
 	MaxChanges = 10_000
 
 	// A delivery beyond either of these is large: more than a trigger sends,
@@ -33,13 +33,13 @@ const (
 	mostChanges = 512
 	mostMemory  = 512 << 10 // bytes
 
-	// maxRetained is how much one delivery may hold in memory once it is
+	// maxRetained bounds what one delivery holds in memory once it is
 	// decoded, in bytes: room for MaxChanges, or for a thousand with the
 	// longest error_details.
 	maxRetained = 16 << 20
 
-	// maxRefused is how much of changes that can't be read one delivery may
-	// hold, in bytes.
+	// maxRefused bounds what one delivery holds of changes that can't be read,
+	// in bytes.
 	maxRefused = 8 << 20
 
 	// maxValue bounds what is kept of one column, in bytes of JSON text.
@@ -89,7 +89,7 @@ type Decoder struct {
 	AnyCase bool
 	// Zone is the one that times without an offset are in; nil is UTC.
 	Zone *time.Location
-	// Unit is what integers count since 1970 where they stand for times: a
+	// Unit is the unit of integers that stand for times, since 1970: a
 	// millisecond or a second. Where it is 0 they are refused.
 	Unit time.Duration
 	// LeaseColumn is a lease or heartbeat column, read into Row.LeaseAt; none
@@ -105,7 +105,7 @@ type Decoder struct {
 	remember *semaphore.Weighted // for changes that are long and may be refused; may be nil
 }
 
-// Delivery is what one request brings.
+// Delivery holds the changes of one request.
 type Delivery struct {
 	Changes  []store.Change // those of the watched table, in order
 	Received int            // all changes in the request

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// letterBytes is how much of an unreadable text is kept: more than any
+	// letterBytes bounds what is kept of an unreadable text: more than any
 	// sender writes that leaves the large columns out.
 	letterBytes = 1 << 20
-	// prefixBytes is how much of it is kept where too many long ones come at
+	// prefixBytes bounds what is kept of it where too many long ones come at
 	// once to remember them all.
 	prefixBytes = 64 << 10
 )

@@ -48,7 +48,7 @@ type Letters interface {
 	DropDeadLetters(ctx context.Context, q store.DeadLetterQuery) (int, error)
 }
 
-// Replayed is what became of a dead letter that was taken in again.
+// Replayed is the result of taking a dead letter in again.
 type Replayed struct {
 	Seq       int64
 	Applied   bool   // all of it was committed
@@ -58,7 +58,7 @@ type Replayed struct {
 	Results []store.ApplyResult // of the changes of the delivery, in their order
 }
 
-// dropWithin is how long dropping a letter that was applied may take: as long as
+// dropWithin bounds the time to drop a letter that was applied: as long as
 // three tries of a transaction.
 const dropWithin = 3 * time.Minute
 

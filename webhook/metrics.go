@@ -12,7 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// metrics are what a receiver shows in /metrics. No label holds anything that a
+// metrics are the metrics of a receiver. No label holds anything that a
 // sender chooses, so that no sender can make them grow.
 type metrics struct {
 	deliveries  *prometheus.CounterVec
@@ -109,7 +109,7 @@ func (m *metrics) kept(kept, lost int) {
 	m.deadLetters.WithLabelValues("lost").Add(float64(lost))
 }
 
-// Totals are what a receiver has taken in since it was made. They only grow.
+// Totals add up the deliveries of a receiver since it was made. They only grow.
 type Totals struct {
 	Deliveries, Refused  float64 // all, and those that were not applied
 	Unchanged            float64 // changes that were known already

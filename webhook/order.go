@@ -12,8 +12,8 @@ const (
 	// trackedRuns is the number of runs that an instance remembers, to know what comes
 	// out of order: about a minute of as many changes as pg_net sends.
 	trackedRuns = 16 << 10
-	// clockSkew is how far ahead a sender's clock may be for its delay to be
-	// called none. What is further in the future says nothing of a delay.
+	// clockSkew bounds how far ahead a sender's clock may be for its delay to count
+	// as none. What is further in the future says nothing of a delay.
 	clockSkew = time.Second
 )
 

@@ -19,9 +19,10 @@ type others struct {
 }
 
 const (
-	// maxOthers bounds how many names are kept.
+	// maxOthers bounds the names that are kept.
 	maxOthers = 10
-	// othersFor is how long /readyz names a table of which nothing comes any more.
+	// othersFor is the time for which /readyz names a table of which nothing comes any
+	// more.
 	othersFor = 24 * time.Hour
 )
 

@@ -24,7 +24,7 @@ func (s Secrets) proves(header func(name string) string, now time.Time) bool {
 	return id != "" && tooOld(timestamp, now) == nil && s.signs(proofMessage(id, timestamp), header(proofHeader))
 }
 
-// proofMessage is what a proof is made over.
+// proofMessage returns the text over which a proof is made.
 func proofMessage(id, timestamp string) string { return "proof." + id + "." + timestamp }
 
 // signs reports whether one of the signatures of a header is that of one of the

@@ -17,7 +17,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// Store is what a receiver needs of a backend. It is handed over as one that tries
+// Store is the part of a backend that a receiver needs. It is handed over as one that tries
 // again what failed for a moment: a receiver calls each method once.
 type Store interface {
 	// Apply is that of [store.Store].
@@ -49,7 +49,7 @@ type Limits struct {
 	Call              time.Duration  // for keeping dead letters
 }
 
-// Config is what a [Receiver] is made of.
+// Config configures a [Receiver].
 type Config struct {
 	Store Store
 	// Letters are the dead letters that can be replayed; nil where none can.
@@ -248,7 +248,7 @@ func (r *Receiver) commit(changes []store.Change, countless bool) ([]store.Apply
 	return nil, nil
 }
 
-// apply is what the batcher calls: one transaction.
+// apply commits changes in one transaction, for the batcher.
 func (r *Receiver) apply(ctx context.Context, changes []store.Change) ([]store.ApplyResult, error) {
 	applied, err := r.cfg.Store.Apply(ctx, changes, store.Instant(r.cfg.Now()))
 	if err == nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
-// Store is what the API needs of a backend. It is handed over as one that tries again
+// Store is the part of a backend that the API needs. It is handed over as one that tries again
 // what failed for a moment: the API calls each method once.
 type Store interface {
 	store.Store
@@ -30,7 +30,7 @@ type Limits struct {
 	Time   request.Limits // for a body
 }
 
-// Config is what an [API] is made of.
+// Config configures an [API].
 type Config struct {
 	Store Store
 	// Letters are the dead letters, and Replay takes one in again. Where Letters is

@@ -27,7 +27,7 @@ func done(f *fiber.Ctx, path, code string) error {
 }
 
 func (c *Console) confirmRecount(f *fiber.Ctx, who session) error {
-	key, err := keyIn(f)
+	key, err := keyOf(f)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (c *Console) confirmRecount(f *fiber.Ctx, who session) error {
 }
 
 func (c *Console) recount(f *fiber.Ctx, who session, _ form) error {
-	key, err := keyIn(f)
+	key, err := keyOf(f)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (c *Console) recount(f *fiber.Ctx, who session, _ form) error {
 	if r.Changed() {
 		code = "recounted"
 	}
-	return done(f, "/counts/"+keyPlace(key), code)
+	return done(f, "/counts/"+keyPath(key), code)
 }
 
 func (c *Console) confirmComplete(f *fiber.Ctx, who session) error {

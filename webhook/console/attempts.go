@@ -15,7 +15,7 @@ const (
 	// one address is answered as such; more are told to wait.
 	attemptEvery   = 2 * time.Second
 	attemptsAtOnce = 10
-	// maxAddresses is how many addresses are remembered, 100 bytes each.
+	// maxAddresses bounds the addresses that are remembered, 100 bytes each.
 	maxAddresses = 4096
 )
 

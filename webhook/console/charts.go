@@ -168,7 +168,7 @@ const numbersEvery = 2 * time.Second
 func (c *Console) events(f *fiber.Ctx, who session) error {
 	var keys []store.Key
 	if text := f.Query("key"); text != "" {
-		key, err := keyNamed(text)
+		key, err := parseKeyPath(text)
 		if err != nil {
 			return err
 		}

@@ -24,13 +24,13 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
-// Settings are what an operator configures of the console.
+// Settings are the part of a [Config] that the program sets.
 type Settings struct {
 	// Where names the database for people; it holds no password.
 	Where string
 	// Source says that the database is the watched one.
 	Source bool
-	// Limits are how long a run may be silent; [store.DefaultLimits] where nil.
+	// Limits bound the silence of a run; [store.DefaultLimits] where nil.
 	Limits store.Limits
 	// Role is the role of the Supabase users who may sign in; no
 	// token signs in where it is empty.
@@ -39,11 +39,11 @@ type Settings struct {
 	Doctor func(ctx context.Context) []doctor.Finding
 	// Sweep does the periodic job now.
 	Sweep func(ctx context.Context, full bool) (store.SweepReport, error)
-	// Swept is what the sweeper has done.
+	// Swept returns what the sweeper has done.
 	Swept func() store.SweepStatus
 }
 
-// Store is what operators change.
+// Store is the part of a backend that operators change.
 type Store interface {
 	Complete(ctx context.Context, c store.Completion) (store.CompleteResult, error)
 	Amend(ctx context.Context, a store.AmendRequest) (store.Run, error)
@@ -51,7 +51,7 @@ type Store interface {
 	Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error)
 }
 
-// Config is what a [Console] is made of.
+// Config configures a [Console].
 type Config struct {
 	Settings
 	// Store and Reader are handed over as ones that try again what failed for a
@@ -105,7 +105,7 @@ type Console struct {
 	past     past
 }
 
-// page is what each template is given.
+// page is the data of each template.
 type page struct {
 	Title    string
 	Path     string // of the page, to mark it in the navigation
@@ -295,7 +295,7 @@ func (c *Console) failed(f *fiber.Ctx, who session, err error) error {
 	return nil
 }
 
-// consoleFuncs are what the templates can say.
+// consoleFuncs are the functions of the templates.
 var consoleFuncs = template.FuncMap{
 	"time": func(t time.Time) template.HTML {
 		if t.IsZero() {
@@ -307,8 +307,8 @@ var consoleFuncs = template.FuncMap{
 	},
 	"json":    func(j store.JSON) string { return string(j) },
 	"ago":     func(d time.Duration) string { return d.Round(time.Second).String() },
-	"keyed":   func(k store.Key) string { return "/counts/" + keyPlace(k) },
-	"changes": func(k store.Key) string { return "/console/events?key=" + url.QueryEscape(keyPlace(k)) },
+	"keyed":   func(k store.Key) string { return "/counts/" + keyPath(k) },
+	"changes": func(k store.Key) string { return "/console/events?key=" + url.QueryEscape(keyPath(k)) },
 	"run":     runPath,
 	"short":   short,
 	"named":   named,
@@ -323,8 +323,8 @@ var consoleFuncs = template.FuncMap{
 	},
 }
 
-// doneText is what an action came to, by its code in the address: a text there
-// could be anybody's.
+// doneText says the result of an action, by its code in the address: a text there
+// could be any sender's.
 var doneText = map[string]string{
 	"recounted":  "The count was wrong, and is set right.",
 	"right":      "The count was right already. Nothing was written.",

@@ -51,7 +51,7 @@ func TestPicturesOfTheLastHour(t *testing.T) {
 func TestAKeyOutlivesItsRequest(t *testing.T) {
 	t.Parallel()
 	buffer := []byte("ada/workflow/w")
-	key, err := keyNamed(unsafe.String(unsafe.SliceData(buffer), len(buffer)))
+	key, err := parseKeyPath(unsafe.String(unsafe.SliceData(buffer), len(buffer)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,12 +69,12 @@ func TestAnAddressOfACountIsReadAsItIsWritten(t *testing.T) {
 		{User: mustID(t, "*"), Kind: store.KindWorkflow, Ref: mustID(t, "*")}, {User: store.Absent, Kind: store.KindDraft, Ref: mustID(t, "–")},
 		{User: mustID(t, "a/b"), Kind: store.KindAll, Ref: store.Absent},
 	} {
-		if got, err := keyNamed(keyPlace(key)); err != nil || got != key {
-			t.Errorf("%s: got %+v, %v; want %+v", keyPlace(key), got, err, key)
+		if got, err := parseKeyPath(keyPath(key)); err != nil || got != key {
+			t.Errorf("%s: got %+v, %v; want %+v", keyPath(key), got, err, key)
 		}
 	}
 	for _, wrong := range []string{"a/all/b", "a/workflow/*", "*/*/*"} {
-		if got, err := keyNamed(wrong); err == nil {
+		if got, err := parseKeyPath(wrong); err == nil {
 			t.Errorf("%s: got %+v, want an error", wrong, got)
 		}
 	}

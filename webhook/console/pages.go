@@ -18,7 +18,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// pageRows is how many rows a page of a list has.
+// pageRows is the number of rows in a page of a list.
 const pageRows = 50
 
 // more cuts a list, of which one row more than a page was asked for, and says
@@ -46,7 +46,7 @@ func next(f *fiber.Ctx, places ...string) string {
 }
 
 // idIn reads an id that may be left out.
-func idIn(f *fiber.Ctx, name string) (store.ID, error) {
+func optionalID(f *fiber.Ctx, name string) (store.ID, error) {
 	text := strings.Clone(f.Query(name)) // which is the request's
 	if text == "" {
 		return store.ID{}, nil
@@ -94,17 +94,17 @@ type countsData struct {
 
 // counts is the list of the counts, by user and workflow or draft.
 func (c *Console) counts(f *fiber.Ctx, who session) error {
-	user, err := idIn(f, "user")
+	user, err := optionalID(f, "user")
 	if err != nil {
 		return err
 	}
-	ref, err := idIn(f, "ref")
+	ref, err := optionalID(f, "ref")
 	if err != nil {
 		return err
 	}
 	q := store.CountQuery{User: user, Ref: ref, Limit: pageRows + 1}
 	if after := f.Query("after"); after != "" {
-		if q.After, err = keyNamed(after); err != nil {
+		if q.After, err = parseKeyPath(after); err != nil {
 			return err
 		}
 	}
@@ -115,7 +115,7 @@ func (c *Console) counts(f *fiber.Ctx, who session) error {
 	d := countsData{User: user.String(), Ref: ref.String()}
 	var has bool
 	if d.Counts, has = more(counts); has {
-		d.Next = next(f, "after", keyPlace(d.Counts[pageRows-1].Key))
+		d.Next = next(f, "after", keyPath(d.Counts[pageRows-1].Key))
 	}
 	return c.show(f, who, "counts", "Counts", d)
 }
@@ -138,35 +138,35 @@ func short(id store.ID) string {
 	return string(text[:most]) + "…"
 }
 
-// keyPlace names a key in an address, and keyNamed reads it. An id may hold a
+// keyPath names a key in an address, and parseKeyPath reads it. An id may hold a
 // slash.
-func keyPlace(k store.Key) string {
-	return pathOf(k.User) + "/" + string(k.Kind) + "/" + pathOf(k.Ref)
+func keyPath(k store.Key) string {
+	return idPath(k.User) + "/" + string(k.Kind) + "/" + idPath(k.Ref)
 }
 
 // nothing is [store.Absent] in an address: no id is written so, since one of that
 // text has its star escaped.
 const nothing = "*"
 
-func pathOf(id store.ID) string {
+func idPath(id store.ID) string {
 	if id == store.Absent {
 		return nothing
 	}
 	return url.PathEscape(id.String())
 }
 
-func namedID(text string) (store.ID, error) {
+func parseIDPath(text string) (store.ID, error) {
 	if text == nothing {
 		return store.Absent, nil
 	}
 	return request.UnescapeID(text)
 }
 
-func keyNamed(text string) (store.Key, error) {
+func parseKeyPath(text string) (store.Key, error) {
 	parts := strings.Split(text, "/")
 	if len(parts) == 3 {
-		user, err := namedID(parts[0])
-		ref, err2 := namedID(parts[2])
+		user, err := parseIDPath(parts[0])
+		ref, err2 := parseIDPath(parts[2])
 		for _, kind := range [...]store.Kind{store.KindWorkflow, store.KindDraft, store.KindAll} {
 			if err == nil && err2 == nil && parts[1] == string(kind) && (kind == store.KindAll) == (ref == store.Absent) {
 				// Our own constant: the text is the request's, and a stream keeps the key.
@@ -177,8 +177,8 @@ func keyNamed(text string) (store.Key, error) {
 	return store.Key{}, problem.New(fiber.StatusBadRequest, "This address names no count: it is /counts/USER/workflow/WORKFLOW or /counts/USER/draft/DRAFT, with the ids percent-encoded.")
 }
 
-func keyIn(f *fiber.Ctx) (store.Key, error) {
-	return keyNamed(f.Params("user") + "/" + f.Params("kind") + "/" + f.Params("ref"))
+func keyOf(f *fiber.Ctx) (store.Key, error) {
+	return parseKeyPath(f.Params("user") + "/" + f.Params("kind") + "/" + f.Params("ref"))
 }
 
 type keyData struct {
@@ -207,7 +207,7 @@ func tallyRows(h store.KeyHistory) (rows []tallyRow) {
 
 // key is one count, and how it came about.
 func (c *Console) key(f *fiber.Ctx, who session) error {
-	key, err := keyIn(f)
+	key, err := keyOf(f)
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ type runsData struct {
 
 // runs is the list of the runs in a state.
 func (c *Console) runs(f *fiber.Ctx, who session) error {
-	if id, err := idIn(f, "id"); err != nil {
+	if id, err := optionalID(f, "id"); err != nil {
 		return err
 	} else if !id.IsZero() {
 		return f.Redirect(runPath(id), fiber.StatusSeeOther)
@@ -248,7 +248,7 @@ func (c *Console) runs(f *fiber.Ctx, who session) error {
 		return problem.New(fiber.StatusBadRequest, "There is no such list: choose active, stuck, presumed, superseded or odd.")
 	}
 	q := store.RunQuery{State: state, Limit: pageRows + 1}
-	if q.After, err = placeIn(f); err != nil {
+	if q.After, err = cursorOf(f); err != nil {
 		return err
 	}
 	runs, err := c.cfg.Reader.SearchRuns(f.UserContext(), q)
@@ -257,16 +257,16 @@ func (c *Console) runs(f *fiber.Ctx, who session) error {
 	}
 	var has bool
 	if d.Runs, has = more(runs); has {
-		d.Next = next(f, placeText(d.Runs[pageRows-1].Cursor())...)
+		d.Next = next(f, cursorQuery(d.Runs[pageRows-1].Cursor())...)
 	}
 	return c.show(f, who, "runs", "Runs", d)
 }
 
-func placeText(p store.Cursor) []string {
+func cursorQuery(p store.Cursor) []string {
 	return []string{"at", strconv.FormatInt(p.At.UnixMicro(), 10), "after", p.ID.String()}
 }
 
-func placeIn(f *fiber.Ctx) (p store.Cursor, err error) {
+func cursorOf(f *fiber.Ctx) (p store.Cursor, err error) {
 	if f.Query("at") == "" {
 		return p, nil
 	}
@@ -275,7 +275,7 @@ func placeIn(f *fiber.Ctx) (p store.Cursor, err error) {
 		return p, problem.New(fiber.StatusBadRequest, "This address names no place in the list. Begin at its first page.")
 	}
 	p.At = time.UnixMicro(micros).UTC()
-	p.ID, err = idIn(f, "after")
+	p.ID, err = optionalID(f, "after")
 	return p, err
 }
 
@@ -344,7 +344,7 @@ type letterData struct {
 	Do     string // what is asked: replay or drop
 }
 
-// shownBytes is how much of a dead letter's body a page shows.
+// shownBytes bounds what a page shows of a dead letter's body.
 const shownBytes = 64 << 10
 
 func (c *Console) letter(f *fiber.Ctx) (d letterData, err error) {
@@ -387,7 +387,7 @@ type repairsData struct {
 	Next      string
 }
 
-// repairs is what was repaired, recounted and decided, before and after.
+// repairs lists what was repaired, recounted and decided, before and after.
 func (c *Console) repairs(f *fiber.Ctx, who session) (err error) {
 	d := repairsData{Of: f.Query("of", "runs")}
 	before := int64(0)
@@ -399,7 +399,7 @@ func (c *Console) repairs(f *fiber.Ctx, who session) (err error) {
 	var has bool
 	switch d.Of {
 	case "runs":
-		after, err := placeIn(f)
+		after, err := cursorOf(f)
 		if err != nil {
 			return err
 		}
@@ -408,7 +408,7 @@ func (c *Console) repairs(f *fiber.Ctx, who session) (err error) {
 			return err
 		}
 		if n := len(d.Repairs); n >= pageRows {
-			d.Next = next(f, placeText(store.Cursor{At: d.Repairs[n-1].Last, ID: d.Repairs[n-1].ID})...)
+			d.Next = next(f, cursorQuery(store.Cursor{At: d.Repairs[n-1].Last, ID: d.Repairs[n-1].ID})...)
 		}
 	case "counts":
 		d.Recounts, err = c.cfg.Reader.Recounts(f.UserContext(), before, pageRows+1)

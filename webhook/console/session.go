@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// sessionFor is how long an operator stays signed in.
+	// sessionFor is the time for which an operator stays signed in.
 	sessionFor = 12 * time.Hour
 	// maxForm is the length of a form in bytes: a token is the longest.
 	maxForm = 64 << 10
@@ -114,8 +114,8 @@ func (s sessions) set(f *fiber.Ctx, value string, expires time.Time) {
 	})
 }
 
-// token is what a form of a page that was made for an operator carries: another
-// site can't read it (CSRF).
+// token returns the text that the forms of an operator's pages carry: another site
+// can't read it (CSRF).
 func (s sessions) token(who session) string { return s.sum("csrf", who.Nonce+"\x00"+who.Name) }
 
 func (s sessions) knows(who session, token string) bool {

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// pollEvery is how often the watched counts are read. With
-	// what reading them takes it stays below the 100 ms within which a commit
+	// pollEvery is the time between two readings of the watched counts. With
+	// the time that reading takes it stays below the 100 ms within which a commit
 	// on any instance shall be seen.
 	pollEvery = 50 * time.Millisecond
 	// pollSoonest is the pause after a commit of this instance, which others may
@@ -19,7 +19,7 @@ const (
 	pollSoonest = 10 * time.Millisecond
 	// pollAgain is the pause after the database did not answer.
 	pollAgain = time.Second
-	// pollKeys is how many keys one statement reads.
+	// pollKeys bounds the keys of one statement.
 	pollKeys = 1000
 )
 

@@ -19,12 +19,12 @@ const (
 	MaxStreams       = 2000 // of one instance
 	maxStreamsOfUser = 20
 	MaxKeys          = 50 // that one stream watches
-	// MaxWatched is how many counts may be watched at an instance: a thousand
+	// MaxWatched bounds the counts that are watched at an instance: a thousand
 	// take 14 to 29 ms to read, so up to two thousand are told within 100 ms of
 	// their commit, and these within half a second.
 	MaxWatched = 10_000
-	// farewell is how long a stream that gave its place to another user's may
-	// still take to say so.
+	// farewell bounds the time in which a stream that gave its place to another
+	// user's says so.
 	farewell = time.Second
 )
 

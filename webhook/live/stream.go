@@ -27,7 +27,7 @@ const (
 	streamWriteWithin = 20 * time.Second // or the reader is gone
 )
 
-// Config is what [Streams] are made of.
+// Config configures [Streams].
 type Config struct {
 	// Counts reads the exact counts of keys, in their order and of one snapshot.
 	Counts func(ctx context.Context, keys []store.Key) ([]store.Count, error)

@@ -104,7 +104,7 @@ func Of(err error) *Problem {
 		"if that doesn't help, look for the X-Request-Id of this answer in the server's log.")
 }
 
-// detailOf is what to do about the errors that the HTTP server itself finds.
+// detailOf says what to do about the errors that the HTTP server itself finds.
 func detailOf(status int) string {
 	switch status {
 	case fiber.StatusNotFound:

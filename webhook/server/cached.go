@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// healthFor is how long a reading of the database's state is used, by the
+	// healthFor is the time for which a reading of the database's state is used, by the
 	// metrics and all pages of the console together.
 	healthFor = 5 * time.Second
-	// healthWithin is how long it may take to say it.
+	// healthWithin bounds the time to read it.
 	healthWithin = 5 * time.Second
 	// healthShare is the part of the time that may be spent on it: on a large
 	// source it is a scan, and is then good for longer.
@@ -49,7 +49,7 @@ func (c *cached[T]) get(now func() time.Time, most time.Duration, share int64, a
 // errNoReader means that the backend lists nothing.
 var errNoReader = errors.New("the server was configured without this")
 
-// Health is what the database holds that deserves a look. It is asked at most
+// Health returns what the database holds that deserves a look. It asks at most
 // every five seconds, for all callers together.
 func (s *Server) Health() (store.Health, error) {
 	if s.cfg.Reader == nil {

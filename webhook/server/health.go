@@ -11,7 +11,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
 )
 
-// readyFor is how long an answer of the database is good for: a load balancer
+// readyFor is the time for which an answer of the database is good: a load balancer
 // that asks often must not become load itself.
 const readyFor = time.Second
 

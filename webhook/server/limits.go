@@ -10,7 +10,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/live"
 )
 
-// limits are what the server allows at most. Tests set their own.
+// limits bound what the server allows. Tests set their own.
 type limits struct {
 	body   int64 // bytes of a delivery
 	api    int64 // bytes of a request to the API

@@ -9,7 +9,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/internal/request"
 )
 
-// monitorConns is how many connections a listener for monitoring has: a
+// monitorConns bounds the connections of a listener for monitoring: a
 // Prometheus, a platform's checks, a person.
 const monitorConns = 32
 

@@ -13,7 +13,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook"
 )
 
-// maxTries is how often a transaction is tried while the database says that it
+// maxTries is the number of times that a transaction is tried while the database says it
 // is not available.
 const maxTries = 3
 

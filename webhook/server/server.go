@@ -30,8 +30,8 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
-// Store is what the server needs of a backend: the contract, and what only the rooms of
-// the server list, keep and ask.
+// Store is the part of a backend that the server needs: the contract, upkeep, lists of
+// counts, dead letters and a ping.
 type Store interface {
 	store.Store
 	store.Maintainer
@@ -336,7 +336,7 @@ func (s *Server) Leave() {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
-	// A listener that Serve has not handed over yet is closed by nobody else.
+	// A listener that Serve has not handed over yet is closed here.
 	for _, ln := range s.open {
 		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.cfg.Log.Warn("close the listener", "error", err)

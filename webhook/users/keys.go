@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	// keysFor is how long the keys are good for: a key that the project has
+	// keysFor is the time for which the keys are good: a key that the project has
 	// revoked verifies nothing after it.
 	keysFor = 10 * time.Minute
-	// keysEvery is how soon they are read again for a key that isn't among
+	// keysEvery is the time after which they are read again for a key that isn't among
 	// them: a sender of invented ones must not make us a load for the project.
 	keysEvery = 10 * time.Second
-	// keysWithin is how long reading them may take.
+	// keysWithin bounds the time to read them.
 	keysWithin = 5 * time.Second
 	// maxKeys bounds what is read, in bytes.
 	maxKeys = 64 << 10

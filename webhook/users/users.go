@@ -74,7 +74,7 @@ const (
 // subject is the claim that says who has signed in.
 const subject = "sub"
 
-// User is who a token says.
+// User is the user that a token names.
 type User struct {
 	ID      store.ID  // the sub of the token
 	Counts  store.ID  // whose counts they may read: the claim of CountBy; zero for no user's
@@ -161,7 +161,7 @@ func authOf(project string) (string, error) {
 	return u.String() + "/auth/v1", nil
 }
 
-// claims are what we read of a token.
+// claims are the claims of a token that are read.
 type claims struct {
 	jwt.RegisteredClaims
 	Role        string `json:"role"`

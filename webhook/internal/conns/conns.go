@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// mostConns is how many connections are open at most, however many
+	// mostConns bounds the open connections, however many
 	// descriptors there are: 2,000 streams, 768 deliveries, and the API. One
 	// costs about 30 KB.
 	mostConns = 4096
-	// leastKept is how many descriptors are left for the database, the log and
+	// leastKept is the number of descriptors left for the database, the log and
 	// the project's keys; a quarter of them where that is more.
 	leastKept = 64
 	// acceptSoonest and acceptLatest bound the pause after a connection could

@@ -16,7 +16,7 @@ import (
 const (
 	// bufferSize is all that a scanner holds of a body.
 	bufferSize = 8 << 10
-	// maxNested is how many arrays and objects that stand in one another are
+	// maxNested is the number of arrays and objects that stand in one another and are
 	// held to the whole grammar: more than a database writes. What is deeper is
 	// held to less of it (see skipDeep), since the memory for more would be a
 	// matter of the sender's choice.
