@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -89,47 +88,4 @@ func importTable(ctx context.Context, cmd *cli.Command, table *postgres.Table, d
 	done, err := backfill.Table{From: table, Name: name, To: db.mirror, Rows: decoder, Now: time.Now, Progress: bar.show}.Import(ctx, mark, reading)
 	bar.end(done.AllRows())
 	return reportImport(cmd, done, err)
-}
-
-// reportImport prints the result of an import, also of one that an error stopped.
-func reportImport(cmd *cli.Command, done backfill.TableResult, stopped error) error {
-	var err error
-	if cmd.Bool("json") {
-		err = printJSON(cmd.Root().Writer, done)
-	} else {
-		err = printImport(cmd.Root().Writer, cmd.Root().ErrWriter, done)
-	}
-	if stopped != nil {
-		taken := quantity(done.AllRows(), "row", "rows")
-		if errors.Is(stopped, context.Canceled) {
-			return answerNo(errors.Join(fmt.Errorf("stopped after %s: the same command goes on there, with --restart it begins anew", taken), err))
-		}
-		return errors.Join(fmt.Errorf("%w; %s had been taken by then: the same command goes on there, with --restart it begins anew", stopped, taken), err)
-	}
-	if err != nil {
-		return err
-	}
-	if bad := done.AllBad(); bad > 0 {
-		return answerNo(fmt.Errorf("%s could not be read; the others were imported", quantity(bad, "row", "rows")))
-	}
-	if done.RowSecurity && done.AllRows() == 0 {
-		return answerNo(fmt.Errorf("no row of %s is visible to this role: row-level security hides them, or there are none", done.Table))
-	}
-	return nil
-}
-
-func printImport(out, errs io.Writer, done backfill.TableResult) error {
-	for _, bad := range done.Reasons {
-		fmt.Fprintf(errs, "row %s: %s\n", bad.ID, bad.Reason)
-	}
-	if !done.Done {
-		return nil
-	}
-	rate := float64(done.Rows) / max(done.Seconds, 0.001)
-	_, err := fmt.Fprintf(out, "Imported %s from %s, of which %d said something new, in %.1f s (%.0f rows/s).\n",
-		quantity(done.Runs, "run", "runs"), done.From, done.Changed, done.Seconds, rate)
-	if err == nil && done.Mended > 0 {
-		_, err = fmt.Fprintf(out, "It mended %s of the webhook.\n", quantity(done.Mended, "lost call", "lost calls"))
-	}
-	return err
 }

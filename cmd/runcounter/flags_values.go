@@ -1,0 +1,63 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
+)
+
+func limitsOf(cmd *cli.Command) (store.Limits, error) {
+	limits, err := store.ParseLimits(cmd.String("stuck-after"))
+	if err != nil {
+		return nil, badUsage("--stuck-after: %w", err)
+	}
+	return limits, nil
+}
+
+// presumes reports whether a sweep may end silent runs: a mirror's does by the
+// default limits, a source's only where an operator has set --stuck-after.
+func presumes(cmd *cli.Command, source bool) bool {
+	return !source || cmd.IsSet("stuck-after")
+}
+
+// listenOf returns where serve listens.
+func listenOf(cmd *cli.Command) string {
+	port := cmd.String("port")
+	if port != "" {
+		port = ":" + port
+	}
+	return cmp.Or(cmd.String("listen"), port, defaultListen)
+}
+
+// keysOf returns the keys of the API.
+func keysOf(cmd *cli.Command) ([]string, error) {
+	keys, err := webhook.ParseAPIKeys(cmd.String("api-key"))
+	if err != nil {
+		return nil, badUsage("RUNCOUNTER_API_KEY: %w", err)
+	}
+	return keys, nil
+}
+
+// oneOf returns the value of a flag that has only some.
+func oneOf(cmd *cli.Command, name string, choices ...string) (string, error) {
+	value := cmd.String(name)
+	for _, choice := range choices {
+		if value == choice {
+			return value, nil
+		}
+	}
+	return "", badUsage("--%s %q is none of %s", name, value, strings.Join(choices, ", "))
+}
+
+// quantity prints 1 run and 2 runs.
+func quantity(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
