@@ -130,10 +130,8 @@ func (t *Table) mend(ctx context.Context, reading postgres.Reading) error {
 
 func (t *Table) takePages(ctx context.Context, mark sqlite.ImportMark) error {
 	for {
-		var page []postgres.Record
-		err := withRetry(ctx, func() (err error) {
-			page, err = t.From.Page(ctx, mark.After, PageSize)
-			return err
+		page, err := store.Retry(ctx, func(ctx context.Context) ([]postgres.Record, error) {
+			return t.From.Page(ctx, mark.After, PageSize)
 		})
 		if err != nil {
 			return fmt.Errorf("read from %s: %w", t.done.From, err)
@@ -177,10 +175,8 @@ func (t *Table) takeBatch(ctx context.Context, records []postgres.Record) error 
 		}
 		changes = append(changes, unchanged(row))
 	}
-	var applied []store.ApplyResult
-	err := withRetry(ctx, func() (err error) {
-		applied, err = t.To.Apply(ctx, changes, store.Instant(t.Now()))
-		return err
+	applied, err := store.Retry(ctx, func(ctx context.Context) ([]store.ApplyResult, error) {
+		return t.To.Apply(ctx, changes, store.Instant(t.Now()))
 	})
 	if err != nil {
 		return fmt.Errorf("write to the mirror: %w", err)
@@ -191,15 +187,4 @@ func (t *Table) takeBatch(ctx context.Context, records []postgres.Record) error 
 	t.done.Bad += int64(len(bad))
 	t.done.Reasons = append(t.done.Reasons, bad[:min(len(bad), maxReasons-len(t.done.Reasons))]...)
 	return nil
-}
-
-// withRetry calls do up to three times while a database is unavailable: a connection
-// was lost, or webhooks keep the mirror busy.
-func withRetry(ctx context.Context, do func() error) error {
-	for try := 1; ; try++ {
-		err := do()
-		if !errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil || try == 3 {
-			return err
-		}
-	}
 }

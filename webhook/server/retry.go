@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,10 +11,6 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
-
-// maxTries is the number of times that a transaction is tried while the database says it
-// is not available.
-const maxTries = 3
 
 // tries bounds each call of the store, and counts how it ended.
 type tries struct {
@@ -36,23 +31,9 @@ func newTries(timeout time.Duration, registry prometheus.Registerer) *tries {
 	return t
 }
 
-// withRetry calls a method of the store until it does not fail as unavailable, at
-// most three times, with tens of milliseconds in between. The jitter keeps
-// those that collided from colliding again.
+// withRetry makes a call of the store as [store.Retry] does, and bounds each try.
 func withRetry[T any](ctx context.Context, t *tries, call func(context.Context) (T, error)) (T, error) {
-	for try := 1; ; try++ {
-		v, err := withTimeout(ctx, t, call)
-		if try == maxTries || !errors.Is(err, store.ErrUnavailable) {
-			return v, err
-		}
-		pause := time.NewTimer(time.Duration(try) * (10*time.Millisecond + rand.N(30*time.Millisecond)))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return v, err
-		}
-	}
+	return store.Retry(ctx, func(ctx context.Context) (T, error) { return withTimeout(ctx, t, call) })
 }
 
 // withTimeout bounds one call, so that a database that hangs is one that is not

@@ -371,6 +371,7 @@ const (
 	failuresToSignIn = 10       // before a client is told to wait
 	namedTables      = 10       // that are not watched
 	streamsOfAUser   = 20
+	maxTries         = 3 // of a transaction
 	proofHeader      = "webhook-proof"
 )
 
