@@ -44,7 +44,7 @@ type Store interface {
 	Ping(ctx context.Context) error
 }
 
-// Config is all that a [Server] is made of.
+// Config configures a [Server].
 type Config struct {
 	Store Store
 	// Reader and Letters are what the backend lists beside its contract; nil where it
@@ -301,7 +301,7 @@ func (s *Server) serve(app *fiber.App, ln net.Listener, most int) error {
 	return app.Listener(a)
 }
 
-// accepting counts and logs what the acceptor had to do.
+// accepting counts and logs the events of a listener.
 func (s *Server) accepting(event conns.Event, err error) {
 	s.connEvents.WithLabelValues(string(event)).Inc()
 	if event == conns.NotAccepted {
