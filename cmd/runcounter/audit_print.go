@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 // healthJSON is what else deserves a look.
@@ -50,7 +51,7 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 				if !r.Ended() {
 					continue
 				}
-				fmt.Fprintf(&b, "  run %s  %s  %s\n", r.ID.Shown(), orNull(r.Status), instant(r.CompletedAt))
+				fmt.Fprintf(&b, "  run %s  %s  %s\n", r.ID.Shown(), orNull(r.Status), api.Instant(r.CompletedAt))
 			}
 			fmt.Fprintf(&b, "  all of it: %s\n", explainLine(cause.Drift.Key))
 		}

@@ -57,7 +57,7 @@ func complete(ctx context.Context, cmd *cli.Command) error {
 			text = "Lost: the run had ended already, and nothing was changed. It stands as"
 		}
 		_, err = fmt.Fprintf(cmd.Root().Writer, "%s %s at %s.\nThe count of %s is %d.\n",
-			text, result.Run.Status, instant(result.Run.CompletedAt), result.Run.Key(), result.Count.Count)
+			text, result.Run.Status, api.Instant(result.Run.CompletedAt), result.Run.Key(), result.Count.Count)
 		return err
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 func countCommand() *cli.Command {
@@ -54,7 +55,7 @@ func count(ctx context.Context, cmd *cli.Command) error {
 			}
 			c.Key = key
 			if cmd.Bool("json") {
-				return printJSON(cmd.Root().Writer, countJSONOf(c))
+				return printJSON(cmd.Root().Writer, api.CountOf(c))
 			}
 			return printCounts(ctx, cmd, db, []store.Count{c})
 		}
@@ -65,13 +66,13 @@ func count(ctx context.Context, cmd *cli.Command) error {
 		if !cmd.Bool("json") {
 			return printCounts(ctx, cmd, db, counts)
 		}
-		all := make([]countJSON, 0, len(counts))
+		all := make([]api.Count, 0, len(counts))
 		for _, c := range counts {
-			all = append(all, countJSONOf(c))
+			all = append(all, api.CountOf(c))
 		}
 		return printJSON(cmd.Root().Writer, struct {
 			User   store.ID    `json:"user_id"`
-			Counts []countJSON `json:"counts"`
+			Counts []api.Count `json:"counts"`
 		}{o.user, all})
 	})
 }
@@ -110,7 +111,7 @@ func printCounts(ctx context.Context, cmd *cli.Command, db backend, counts []sto
 		rows = append(rows, []string{
 			string(c.Key.Kind), cell(c.Key.Ref), decimal(c.Count),
 			decimal(t.Completed), decimal(t.Failed), decimal(t.Cancelled), decimal(t.Timeout),
-			instant(c.LastRunAt).String(),
+			api.Instant(c.LastRunAt).String(),
 		})
 	}
 	if counts[0].Key.User.IsZero() { // of a total it is not known when the last one ended

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 // world is what an application did and what became of its webhooks. The same
@@ -87,7 +88,7 @@ func newWorld(seed uint64, runs int, begun time.Time) (*world, error) {
 // live is the life of one run. The application writes its outcome once; the
 // network loses, doubles and delays what tells of it.
 func (w *world) live(r *rand.Rand, id store.ID, key store.Key, created, begun time.Time) error {
-	row := recordJSON{ID: id, User: key.User, Workflow: key.Ref, Status: store.Pending, CreatedAt: instant(created), UpdatedAt: instant(created)}
+	row := recordJSON{ID: id, User: key.User, Workflow: key.Ref, Status: store.Pending, CreatedAt: api.Instant(created), UpdatedAt: api.Instant(created)}
 	step := 0
 	tell := func(old *recordJSON, lost bool) error {
 		step++
@@ -119,14 +120,14 @@ func (w *world) live(r *rand.Rand, id store.ID, key store.Key, created, begun ti
 	move := func(to store.Status, after time.Duration, lost bool) error {
 		old := row
 		row.Status = to
-		row.UpdatedAt = instant(time.Time(row.UpdatedAt).Add(after))
+		row.UpdatedAt = api.Instant(time.Time(row.UpdatedAt).Add(after))
 		switch {
 		case to.Terminal():
 			row.CompletedAt = row.UpdatedAt
 		case time.Time(row.StartedAt).IsZero():
 			row.StartedAt = row.UpdatedAt
 		default:
-			row.CompletedAt = instant{} // a late "running" takes it away
+			row.CompletedAt = api.Instant{} // a late "running" takes it away
 		}
 		return tell(&old, lost)
 	}

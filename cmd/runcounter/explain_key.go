@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 func explainKey(ctx context.Context, cmd *cli.Command, db backend, key store.Key) error {
@@ -37,13 +38,13 @@ func explainKey(ctx context.Context, cmd *cli.Command, db backend, key store.Key
 }
 
 type recountLogJSON struct {
-	At     instant       `json:"at"`
+	At     api.Instant   `json:"at"`
 	Before store.Tallies `json:"before"`
 	After  store.Tallies `json:"after"`
 }
 
 type keyHistoryJSON struct {
-	Count    countJSON        `json:"count"`
+	Count    api.Count        `json:"count"`
 	Policy   string           `json:"policy"`
 	Drift    driftJSON        `json:"compared"`
 	Cause    string           `json:"likely_cause"`
@@ -55,14 +56,14 @@ type keyHistoryJSON struct {
 
 func keyHistoryJSONOf(h store.KeyHistory) keyHistoryJSON {
 	j := keyHistoryJSON{
-		Count: countJSONOf(h.Count), Policy: h.Policy.String(), Drift: driftsJSON([]store.Drift{h.Drift})[0],
+		Count: api.CountOf(h.Count), Policy: h.Policy.String(), Drift: driftsJSON([]store.Drift{h.Drift})[0],
 		Cause: h.Cause, Ledger: h.Ledger, Active: h.Active, Runs: []runJSON{}, Recounts: []recountLogJSON{},
 	}
 	for _, r := range h.Runs {
 		j.Runs = append(j.Runs, runJSONOf(r, h.Policy))
 	}
 	for _, l := range h.Recounts {
-		j.Recounts = append(j.Recounts, recountLogJSON{instant(l.At), l.Before, l.After})
+		j.Recounts = append(j.Recounts, recountLogJSON{api.Instant(l.At), l.Before, l.After})
 	}
 	return j
 }
@@ -92,7 +93,7 @@ func keyText(h store.KeyHistory) (string, error) {
 	}
 	fmt.Fprintf(&b, "Runs that have not ended, and count when they do: %d. Ledger rows to be folded: %d.\n", h.Active, h.Ledger)
 	for _, l := range h.Recounts {
-		fmt.Fprintf(&b, "%s  recounted: %s\n", instant(l.At), differences(l.Before, l.After))
+		fmt.Fprintf(&b, "%s  recounted: %s\n", api.Instant(l.At), differences(l.Before, l.After))
 	}
 	if len(h.Runs) == 0 {
 		return b.String(), nil
@@ -100,7 +101,7 @@ func keyText(h store.KeyHistory) (string, error) {
 	b.WriteString("\n")
 	rows = [][]string{{"RUN", "STATUS", "COMPLETED AT", "COUNTED"}}
 	for _, r := range h.Runs {
-		rows = append(rows, []string{r.ID.String(), orNull(r.Status), instant(r.CompletedAt).String(), countedWord(r)})
+		rows = append(rows, []string{r.ID.String(), orNull(r.Status), api.Instant(r.CompletedAt).String(), countedWord(r)})
 	}
 	err := printTable(&b, rows)
 	return b.String(), err

@@ -14,6 +14,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/backfill"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 func importFromDatabase(ctx context.Context, cmd *cli.Command) error {
@@ -72,7 +73,7 @@ func importTable(ctx context.Context, cmd *cli.Command, table *postgres.Table, d
 		return err
 	}
 	if resumed {
-		fmt.Fprintf(errs, "Going on after %s of the import begun at %s; --restart begins anew.\n", quantity(mark.Taken, "row", "rows"), instant(mark.BegunAt))
+		fmt.Fprintf(errs, "Going on after %s of the import begun at %s; --restart begins anew.\n", quantity(mark.Taken, "row", "rows"), api.Instant(mark.BegunAt))
 	}
 	total, counted, err := table.Rows(ctx)
 	if err != nil {

@@ -131,7 +131,7 @@ func listLetters(ctx context.Context, cmd *cli.Command, db backend, q store.Dead
 	}
 	rows := [][]string{{"NUMBER", "RECEIVED", "BYTES", "KEPT", "REASON"}}
 	for _, d := range letters {
-		rows = append(rows, []string{decimal(d.Seq), instant(d.ReceivedAt).String(), decimal(d.Bytes), decimal(d.Kept), oneLine(d.Reason)})
+		rows = append(rows, []string{decimal(d.Seq), api.Instant(d.ReceivedAt).String(), decimal(d.Bytes), decimal(d.Kept), oneLine(d.Reason)})
 	}
 	if err := printTable(out, rows); err != nil {
 		return err
@@ -177,7 +177,7 @@ func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadL
 		kept = fmt.Sprintf("the first %d kept", d.Kept)
 	}
 	_, err = fmt.Fprintf(out, "Dead letter %d, received at %s\nReason: %s\nBody:   %s, %s, as %s\n\n%s\n",
-		d.Seq, instant(d.ReceivedAt), oneLine(d.Reason), quantity(d.Bytes, "byte", "bytes"), kept, encoding, body)
+		d.Seq, api.Instant(d.ReceivedAt), oneLine(d.Reason), quantity(d.Bytes, "byte", "bytes"), kept, encoding, body)
 	return err
 }
 

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 	"unicode"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -39,23 +38,6 @@ func printTable(w io.Writer, rows [][]string) error {
 		}
 	}
 	return aligned.Flush()
-}
-
-// instant is a time as the API writes it; the zero time is null.
-type instant time.Time
-
-func (t instant) MarshalJSON() ([]byte, error) {
-	if time.Time(t).IsZero() {
-		return []byte("null"), nil
-	}
-	return json.Marshal(t.String())
-}
-
-func (t instant) String() string {
-	if time.Time(t).IsZero() {
-		return "-"
-	}
-	return time.Time(t).UTC().Format("2006-01-02T15:04:05.000000Z")
 }
 
 // keyJSON names whose count it is.
@@ -95,18 +77,6 @@ func shellWord(text string) string {
 		return "$'" + strings.ReplaceAll(quoted[1:len(quoted)-1], "'", `\'`) + "'"
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
-}
-
-// countJSON is a count as GET /v1/counts answers it.
-type countJSON struct {
-	keyJSON
-	Count int64 `json:"count"`
-	store.Tally
-	LastRunAt instant `json:"last_run_at"`
-}
-
-func countJSONOf(c store.Count) countJSON {
-	return countJSON{keyJSONOf(c.Key), c.Count, c.Tallies.Ended, instant(c.LastRunAt)}
 }
 
 // driftJSON is a key whose count is, or was, wrong.

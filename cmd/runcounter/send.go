@@ -20,6 +20,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
@@ -127,10 +128,10 @@ type recordJSON struct {
 	Workflow    store.ID     `json:"workflow_id"`
 	Draft       store.ID     `json:"draft_id"`
 	Status      store.Status `json:"status"`
-	CreatedAt   instant      `json:"created_at"`
-	StartedAt   instant      `json:"started_at"`
-	CompletedAt instant      `json:"completed_at"`
-	UpdatedAt   instant      `json:"updated_at"`
+	CreatedAt   api.Instant  `json:"created_at"`
+	StartedAt   api.Instant  `json:"started_at"`
+	CompletedAt api.Instant  `json:"completed_at"`
+	UpdatedAt   api.Instant  `json:"updated_at"`
 
 	columns map[string]string // the table's names, each with ours; nil where they are the same
 }
@@ -197,7 +198,7 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	}
 	record := recordJSON{
 		ID: id, User: o.user, Workflow: o.workflow, Draft: o.draft, Status: store.Status(cmd.String("status")),
-		UpdatedAt: instant(now), columns: table.Columns,
+		UpdatedAt: api.Instant(now), columns: table.Columns,
 	}
 	if record.CompletedAt, err = completedAt(cmd, record.Status, now); err != nil {
 		return nil, err
@@ -206,7 +207,7 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	if at := time.Time(record.CompletedAt); !at.IsZero() {
 		end = at
 	}
-	record.CreatedAt, record.StartedAt = instant(end.Add(-time.Second)), instant(end.Add(-time.Second))
+	record.CreatedAt, record.StartedAt = api.Instant(end.Add(-time.Second)), api.Instant(end.Add(-time.Second))
 	change := changeJSON{Type: kind, Schema: table.Schema, Table: table.Table}
 	if kind != "DELETE" {
 		change.Record = &record
@@ -214,7 +215,7 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	if kind != "INSERT" {
 		old := record
 		if kind == "UPDATE" {
-			old.Status, old.CompletedAt, old.UpdatedAt = store.Status(cmd.String("old-status")), instant{}, record.StartedAt
+			old.Status, old.CompletedAt, old.UpdatedAt = store.Status(cmd.String("old-status")), api.Instant{}, record.StartedAt
 			if old.Status.Terminal() {
 				old.CompletedAt = record.StartedAt
 			}
@@ -224,19 +225,19 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	return json.Marshal(change)
 }
 
-func completedAt(cmd *cli.Command, status store.Status, now time.Time) (instant, error) {
+func completedAt(cmd *cli.Command, status store.Status, now time.Time) (api.Instant, error) {
 	text := cmd.String("completed-at")
 	switch {
 	case text == "null", text == "" && !status.Terminal():
-		return instant{}, nil
+		return api.Instant{}, nil
 	case text == "":
-		return instant(now), nil
+		return api.Instant(now), nil
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return instant{}, badUsage("--completed-at %q is not a time: write it as 2026-01-31T12:00:00Z, or null", text)
+		return api.Instant{}, badUsage("--completed-at %q is not a time: write it as 2026-01-31T12:00:00Z, or null", text)
 	}
-	return instant(at), nil
+	return api.Instant(at), nil
 }
 
 // firstSecret returns the first of a list such as [webhook.ParseSecrets] reads.

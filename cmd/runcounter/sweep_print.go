@@ -7,13 +7,14 @@ import (
 	"strings"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 type repairJSON struct {
 	ID          store.ID     `json:"run_id"`
 	Was         store.Status `json:"was"`
 	Becomes     store.Status `json:"becomes"`
-	CompletedAt instant      `json:"completed_at"`
+	CompletedAt api.Instant  `json:"completed_at"`
 	Reason      store.Reason `json:"reason"`
 }
 
@@ -92,7 +93,7 @@ func sweepJSONOf(r store.SweepReport) sweepJSON {
 		NewPartitions: namesJSON(r.Partitions.New), GonePartitions: namesJSON(r.Partitions.Gone), Withheld: r.Withheld.Keys,
 	}
 	for _, one := range r.Repaired {
-		j.Repairs = append(j.Repairs, repairJSON{one.Before.ID, one.Before.Status, one.After.Status, instant(one.After.CompletedAt), one.Reason})
+		j.Repairs = append(j.Repairs, repairJSON{one.Before.ID, one.Before.Status, one.After.Status, api.Instant(one.After.CompletedAt), one.Reason})
 	}
 	for _, one := range r.Refused {
 		j.Refused = append(j.Refused, refusedJSON{one.Before.ID, one.Before.User, one.Before.Status, one.Refused})
@@ -120,7 +121,7 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 		for _, one := range r.Repaired {
 			rows = append(rows, []string{
 				one.Before.ID.String(), string(one.Before.Status), string(one.After.Status),
-				instant(one.After.CompletedAt).String(), reasons[one.Reason],
+				api.Instant(one.After.CompletedAt).String(), reasons[one.Reason],
 			})
 		}
 		if err := printTable(&b, rows); err != nil {

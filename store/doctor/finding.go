@@ -118,8 +118,8 @@ type Report struct {
 	Checks   []Finding `json:"checks"`
 }
 
-// NewReport counts the failures and warnings among the findings.
-func NewReport(database, kind string, found []Finding) Report {
+// newReport counts the failures and warnings among the findings.
+func newReport(database, kind string, found []Finding) Report {
 	r := Report{Database: database, Kind: kind, Checks: found}
 	for _, f := range found {
 		switch f.Status {

@@ -16,7 +16,7 @@ const largeWAL = 256 << 20
 // is left out where it is not the newest: a finding has said so.
 func Mirror(ctx context.Context, path string, c Config) Report {
 	found := append(mirrorFindings(ctx, path, c), run(ctx, c.checks())...)
-	return NewReport(path, KindMirror, found)
+	return newReport(path, KindMirror, found)
 }
 
 func mirrorFindings(ctx context.Context, path string, c Config) []Finding {

@@ -50,7 +50,7 @@ func (s *Source) ExamineWebhook(ctx context.Context) Report {
 }
 
 func (s *Source) report(found []Finding) Report {
-	return NewReport(s.DB.Target().String(), KindSource, found)
+	return newReport(s.DB.Target().String(), KindSource, found)
 }
 
 // findings leaves out what needs a connection, the table or the migrations where

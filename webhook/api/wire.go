@@ -16,7 +16,15 @@ func (t Instant) MarshalJSON() ([]byte, error) {
 	if time.Time(t).IsZero() {
 		return []byte("null"), nil
 	}
-	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000000Z"`)), nil
+	return []byte(`"` + t.String() + `"`), nil
+}
+
+// String returns the time as the API writes it, and - for the zero time.
+func (t Instant) String() string {
+	if time.Time(t).IsZero() {
+		return "-"
+	}
+	return time.Time(t).UTC().Format("2006-01-02T15:04:05.000000Z")
 }
 
 // Count is a key's count with the ended runs of each status behind it, presumed
