@@ -45,6 +45,22 @@ type BeginResult struct {
 	Active       int64 // runs that hold a slot without having ended, this one included
 }
 
+// Validate refuses the zero key, under which nothing counts, with [ErrInvalid].
+func (k Key) Validate() error {
+	if k.IsZero() {
+		return fmt.Errorf("%w: a count needs a user and a workflow or draft", ErrInvalid)
+	}
+	return nil
+}
+
+// ValidateTotal refuses a key that has no total, with [ErrInvalid].
+func (k Key) ValidateTotal() error {
+	if k.Kind == "" {
+		return fmt.Errorf("%w: a total needs a workflow or draft", ErrInvalid)
+	}
+	return nil
+}
+
 // Completion is a request to end a run. A zero CompletedAt is Now. Whatever
 // else the outcome leaves out stays as it is, except for what a sweep wrote
 // with an outcome that it presumed ([Supersede]); a DurationMS that is null

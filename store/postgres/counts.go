@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -107,8 +106,8 @@ select n.user_id, n.kind, n.ref_id, ` + statusSQL + `, false, count(*)
 
 // Count implements [store.Store].
 func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err error) {
-	if key.IsZero() {
-		return c, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
+	if err := key.Validate(); err != nil {
+		return c, err
 	}
 	err = s.attempt(ctx, func(db features) error {
 		if err := db.requireKey(key); err != nil {

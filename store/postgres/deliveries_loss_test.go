@@ -46,9 +46,7 @@ func (p *telling) wantLost(when string, want map[store.Fate]store.Loss, all ...s
 // mended.
 func TestCaseD6_ALossIsKnownUntilItIsMended(t *testing.T) {
 	t.Parallel()
-	p := newTelling(t)
-	p.installs()
-	n := pgtest.StartNet(t, p.address)
+	p, n := newTellingNet(t)
 	n.Pace(0)
 	n.Stop()
 	p.ten()
@@ -154,9 +152,7 @@ func TestCaseD6_WhatNobodyLookedAtInTimeIsSaid(t *testing.T) {
 
 func TestCaseD7_AWorkerThatStandsStillIsNamedByTheCallThatWaits(t *testing.T) {
 	t.Parallel()
-	p := newTelling(t)
-	p.installs()
-	n := pgtest.StartNet(t, p.address)
+	p, n := newTellingNet(t)
 	n.Pace(time.Hour) // after the next batch it takes nothing, as after SIGSTOP, and its session stays
 	p.runs(1)
 	n.Idle(t)
@@ -180,9 +176,7 @@ func TestCaseD7_AWorkerThatStandsStillIsNamedByTheCallThatWaits(t *testing.T) {
 // reason may repeat what looks like another one.
 func TestCaseD2_WhatWasRefusedOfACallIsALoss(t *testing.T) {
 	t.Parallel()
-	p := newTelling(t)
-	p.installs()
-	n := pgtest.StartNet(t, p.address)
+	p, n := newTellingNet(t)
 	p.answers(`{"received":10,"changed":8,"ignored":0,"refused":[{"change":3,"reason":"record.status is \"{\\\"change\\\":1,\", too odd"},{"change":9,"reason":"record.id is missing"}]}`)
 	p.ten()
 	n.Idle(t)

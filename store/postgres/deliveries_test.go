@@ -48,6 +48,14 @@ func newTelling(t *testing.T) *telling {
 	return p
 }
 
+// newTellingNet is newTelling with our own webhook, and pg_net's worker running.
+func newTellingNet(t *testing.T) (*telling, *pgtest.Net) {
+	t.Helper()
+	p := newTelling(t)
+	p.installs()
+	return p, pgtest.StartNet(t, p.address)
+}
+
 // installs makes the webhook, with pg_net and Vault before it.
 func (p *telling) installs() {
 	p.Helper()
@@ -168,9 +176,7 @@ func TestDeliveriesAreSettledOnceBySeveralSweepers(t *testing.T) {
 
 func TestASweepWaitsForNobodyWhoHoldsTheLogOfCalls(t *testing.T) {
 	t.Parallel()
-	p := newTelling(t)
-	p.installs()
-	n := pgtest.StartNet(t, p.address)
+	p, n := newTellingNet(t)
 	p.runs(10)
 	n.Idle(t)
 	p.exec(`insert into run_counter_webhook.calls (request_id, message_id, changes, fate, settled_at) select -i, 'x', 1, 'refused', now() - interval '8 days' from generate_series(1, 5) as i`)
@@ -194,9 +200,7 @@ func TestASweepWaitsForNobodyWhoHoldsTheLogOfCalls(t *testing.T) {
 // asked in between, an answer is never taken for another's.
 func TestCallsThatACrashTookAreNamed(t *testing.T) {
 	t.Parallel()
-	p := newTelling(t)
-	p.installs()
-	n := pgtest.StartNet(t, p.address)
+	p, n := newTellingNet(t)
 	p.runs(2)
 	n.Idle(t)
 	p.after(0)
@@ -224,9 +228,7 @@ func TestCallsThatACrashTookAreNamed(t *testing.T) {
 
 func TestAnAnswerIsNotTakenForThatOfAnEarlierCallOfItsNumber(t *testing.T) {
 	t.Parallel()
-	p := newTelling(t)
-	p.installs()
-	n := pgtest.StartNet(t, p.address)
+	p, n := newTellingNet(t)
 	n.Stop()
 	p.runs(3)
 	n.Kill(t)
@@ -436,9 +438,7 @@ func TestNothingIsWatchedWhereThereIsNothingToSee(t *testing.T) {
 
 func TestServiceRoleSettlesCalls(t *testing.T) {
 	t.Parallel()
-	p := newTelling(t)
-	p.installs()
-	n := pgtest.StartNet(t, p.address)
+	p, n := newTellingNet(t)
 	p.runs(2)
 	n.Idle(t)
 	name := newRole(t, p.address, `bypassrls inherit in role service_role`)
@@ -453,9 +453,7 @@ func TestServiceRoleSettlesCalls(t *testing.T) {
 
 func TestDeliveriesThroughAPooler(t *testing.T) {
 	t.Parallel()
-	p := newTelling(t)
-	p.installs()
-	n := pgtest.StartNet(t, p.address)
+	p, n := newTellingNet(t)
 	p.runs(3)
 	n.Idle(t)
 	s := mustOpen(t, pgtest.Pooler(t, p.address), Options{})

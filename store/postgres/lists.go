@@ -16,8 +16,8 @@ import (
 // snapshot, without LastRunAt.
 func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.Count, err error) {
 	for _, key := range keys {
-		if key.IsZero() {
-			return nil, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
+		if err := key.Validate(); err != nil {
+			return nil, err
 		}
 	}
 	err = s.attempt(ctx, func(db features) error {
@@ -180,7 +180,8 @@ func runsIn(db features, state store.RunState) (l listedRuns, err error) {
    and not exists (select from run_counter.repairs as q
                     where q.run_id = m.run_id and q.kind in ('stuck', 'overwritten') and (q.last_at, q.kind) > (m.last_at, m.kind))`, "m.last_at", "m.run_id"}, nil
 	}
-	return l, fmt.Errorf("%w: no state of runs is called %q", store.ErrInvalid, state)
+	_, err = store.ParseRunState(string(state))
+	return l, err
 }
 
 // SearchRuns returns a page of the runs that are in a state.

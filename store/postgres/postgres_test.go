@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -84,25 +83,13 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 	makeExact := sync.OnceFunc(func() {
 		exec(t, `create function exact() returns setof text language plpgsql as $exact$ begin return query `+exactText(t, s.pool)+`; end $exact$`)
 	})
-	enacts := func(t testing.TB, c store.Change) {
-		t.Helper()
-		if err := enact(ctx, s, c); err != nil {
-			t.Errorf("%s: %v", c.Op, err)
-		}
-	}
 	return storetest.Backend{
 		Store: s, Source: s,
-		Write: enacts,
-		Deliver: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
+		Write: func(t testing.TB, c store.Change) {
 			t.Helper()
-			for _, c := range changes {
-				enacts(t, c)
+			if err := enact(ctx, s, c); err != nil {
+				t.Errorf("%s: %v", c.Op, err)
 			}
-			applied, err := s.Apply(ctx, changes, received)
-			if err != nil {
-				t.Fatalf("Apply: %v", err)
-			}
-			return applied
 		},
 		Exact: func(t testing.TB) {
 			t.Helper()

@@ -23,8 +23,8 @@ func noCondition(features, pgx.Tx) error { return nil }
 // recountIf takes the recount back where sure returns an error, which it is asked
 // for when the runs have been counted.
 func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sure func(features, pgx.Tx) error) (r store.RecountResult, err error) {
-	if key.IsZero() {
-		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
+	if err := key.Validate(); err != nil {
+		return r, err
 	}
 	err = s.attempt(ctx, func(db features) error {
 		if err := db.requireKey(key); err != nil {

@@ -24,8 +24,8 @@ func addTotalsSQL(rows string) string {
 
 // Total implements [store.Store].
 func (s *Store) Total(ctx context.Context, of store.Key) (c store.Count, err error) {
-	if of.Kind == "" {
-		return c, fmt.Errorf("%w: a total needs a workflow or draft", store.ErrInvalid)
+	if err := of.ValidateTotal(); err != nil {
+		return c, err
 	}
 	err = s.attempt(ctx, func(db features) error {
 		key := of

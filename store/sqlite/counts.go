@@ -92,8 +92,8 @@ func countIn(ctx context.Context, q querier, key store.Key) (store.Count, error)
 
 // Count implements [store.Store].
 func (s *Store) Count(ctx context.Context, key store.Key) (store.Count, error) {
-	if key.IsZero() {
-		return store.Count{}, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
+	if err := key.Validate(); err != nil {
+		return store.Count{}, err
 	}
 	rows, err := s.counts.QueryContext(ctx, keyArgs(key)...)
 	c, err := scanCount(rows, err, key)
@@ -205,8 +205,8 @@ func talliesOf(t *store.Tallies) []any {
 // Recount implements [store.Maintainer].
 func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (store.RecountResult, error) {
 	r := store.RecountResult{Key: key}
-	if key.IsZero() {
-		return r, fmt.Errorf("%w: a recount needs a user and a workflow or draft", store.ErrInvalid)
+	if err := key.Validate(); err != nil {
+		return r, err
 	}
 	err := s.write(ctx, func(t *tx) error {
 		stored, err := t.count(key)

@@ -45,8 +45,8 @@ func (s *Store) History(ctx context.Context, id store.ID) (h store.History, err 
 // KeyHistory returns how the count of a key comes about, with at most limit of
 // its runs.
 func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h store.KeyHistory, err error) {
-	if key.IsZero() {
-		return h, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
+	if err := key.Validate(); err != nil {
+		return h, err
 	}
 	err = s.withPolicy(ctx, func(q querier, policy store.Policy) (err error) {
 		h.Policy = policy

@@ -14,8 +14,8 @@ import (
 // snapshot, without LastRunAt.
 func (s *Store) CountsOf(ctx context.Context, keys []store.Key) (counts []store.Count, err error) {
 	for _, key := range keys {
-		if key.IsZero() {
-			return nil, fmt.Errorf("%w: a count needs a user and a workflow or draft", store.ErrInvalid)
+		if err := key.Validate(); err != nil {
+			return nil, err
 		}
 	}
 	err = s.withPolicy(ctx, func(q querier, policy store.Policy) (err error) {
@@ -83,10 +83,10 @@ var runStates = map[store.RunState]struct{ from, at string }{
 
 // SearchRuns returns a page of the runs that are in a state.
 func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
-	from, ok := runStates[search.State]
-	if !ok {
-		return nil, fmt.Errorf("%w: no state of runs is called %q", store.ErrInvalid, search.State)
+	if _, err := store.ParseRunState(string(search.State)); err != nil {
+		return nil, err
 	}
+	from := runStates[search.State]
 	text := `select r.id, ` + from.at + ` from ` + from.from
 	var args []any
 	if !search.After.At.IsZero() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
@@ -47,14 +46,6 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 	}
 	return storetest.Backend{
 		Store: s,
-		Deliver: func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
-			t.Helper()
-			applied, err := s.Apply(ctx, changes, received)
-			if err != nil {
-				t.Fatalf("Apply: %v", err)
-			}
-			return applied
-		},
 		Exact: func(t testing.TB) {
 			t.Helper()
 			exact(t, s)

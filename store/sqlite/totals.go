@@ -11,8 +11,8 @@ import (
 // Total implements [store.Store].
 func (s *Store) Total(ctx context.Context, of store.Key) (store.Count, error) {
 	c := store.Count{Key: store.Key{Kind: of.Kind, Ref: of.Ref}}
-	if of.Kind == "" {
-		return c, fmt.Errorf("%w: a total needs a workflow or draft", store.ErrInvalid)
+	if err := of.ValidateTotal(); err != nil {
+		return c, err
 	}
 	err := s.withPolicy(ctx, func(q querier, policy store.Policy) error {
 		err := each(ctx, q, fmt.Sprintf("total of %s", c.Key), `select status, presumed, n from totals where kind = ? and ref_id = ?`,

@@ -77,16 +77,7 @@ func Captured(t *testing.T, open func(testing.TB) store.Store, decode func(body 
 	dir := capturedDir(t)
 	for _, sc := range readScenarios(t, dir) {
 		t.Run(sc.Name, func(t *testing.T) {
-			requests := make([][]store.Change, len(sc.Requests))
-			for i, name := range sc.Requests {
-				body, err := os.ReadFile(filepath.Join(dir, name))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if requests[i], err = decode(body); err != nil {
-					t.Fatalf("decode %s: %v", name, err)
-				}
-			}
+			requests := sc.decode(t, dir, decode)
 			s := open(t)
 			r := rand.New(rand.NewPCG(1, uint64(len(requests))))
 			space := uint32(1)
@@ -99,6 +90,22 @@ func Captured(t *testing.T, open func(testing.TB) store.Store, decode func(body 
 			}
 		})
 	}
+}
+
+// decode reads the requests of a scenario.
+func (sc scenario) decode(t *testing.T, dir string, decode func(body []byte) ([]store.Change, error)) [][]store.Change {
+	t.Helper()
+	requests := make([][]store.Change, len(sc.Requests))
+	for i, name := range sc.Requests {
+		body, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if requests[i], err = decode(body); err != nil {
+			t.Fatalf("decode %s: %v", name, err)
+		}
+	}
+	return requests
 }
 
 // deliverOrders applies the requests once for each order, in ids of its own:

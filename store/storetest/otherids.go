@@ -127,9 +127,6 @@ func (o ByColumn) Open(open Open) Open {
 		b := open(t)
 		other := b
 		other.Store, other.Source = renamed{b.Store, to, from}, nil
-		other.Deliver = func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
-			return with(from, b.Deliver(t, to.time(received), with(to, changes)...))
-		}
 		if b.Write != nil {
 			other.Write = func(t testing.TB, c store.Change) { t.Helper(); b.Write(t, with(to, c)) }
 		}

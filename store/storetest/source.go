@@ -3,8 +3,6 @@ package storetest
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -273,16 +271,7 @@ func CapturedSource(t *testing.T, open Open, decode func(body []byte) ([]store.C
 	space := uint32(1)
 	for _, sc := range readScenarios(t, dir) {
 		t.Run(sc.Name, func(t *testing.T) {
-			requests := make([][]store.Change, len(sc.Requests))
-			for i, name := range sc.Requests {
-				body, err := os.ReadFile(filepath.Join(dir, name))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if requests[i], err = decode(body); err != nil {
-					t.Fatalf("decode %s: %v", name, err)
-				}
-			}
+			requests := sc.decode(t, dir, decode)
 			r := rand.New(rand.NewPCG(2, uint64(len(requests))))
 			orders := ordersOf(r, len(requests))
 			r.Shuffle(len(orders), func(i, j int) { orders[i], orders[j] = orders[j], orders[i] })

@@ -31,11 +31,6 @@ type Backend struct {
 	// can have any.
 	Fit func(store.Row) store.Row
 
-	// Deliver makes it so that rows changed, and delivers the changes: a mirror
-	// learns of them by Apply alone, a source's table is written first. It
-	// returns what Apply returned.
-	Deliver func(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult
-
 	// Write makes a change to the watched table, as an application would, and
 	// delivers nothing. It is nil for a mirror, which watches none.
 	Write func(t testing.TB, c store.Change)
@@ -57,6 +52,22 @@ type Backend struct {
 
 	// Written returns a number that grows whenever anything is written.
 	Written func(t testing.TB) int64
+}
+
+// Deliver applies changes, and returns the results. Where the store watches a
+// table, the changes are made to it first.
+func (b Backend) Deliver(t testing.TB, received time.Time, changes ...store.Change) []store.ApplyResult {
+	t.Helper()
+	if b.Write != nil {
+		for _, c := range changes {
+			b.Write(t, c)
+		}
+	}
+	applied, err := b.Store.Apply(context.WithoutCancel(t.Context()), changes, received)
+	if err != nil {
+		t.Fatalf("Apply: %v", err)
+	}
+	return applied
 }
 
 // Open opens an empty store that the test's cleanup closes.
