@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Response is what pg_net wrote of one call of a webhook.
+// Response is pg_net's record of one call of a webhook.
 type Response struct {
 	Status   int // 0 where there was none
 	TimedOut bool
@@ -18,7 +18,7 @@ type Response struct {
 	Moved bool
 }
 
-// Fate is what became of a call.
+// Fate names the end of a call: it arrived, or it was lost in one of these ways.
 type Fate string
 
 // The fates. All but the first and the last are losses, of a call or of some of
@@ -127,14 +127,14 @@ const (
 	WorkerDown   Worker = "down"
 )
 
-// Deliveries are what became of the webhooks of workflow_runs lately.
+// Deliveries sums up the fates of the latest webhooks of workflow_runs.
 type Deliveries struct {
 	// Watched: something sends webhooks, and it could be looked at. Where it is
 	// false the rest says nothing.
 	Watched bool
 	// Own: a webhook of our own is installed, whose calls are known one by one.
 	Own bool
-	// Everybody: it can't be told which calls are of workflow_runs, so these are
+	// Everybody means that it can't be told which calls are of workflow_runs, so these are
 	// those of all webhooks of the database.
 	Everybody bool
 	Window    time.Duration   // how far back was looked; 0 for the last so many
@@ -186,7 +186,7 @@ func (d Deliveries) Unmended() int64 {
 	return n
 }
 
-// MaxQueued is how many queued calls a look counts.
+// MaxQueued bounds the queued calls that are counted.
 const MaxQueued = 10_000
 
 const (
@@ -219,7 +219,7 @@ type Complaint struct {
 	Now bool
 }
 
-// ToStrangers is what /readyz may say of it.
+// ToStrangers returns the sentence that /readyz may say of it.
 func (c Complaint) ToStrangers() string { return c.What + ". Fix: " + c.Fix + "." }
 
 // The kinds of a [Complaint] that are no fates.
@@ -294,10 +294,10 @@ func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 	return c
 }
 
-// thenMend is how a loss ends to be named.
+// thenMend is the last part of a fix: what ends the naming of a loss.
 const thenMend = "then tell a mirror what it missed: runcounter import --from; or say that nothing is missing: runcounter webhook acknowledge"
 
-// failedNow is how young the newest statement without its webhook is where it is
+// failedNow is the greatest age of the newest statement without its webhook where it is
 // still going on.
 const failedNow = 15 * time.Minute
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// History is what is known of one run, to explain why it is, or is not,
+// History holds all that is known of one run, to explain why it is, or is not,
 // counted.
 type History struct {
 	Run        Run       // unset where the run is not there
@@ -36,7 +36,7 @@ type AmendmentLog struct {
 	Status         Status
 }
 
-// KeyHistory is how the count of a key comes about.
+// KeyHistory explains the count of a key.
 type KeyHistory struct {
 	Count    Count
 	Policy   Policy // in force

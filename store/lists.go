@@ -18,7 +18,7 @@ type CountQuery struct {
 // after one of them: the zero key for the beginning.
 func UserCounts(ctx context.Context, of CountSearcher, user ID, after Key, limit int) ([]Count, error) {
 	if user.IsZero() {
-		return nil, nil // to a search it would mean everybody (law 7)
+		return nil, nil // to a search it would mean all users (law 7)
 	}
 	return of.SearchCounts(ctx, CountQuery{User: user, After: after, Limit: limit})
 }
@@ -44,8 +44,8 @@ func ParseRunState(name string) (RunState, error) {
 	return "", fmt.Errorf("%w: %q is none of active, presumed, superseded, odd", ErrInvalid, name)
 }
 
-// Cursor is where a page of a list ended, which is ordered by time, latest
-// first. The zero place is before them all.
+// Cursor marks the end of a page of a list that is ordered by time, latest
+// first. The zero cursor stands before the first entry.
 type Cursor struct {
 	At time.Time
 	ID ID
@@ -67,7 +67,7 @@ type ListedRun struct {
 // Cursor returns the cursor of a page that ends with this run.
 func (r ListedRun) Cursor() Cursor { return Cursor{r.At, r.ID} }
 
-// ListedRepair is what was repaired of one run, for one reason, lately.
+// ListedRepair is one reason for which a run was repaired, with the latest repair.
 type ListedRepair struct {
 	ID ID
 	RepairLog
@@ -90,7 +90,7 @@ type ListedRecount struct {
 	RecountLog
 }
 
-// KeepLogs is how long what was repaired and refused stays readable.
+// KeepLogs is the time for which the logs of repairs and refusals are kept.
 const KeepLogs = 90 * 24 * time.Hour
 
 // What a store keeps of dead letters: the newest, up to these bounds.

@@ -13,7 +13,7 @@ import (
 // Three parts are joined each by itself: the tombstone, the outcome, and the
 // rest of the row.
 
-// Op is what happened to the row.
+// Op is the kind of a change.
 type Op string
 
 // The three operations that a webhook reports.
@@ -35,11 +35,11 @@ type Change struct {
 	// Version orders the changes of a run where the sender draws it from a
 	// sequence under the row's lock; 0 where it doesn't.
 	Version int64
-	// Mark is what the sender's guard knows of the outcome beside the rows.
+	// Mark carries what the sender's guard knows of the outcome beside the rows.
 	Mark Mark
 }
 
-// Mark is what only the guard of a source knows of a change: its rows look the
+// Mark says of a change what only the guard of a source knows: the rows look the
 // same whether an outcome was presumed or real, superseded or overwritten. Our
 // own trigger sends it; the plain webhook of the same change may come as well,
 // and says less. A mark that is unknown, or doesn't fit the rows, is ignored.
@@ -119,7 +119,7 @@ const (
 // Claim is an outcome and how well it is known.
 type Claim struct {
 	Evidence Evidence
-	// AmendedAt is when an administrator decided, for Amended.
+	// AmendedAt is the time of an administrator's decision, for Amended.
 	AmendedAt time.Time
 	Outcome   Outcome
 }
@@ -151,7 +151,7 @@ func compareBool(a, b bool) int {
 	return -1
 }
 
-// View is what the last writer decides: whose run it is, and how far it got.
+// View holds the columns that the last writer decides: whose run it is, and its progress.
 type View struct {
 	User     ID
 	Workflow ID
@@ -224,12 +224,12 @@ func (r Register) equal(o Register) bool {
 // State is all that a mirror knows of one run.
 type State struct {
 	ID ID
-	// DeletedAt is when the DELETE was first received. A tombstone beats
+	// DeletedAt is the time at which the DELETE was first received. A tombstone beats
 	// everything and is kept for ever.
 	DeletedAt time.Time
 	// Outcome stands, if its evidence is not NoEvidence.
 	Outcome Claim
-	// ReopenedAt is when an administrator last re-opened the run. What was
+	// ReopenedAt is the time at which an administrator last re-opened the run. What was
 	// claimed up to then is void.
 	ReopenedAt time.Time
 	// Last is the rest of the row.

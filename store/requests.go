@@ -114,7 +114,7 @@ type ApplyResult struct {
 	Counts  []Count // of the keys that it names and the run's present one, sorted by key
 }
 
-// Count is what a key's runs amount to.
+// Count is the number of a key's ended runs.
 type Count struct {
 	Key       Key
 	Count     int64 // under the policy in force
@@ -204,7 +204,7 @@ type DeadLetter struct {
 // again.
 func (d DeadLetter) Whole() bool { return max(int64(len(d.Body)), d.Kept) == d.Bytes }
 
-// Health is what deserves a look.
+// Health counts what deserves an operator's attention.
 type Health struct {
 	Active        int64 // runs that have not ended
 	NoKey         int64 // runs without a user, or with neither a workflow nor a draft: not counted

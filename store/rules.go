@@ -52,7 +52,7 @@ func (p Policy) Counts(s Status, presumed bool) bool {
 	return s == Completed || s == Failed || p.Terminal && s.Terminal()
 }
 
-// Count returns how many of the tallied runs count.
+// Count returns the number of tallied runs that count.
 func (p Policy) Count(t Tallies) int64 {
 	n := p.sum(t.Ended)
 	if p.ExceptPresumed {

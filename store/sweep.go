@@ -34,10 +34,10 @@ type Sweeper struct {
 	// where no limit was set, and Limits are empty.
 	Rehearse Limits
 
-	// Batch is how many rows one transaction takes, so that writers get their
+	// Batch is the number of rows that one transaction takes, so that writers get their
 	// turn in between; 500 where 0.
 	Batch int
-	// Slice is how many keys a sweep that is not full audits; 1,000 where 0.
+	// Slice is the number of keys that a sweep audits unless it is full; 1,000 where 0.
 	// The next sweep goes on behind them.
 	Slice int
 
@@ -95,7 +95,7 @@ type SweepReport struct {
 	// made for, and what to do; "" where it does not.
 	Altered string
 	// Partitions are those of the watched table, and Withheld what they changed
-	// and nobody has asked to mend.
+	// and no operator has asked to mend.
 	Partitions Partitions
 	Withheld   Withheld
 }
@@ -112,7 +112,7 @@ func (r SweepReport) Repairs() int {
 	return n
 }
 
-// SweepStatus is what a sweeper has done since it was made. Dry runs are not
+// SweepStatus sums up a sweeper's work since it was made. Dry runs are not
 // part of it.
 type SweepStatus struct {
 	Report      SweepReport // of the last sweep

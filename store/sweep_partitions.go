@@ -65,7 +65,7 @@ func (p Partitions) UntoldSentence() string {
 		". The role that ran runcounter migrate up has to own them (alter table ... owner to ...), and their trigger zzzz_run_counter_ledger_truncate to be enabled; the next sweep does the rest."
 }
 
-// Withheld is what the last audit of all keys left as it was, since partitions
+// Withheld counts the keys that the last audit of all keys left as they were, since partitions
 // came or went.
 type Withheld struct {
 	Keys int   // whose counts differ from the runs that are there

@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// suspectsAtOnce is how many suspects are listed at once. A list looks
+	// suspectsAtOnce is the number of suspects in one list. A list looks
 	// through all open runs, so short ones would take a big backlog quadratic time.
 	suspectsAtOnce = 20_000
-	// refusalsOfUser is how many rows of one user a brief sweep lets the database
+	// refusalsOfUser is the number of rows of one user that a brief sweep lets the database
 	// refuse before it goes past the user's others: each costs a statement, for
 	// which the next user waits.
 	refusalsOfUser = 100
-	// failuresInRow is how many batches in a row may fail before a sweep gives
+	// failuresInRow is the number of batches in a row that may fail before a sweep gives
 	// up: one that is held by a lock says nothing of the next, three mean that
 	// the database is not there.
 	failuresInRow = 3

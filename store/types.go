@@ -260,7 +260,7 @@ func (r Row) Outcome() Outcome {
 	return Outcome{r.Status, r.CompletedAt, r.DurationMS, r.ErrorDetails, r.Snapshot}
 }
 
-// Outcome is how a run ended.
+// Outcome holds the columns that end a run.
 type Outcome struct {
 	Status       Status
 	CompletedAt  time.Time
@@ -301,7 +301,7 @@ func (t *Tally) of(status Status) *int64 {
 	return nil
 }
 
-// Of returns how many runs ended so.
+// Of returns the number of runs with a status.
 func (t Tally) Of(status Status) int64 {
 	if n := t.of(status); n != nil {
 		return *n

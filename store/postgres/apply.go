@@ -18,8 +18,8 @@ import (
 // and without a lock. Where a row is inconsistent, or has lost an outcome that
 // a change shows, it is repaired under its lock.
 //
-// Rows that somebody else holds are repaired one by one: whoever waits for a
-// lock here holds no other, so a user's statement never meets us in a circle.
+// Rows that another transaction holds are repaired one by one: a transaction that
+// waits for a lock here holds no other, so a user's statement never meets us in a circle.
 // A repair is therefore committed by itself, and may be, where another fails;
 // to apply the changes again is safe and finishes it.
 func (s *Store) Apply(ctx context.Context, changes []store.Change, received time.Time) (applied []store.ApplyResult, err error) {
@@ -82,7 +82,8 @@ type found struct {
 	seen     time.Time // when its times, all still to come, were first seen
 }
 
-// snapshot is what a batch of changes made us snapshot at.
+// snapshot holds the rows and counts that a batch of changes is about, as they
+// are in the database now.
 type snapshot struct {
 	db      features
 	claims  map[store.ID]store.Claim
@@ -245,8 +246,8 @@ func (l *snapshot) plan(f found) (repair, bool) {
 	return repair{}, false
 }
 
-// repair repairs those of the rows that nobody holds in one transaction, and each
-// of the others in its own.
+// repair repairs the rows that no other transaction holds in one transaction, and
+// each of the others in its own.
 func (s *Store) repair(ctx context.Context, l snapshot, broken []store.ID, fixed map[store.ID]bool) error {
 	missed := map[store.ID]bool{}
 	for _, id := range broken {

@@ -14,7 +14,7 @@ func (h features) keySQL() string {
 	return `user_id = $1::` + h.user + ` and kind = $2::text and ref_id = $3::` + h.ref
 }
 
-// storedSQL is what is stored of that key.
+// storedSQL selects the stored tallies of that key.
 func (h features) storedSQL() string {
 	return `
 select k.status, k.presumed, sum(k.n)::bigint as n

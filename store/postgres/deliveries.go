@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// settleBatch is how many calls one transaction settles.
+	// settleBatch is the number of calls that one transaction settles.
 	settleBatch = 2000
 	// keepArrived and keepLost are how long calls stay in the log of ours.
 	keepArrived = time.Hour
@@ -21,14 +21,14 @@ const (
 	grace = time.Minute
 )
 
-// sweepReach is how far back a sweep looks, and how much it reads at most: at 200
+// sweepReach bounds how far back a sweep looks, and how much it reads: at 200
 // calls a second, what a quarter of an hour brings is 180,000.
 var sweepReach = reach{window: 15 * time.Minute, calls: 20_000, answers: 2000, scanned: 5000}
 
 // Deliveries settles what is known of our own webhook's calls, prunes the log
 // of them, and returns what became of the webhooks of workflow_runs in the last
 // 15 minutes. Any number of processes may ask at once: each takes the calls
-// that nobody holds, and nobody waits.
+// that no other process holds, and none waits.
 //
 // Where there is nothing to look at, or the role may not, what it returns says
 // that nothing was watched.
@@ -42,7 +42,7 @@ func (s *Store) Deliveries(ctx context.Context, now time.Time) (d store.Deliveri
 		if codeOf(err) == "42501" {
 			return store.Deliveries{}, nil
 		}
-		if err == nil || again || !objectMissing(err) { // somebody has just removed the webhook, or pg_net
+		if err == nil || again || !objectMissing(err) { // the webhook, or pg_net, has just been removed
 			return d, translate(err)
 		}
 	}

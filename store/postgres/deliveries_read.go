@@ -11,7 +11,8 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// senders is what a database has that sends webhooks, and tells of them.
+// senders names the objects of a database that send webhooks, and those that log
+// them.
 type senders struct {
 	net       bool // pg_net's queue and answers
 	installed bool // as the extension's, which has a worker
@@ -88,7 +89,7 @@ func intoAnswer(r *store.Response) []any {
 	return []any{&r.Status, &r.TimedOut, &r.Error, &r.Ours, &r.Refused, &r.Moved}
 }
 
-// exampleOf is what is told of one call beside its fate.
+// exampleOf returns the words by which one call is named beside its fate.
 func exampleOf(r store.Response) string {
 	if store.FateOf(r) == store.FatePartly {
 		return fmt.Sprintf("%d refused", r.Refused)
@@ -117,7 +118,7 @@ type call struct {
 }
 
 // fate says what became of the call: waiting where nothing can be said yet, and
-// nothing where nobody can know it any more.
+// nothing where it can't be known any more.
 func (c call) fate(in senders) (fate store.Fate, detail string) {
 	const crash = "PostgreSQL came back with an empty queue"
 	switch {
@@ -211,13 +212,13 @@ select c.seq, extract(epoch from $1::timestamptz - c.at)::double precision, ` + 
 // maxOpen is more than the log of calls holds.
 const maxOpen = 20_000
 
-// reach is how much is read of what became of webhooks.
+// reach bounds what is read of the log and of the answers of webhooks.
 type reach struct {
 	window  time.Duration // how far back
 	calls   int           // of our own whose fate is written down, at most
 	answers int           // to calls of Supabase's webhooks, at most
 	scanned int           // answers to whomever, among which those are looked for
-	doctor  bool          // somebody asks who can judge what is doubtful
+	doctor  bool          // an operator asks, who can judge what is doubtful
 }
 
 // readDeliveries returns what became of the webhooks of workflow_runs lately.
@@ -337,7 +338,7 @@ func readLoss(rows pgx.Rows, d *store.Deliveries) error {
 	return nil
 }
 
-// missed is how many changes a call that met a fate did not bring.
+// missed returns the number of changes that a call of some fate did not bring.
 func (c call) missed(fate store.Fate) int64 {
 	if fate == store.FatePartly {
 		return c.answer.Refused
@@ -355,7 +356,7 @@ func (c call) loss(fate store.Fate) store.Loss {
 }
 
 // readAnswers reads what pg_net wrote of calls of Supabase's own webhooks of
-// workflow_runs, or, where nobody lists those, of all calls. Numbers begin anew
+// workflow_runs, or, where no log lists those, of all calls. Numbers begin anew
 // after a crash, so the newest call of a number is the one that counts.
 func readAnswers(ctx context.Context, tx pgx.Tx, there senders, now time.Time, to reach, d *store.Deliveries) error {
 	oursOf := `
@@ -382,7 +383,7 @@ select ` + answerSQL + `, extract(epoch from $1::timestamptz - r.created)::doubl
 		if err := rows.Scan(append(intoAnswer(&r), (*span)(&age))...); err != nil {
 			return err
 		}
-		if d.Everybody { // nobody knows what these others should answer
+		if d.Everybody { // it is not known what these others should answer
 			r.Ours, r.Refused, r.Moved = true, 0, false
 		}
 		fate := store.FateOf(r)

@@ -16,7 +16,7 @@ import (
 // is exact by being counted. There is no mark for a presumed outcome, so a real
 // one that comes later can't supersede it; no amendment; nothing to audit.
 
-// errNeedsMigrations is what can't be done by direct queries.
+// errNeedsMigrations refuses what can't be done by direct queries.
 var errNeedsMigrations = fmt.Errorf("%w: this needs runcounter's migrations in the database; run runcounter migrate up", store.ErrInvalid)
 
 func (h features) directCompleteSQL() string {

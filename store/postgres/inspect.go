@@ -38,7 +38,7 @@ var (
 	ErrLogin = errors.New("the server refuses the role")
 )
 
-// inspectTimeout is how long a statement of a look may take.
+// inspectTimeout bounds each statement of an inspection.
 const inspectTimeout = 5 * time.Second
 
 // Inspect returns an Inspector of the database at an address, to which it does
@@ -106,7 +106,7 @@ func setTimeouts(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// TLS is how well a connection is protected.
+// TLS is the protection of a connection.
 type TLS string
 
 // From none to the whole: the server's certificate and name were checked.
@@ -181,7 +181,7 @@ func nearness(addr net.Addr) (local, private bool) {
 	return ip.IsLoopback(), ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
 }
 
-// Role is who we are, and what we may do.
+// Role is the role of the connection, with what it may do.
 type Role struct {
 	Name       string
 	Superuser  bool

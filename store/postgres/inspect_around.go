@@ -9,13 +9,13 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Ledger is how much waits to be folded.
+// Ledger counts the rows that wait to be folded.
 type Ledger struct {
 	Rows   int64 // at most MaxLedger + 1
 	Oldest time.Duration
 }
 
-// MaxLedger is how many rows of the ledger a look counts.
+// MaxLedger bounds the rows of the ledger that are counted.
 const MaxLedger = 100_000
 
 // Ledger looks at the ledger.
@@ -97,14 +97,14 @@ select n, coalesce(e.extversion, ''), coalesce(a.default_version, '')
 	return all, err
 }
 
-// Deliveries are what became of webhooks.
+// Deliveries are the fates of webhooks, as doctor reads them.
 type Deliveries struct {
 	store.Deliveries
 	Net   bool // pg_net is there
 	Blind bool // the role can't see whether its worker runs
 }
 
-// doctorReach is how much doctor looks at: as far back as pg_net remembers.
+// doctorReach bounds what doctor reads: as far back as pg_net remembers.
 var doctorReach = reach{window: pgNetKeeps, calls: 500, answers: 500, scanned: 20_000, doctor: true}
 
 // Deliveries looks at what became of webhooks: those of workflow_runs where

@@ -11,7 +11,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// Schema is where the migrations stand.
+// Schema is the state of the migrations.
 type Schema struct {
 	Version, Latest uint     // Version 0: none is applied
 	Dirty           bool     // one was interrupted
@@ -98,7 +98,7 @@ select array(select n from unnest($1::text[]) as n where not exists (select from
 	return f, err
 }
 
-// Grants are what end users may do that they must not.
+// Grants are the rights that end users have and must not have.
 type Grants struct {
 	Anon   string   // the role of who has not signed in; public where there is no anon
 	ToAnon []string // what it can use of ours

@@ -18,7 +18,7 @@ type WebhookTrigger struct {
 	Enabled     string // as in [Trigger]; empty where it is missing, or executes another function
 }
 
-// WebhookState is how a webhook of our own stands in a database.
+// WebhookState is the state of a webhook of our own in a database.
 type WebhookState struct {
 	Installed   bool // all below is zero where it is not
 	URL         string

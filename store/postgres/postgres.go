@@ -33,7 +33,7 @@ type Options struct {
 	// Policy says which runs count while the migrations are not applied, and
 	// the database can't say.
 	Policy store.Policy
-	// Said is what the operator says of the watched table while the migrations are
+	// Said holds the operator's words about the watched table while the migrations are
 	// not applied, which keep it.
 	Said watched.Overrides
 	// Connect changes how connections are made, such as to trace them; nothing
@@ -85,7 +85,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// poolSize is how many connections a store opens at most.
+// poolSize bounds the connections that a store opens.
 const poolSize = 10
 
 // connect prepares a pool of so many connections at most, unless the address says
@@ -172,7 +172,8 @@ func (s *Store) Installed(ctx context.Context) (bool, error) {
 	return db.installed, nil
 }
 
-// features is what the database has.
+// features are those of a database on which our SQL depends: whether the
+// migrations are applied, and the description of the watched table.
 type features struct {
 	installed bool          // our migrations
 	there     bool          // the table is
@@ -182,7 +183,8 @@ type features struct {
 	id, user, ref string
 }
 
-// relookAfter is how often a database without the migrations is asked for them.
+// relookAfter is the time after which a database without the migrations is asked
+// for them again.
 const relookAfter = 2 * time.Second
 
 // installedSQL asks for our migrations.
@@ -461,7 +463,7 @@ func translateCode(e *pgconn.PgError, err error) error {
 	return err
 }
 
-// refusal is what the database says of a request, without the driver's words.
+// refusal is a request's error in the database's words, without the driver's.
 type refusal struct {
 	kind    error
 	message string

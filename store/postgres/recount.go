@@ -119,7 +119,7 @@ func (s *Store) recountLocked(ctx context.Context, db features, key store.Key, n
 	return r, err
 }
 
-// recountLockTimeout is how long a recount waits for its key: a sweep has others to
+// recountLockTimeout bounds a recount's wait for its key: a sweep has others to
 // mend.
 const recountLockTimeout = "2s"
 

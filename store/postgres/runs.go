@@ -12,7 +12,7 @@ import (
 )
 
 // Begin implements [store.Store]. run_counter.begin_run does it, as it does
-// for whoever calls it in SQL.
+// for a caller in SQL.
 func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResult, err error) {
 	if err := b.Validate(); err != nil {
 		return begun, err

@@ -50,7 +50,8 @@ func (h features) reports() string {
 	return `(select s.guard = 'report' from run_counter.settings as s)`
 }
 
-// seenColumn is when the times of a run r that are still to come were first seen.
+// seenColumn selects the time at which those times of a run r that are still to
+// come were first seen.
 func (h features) seenColumn() string {
 	if !h.installed {
 		return `null::timestamptz`

@@ -40,7 +40,7 @@ type TableOptions struct {
 	Columns map[string]string
 }
 
-// called is what the table calls a column of ours, "" where it has none.
+// called returns the table's name of a column of ours, "" where it has none.
 func (o TableOptions) called(ours string) string {
 	if o.Columns == nil {
 		return ours
@@ -81,7 +81,7 @@ type Record struct {
 	JSON []byte
 }
 
-// tableFacts are what a table has.
+// tableFacts are the facts about a table that a reader asks for.
 type tableFacts struct {
 	usage    bool // of the schema
 	hidden   bool // row-level security holds for this role

@@ -26,7 +26,7 @@ func counterOf(s store.State) (counter, bool) {
 	return counter{key, s.Outcome.Outcome.Status, s.Presumed()}, !key.IsZero()
 }
 
-// difference is what a run changes in the counts when it was one thing and is
+// difference adds what a run changes in the counts when it was one thing and is
 // another.
 func difference(was, is store.State, add func(at counter, n int64)) {
 	from, counted := counterOf(was)

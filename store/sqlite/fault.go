@@ -124,7 +124,7 @@ func (s *Store) healed(fault *store.StorageFault) {
 	}
 }
 
-// spare is how much space there must be before a full disk is said to be so no
+// spare is the space that must be free before a full disk is said to be so no
 // more, in bytes: a single page would fit where the next delivery does not.
 const spare = 256 << 10
 

@@ -10,7 +10,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// ImportMark is where an import stands that has not come to its end. It is kept
+// ImportMark is the position of an import that has not come to its end. It is kept
 // with the runs, so that a mirror which is made anew is filled anew.
 type ImportMark struct {
 	BegunAt time.Time

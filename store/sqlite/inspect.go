@@ -13,7 +13,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 )
 
-// File is what can be said of a database's file without changing it.
+// File describes a database's file, which was read and not changed.
 type File struct {
 	Version, Latest uint // of the schema; Version 0: it is empty
 	Dirty           bool // a migration was interrupted

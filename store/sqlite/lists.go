@@ -67,11 +67,11 @@ func countedKeys(where string) string {
 	return `select distinct user_id, kind, ref_id from counts` + where + ` order by 1, 2, 3 limit ?`
 }
 
-// undated is the time of creation, and where nobody wrote it one before all
+// undated is the time of creation, and where none was written one before all
 // others: what a page shows is where the next goes on.
 const undated = `coalesce(r.created_at, -62135510400000000)` // 0001-01-02
 
-// runStates are where the runs in a state are found, and the time that orders
+// runStates name the tables that hold the runs in a state, and the time that orders
 // them.
 var runStates = map[store.RunState]struct{ from, at string }{
 	store.ActiveRuns:   {`workflow_runs as r where r.completed_at is null`, undated},

@@ -17,7 +17,7 @@ const (
 		"Stop the server with SIGTERM, which writes it to the database, and start it again; kill -9 would lose it. Until then deliveries are refused with 503."
 )
 
-// openFiles is which files were opened: the database, and the log beside it.
+// openFiles are the files that were opened: the database, and the log beside it.
 type openFiles struct{ file, log os.FileInfo }
 
 // rememberFiles keeps which files are open. It is called when a connection has read,

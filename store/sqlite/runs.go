@@ -127,7 +127,7 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 	return run, err
 }
 
-// rewritten is what our own call says of a run when it writes an active
+// rewritten returns the state by which our own call writes an active
 // status: always the last word so far, whatever clock wrote the one before.
 func rewritten(s store.State, status store.Status, started, at time.Time) store.State {
 	v := s.Last.Value()

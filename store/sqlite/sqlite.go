@@ -31,7 +31,7 @@ type Options struct {
 	// ReadOnly, with KeepSchema, leaves the file as it is, down to its last
 	// byte: whatever writes fails.
 	ReadOnly bool
-	// BusyTimeout is how long a writer waits for another process; 5 s if zero.
+	// BusyTimeout is the time for which a writer waits for another process; 5 s if zero.
 	BusyTimeout time.Duration
 	// Volatile gives up law 6 for speed: a commit is not waited for. For tests.
 	Volatile bool
@@ -273,7 +273,7 @@ func (s *Store) read(ctx context.Context, do func(q querier) error) (err error) 
 	return do(sqlTx)
 }
 
-// querier is what a read needs of a transaction or a connection.
+// querier is a transaction or a connection that reads.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row

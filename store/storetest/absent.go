@@ -10,7 +10,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Absent is what a table has no column for: its users or its workflows.
+// Absent names the column that a table lacks: its users' or its workflows'.
 type Absent struct{ User, Workflow bool }
 
 // Row is the row of such a table, which has no drafts either. A backend of another

@@ -23,7 +23,7 @@ const (
 	together   = 32   // orders whose deliveries are mixed, and cut into batches as one
 )
 
-// sampled is how many of too many orders are tried: 500, or 5,000 in CI where
+// sampled returns the number of orders that are tried where there are too many: 500, or 5,000 in CI where
 // RUNCOUNTER_SEEDS doesn't ask for less.
 func sampled() int {
 	if os.Getenv("CI") != "" && os.Getenv("RUNCOUNTER_SEEDS") == "" {
@@ -32,7 +32,7 @@ func sampled() int {
 	return 500
 }
 
-// capturedAt is when the captured requests are received: after all that they
+// capturedAt is the time at which the captured requests are received: after all that they
 // tell, and well within every limit.
 var capturedAt = time.Date(2026, 11, 22, 20, 36, 0, 0, time.UTC)
 

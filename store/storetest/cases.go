@@ -292,7 +292,7 @@ var endCases = []contractCase{
 	}},
 }
 
-// slotCases are what holds a slot of a limit.
+// slotCases are the runs that hold a slot of a limit, and those that don't.
 var slotCases = []contractCase{
 	{"a run that has not ended takes a slot, whatever it is called", func(s *script) {
 		for i, status := range []store.Status{store.Pending, store.Running, store.Cancelling, "archived"} {

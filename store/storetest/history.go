@@ -117,7 +117,7 @@ func (s *Source) insert() store.Change {
 		r.Workflow, r.Draft = store.ID{}, s.id('d', s.Rand.IntN(2))
 	case 1:
 		r.Status = store.Running
-	case 2: // ended at once, and nobody wrote when
+	case 2: // ended at once, and without a time
 		r.Status = s.outcome()
 	case 3:
 		r = s.end(r)
@@ -234,7 +234,7 @@ func (s *Source) update(r store.Row) store.Row {
 		r.Status, r.CompletedAt = store.Running, time.Time{}
 	case 4, 5, 6, 7: // complete, again or differently
 		r = s.end(r)
-	case 8: // ended, and nobody wrote when
+	case 8: // ended, without a time
 		r.Status = s.outcome()
 	case 9: // a trigger repairs the row
 		if r.Status.Terminal() && r.CompletedAt.IsZero() {

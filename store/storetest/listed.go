@@ -99,7 +99,7 @@ func (l *listing) begins(n int, key store.Key) store.ID {
 	return b.Run.ID
 }
 
-// expected is what the lists should hold.
+// expected returns the runs that the lists should hold.
 type expected struct {
 	counts  []store.Count
 	states  map[store.RunState][]store.ListedRun

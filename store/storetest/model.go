@@ -8,7 +8,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Mirrored is what a mirror should hold of one run.
+// Mirrored is the expected state of one run in a mirror.
 type Mirrored struct {
 	Row      store.Row
 	Deleted  bool // nothing else is known of it

@@ -98,12 +98,12 @@ func (o OtherIDs) Open(open Open) Open { return ByColumn{Run: o, User: o, Ref: o
 // users, and of workflows and drafts.
 type ByColumn struct {
 	Run, User, Ref OtherIDs
-	// Earlier is how much earlier all times are: those of the suite have microseconds,
+	// Earlier moves all times back by as much: those of the suite have microseconds,
 	// and a table may round them. Not for chaos, whose times have none.
 	Earlier time.Duration
 }
 
-// Rounded is how much earlier the suite's times are whole seconds.
+// Rounded moves the suite's times by as much as makes them whole seconds.
 var Rounded = epoch.Sub(epoch.Truncate(time.Second))
 
 // of returns how the column's ids are turned. A column is known by the name of a

@@ -18,7 +18,7 @@ import (
 //
 // guarded says that the source keeps law 2 for every writer. Then the table is
 // compared with what a guard must make of the application's writes; without it
-// nobody can know which of two outcomes was first, and the other laws are held.
+// it can't be known which of two outcomes was first, and the other laws are held.
 //
 // The seeds of one worker share a store.
 func SourceChaos(t *testing.T, open Open, guarded bool, seeds uint64) {

@@ -73,7 +73,7 @@ func (b Backend) Deliver(t testing.TB, received time.Time, changes ...store.Chan
 // Open opens an empty store that the test's cleanup closes.
 type Open func(t testing.TB) Backend
 
-// epoch is when the suite's stories begin.
+// epoch is the time at which the suite's stories begin.
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 
 func at(d time.Duration) time.Time { return epoch.Add(d) }

@@ -40,7 +40,7 @@ var totalCases = []contractCase{
 		s.complete(s.mustBegin(adaSketch), store.Completed, time.Second)
 		s.mustBegin(bobResize)
 		s.wantTotal(allResize, 3)
-		s.wantTotal(adaResize, 3) // whoever is named
+		s.wantTotal(adaResize, 3) // no user of it matters
 		s.wantTotal(allSketch, 1)
 		s.fold()
 		s.wantTotal(allResize, 3)
