@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/demo"
 )
 
 func demoCommand() *cli.Command {
@@ -37,14 +38,14 @@ Examples:
 			&cli.IntFlag{Name: "runs", Category: flagsWhat, Value: 2000, Usage: "the `NUMBER` of runs"},
 			&cli.BoolFlag{Name: "once", Category: flagsWhat, Usage: "end after the result"},
 		},
-		Action: action(demo),
+		Action: action(runDemo),
 	}
 }
 
 // demoSenders is how many connections deliver at once.
 const demoSenders = 32
 
-func demo(ctx context.Context, cmd *cli.Command) (err error) {
+func runDemo(ctx context.Context, cmd *cli.Command) (err error) {
 	if err := atMost(0, cmd); err != nil {
 		return err
 	}
@@ -60,11 +61,11 @@ func demo(ctx context.Context, cmd *cli.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	// Two hours ago: whatever is silent then is stuck now.
-	w, err := newWorld(cmd.Uint64("seed"), runs, store.Instant(time.Now()).Add(-2*time.Hour))
+	w, err := demo.NewWorld(cmd.Uint64("seed"), runs, store.Instant(time.Now()).Add(-2*time.Hour))
 	if err != nil {
 		return err
 	}
-	d := demonstration{world: w, path: filepath.Join(dir, "runcounter.db"), out: cmd.Root().Writer, errs: cmd.Root().ErrWriter}
+	d := demonstration{World: w, path: filepath.Join(dir, "runcounter.db"), out: cmd.Root().Writer, errs: cmd.Root().ErrWriter}
 	// Not a child of ctx: in it the parser would find this command, and make
 	// serve one of its own. serve hears the signals itself.
 	serveCtx, end := context.WithCancel(context.Background())

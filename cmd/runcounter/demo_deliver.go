@@ -17,11 +17,12 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
+	"github.com/edgaze-ai/runcounter/webhook/demo"
 )
 
 // demonstration is a server with a world that sends to it.
 type demonstration struct {
-	*world
+	*demo.World
 	path, url string
 	out, errs io.Writer
 }
@@ -66,7 +67,7 @@ func (d *demonstration) warn(lines *bufio.Scanner) {
 // show delivers, counts and prints. It returns how many of our counts are
 // wrong.
 func (d *demonstration) show(ctx context.Context, naivePath string, seed uint64) (wrong int, err error) {
-	naive, err := countNaively(ctx, naivePath, d.world)
+	naive, err := demo.CountNaively(ctx, naivePath, d.World)
 	if err != nil {
 		return 0, err
 	}
@@ -83,47 +84,24 @@ func (d *demonstration) show(ctx context.Context, naivePath string, seed uint64)
 %d of them twice and %d after a later one of the same run; %d outcomes never came,
 %d were overwritten by a late "running", and %d recounts lost their race.
 
-`, d.runs, seed, len(d.arrivals), d.twice, d.disordered, d.lost, d.overwritten, len(d.recounts))
+`, d.Runs, seed, len(d.Arrivals), d.Twice, d.Disordered, d.Lost, d.Overwritten, len(d.Recounts))
 	rows := [][]string{{"", "RUNS COUNTED", "COUNTS THAT ARE WRONG"}}
 	for _, c := range []struct {
 		name   string
 		counts map[store.Key]int64
-	}{{"truth", d.truth}, {"count = count + 1", naive.added}, {"rows as they came last", naive.rows}, {"Run Counter", ours}} {
-		total, off := d.compare(c.counts)
-		rows = append(rows, []string{c.name, fmt.Sprint(total), fmt.Sprintf("%d of %d", off, len(d.keys))})
+	}{{"truth", d.Truth}, {"count = count + 1", naive.Added}, {"rows as they came last", naive.Rows}, {"Run Counter", ours}} {
+		total, off := d.Compare(c.counts)
+		rows = append(rows, []string{c.name, fmt.Sprint(total), fmt.Sprintf("%d of %d", off, len(d.Keys))})
 		wrong = off // ours is the last
 	}
 	if err := printTable(d.out, rows); err != nil {
 		return wrong, err
 	}
-	example := d.example(naive.added)
+	example := d.Example(naive.Added)
 	_, err = fmt.Fprintf(d.out, "\nUser %s, workflow %s:\ntruth %d, count + 1 says %d, the rows say %d, Run Counter says %d.\n\nDelivered in %s, %.0f webhooks a second, each acked after its commit.\n",
-		example.User, example.Ref, d.truth[example], naive.added[example], naive.rows[example], ours[example],
-		took.Round(10*time.Millisecond), float64(len(d.arrivals))/took.Seconds())
+		example.User, example.Ref, d.Truth[example], naive.Added[example], naive.Rows[example], ours[example],
+		took.Round(10*time.Millisecond), float64(len(d.Arrivals))/took.Seconds())
 	return wrong, err
-}
-
-// compare returns the sum of counts, and how many of them differ from the
-// truth.
-func (w *world) compare(counts map[store.Key]int64) (total int64, wrong int) {
-	for _, key := range w.keys {
-		total += counts[key]
-		if counts[key] != w.truth[key] {
-			wrong++
-		}
-	}
-	return total, wrong
-}
-
-// example is the key that a counter is furthest off at.
-func (w *world) example(counts map[store.Key]int64) (worst store.Key) {
-	off := int64(-1)
-	for _, key := range w.keys {
-		if d := max(counts[key]-w.truth[key], w.truth[key]-counts[key]); d > off {
-			worst, off = key, d
-		}
-	}
-	return worst
 }
 
 // deliver posts all webhooks over many connections while recounts race beside
@@ -134,7 +112,7 @@ func (d *demonstration) deliver(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	bar := newBar(d.errs, int64(len(d.arrivals)), true, 0, time.Now)
+	bar := newBar(d.errs, int64(len(d.Arrivals)), true, 0, time.Now)
 	bar.unit = "webhooks"
 	var next, done atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -145,13 +123,13 @@ func (d *demonstration) deliver(ctx context.Context) (err error) {
 		group.Go(func() error {
 			for {
 				i := next.Add(1) - 1
-				if i >= int64(len(d.arrivals)) {
+				if i >= int64(len(d.Arrivals)) {
 					return nil
 				}
-				if err := postUntilTaken(ctx, client, d.url+hookPath, d.arrivals[i].body); err != nil {
+				if err := postUntilTaken(ctx, client, d.url+hookPath, d.Arrivals[i].Body); err != nil {
 					return err
 				}
-				if done.Add(1) == int64(len(d.arrivals)) {
+				if done.Add(1) == int64(len(d.Arrivals)) {
 					close(finished)
 				}
 			}
@@ -174,8 +152,8 @@ func (d *demonstration) deliver(ctx context.Context) (err error) {
 	})
 	for range 2 { // both recount the same keys
 		group.Go(func() error {
-			for _, race := range d.recounts {
-				if _, err := db.Recount(ctx, race.key, store.Instant(time.Now())); err != nil {
+			for _, race := range d.Recounts {
+				if _, err := db.Recount(ctx, race.Key, store.Instant(time.Now())); err != nil {
 					return fmt.Errorf("recount: %w", err)
 				}
 			}
@@ -224,7 +202,7 @@ func postUntilTaken(ctx context.Context, client *http.Client, url string, body [
 // counts asks the server for every count.
 func (d *demonstration) counts(ctx context.Context) (map[store.Key]int64, error) {
 	counts := map[store.Key]int64{}
-	for _, key := range d.keys {
+	for _, key := range d.Keys {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/counts?user_id=%s&workflow_id=%s", d.url, key.User, key.Ref), nil)
 		if err != nil {
 			return nil, err

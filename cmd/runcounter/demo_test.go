@@ -11,6 +11,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/demo"
 )
 
 var deliveredIn = regexp.MustCompile(`Delivered in \S+, \d+ webhooks`)
@@ -76,24 +77,24 @@ func TestDemoStaysUntilItIsEnded(t *testing.T) {
 // What the demo says of each counter depends on this.
 func TestAWrongCountOfTheDemoIsSeen(t *testing.T) {
 	t.Parallel()
-	w, err := newWorld(3, 100, time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC))
+	w, err := demo.NewWorld(3, 100, time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC))
 	if err != nil {
 		t.Fatal(err)
 	}
 	counts := map[store.Key]int64{}
-	for key, n := range w.truth {
+	for key, n := range w.Truth {
 		counts[key] = n
 	}
-	total, wrong := w.compare(counts)
+	total, wrong := w.Compare(counts)
 	if wrong != 0 || total == 0 {
 		t.Errorf("the truth: got %d, %d wrong; want runs, and none wrong", total, wrong)
 	}
-	counts[w.keys[5]] += 2
-	counts[w.keys[6]]--
-	if more, wrong := w.compare(counts); more != total+1 || wrong != 2 || w.example(counts) != w.keys[5] {
-		t.Errorf("got %d, %d wrong, example %v; want %d, 2 wrong, the worst", more, wrong, w.example(counts), total+1)
+	counts[w.Keys[5]] += 2
+	counts[w.Keys[6]]--
+	if more, wrong := w.Compare(counts); more != total+1 || wrong != 2 || w.Example(counts) != w.Keys[5] {
+		t.Errorf("got %d, %d wrong, example %v; want %d, 2 wrong, the worst", more, wrong, w.Example(counts), total+1)
 	}
-	for name, n := range map[string]int{"twice": w.twice, "out of order": w.disordered, "lost": w.lost, "overwritten": w.overwritten, "racing recounts": len(w.recounts)} {
+	for name, n := range map[string]int{"twice": w.Twice, "out of order": w.Disordered, "lost": w.Lost, "overwritten": w.Overwritten, "racing recounts": len(w.Recounts)} {
 		if n == 0 {
 			t.Errorf("no webhooks %s: the demo shows less than it says", name)
 		}

@@ -121,50 +121,6 @@ func bodyOf(cmd *cli.Command) ([]byte, error) {
 	}
 }
 
-// recordJSON is a row in a webhook, as far as anything depends on it.
-type recordJSON struct {
-	ID          store.ID     `json:"id"`
-	User        store.ID     `json:"user_id"`
-	Workflow    store.ID     `json:"workflow_id"`
-	Draft       store.ID     `json:"draft_id"`
-	Status      store.Status `json:"status"`
-	CreatedAt   api.Instant  `json:"created_at"`
-	StartedAt   api.Instant  `json:"started_at"`
-	CompletedAt api.Instant  `json:"completed_at"`
-	UpdatedAt   api.Instant  `json:"updated_at"`
-
-	columns map[string]string // the table's names, each with ours; nil where they are the same
-}
-
-// MarshalJSON implements [json.Marshaler].
-func (r recordJSON) MarshalJSON() ([]byte, error) {
-	type plain recordJSON
-	text, err := json.Marshal(plain(r))
-	if err != nil || r.columns == nil {
-		return text, err
-	}
-	var ours map[string]json.RawMessage
-	if err := json.Unmarshal(text, &ours); err != nil {
-		return nil, err
-	}
-	theirs := map[string]json.RawMessage{}
-	for name, our := range r.columns {
-		if value, there := ours[our]; there {
-			theirs[name] = value
-		}
-	}
-	return json.Marshal(theirs)
-}
-
-// changeJSON is a webhook.
-type changeJSON struct {
-	Type   string      `json:"type"`
-	Schema string      `json:"schema"`
-	Table  string      `json:"table"`
-	Record *recordJSON `json:"record"`
-	Old    *recordJSON `json:"old_record"`
-}
-
 // madeUp makes a change from the flags. The run lasts a second unless its
 // times say otherwise.
 func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
@@ -196,9 +152,9 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 	if id.IsZero() {
 		id = store.NewID()
 	}
-	record := recordJSON{
+	record := api.Row{
 		ID: id, User: o.user, Workflow: o.workflow, Draft: o.draft, Status: store.Status(cmd.String("status")),
-		UpdatedAt: api.Instant(now), columns: table.Columns,
+		UpdatedAt: api.Instant(now), Columns: table.Columns,
 	}
 	if record.CompletedAt, err = completedAt(cmd, record.Status, now); err != nil {
 		return nil, err
@@ -208,7 +164,7 @@ func madeUp(cmd *cli.Command, now time.Time) ([]byte, error) {
 		end = at
 	}
 	record.CreatedAt, record.StartedAt = api.Instant(end.Add(-time.Second)), api.Instant(end.Add(-time.Second))
-	change := changeJSON{Type: kind, Schema: table.Schema, Table: table.Table}
+	change := api.Change{Type: kind, Schema: table.Schema, Table: table.Table}
 	if kind != "DELETE" {
 		change.Record = &record
 	}

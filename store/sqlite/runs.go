@@ -127,8 +127,8 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 	return run, err
 }
 
-// rewritten returns the state by which our own call writes an active
-// status: always the last word so far, whatever clock wrote the one before.
+// rewritten returns the state of a run to which our own call writes an active
+// status: it is always the last word so far, whatever clock wrote the one before.
 func rewritten(s store.State, status store.Status, started, at time.Time) store.State {
 	v := s.Last.Value()
 	v.Status = status

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -6,18 +6,20 @@ import (
 	"errors"
 	"fmt"
 
+	_ "modernc.org/sqlite" // the driver of the naive counter
+
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// naiveCounts are what is left in the two counters that people write first.
-type naiveCounts struct {
-	added map[store.Key]int64 // count = count + 1, with a recount now and then
-	rows  map[store.Key]int64 // the rows, as they were written last
+// NaiveCounts are the two counters that people write first.
+type NaiveCounts struct {
+	Added map[store.Key]int64 // count = count + 1, with a recount now and then
+	Rows  map[store.Key]int64 // the rows, as they were written last
 }
 
-// countNaively takes the arrivals in as an Edge Function of ten lines does: it
+// CountNaively takes the arrivals in as an Edge Function of ten lines does: it
 // keeps the row that came last, and adds one where it completed or failed.
-func countNaively(ctx context.Context, path string, w *world) (n naiveCounts, err error) {
+func CountNaively(ctx context.Context, path string, w *World) (n NaiveCounts, err error) {
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=synchronous(off)&_pragma=journal_mode(memory)")
 	if err != nil {
 		return n, err
@@ -27,7 +29,7 @@ func countNaively(ctx context.Context, path string, w *world) (n naiveCounts, er
 	if err != nil {
 		return n, err
 	}
-	defer func() { err = errors.Join(err, tx.Rollback()) }() // nobody needs it again
+	defer func() { err = errors.Join(err, tx.Rollback()) }() // it is of no more use
 	_, err = tx.ExecContext(ctx, `
 create table naive_runs (id text primary key, key text, status text);
 create index naive_runs_key on naive_runs (key, status);
@@ -36,39 +38,39 @@ create table naive_counts (key text primary key, count integer not null);`)
 		return n, err
 	}
 	stale := map[int]int64{} // what each recount has read
-	for i, a := range w.arrivals {
-		for j, race := range w.recounts {
+	for i, a := range w.Arrivals {
+		for j, race := range w.Recounts {
 			if race.reads == i {
-				if stale[j], err = naiveRows(ctx, tx, race.key); err != nil {
+				if stale[j], err = naiveRows(ctx, tx, race.Key); err != nil {
 					return n, err
 				}
 			}
 			if race.writes == i {
-				if _, err = tx.ExecContext(ctx, `update naive_counts set count = ? where key = ?`, stale[j], race.key.String()); err != nil {
+				if _, err = tx.ExecContext(ctx, `update naive_counts set count = ? where key = ?`, stale[j], race.Key.String()); err != nil {
 					return n, err
 				}
 			}
 		}
 		_, err = tx.ExecContext(ctx, `
 insert into naive_runs (id, key, status) values (?, ?, ?)
-    on conflict (id) do update set status = excluded.status`, a.run.String(), a.key.String(), string(a.status))
-		if err == nil && (a.status == store.Completed || a.status == store.Failed) {
+    on conflict (id) do update set status = excluded.status`, a.Run.String(), a.Key.String(), string(a.Status))
+		if err == nil && (a.Status == store.Completed || a.Status == store.Failed) {
 			_, err = tx.ExecContext(ctx, `
 insert into naive_counts (key, count) values (?, 1)
-    on conflict (key) do update set count = count + 1`, a.key.String())
+    on conflict (key) do update set count = count + 1`, a.Key.String())
 		}
 		if err != nil {
 			return n, fmt.Errorf("count naively: %w", err)
 		}
 	}
-	n = naiveCounts{map[store.Key]int64{}, map[store.Key]int64{}}
-	for _, key := range w.keys {
+	n = NaiveCounts{map[store.Key]int64{}, map[store.Key]int64{}}
+	for _, key := range w.Keys {
 		var added int64
 		if err = tx.QueryRowContext(ctx, `select coalesce(sum(count), 0) from naive_counts where key = ?`, key.String()).Scan(&added); err != nil {
 			return n, err
 		}
-		n.added[key] = added
-		if n.rows[key], err = naiveRows(ctx, tx, key); err != nil {
+		n.Added[key] = added
+		if n.Rows[key], err = naiveRows(ctx, tx, key); err != nil {
 			return n, err
 		}
 	}
