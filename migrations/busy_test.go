@@ -31,7 +31,7 @@ func TestABusyTableDoesNotStallBehindUp(t *testing.T) {
 	go func() { written <- keepWriting(address, stop) }()
 
 	// One try has failed and another is under way when the lock is let go.
-	const tries = ` from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like 'set local lock_timeout%'`
+	const tries = ` from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query ~ '^(-- [^\n]*\n)*set local lock_timeout'`
 	waitFor(t, address, `select count(*) = 1`+tries)
 	waitFor(t, address, `select count(*) = 0`+tries)
 	waitFor(t, address, `select count(*) = 1`+tries)

@@ -17,8 +17,8 @@ import (
 // beside it.
 //
 // guarded says that the source keeps law 2 for every writer. Then the table is
-// compared with what a guard must make of the application's writes; without it
-// it can't be known which of two outcomes was first, and the other laws are held.
+// compared with what a guard must make of the application's writes; else the first of
+// two outcomes can't be known, and the other laws are held.
 //
 // The seeds of one worker share a store.
 func SourceChaos(t *testing.T, open Open, guarded bool, seeds uint64) {

@@ -1,0 +1,199 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
+)
+
+// TestGrains has the same scenario statement by statement, and transaction by
+// transaction: what goes wrong within one is found by the first alone.
+func TestGrains(t *testing.T) {
+	scenario := func(s *Sim) {
+		db := counter(s, true).Open()
+		for _, name := range []string{"first", "second"} {
+			s.Go(name, func(ctx context.Context) error {
+				tx, err := db.BeginTx(ctx, nil)
+				if err != nil {
+					return err
+				}
+				var n int
+				if err := tx.QueryRowContext(ctx, `select n from counter`).Scan(&n); err != nil {
+					return errors.Join(err, tx.Rollback())
+				}
+				_, err = tx.ExecContext(ctx, `update counter set n = ?`, n+1)
+				return errors.Join(err, tx.Commit())
+			})
+		}
+	}
+	mustFail(t, Explore(t, scenario), "error", "SQLITE_BUSY")
+	r := Explore(t, scenario, Of(Transactions))
+	if r.Failure != nil || r.Schedules() != 2 {
+		t.Errorf("transaction by transaction: %s\n%v", r, r.Report)
+	}
+}
+
+// TestChoose tries every number.
+func TestChoose(t *testing.T) {
+	seen := map[string]int{}
+	r := Explore(t, func(s *Sim) {
+		drawn := fmt.Sprint(s.Choose(3))
+		s.Go("one", func(context.Context) error {
+			err := s.Step("goes")
+			drawn += fmt.Sprint(s.Choose(2))
+			return err
+		})
+		s.Eventually("it is noted", func() error { seen[drawn]++; return nil })
+	})
+	if r.Failure != nil || len(seen) != 6 || r.Schedules() != 6 {
+		t.Errorf("%s: %v", r, seen)
+	}
+}
+
+// TestTheFlagsOfTime samples for longer, by other seeds.
+func TestTheFlagsOfTime(t *testing.T) {
+	defer func(before time.Duration) { *flagTime = before }(*flagTime)
+	*flagTime = 20 * time.Millisecond
+	orders := map[string]bool{}
+	r := Explore(t, func(s *Sim) {
+		order := ""
+		for _, name := range []string{"a", "b"} {
+			s.Go(name, func(context.Context) error {
+				err := s.Step("goes")
+				order += name
+				return err
+			})
+		}
+		s.Eventually("it is noted", func() error { orders[order] = true; return nil })
+	}, With(Random(1)))
+	if len(r.Covered) != 2 || r.Covered[1].Schedules == 0 || len(orders) != 2 {
+		t.Errorf("%s: %v", r, orders)
+	}
+}
+
+// TestMinimise has two actors and an operation that have nothing to do with
+// it, and a fault that need not happen.
+func TestMinimise(t *testing.T) {
+	r := mustFail(t, Explore(t, func(s *Sim) {
+		db := s.DB(`create table counter (n integer not null)`, `insert into counter values (0)`, `create table noise (n integer)`)
+		for _, name := range []string{"bystander", "first", "second", "other"} {
+			s.Go(name, func(ctx context.Context) error {
+				return errors.Join(
+					s.Op(func() error {
+						_, err := db.ExecContext(ctx, `insert into noise values (1)`)
+						return err
+					}),
+					s.Op(func() error {
+						if name == "bystander" || name == "other" {
+							return nil
+						}
+						var n int
+						if err := db.QueryRowContext(ctx, `select n from counter`).Scan(&n); err != nil {
+							return err
+						}
+						_, err := db.ExecContext(ctx, `update counter set n = ?`, n+1)
+						return err
+					}))
+			}, MayCrash())
+		}
+		s.Eventually("no increment is lost", func() error {
+			var n int
+			if err := db.QueryRow(`select n from counter`).Scan(&n); err != nil {
+				return err
+			}
+			done := 0
+			for _, a := range s.actors {
+				if a.err == nil && a.dead == nil && !s.run.without.actors.has(a.id) && (a.name == "first" || a.name == "second") && !s.run.without.ops[opPlace{a.id, 1}] {
+					done++
+				}
+			}
+			if n < done {
+				return fmt.Errorf("%d of %d", n, done)
+			}
+			return nil
+		})
+	}, With(PCT(3, 5000))), "eventually", "no increment")
+	if len(r.Steps) != 4 || r.Faults != 0 || len(r.Actors) != 2 || r.Switches != 2 {
+		t.Errorf("not minimal:\n%s", r)
+	}
+}
+
+// TestPCTFindsWhatRandomMisses has a bug that needs one actor to stand still
+// between two steps while the other goes nearly all its long way.
+func TestPCTFindsWhatRandomMisses(t *testing.T) {
+	t.Parallel()
+	scenario := func(s *Sim) {
+		place, caught := 0, false
+		s.Go("runner", func(context.Context) error {
+			for range 40 {
+				if err := s.Step("runs"); err != nil {
+					return err
+				}
+				place++
+			}
+			return nil
+		})
+		s.Go("watcher", func(context.Context) error {
+			if err := s.Step("looks"); err != nil {
+				return err
+			}
+			before := place
+			if err := s.Step("looks again"); err != nil {
+				return err
+			}
+			caught = before >= 4 && before <= 14 && place-before >= 25
+			return nil
+		})
+		s.Eventually("never caught", func() error {
+			if caught {
+				return errors.New("caught")
+			}
+			return nil
+		})
+	}
+	n := 200_000
+	if need.Smaller(t) || testing.Short() {
+		n = 10_000
+	}
+	if r := Explore(t, scenario, With(Random(n))); r.Failure != nil {
+		t.Errorf("random found it after %d", r.After)
+	}
+	for seed := range uint64(5) {
+		r := Explore(t, scenario, With(PCT(3, 20_000)), Seed(seed))
+		mustFail(t, r, "eventually", "caught")
+		t.Logf("PCT(3), seed %d: after %d", seed, r.After)
+	}
+}
+
+func TestSchedulesAreReadBack(t *testing.T) {
+	for _, text := range []string{"w3r1w~2", "-~1w1", "a1b1a1", "w~0~1r2", "é2"} {
+		s, err := parseSchedule(text)
+		if err != nil || s.String() != text {
+			t.Errorf("%s: got %s, %v", text, s, err)
+		}
+	}
+	for _, text := range []string{"3", "w", "w0", "w~", "-2", "w99999999999999999999", "w1~2", "w6000w6000"} {
+		if s, err := parseSchedule(text); err == nil {
+			t.Errorf("%s: got %s, want an error", text, s)
+		}
+	}
+}
+
+func FuzzSchedule(f *testing.F) {
+	f.Add("w3r1w~2")
+	f.Add("-~1w1")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseSchedule(text)
+		if err != nil {
+			return
+		}
+		again, err := parseSchedule(s.String())
+		if err != nil || again.String() != s.String() {
+			t.Errorf("%q is read as %s, and that as %s, %v", text, s, again, err)
+		}
+	})
+}
