@@ -49,7 +49,7 @@ func TestTheSameSeedsGiveTheSameTraces(t *testing.T) {
 		var text strings.Builder
 		for _, scene := range scenes {
 			for _, strategy := range scene.plan {
-				x := newExplorer(t, scene.scenario, []Option{With(strategy), Seed(7)})
+				x := newExplorer(t, scene.scenario, []Option{WithStrategies(strategy), Seed(7)})
 				sum, n := uint64(0), 0
 				x.observe = func(r *execution) {
 					sum = hash(fmt.Sprint(sum, r.schedule(), r.trace()))

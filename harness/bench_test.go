@@ -122,7 +122,7 @@ func BenchmarkGate(b *testing.B) {
 			var onBare, gated, added []float64
 			for seed := uint64(0); b.Loop(); seed++ {
 				took = 0
-				if r := Explore(b, schedule, With(Random(1)), Seed(seed), shared); r.Failure != nil {
+				if r := Explore(b, schedule, WithStrategies(Random(1)), Seed(seed), shared); r.Failure != nil {
 					b.Fatal(r.Report)
 				}
 				ctx := context.Background()
@@ -305,7 +305,7 @@ func explores(b *testing.B, scenario func(*Sim), strategy Strategy, options ...O
 	b.Helper()
 	done, redundant, diverged := 0, 0, 0
 	for seed := uint64(1); b.Loop(); seed++ {
-		r := Explore(b, scenario, append(options, With(strategy), Seed(seed))...)
+		r := Explore(b, scenario, append(options, WithStrategies(strategy), Seed(seed))...)
 		if r.Failure != nil {
 			b.Fatal(r.Report)
 		}

@@ -31,7 +31,7 @@ func TestGrains(t *testing.T) {
 		}
 	}
 	mustFail(t, Explore(t, scenario), "error", "SQLITE_BUSY")
-	r := Explore(t, scenario, Of(Transactions))
+	r := Explore(t, scenario, WithGrain(Transactions))
 	if r.Failure != nil || r.Schedules() != 2 {
 		t.Errorf("transaction by transaction: %s\n%v", r, r.Report)
 	}
@@ -69,7 +69,7 @@ func TestTheFlagsOfTime(t *testing.T) {
 			})
 		}
 		s.Eventually("it is noted", func() error { orders[order] = true; return nil })
-	}, With(Random(1)))
+	}, WithStrategies(Random(1)))
 	if len(r.Covered) != 2 || r.Covered[1].Schedules == 0 || len(orders) != 2 {
 		t.Errorf("%s: %v", r, orders)
 	}
@@ -116,7 +116,7 @@ func TestMinimise(t *testing.T) {
 			}
 			return nil
 		})
-	}, With(PCT(3, 5000))), "eventually", "no increment")
+	}, WithStrategies(PCT(3, 5000))), "eventually", "no increment")
 	if len(r.Steps) != 4 || r.Faults != 0 || len(r.Actors) != 2 || r.Switches != 2 {
 		t.Errorf("not minimal:\n%s", r)
 	}
@@ -159,11 +159,11 @@ func TestPCTFindsWhatRandomMisses(t *testing.T) {
 	if need.Smaller(t) || testing.Short() {
 		n = 10_000
 	}
-	if r := Explore(t, scenario, With(Random(n))); r.Failure != nil {
+	if r := Explore(t, scenario, WithStrategies(Random(n))); r.Failure != nil {
 		t.Errorf("random found it after %d", r.After)
 	}
 	for seed := range uint64(5) {
-		r := Explore(t, scenario, With(PCT(3, 20_000)), Seed(seed))
+		r := Explore(t, scenario, WithStrategies(PCT(3, 20_000)), Seed(seed))
 		mustFail(t, r, "eventually", "caught")
 		t.Logf("PCT(3), seed %d: after %d", seed, r.After)
 	}

@@ -238,7 +238,7 @@ func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
 			}
 			return nil
 		})
-	}, With(PCT(3, 300), Random(300)))
+	}, WithStrategies(PCT(3, 300), Random(300)))
 	if r.Failure != nil || r.Schedules() != 600 {
 		t.Errorf("%s\n%v", r, r.Report)
 	}
@@ -326,7 +326,7 @@ func TestDeliveries(t *testing.T) {
 		}
 		s.Deliver(requests, PgNet...)
 		s.Eventually("whatever", func() error { seen[got] = true; return nil })
-	}, With(Exhaustive(0)))
+	}, WithStrategies(Exhaustive(0)))
 	if r.Failure != nil {
 		t.Fatal(r.Report)
 	}

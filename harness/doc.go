@@ -124,7 +124,7 @@
 //
 // Without options, [Test] tries all orders, up to 10,000 schedules. Where they
 // don't suffice it goes on with all orders of one preemption, then two, and
-// then samples, 2,500 schedules each. [With] says otherwise:
+// then samples, 2,500 schedules each. [WithStrategies] says otherwise:
 //
 //   - [Exhaustive] tries all orders that matter. Two steps that touch nothing
 //     of each other's can be swapped without anybody noticing; sleep sets leave
@@ -150,7 +150,7 @@
 // were broken off as equivalent to others are not in these numbers; they do
 // count towards a budget.
 //
-// [Of] with [Transactions] makes a whole transaction a step, where a store is
+// [WithGrain] with [Transactions] makes a whole transaction a step, where a store is
 // known to do everything in one, which makes room for more actors.
 //
 // # Faults
@@ -209,7 +209,7 @@
 //
 // That meaning is yours, and may be wrong. [OnPostgres] runs the same
 // exploration on a real server, by the SQL alone, one backend for each session;
-// [AlsoOn], or -harness.postgres=ADDRESS, runs only the minimal schedule of a
+// [VerifyOn], or -harness.postgres=ADDRESS, runs only the minimal schedule of a
 // failure there, and says on the line ENGINES what it came to.
 //
 // [Sim.Postgres] runs code over pgx, as it is, on a real server: every statement

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// AlsoOn says where a real PostgreSQL is: the minimal schedule of a failure on
+// VerifyOn says where a real PostgreSQL is: the minimal schedule of a failure on
 // the model of READ COMMITTED is run there too, and the report's ENGINES line
 // tells what it came to. So does -harness.postgres=ADDRESS.
-func AlsoOn(address string) Option { return func(s *settings) { s.also = address } }
+func VerifyOn(address string) Option { return func(s *settings) { s.also = address } }
 
 // A Verdict is what a schedule of one engine comes to on another.
 type Verdict struct {

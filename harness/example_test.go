@@ -55,7 +55,7 @@ func Example() {
 	fmt.Print(found.Report)
 
 	// What the command of its last line does.
-	replayed := harness.Explore(noT{}, bank, harness.With(harness.Replay("r1f2r1")))
+	replayed := harness.Explore(noT{}, bank, harness.WithStrategies(harness.Replay("r1f2r1")))
 	fmt.Printf("\nonce more: %s\n", replayed.Failure.Message)
 	// Output:
 	//   VIOLATED  always "nobody is overdrawn"    ada has -30

@@ -31,11 +31,11 @@ const (
 	Transactions
 )
 
-// Of sets the grain.
-func Of(g Grain) Option { return func(s *settings) { s.grain = g } }
+// WithGrain sets the grain.
+func WithGrain(g Grain) Option { return func(s *settings) { s.grain = g } }
 
-// With explores by these strategies, one after the other.
-func With(plan ...Strategy) Option { return func(s *settings) { s.plan = plan } }
+// WithStrategies explores by these strategies, one after the other.
+func WithStrategies(plan ...Strategy) Option { return func(s *settings) { s.plan = plan } }
 
 // Seed is the seed of what is sampled. The same seed gives the same schedules.
 func Seed(seed uint64) Option { return func(s *settings) { s.seed = seed } }

@@ -115,7 +115,7 @@ func TestPgxCodeIsExploredOnPostgreSQL(t *testing.T) {
 				}
 				return nil
 			})
-		}, With(Exhaustive(0)))
+		}, WithStrategies(Exhaustive(0)))
 		if r.Failure != nil {
 			t.Fatal(r.Report)
 		}
@@ -205,7 +205,7 @@ func TestFaultsOnPostgreSQL(t *testing.T) {
 			seen[fmt.Sprintf("%d starts, ok %v, n %d", starts, told == nil, n)]++
 			return nil
 		})
-	}, With(Exhaustive(0)))
+	}, WithStrategies(Exhaustive(0)))
 	if r.Failure != nil {
 		t.Fatal(r.Report)
 	}

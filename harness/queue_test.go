@@ -22,7 +22,7 @@ func TestAQueueForOneRow(t *testing.T) {
 			}
 			return nil
 		})
-	}, With(Random(40)))
+	}, WithStrategies(Random(40)))
 	if r.Failure != nil {
 		t.Fatal(r.Report)
 	}

@@ -232,7 +232,7 @@ func (p program) scenario(s *Sim) {
 
 // outcomes returns every result that some schedule has.
 func (p program) outcomes(t testing.TB, strategy Strategy, options ...Option) (map[string]bool, *Result) {
-	x := newExplorer(t, p.scenario, append(options, With(strategy)))
+	x := newExplorer(t, p.scenario, append(options, WithStrategies(strategy)))
 	defer x.close()
 	seen := map[string]bool{}
 	result := &Result{}

@@ -142,7 +142,7 @@ func (r *execution) mazurkiewicz() string {
 // search explores a trial and returns what was observed and which traces.
 func (t trial) search(tb testing.TB, strategy Strategy, dependent func(a, b footprint) bool) (observed, traces map[string]bool, result *Result) {
 	tb.Helper()
-	x := newExplorer(tb, t.scenario, []Option{With(strategy)})
+	x := newExplorer(tb, t.scenario, []Option{WithStrategies(strategy)})
 	defer x.close()
 	observed, traces = map[string]bool{}, map[string]bool{}
 	x.dependent = dependent

@@ -26,7 +26,7 @@ func BenchmarkSystem(b *testing.B) {
 			}
 			schedules := 0
 			for seed := uint64(1); b.Loop(); seed++ {
-				r := harness.Explore(b, together(ours(), restarts, folds, recounts), append(options, harness.With(harness.Random(n)), harness.Seed(seed))...)
+				r := harness.Explore(b, together(ours(), restarts, folds, recounts), append(options, harness.WithStrategies(harness.Random(n)), harness.Seed(seed))...)
 				if r.Failure != nil {
 					b.Fatal(r.Report)
 				}
@@ -99,7 +99,7 @@ func BenchmarkStrategies(b *testing.B) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(scenes)) {
 		after := func(b *testing.B, strategy harness.Strategy, seed uint64) (int, bool) {
-			r := harness.Explore(b, scenes[name], harness.With(strategy), harness.Seed(seed))
+			r := harness.Explore(b, scenes[name], harness.WithStrategies(strategy), harness.Seed(seed))
 			if r.Failure == nil {
 				return r.Schedules() + r.Covered[0].Redundant, false
 			}

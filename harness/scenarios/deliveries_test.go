@@ -131,7 +131,7 @@ func TestDeliveriesOnSQLite(t *testing.T) {
 	for name, h := range map[string]sends{"handed over": sentAndHandedOver, "deleted": sentAndDeleted} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := harness.Test(t, deliveredTo(h), harness.With(harness.Exhaustive(2*n), harness.PCT(3, n/5), harness.Random(n/5)))
+			r := harness.Test(t, deliveredTo(h), harness.WithStrategies(harness.Exhaustive(2*n), harness.PCT(3, n/5), harness.Random(n/5)))
 			if !need.Raced && r.Schedules() < n {
 				t.Errorf("%d schedules, want at least %d", r.Schedules(), n)
 			}

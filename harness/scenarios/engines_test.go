@@ -20,7 +20,7 @@ func TestPlantedBugsOnPostgreSQL(t *testing.T) {
 		}
 		y := ours()
 		b.plant(&y)
-		r := harness.Explore(t, b.scene(y), harness.With(b.budgets()[0]), harness.AlsoOn(address))
+		r := harness.Explore(t, b.scene(y), harness.WithStrategies(b.budgets()[0]), harness.VerifyOn(address))
 		if r.Report == nil {
 			t.Errorf("%s: not found", b.name)
 			continue
@@ -51,7 +51,7 @@ func TestTheSQLOfTheSystemOnPostgreSQL(t *testing.T) {
 		if need.Raced && n%4 > 0 {
 			continue
 		}
-		r := harness.Explore(t, together(ours(), deeds[2], d), on, shared, harness.With(harness.Preemptions(1, 40)))
+		r := harness.Explore(t, together(ours(), deeds[2], d), on, shared, harness.WithStrategies(harness.Preemptions(1, 40)))
 		if r.Failure != nil {
 			t.Errorf("%s and %s:\n%s", deeds[2].name, d.name, r.Report)
 		}

@@ -260,7 +260,7 @@ func TestCallsAreLinearizable(t *testing.T) {
 	for _, l := range linears {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			r := harness.Explore(t, l.scene, harness.With(harness.Exhaustive(budget), harness.Random(budget/10)))
+			r := harness.Explore(t, l.scene, harness.WithStrategies(harness.Exhaustive(budget), harness.Random(budget/10)))
 			switch f := r.Failure; {
 			case !l.wrong && f != nil:
 				t.Errorf("a false alarm:\n%s", r.Report)

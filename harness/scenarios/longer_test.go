@@ -39,10 +39,10 @@ func (l longer) draw(t *testing.T, names []string, explore func(t *testing.T, dr
 		t.Run(fmt.Sprint(i+1), func(t *testing.T) {
 			t.Parallel()
 			for _, how := range [][]harness.Option{
-				{harness.With(harness.Random(l.schedules), harness.PCT(3, l.schedules))},
+				{harness.WithStrategies(harness.Random(l.schedules), harness.PCT(3, l.schedules))},
 				// By whole calls: where writers take turns, that is what orders
 				// are made of.
-				{harness.With(harness.PCT(3, l.schedules)), harness.Of(harness.Transactions)},
+				{harness.WithStrategies(harness.PCT(3, l.schedules)), harness.WithGrain(harness.Transactions)},
 			} {
 				got := explore(t, drawn, append(how, harness.Seed(uint64(i)+1))...)
 				if got.Failure != nil {

@@ -282,7 +282,7 @@ func deedNames() (names []string) {
 // passes explores, and fails the test where a law does or an order is left out.
 func passes(t *testing.T, what string, scenario func(*harness.Sim), shared harness.Option, strategy harness.Strategy) int {
 	t.Helper()
-	r := harness.Explore(t, scenario, shared, harness.With(strategy))
+	r := harness.Explore(t, scenario, shared, harness.WithStrategies(strategy))
 	switch {
 	case r.Failure != nil:
 		t.Fatalf("%s:\n%s", what, r.Report)

@@ -272,7 +272,7 @@ func (b bug) budgets() []harness.Strategy {
 func (b bug) raisesNoAlarm(t *testing.T) {
 	t.Helper()
 	for _, strategy := range b.budgets() {
-		if r := harness.Explore(t, b.scene(ours()), harness.With(strategy)); r.Failure != nil {
+		if r := harness.Explore(t, b.scene(ours()), harness.WithStrategies(strategy)); r.Failure != nil {
 			t.Errorf("a false alarm on the correct code:\n%s", r.Report)
 		}
 	}
@@ -302,7 +302,7 @@ func TestPlantedBugs(t *testing.T) {
 			line := fmt.Sprintf("%-86s", b.name)
 			var first *harness.Result
 			for _, strategy := range b.budgets() {
-				r := harness.Explore(t, b.scene(y), harness.With(strategy))
+				r := harness.Explore(t, b.scene(y), harness.WithStrategies(strategy))
 				after := "-"
 				if r.Failure != nil {
 					after = fmt.Sprint(r.After)
@@ -331,7 +331,7 @@ func TestPlantedBugs(t *testing.T) {
 	}
 	for _, strategy := range (bug{}).budgets() { // the count beside the wrong ones
 		y := completing(ours(), makeLockCount)
-		if r := harness.Explore(t, twoOfAKey(y), harness.With(strategy)); r.Failure != nil {
+		if r := harness.Explore(t, twoOfAKey(y), harness.WithStrategies(strategy)); r.Failure != nil {
 			t.Errorf("a false alarm on a count under the key's lock:\n%s", r.Report)
 		}
 	}

@@ -109,7 +109,7 @@ func TestPairsOnPostgreSQL(t *testing.T) {
 			if !beside && os.Getenv("HARNESS_ALL_PAIRS") == "" || need.Raced && j%3 > 0 {
 				continue
 			}
-			r := harness.Explore(t, c.atOnce(t, a, b), shared, harness.With(harness.Preemptions(2, 0)))
+			r := harness.Explore(t, c.atOnce(t, a, b), shared, harness.WithStrategies(harness.Preemptions(2, 0)))
 			if r.Failure != nil {
 				t.Fatalf("%s and %s:\n%s", a.name, b.name, r.Report)
 			}
