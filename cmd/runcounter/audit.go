@@ -72,7 +72,7 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 			err = printAudit(cmd, keys, drifts, causes, totals, health, mendBy(partitions))
 		}
 		if err == nil && len(drifts)+len(totals) > 0 {
-			err = answerNo(nil)
+			err = failed(nil)
 		}
 		return err
 	})
@@ -84,7 +84,7 @@ func mustStore(db backend) error {
 	if !db.direct {
 		return nil
 	}
-	return answerNo(errors.New("there are no stored counts to audit: the database has no migrations of Run Counter, " +
+	return failed(errors.New("there are no stored counts to audit: the database has no migrations of Run Counter, " +
 		"so each count is counted when it is asked for; runcounter migrate up makes them"))
 }
 

@@ -36,10 +36,11 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// answerNo is the answer "no", with or without a sentence on stderr.
-func answerNo(err error) error { return &exitError{exitNo, err} }
+// failed returns the error of exit code 1, the answer "no", with or without a sentence
+// on stderr.
+func failed(err error) error { return &exitError{exitNo, err} }
 
-// badUsage is what a person can mend on the command line.
+// badUsage returns an error that a person can fix on the command line.
 func badUsage(format string, args ...any) error {
 	return &exitError{exitUsage, fmt.Errorf(format, args...)}
 }
@@ -71,9 +72,9 @@ func coded(err error) error {
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return answerNo(fmt.Errorf("%w, or it was deleted: check the id", err))
+		return failed(fmt.Errorf("%w, or it was deleted: check the id", err))
 	case errors.Is(err, migrations.ErrTable):
-		return answerNo(err)
+		return failed(err)
 	case errors.Is(err, store.ErrInvalid):
 		return &exitError{exitUsage, err}
 	}

@@ -91,7 +91,7 @@ func runDemo(ctx context.Context, cmd *cli.Command) (err error) {
 		return nil // told to stop before the result
 	}
 	if err == nil && wrong > 0 {
-		return answerNo(fmt.Errorf("%d counts of Run Counter differ from the truth: please report it, with the seed", wrong))
+		return failed(fmt.Errorf("%d counts of Run Counter differ from the truth: please report it, with the seed", wrong))
 	}
 	return err
 }

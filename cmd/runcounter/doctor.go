@@ -98,7 +98,7 @@ func printReport(cmd *cli.Command, r doctor.Report, strict bool) error {
 		return err
 	}
 	if r.Failures > 0 || r.Warnings > 0 && strict {
-		return answerNo(nil)
+		return failed(nil)
 	}
 	return nil
 }

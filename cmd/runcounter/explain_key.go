@@ -32,7 +32,7 @@ func explainKey(ctx context.Context, cmd *cli.Command, db backend, key store.Key
 		}
 	}
 	if err == nil && wrong {
-		return answerNo(nil)
+		return failed(nil)
 	}
 	return err
 }

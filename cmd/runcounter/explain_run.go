@@ -58,7 +58,7 @@ func explainRun(ctx context.Context, cmd *cli.Command, db backend, id store.ID) 
 		return err
 	}
 	if !h.Found && h.DeletedAt.IsZero() && len(h.Repairs)+len(h.Amendments) == 0 {
-		return answerNo(fmt.Errorf("run %s: %w; was it deleted, or is this another database?", id.Shown(), store.ErrNotFound))
+		return failed(fmt.Errorf("run %s: %w; was it deleted, or is this another database?", id.Shown(), store.ErrNotFound))
 	}
 	if !cmd.Bool("json") {
 		_, err := io.WriteString(cmd.Root().Writer, runText(id, h))

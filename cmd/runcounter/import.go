@@ -110,10 +110,10 @@ func printLines(cmd *cli.Command, done backfill.LinesResult) error {
 		}
 	}
 	if done.Lines == 0 {
-		return answerNo(errors.New("there was nothing to import: the file, or standard input, has no line with a run"))
+		return failed(errors.New("there was nothing to import: the file, or standard input, has no line with a run"))
 	}
 	if done.Bad > 0 {
-		return answerNo(fmt.Errorf("%s could not be read; the others were imported", quantity(int64(done.Bad), "line", "lines")))
+		return failed(fmt.Errorf("%s could not be read; the others were imported", quantity(int64(done.Bad), "line", "lines")))
 	}
 	return nil
 }

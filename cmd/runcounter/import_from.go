@@ -33,7 +33,7 @@ func importFromDatabase(ctx context.Context, cmd *cli.Command) error {
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	err = openAndImport(ctx, cmd, decoder)
 	if _, reported := errors.AsType[*exitError](err); !reported && errors.Is(err, context.Canceled) {
-		return answerNo(errors.New("stopped before anything was read"))
+		return failed(errors.New("stopped before anything was read"))
 	}
 	return err
 }

@@ -22,7 +22,7 @@ func reportImport(cmd *cli.Command, done backfill.TableResult, stopped error) er
 	if stopped != nil {
 		taken := quantity(done.AllRows(), "row", "rows")
 		if errors.Is(stopped, context.Canceled) {
-			return answerNo(errors.Join(fmt.Errorf("stopped after %s: the same command goes on there, with --restart it begins anew", taken), err))
+			return failed(errors.Join(fmt.Errorf("stopped after %s: the same command goes on there, with --restart it begins anew", taken), err))
 		}
 		return errors.Join(fmt.Errorf("%w; %s had been taken by then: the same command goes on there, with --restart it begins anew", stopped, taken), err)
 	}
@@ -30,10 +30,10 @@ func reportImport(cmd *cli.Command, done backfill.TableResult, stopped error) er
 		return err
 	}
 	if bad := done.AllBad(); bad > 0 {
-		return answerNo(fmt.Errorf("%s could not be read; the others were imported", quantity(bad, "row", "rows")))
+		return failed(fmt.Errorf("%s could not be read; the others were imported", quantity(bad, "row", "rows")))
 	}
 	if done.RowSecurity && done.AllRows() == 0 {
-		return answerNo(fmt.Errorf("no row of %s is visible to this role: row-level security hides them, or there are none", done.Table))
+		return failed(fmt.Errorf("no row of %s is visible to this role: row-level security hides them, or there are none", done.Table))
 	}
 	return nil
 }

@@ -158,7 +158,7 @@ func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadL
 		return err
 	}
 	if len(letters) == 0 {
-		return answerNo(webhook.ErrNoLetter)
+		return failed(webhook.ErrNoLetter)
 	}
 	d, out := letters[0], cmd.Root().Writer
 	encoding, body := "text", string(d.Body)
@@ -188,7 +188,7 @@ func replayLetters(ctx context.Context, cmd *cli.Command, db backend, q store.De
 	}
 	results, err := replayAll(ctx, db, decoder, q)
 	if errors.Is(err, webhook.ErrNoLetter) {
-		return answerNo(err)
+		return failed(err)
 	}
 	if err != nil {
 		return fmt.Errorf("%w; %s had been replayed by then: replay again, it is safe", err, quantity(int64(len(results)), "dead letter", "dead letters"))
@@ -260,7 +260,7 @@ func printReplayed(cmd *cli.Command, results []api.LetterResult) error {
 		_, err = io.WriteString(out, text.String())
 	}
 	if err == nil && left > 0 {
-		err = answerNo(nil)
+		err = failed(nil)
 	}
 	return err
 }
@@ -271,7 +271,7 @@ func dropLetters(ctx context.Context, cmd *cli.Command, db backend, q store.Dead
 		return err
 	}
 	if dropped == 0 && q.Seq != 0 {
-		return answerNo(webhook.ErrNoLetter)
+		return failed(webhook.ErrNoLetter)
 	}
 	if cmd.Bool("json") {
 		return printJSON(cmd.Root().Writer, api.LettersDropped{Dropped: dropped})

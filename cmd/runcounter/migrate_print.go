@@ -56,7 +56,7 @@ func unseenTable(cmd *cli.Command) (watched.Table, error) {
 		var looked tableReport
 		if err := json.Unmarshal(text, &looked); err == nil && len(looked.Table.Columns) > 0 {
 			if looked.Refused != "" {
-				return looked.Table, answerNo(errors.New(looked.Refused))
+				return looked.Table, failed(errors.New(looked.Refused))
 			}
 			return looked.Table, nil
 		}

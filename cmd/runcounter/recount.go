@@ -81,7 +81,7 @@ func recount(ctx context.Context, cmd *cli.Command) error {
 				return err
 			}
 			if partitions.Moved() {
-				return answerNo(errors.New(partitions.Sentence()))
+				return failed(errors.New(partitions.Sentence()))
 			}
 			_, drifts, err := auditAll(ctx, db)
 			if err != nil {

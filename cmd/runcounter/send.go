@@ -229,23 +229,23 @@ func authenticate(req *http.Request, secret string, body []byte, now time.Time) 
 // refused is the answer of a server that did not take the delivery.
 func refused(res *http.Response, text []byte) error {
 	if to := res.Header.Get("Location"); to != "" && res.StatusCode/100 == 3 {
-		return answerNo(fmt.Errorf("the server answered %s, to %s: webhooks don't follow redirects, so name that address with --url", res.Status, to))
+		return failed(fmt.Errorf("the server answered %s, to %s: webhooks don't follow redirects, so name that address with --url", res.Status, to))
 	}
 	var told problem.Problem
 	if err := json.Unmarshal(text, &told); err != nil || told.Detail == "" {
-		return answerNo(fmt.Errorf("the server answered %s, which is not an answer of Run Counter: is --url right?", res.Status))
+		return failed(fmt.Errorf("the server answered %s, which is not an answer of Run Counter: is --url right?", res.Status))
 	}
-	return answerNo(fmt.Errorf("the server answered %s: %s", res.Status, told.Detail))
+	return failed(fmt.Errorf("the server answered %s: %s", res.Status, told.Detail))
 }
 
 func printAnswer(cmd *cli.Command, text []byte) error {
 	var answer webhook.Answer
 	if err := json.Unmarshal(text, &answer); err != nil {
-		return answerNo(fmt.Errorf("the server's answer is not one of Run Counter: is --url right? %w", err))
+		return failed(fmt.Errorf("the server's answer is not one of Run Counter: is --url right? %w", err))
 	}
 	var no error
 	if n := len(answer.Refused); n > 0 {
-		no = answerNo(fmt.Errorf("%s could not be read; the others were taken", quantity(int64(n), "change", "changes")))
+		no = failed(fmt.Errorf("%s could not be read; the others were taken", quantity(int64(n), "change", "changes")))
 	}
 	out := cmd.Root().Writer
 	if cmd.Bool("json") {

@@ -176,24 +176,24 @@ func (s settings) work(ctx context.Context, stop func(), srv *server.Server, lis
 	sweeping.Go(func() { sweeper.Run(sweepCtx, s.every) })
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
-	var failed error
+	var ended error
 	select {
 	case <-ctx.Done():
 		stop() // from here on a signal ends the process at once
 		s.log.Info("stopping: finishing what was accepted; a second signal ends it at once", "drain", s.drain.String())
 		srv.Leave()
-	case failed = <-served:
+	case ended = <-served:
 	}
 	finish, cancel := context.WithTimeout(context.Background(), finishIn)
 	defer cancel()
-	if failed == nil {
+	if ended == nil {
 		select {
 		case <-time.After(s.drain):
-		case failed = <-served:
+		case ended = <-served:
 		}
 	}
-	err := errors.Join(failed, srv.Shutdown(finish))
-	if failed == nil {
+	err := errors.Join(ended, srv.Shutdown(finish))
+	if ended == nil {
 		err = errors.Join(err, <-served)
 	}
 	if err == nil {

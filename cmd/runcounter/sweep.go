@@ -66,18 +66,18 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 		// What was done is printed even where a step failed.
 		report, err := s.Sweep(ctx, options)
 		if rehearse {
-			err = errors.Join(err, answerNo(errors.New("no limit for silent runs is set, so nothing was written: "+
+			err = errors.Join(err, failed(errors.New("no limit for silent runs is set, so nothing was written: "+
 				"set it with --stuck-after or RUNCOUNTER_STUCK_AFTER, such as --stuck-after pending=5m,running=30m")))
 		}
 		if report.Unwritable > 0 {
-			err = errors.Join(err, answerNo(fmt.Errorf("the database refused to write %s, which stay stuck: look at the reason that stands beside each, "+
+			err = errors.Join(err, failed(fmt.Errorf("the database refused to write %s, which stay stuck: look at the reason that stands beside each, "+
 				"mend the row or the trigger of the application, and sweep again", quantity(int64(report.Unwritable), "run", "runs"))))
 		}
 		if report.Altered != "" {
-			err = errors.Join(err, answerNo(errors.New(report.Altered)))
+			err = errors.Join(err, failed(errors.New(report.Altered)))
 		}
 		for _, sentence := range report.PartitionSentences() {
-			err = errors.Join(err, answerNo(errors.New(sentence)))
+			err = errors.Join(err, failed(errors.New(sentence)))
 		}
 		if cmd.Bool("json") {
 			return errors.Join(err, printJSON(cmd.Root().Writer, sweepJSONOf(report)))

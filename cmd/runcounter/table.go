@@ -160,7 +160,7 @@ func printTableReport(cmd *cli.Command, m *migrations.Migrator, given watched.Ov
 		return err
 	}
 	if !there {
-		return answerNo(fmt.Errorf("the database has no table %s.%s: name another with --table SCHEMA.TABLE; runcounter migrate up makes %s where there is none", schema, name, watched.DefaultTable))
+		return failed(fmt.Errorf("the database has no table %s.%s: name another with --table SCHEMA.TABLE; runcounter migrate up makes %s where there is none", schema, name, watched.DefaultTable))
 	}
 	report := watched.Describe(catalog, o)
 	refused := ""
@@ -179,7 +179,7 @@ func printTableReport(cmd *cli.Command, m *migrations.Migrator, given watched.Ov
 		_, err = fmt.Fprintf(out, "%s\nmigrate up takes it as it is.\n", report.Text())
 	}
 	if err == nil && refused != "" {
-		err = answerNo(nil)
+		err = failed(nil)
 	}
 	return err
 }

@@ -50,7 +50,7 @@ func withWebhook(ctx context.Context, cmd *cli.Command, do func(*migrations.Webh
 	}
 	err = do(s)
 	if errors.Is(err, migrations.ErrRotation) || errors.Is(err, migrations.ErrSealed) {
-		err = answerNo(err)
+		err = failed(err)
 	}
 	return errors.Join(err, s.Close())
 }

@@ -16,7 +16,7 @@ func webhookAcknowledge(ctx context.Context, cmd *cli.Command) error {
 	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
 		n, err := s.Acknowledge()
 		if errors.Is(err, migrations.ErrWebhook) {
-			return answerNo(err)
+			return failed(err)
 		}
 		if err != nil {
 			return err
