@@ -120,8 +120,12 @@ func readTime(text []byte, zone *time.Location) (t time.Time, detail string) {
 		return t, ""
 	}
 	value, far := strings.CutSuffix(value, " BC")
-	if year := strings.IndexByte(value, '-'); year > 4 {
-		value, far = value[year-4:], true
+	year, _, _ := strings.Cut(value, "-")
+	if strings.Trim(year, "0123456789") != "" {
+		return t, notTime
+	}
+	if n := len(year); n > 4 {
+		value, far = value[n-4:], true
 	}
 	const shortest = len("2006-01-02T15:04:05")
 	if len(value) < shortest || value[10] != 'T' && value[10] != ' ' {
