@@ -244,7 +244,7 @@ func (d Deliveries) Complaints() (all []Complaint) {
 	}
 	if d.Failed > 0 {
 		all = append(all, Complaint{
-			Kind: ComplaintStatements, What: counted(d.Failed, "statement was committed without its webhook", "statements were committed without their webhook"), Why: d.FailedWhy,
+			Kind: ComplaintStatements, What: Quantity(d.Failed, "statement was committed without its webhook", "statements were committed without their webhook"), Why: d.FailedWhy,
 			Fix: "runcounter doctor says what is missing; the reasons are in run_counter_webhook.failures; " + thenMend, Now: d.FailedAgo < failedNow,
 		})
 	}
@@ -257,7 +257,7 @@ func (d Deliveries) Complaints() (all []Complaint) {
 }
 
 func (d Deliveries) waits(whom string) string {
-	text := counted(d.Queued, "call waits", "calls wait") + " for " + whom
+	text := Quantity(d.Queued, "call waits", "calls wait") + " for " + whom
 	if d.Queued > MaxQueued {
 		text = fmt.Sprintf("more than %d calls wait for %s", MaxQueued, whom)
 	}
@@ -274,8 +274,8 @@ func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 		c.Fix += "; " + thenMend
 	}
 	if n == 0 { // all of it is longer ago than this look goes
-		c.What = fmt.Sprintf("%s with %s %s, the first %s ago, and nothing has mended it", counted(lost.Calls, "call", "calls"),
-			counted(lost.Changes, "change", "changes"), fate.What(), roughly(lost.Since))
+		c.What = fmt.Sprintf("%s with %s %s, the first %s ago, and nothing has mended it", Quantity(lost.Calls, "call", "calls"),
+			Quantity(lost.Changes, "change", "changes"), fate.What(), roughly(lost.Since))
 		c.Now = false
 		return c
 	}
@@ -289,7 +289,7 @@ func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 		c.What += ", but the newest arrived"
 	}
 	if lost.Calls > n {
-		c.What += fmt.Sprintf("; with those before, %s with %s", counted(lost.Calls, "call", "calls"), counted(lost.Changes, "change", "changes"))
+		c.What += fmt.Sprintf("; with those before, %s with %s", Quantity(lost.Calls, "call", "calls"), Quantity(lost.Changes, "change", "changes"))
 	}
 	return c
 }
@@ -314,7 +314,7 @@ func (d Deliveries) Whose() string {
 	if d.Everybody {
 		whose = " of all webhooks of this database"
 	}
-	return counted(d.Known(), "call", "calls") + whose
+	return Quantity(d.Known(), "call", "calls") + whose
 }
 
 func (d Deliveries) within() string {
@@ -322,11 +322,4 @@ func (d Deliveries) within() string {
 		return ""
 	}
 	return fmt.Sprintf(" within %d minutes", int(d.Window.Minutes()))
-}
-
-func counted(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

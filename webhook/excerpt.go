@@ -33,8 +33,8 @@ type excerpt struct {
 	cut  bool // something is missing, and can't be had later
 }
 
-// Add adds the next piece of the text.
-func (e *excerpt) Add(p []byte) {
+// Write implements io.Writer: it adds the next piece of the text, and never fails.
+func (e *excerpt) Write(p []byte) (int, error) {
 	if e.text == nil {
 		e.text = prefixes.Get().(*bytes.Buffer)
 		e.text.Reset()
@@ -53,6 +53,7 @@ func (e *excerpt) Add(p []byte) {
 	fits := min(len(p), most-e.text.Len())
 	e.cut = e.cut || fits < len(p)
 	e.text.Write(p[:fits])
+	return len(p), nil
 }
 
 // Bytes implements jsonscan.Recorder: it returns what is remembered, until something is added.
@@ -81,10 +82,4 @@ func (e *excerpt) free() {
 		prefixes.Put(e.text)
 	}
 	*e = excerpt{room: e.room}
-}
-
-// Write implements io.Writer. It never fails.
-func (e *excerpt) Write(p []byte) (int, error) {
-	e.Add(p)
-	return len(p), nil
 }

@@ -109,7 +109,7 @@ func Replay(ctx context.Context, letters Letters, d Decoder, seq int64, apply fu
 // Replay is [Replay] for a receiver: its changes wait in the queue with those of
 // deliveries, and take a slot among them.
 func (r *Receiver) Replay(ctx context.Context, seq int64) (Replayed, error) {
-	if err := r.known.slots.acquire(r.limits.Wait); err != nil {
+	if err := r.known.slots.acquire(r.cfg.Limits.Wait); err != nil {
 		return Replayed{Seq: seq}, err
 	}
 	defer r.known.slots.release()

@@ -9,6 +9,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/internal/metric"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
@@ -36,11 +37,11 @@ var results = [...]string{resultApplied, resultBad, "unauthenticated", "too_larg
 
 func newMetrics(registry prometheus.Registerer) *metrics {
 	m := &metrics{
-		deliveries: counterBy("deliveries_total", "Deliveries by what became of them.",
+		deliveries: metric.CounterBy("deliveries_total", "Deliveries by what became of them.", "result",
 			results[:]...),
-		changes: counterBy("changes_total", "Row changes by what became of them: committed, of another table, or not readable.",
+		changes: metric.CounterBy("changes_total", "Row changes by what became of them: committed, of another table, or not readable.", "result",
 			"changed", "unchanged", "ignored", "refused"),
-		deadLetters: counterBy("dead_letters_total", "Authentic changes, and bodies that are no JSON, that could not be read, by whether they could be kept.",
+		deadLetters: metric.CounterBy("dead_letters_total", "Authentic changes, and bodies that are no JSON, that could not be read, by whether they could be kept.", "result",
 			"kept", "lost"),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "delivery_body_bytes_total", Help: "Bytes of bodies read.",
@@ -64,17 +65,6 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	}
 	registry.MustRegister(m.deliveries, m.changes, m.deadLetters, m.bytes, m.duration, m.batches, m.outOfOrder, m.lag)
 	return m
-}
-
-// counterBy returns a counter by result. Each series is there from the start:
-// Prometheus sees no increase in one that begins with its first event, and the
-// first is what an alert is for.
-func counterBy(name, help string, results ...string) *prometheus.CounterVec {
-	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "runcounter", Name: name, Help: help}, []string{"result"})
-	for _, result := range results {
-		v.WithLabelValues(result)
-	}
-	return v
 }
 
 // watchQueue adds the length of the queue.

@@ -82,7 +82,6 @@ type Config struct {
 // Receiver takes deliveries in. Make one with [NewReceiver], and close it.
 type Receiver struct {
 	cfg        Config
-	limits     Limits
 	metrics    *metrics
 	batch      *batcher
 	known      admission
@@ -97,7 +96,7 @@ type Receiver struct {
 func NewReceiver(cfg Config) *Receiver {
 	l := cfg.Limits
 	r := &Receiver{
-		cfg: cfg, limits: l, metrics: newMetrics(cfg.Metrics),
+		cfg: cfg, metrics: newMetrics(cfg.Metrics),
 		known: newAdmission(l.Known), unverified: newAdmission(l.Unverified),
 	}
 	r.batch = newBatcher(r.apply, cfg.Workers, l.Known.Slots+l.Unverified.Slots, r.metrics.batches)
@@ -145,7 +144,7 @@ func (r *Receiver) deliver(c *fiber.Ctx, now time.Time) (Answer, error) {
 	if err := request.RequireJSON(c); err != nil {
 		return Answer{}, err
 	}
-	b, err := request.NewBody(c, r.limits.Body, r.limits.Time)
+	b, err := request.NewBody(c, r.cfg.Limits.Body, r.cfg.Limits.Time)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -160,7 +159,7 @@ func (r *Receiver) deliver(c *fiber.Ctx, now time.Time) (Answer, error) {
 			defer r.proofs.leave(id)
 		} else {
 			admitted = r.unverified
-			b.Hurry(r.limits.UnverifiedWhole)
+			b.Hurry(r.cfg.Limits.UnverifiedWhole)
 		}
 	}
 	if verified {
@@ -287,7 +286,7 @@ func (r *Receiver) keep(c *fiber.Ctx, unreadable []Refused, now time.Time) {
 	for _, u := range unreadable[:min(len(unreadable), store.MaxDeadLetters)] {
 		letters = append(letters, store.DeadLetter{ReceivedAt: store.Instant(now), Reason: u.Reason, Bytes: u.Bytes, Body: u.Body})
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.limits.Call)
+	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Limits.Call)
 	defer cancel()
 	if err := r.cfg.Store.KeepDeadLetter(ctx, letters...); err != nil {
 		r.metrics.kept(0, len(unreadable))

@@ -38,7 +38,7 @@ func causesJSON(causes []store.KeyHistory) []causeJSON {
 
 func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store.KeyHistory, totals []store.Drift, h store.Health, mend string) error {
 	var b strings.Builder
-	audited := quantity(int64(keys), "key", "keys") + " audited"
+	audited := store.Quantity(int64(keys), "key", "keys") + " audited"
 	if len(drifts) == 0 {
 		b.WriteString(audited + ": every count equals the runs behind it.\n")
 	} else {
@@ -61,7 +61,7 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 		if err := printTable(&b, driftTable(totals)); err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "\n%s of all users together, as run_counter.totals has them. %s\n", quantity(int64(len(totals)), "count is wrong", "counts are wrong"), mend)
+		fmt.Fprintf(&b, "\n%s of all users together, as run_counter.totals has them. %s\n", store.Quantity(int64(len(totals)), "count is wrong", "counts are wrong"), mend)
 	}
 	for _, odd := range []struct {
 		n    int64
@@ -72,11 +72,11 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 		{h.EndedTooSoon, "that ended before they started: counted, but their times are wrong"},
 	} {
 		if odd.n > 0 {
-			fmt.Fprintf(&b, "%s %s.\n", quantity(odd.n, "run", "runs"), odd.what)
+			fmt.Fprintf(&b, "%s %s.\n", store.Quantity(odd.n, "run", "runs"), odd.what)
 		}
 	}
 	if h.DeadLetters > 0 {
-		fmt.Fprintf(&b, "%s could not be read: see runcounter dead-letters list.\n", quantity(h.DeadLetters, "change or delivery", "changes or deliveries"))
+		fmt.Fprintf(&b, "%s could not be read: see runcounter dead-letters list.\n", store.Quantity(h.DeadLetters, "change or delivery", "changes or deliveries"))
 	}
 	_, err := io.WriteString(cmd.Root().Writer, b.String())
 	return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -52,12 +51,4 @@ func oneOf(cmd *cli.Command, name string, choices ...string) (string, error) {
 		}
 	}
 	return "", badUsage("--%s %q is none of %s", name, value, strings.Join(choices, ", "))
-}
-
-// quantity prints 1 run and 2 runs.
-func quantity(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

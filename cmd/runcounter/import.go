@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/backfill"
 )
 
@@ -86,7 +87,7 @@ func importRuns(ctx context.Context, cmd *cli.Command) (err error) {
 	done, err := lines.Import(ctx, in)
 	bar.clear()
 	if err := errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("%w; %s had been imported by then: import again, it is safe", err, quantity(int64(done.Runs), "run", "runs"))
+		return fmt.Errorf("%w; %s had been imported by then: import again, it is safe", err, store.Quantity(int64(done.Runs), "run", "runs"))
 	}
 	return printLines(cmd, done)
 }
@@ -105,7 +106,7 @@ func printLines(cmd *cli.Command, done backfill.LinesResult) error {
 			}
 		}
 		if _, err := fmt.Fprintf(cmd.Root().Writer, "Imported %s, of which %d said something new.\n",
-			quantity(int64(done.Runs), "run", "runs"), done.Changed); err != nil {
+			store.Quantity(int64(done.Runs), "run", "runs"), done.Changed); err != nil {
 			return err
 		}
 	}
@@ -113,7 +114,7 @@ func printLines(cmd *cli.Command, done backfill.LinesResult) error {
 		return failed(errors.New("there was nothing to import: the file, or standard input, has no line with a run"))
 	}
 	if done.Bad > 0 {
-		return failed(fmt.Errorf("%s could not be read; the others were imported", quantity(int64(done.Bad), "line", "lines")))
+		return failed(fmt.Errorf("%s could not be read; the others were imported", store.Quantity(int64(done.Bad), "line", "lines")))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/backfill"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/webhook"
@@ -73,7 +74,7 @@ func importTable(ctx context.Context, cmd *cli.Command, table *postgres.Table, d
 		return err
 	}
 	if resumed {
-		fmt.Fprintf(errs, "Going on after %s of the import begun at %s; --restart begins anew.\n", quantity(mark.Taken, "row", "rows"), api.Instant(mark.BegunAt))
+		fmt.Fprintf(errs, "Going on after %s of the import begun at %s; --restart begins anew.\n", store.Quantity(mark.Taken, "row", "rows"), api.Instant(mark.BegunAt))
 	}
 	total, counted, err := table.Rows(ctx)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/backfill"
 )
 
@@ -20,7 +21,7 @@ func reportImport(cmd *cli.Command, done backfill.TableResult, stopped error) er
 		err = printImport(cmd.Root().Writer, cmd.Root().ErrWriter, done)
 	}
 	if stopped != nil {
-		taken := quantity(done.AllRows(), "row", "rows")
+		taken := store.Quantity(done.AllRows(), "row", "rows")
 		if errors.Is(stopped, context.Canceled) {
 			return failed(errors.Join(fmt.Errorf("stopped after %s: the same command goes on there, with --restart it begins anew", taken), err))
 		}
@@ -30,7 +31,7 @@ func reportImport(cmd *cli.Command, done backfill.TableResult, stopped error) er
 		return err
 	}
 	if bad := done.AllBad(); bad > 0 {
-		return failed(fmt.Errorf("%s could not be read; the others were imported", quantity(bad, "row", "rows")))
+		return failed(fmt.Errorf("%s could not be read; the others were imported", store.Quantity(bad, "row", "rows")))
 	}
 	if done.RowSecurity && done.AllRows() == 0 {
 		return failed(fmt.Errorf("no row of %s is visible to this role: row-level security hides them, or there are none", done.Table))
@@ -47,9 +48,9 @@ func printImport(out, errs io.Writer, done backfill.TableResult) error {
 	}
 	rate := float64(done.Rows) / max(done.Seconds, 0.001)
 	_, err := fmt.Fprintf(out, "Imported %s from %s, of which %d said something new, in %.1f s (%.0f rows/s).\n",
-		quantity(done.Runs, "run", "runs"), done.From, done.Changed, done.Seconds, rate)
+		store.Quantity(done.Runs, "run", "runs"), done.From, done.Changed, done.Seconds, rate)
 	if err == nil && done.Mended > 0 {
-		_, err = fmt.Fprintf(out, "It mended %s of the webhook.\n", quantity(done.Mended, "lost call", "lost calls"))
+		_, err = fmt.Fprintf(out, "It mended %s of the webhook.\n", store.Quantity(done.Mended, "lost call", "lost calls"))
 	}
 	return err
 }

@@ -177,7 +177,7 @@ func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadL
 		kept = fmt.Sprintf("the first %d kept", d.Kept)
 	}
 	_, err = fmt.Fprintf(out, "Dead letter %d, received at %s\nReason: %s\nBody:   %s, %s, as %s\n\n%s\n",
-		d.Seq, api.Instant(d.ReceivedAt), oneLine(d.Reason), quantity(d.Bytes, "byte", "bytes"), kept, encoding, body)
+		d.Seq, api.Instant(d.ReceivedAt), oneLine(d.Reason), store.Quantity(d.Bytes, "byte", "bytes"), kept, encoding, body)
 	return err
 }
 
@@ -191,7 +191,7 @@ func replayLetters(ctx context.Context, cmd *cli.Command, db backend, q store.De
 		return failed(err)
 	}
 	if err != nil {
-		return fmt.Errorf("%w; %s had been replayed by then: replay again, it is safe", err, quantity(int64(len(results)), "dead letter", "dead letters"))
+		return fmt.Errorf("%w; %s had been replayed by then: replay again, it is safe", err, store.Quantity(int64(len(results)), "dead letter", "dead letters"))
 	}
 	return printReplayed(cmd, results)
 }
@@ -241,7 +241,7 @@ func printReplayed(cmd *cli.Command, results []api.LetterResult) error {
 		}
 		if r.Applied {
 			replayed++
-			fmt.Fprintf(&text, "%d  applied and dropped: %s, %d changed, %d ignored\n", r.Seq, quantity(int64(r.Received), "change", "changes"), r.Changed, r.Ignored)
+			fmt.Fprintf(&text, "%d  applied and dropped: %s, %d changed, %d ignored\n", r.Seq, store.Quantity(int64(r.Received), "change", "changes"), r.Changed, r.Ignored)
 			continue
 		}
 		left++
@@ -256,7 +256,7 @@ func printReplayed(cmd *cli.Command, results []api.LetterResult) error {
 			Letters  []api.LetterResult `json:"dead_letters"`
 		}{replayed, left, append([]api.LetterResult{}, results...)})
 	} else {
-		fmt.Fprintf(&text, "Replayed %s, %d stay.\n", quantity(int64(replayed), "dead letter", "dead letters"), left)
+		fmt.Fprintf(&text, "Replayed %s, %d stay.\n", store.Quantity(int64(replayed), "dead letter", "dead letters"), left)
 		_, err = io.WriteString(out, text.String())
 	}
 	if err == nil && left > 0 {
@@ -276,6 +276,6 @@ func dropLetters(ctx context.Context, cmd *cli.Command, db backend, q store.Dead
 	if cmd.Bool("json") {
 		return printJSON(cmd.Root().Writer, api.LettersDropped{Dropped: dropped})
 	}
-	_, err = fmt.Fprintf(cmd.Root().Writer, "Dropped %s.\n", quantity(int64(dropped), "dead letter", "dead letters"))
+	_, err = fmt.Fprintf(cmd.Root().Writer, "Dropped %s.\n", store.Quantity(int64(dropped), "dead letter", "dead letters"))
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
 )
 
 func printStatus(cmd *cli.Command, m *migrations.Migrator) error {
@@ -90,12 +91,12 @@ const totalsShown = 20
 func printTotals(out io.Writer, t *migrations.Totals) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nAn earlier %s was there, and comes back by migrate down.\n", t.Function)
-	keys := quantity(int64(t.Compared), "key", "keys")
+	keys := store.Quantity(int64(t.Compared), "key", "keys")
 	if t.More {
 		keys = "the first " + keys
 	}
 	if t.Failed > 0 || t.Failure != "" {
-		fmt.Fprintf(&b, "It failed for %s: %s.\n", quantity(int64(t.Failed), "key", "keys"), t.Failure)
+		fmt.Fprintf(&b, "It failed for %s: %s.\n", store.Quantity(int64(t.Failed), "key", "keys"), t.Failure)
 	}
 	if t.Compared > 0 && len(t.Different) == 0 {
 		fmt.Fprintf(&b, "It counted the same for %s.\n", keys)

@@ -137,6 +137,6 @@ func printRecounted(cmd *cli.Command, done []store.RecountResult) error {
 	if err := printTable(out, driftTable(changed)); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\nRecounted %s.\n", quantity(int64(len(changed)), "key", "keys"))
+	_, err := fmt.Fprintf(out, "\nRecounted %s.\n", store.Quantity(int64(len(changed)), "key", "keys"))
 	return err
 }

@@ -245,7 +245,7 @@ func printAnswer(cmd *cli.Command, text []byte) error {
 	}
 	var no error
 	if n := len(answer.Refused); n > 0 {
-		no = failed(fmt.Errorf("%s could not be read; the others were taken", quantity(int64(n), "change", "changes")))
+		no = failed(fmt.Errorf("%s could not be read; the others were taken", store.Quantity(int64(n), "change", "changes")))
 	}
 	out := cmd.Root().Writer
 	if cmd.Bool("json") {

@@ -71,7 +71,7 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 		}
 		if report.Unwritable > 0 {
 			err = errors.Join(err, failed(fmt.Errorf("the database refused to write %s, which stay stuck: look at the reason that stands beside each, "+
-				"mend the row or the trigger of the application, and sweep again", quantity(int64(report.Unwritable), "run", "runs"))))
+				"mend the row or the trigger of the application, and sweep again", store.Quantity(int64(report.Unwritable), "run", "runs"))))
 		}
 		if report.Altered != "" {
 			err = errors.Join(err, failed(errors.New(report.Altered)))

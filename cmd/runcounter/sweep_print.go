@@ -141,17 +141,17 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 		}
 		b.WriteString("\n")
 	}
-	repaired, keys := quantity(int64(r.Repairs()), "run", "runs"), quantity(int64(r.Audited), "key", "keys")
+	repaired, keys := store.Quantity(int64(r.Repairs()), "run", "runs"), store.Quantity(int64(r.Audited), "key", "keys")
 	switch {
 	case r.DryRun:
 		fmt.Fprintf(&b, "A sweep would repair %s. Of %s audited, %d drift. Nothing was written.\n", repaired, keys, r.Drifting)
 	default:
 		fmt.Fprintf(&b, "Repaired %s, folded %s, audited %s: %d drifted, %d mended.\n",
-			repaired, quantity(int64(r.Folded), "ledger row", "ledger rows"), keys, r.Drifting, r.Mended)
+			repaired, store.Quantity(int64(r.Folded), "ledger row", "ledger rows"), keys, r.Drifting, r.Mended)
 		b.WriteString(callsText(r.Webhooks))
 	}
 	if n := len(r.Totals); n > 0 {
-		fmt.Fprintf(&b, "%s of all users together.\n", quantity(int64(n), "count was wrong", "counts were wrong"))
+		fmt.Fprintf(&b, "%s of all users together.\n", store.Quantity(int64(n), "count was wrong", "counts were wrong"))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
@@ -28,7 +29,7 @@ func webhookAcknowledge(ctx context.Context, cmd *cli.Command) error {
 		}
 		text := "No loss was known, so there was nothing to acknowledge.\n"
 		if n > 0 {
-			text = fmt.Sprintf("%s acknowledged: nothing names them any more.\n", quantity(n, "lost call or statement is", "lost calls and statements are"))
+			text = fmt.Sprintf("%s acknowledged: nothing names them any more.\n", store.Quantity(n, "lost call or statement is", "lost calls and statements are"))
 		}
 		_, err = io.WriteString(cmd.Root().Writer, text)
 		return err

@@ -3,6 +3,8 @@ package need
 import (
 	"testing"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/internal/wait"
 )
 
 // awaits is how long [Await] waits: what comes takes a few seconds at most, on a
@@ -13,11 +15,5 @@ const awaits = 30 * time.Second
 // go test itself would let it hang for minutes.
 func Await[T any](t testing.TB, what string, from <-chan T) T {
 	t.Helper()
-	select {
-	case v := <-from:
-		return v
-	case <-time.After(awaits):
-		t.Fatalf("waited %s for this: %s", awaits, what)
-		panic("unreachable")
-	}
+	return wait.Within(t, awaits, what, from)
 }

@@ -28,6 +28,12 @@ func Until(t testing.TB, what string, is func() bool) {
 // For returns what a channel brings. It ends a test that waits in vain.
 func For[T any](t testing.TB, what string, from <-chan T) T {
 	t.Helper()
+	return Within(t, most, what, from)
+}
+
+// Within is [For] with a time of its own.
+func Within[T any](t testing.TB, most time.Duration, what string, from <-chan T) T {
+	t.Helper()
 	select {
 	case v := <-from:
 		return v

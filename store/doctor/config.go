@@ -84,7 +84,7 @@ func (c Config) limitsFinding() Finding {
 	return passed("a run is stuck after pending %s, running %s, cancelling %s", limits[store.Pending], limits[store.Running], limits[store.Cancelling])
 }
 
-// policyLine compares the policy that serve would set with the one in force.
+// policyFinding compares the policy that serve would set with the one in force.
 func (c Config) policyFinding(inForce string) Finding {
 	if c.Policy == "" {
 		return passed("%s, as the database says", inForce)

@@ -7,7 +7,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
-// deliveryLines judges what became of webhooks' calls. What is so of the newest
+// deliveryFindings judges what became of webhooks' calls. What is so of the newest
 // call makes a failure, what was so before it a warning.
 func deliveryFindings(d postgres.Deliveries) (found []Finding) {
 	if !d.Watched {
@@ -42,5 +42,5 @@ func waiting(d postgres.Deliveries) string {
 	if d.Calls[store.FateWaiting] == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; %s, the oldest for %s", counted(d.Calls[store.FateWaiting], "waits", "wait"), roughly(d.Oldest))
+	return fmt.Sprintf("; %s, the oldest for %s", store.Quantity(d.Calls[store.FateWaiting], "waits", "wait"), roughly(d.Oldest))
 }

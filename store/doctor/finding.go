@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
@@ -156,7 +157,7 @@ func (r Report) Print(w io.Writer) error {
 	if r.Failures == 0 && r.Warnings == 0 {
 		b.WriteString("\nHealthy.\n")
 	} else {
-		fmt.Fprintf(&b, "\n%s, %s.\n", counted(int64(r.Failures), "failure", "failures"), counted(int64(r.Warnings), "warning", "warnings"))
+		fmt.Fprintf(&b, "\n%s, %s.\n", store.Quantity(int64(r.Failures), "failure", "failures"), store.Quantity(int64(r.Warnings), "warning", "warnings"))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -184,12 +185,4 @@ func roughly(d time.Duration) string {
 		return fmt.Sprintf("%d seconds", d/time.Second)
 	}
 	return fmt.Sprintf("%d ms", d.Milliseconds())
-}
-
-// counted prints a number with its noun: 1 run, 2 runs.
-func counted(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

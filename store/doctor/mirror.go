@@ -116,5 +116,5 @@ func changesFinding(newest time.Time, tombstones int64) Finding {
 		return warn("point the webhook of workflow_runs here, and tell it of the runs before: runcounter import",
 			"none was ever received, and a mirror knows what it receives alone")
 	}
-	return passed("the newest was made %s; %s remembered", newest.UTC().Format("2006-01-02T15:04:05.000000Z"), counted(tombstones, "deleted run is", "deleted runs are"))
+	return passed("the newest was made %s; %s remembered", newest.UTC().Format("2006-01-02T15:04:05.000000Z"), store.Quantity(tombstones, "deleted run is", "deleted runs are"))
 }

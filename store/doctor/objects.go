@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -119,7 +120,7 @@ func switchFindings(s postgres.Switches) (found []Finding) {
 		found = append(found, warn(guardOn, "the guard is off: a later write overwrites an outcome"))
 	case watched.GuardReports:
 		found = append(found, warn(guardOn,
-			"the guard only reports, for applications that retry a run in the same row: a later write overwrites an outcome, and has overwritten that of %s", counted(s.WouldKeep, "run", "runs")))
+			"the guard only reports, for applications that retry a run in the same row: a later write overwrites an outcome, and has overwritten that of %s", store.Quantity(s.WouldKeep, "run", "runs")))
 	}
 	if !s.Hardening && s.EndUsers {
 		found = append(found, warn("update run_counter.settings set hardening = true",
@@ -127,7 +128,7 @@ func switchFindings(s postgres.Switches) (found []Finding) {
 	}
 	if s.GaveWay > 0 {
 		found = append(found, warn("select * from run_counter.repairs where kind = 'gave_way'",
-			"the outcome of %s was overwritten: keeping it would have broken a check or a unique constraint of the table, which goes before", counted(s.GaveWay, "run", "runs")))
+			"the outcome of %s was overwritten: keeping it would have broken a check or a unique constraint of the table, which goes before", store.Quantity(s.GaveWay, "run", "runs")))
 	}
 	return orOK(found, "the guard keeps the first outcome, hardening keeps end users from their bill")
 }

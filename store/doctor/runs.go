@@ -27,9 +27,9 @@ const (
 func driftFinding(all store.AuditResult) Finding {
 	if n := len(all.Drifts); n > 0 {
 		return fail("runcounter audit shows them and their likely cause, runcounter recount --all-drifting mends them",
-			"%d of %s compared with the runs behind them are wrong, such as that of %s", n, counted(int64(all.Keys), "count", "counts"), all.Drifts[0].Key)
+			"%d of %s compared with the runs behind them are wrong, such as that of %s", n, store.Quantity(int64(all.Keys), "count", "counts"), all.Drifts[0].Key)
 	}
-	return passed("%s compared with the runs behind them: exact", counted(int64(all.Keys), "count", "counts"))
+	return passed("%s compared with the runs behind them: exact", store.Quantity(int64(all.Keys), "count", "counts"))
 }
 
 func (c Config) stuckFinding(stuck []store.Repaired) Finding {
@@ -37,7 +37,7 @@ func (c Config) stuckFinding(stuck []store.Repaired) Finding {
 	if n == 0 {
 		return passed("none")
 	}
-	many := counted(int64(n), "run", "runs")
+	many := store.Quantity(int64(n), "run", "runs")
 	if n == maxStuck {
 		many = "at least " + many
 	}
@@ -60,7 +60,7 @@ func runFindings(h store.Health) []Finding {
 		{h.EndedTooSoon, "that ended before they started: counted, but their times are wrong", "look which clock the application writes"},
 	} {
 		if odd.n > 0 {
-			found = append(found, warn(odd.fix, "%s %s", counted(odd.n, "run", "runs"), odd.what))
+			found = append(found, warn(odd.fix, "%s %s", store.Quantity(odd.n, "run", "runs"), odd.what))
 		}
 	}
 	return orOK(found, "%d active, none that is odd", h.Active)
@@ -70,5 +70,5 @@ func deadLettersFinding(h store.Health) Finding {
 	if h.DeadLetters == 0 {
 		return passed("none")
 	}
-	return warn("runcounter dead-letters list says what was wrong with them; correct the sender, then runcounter dead-letters replay --all, or drop", "%s authenticated and could not be read", counted(h.DeadLetters, "change or delivery was", "changes or deliveries were"))
+	return warn("runcounter dead-letters list says what was wrong with them; correct the sender, then runcounter dead-letters replay --all, or drop", "%s authenticated and could not be read", store.Quantity(h.DeadLetters, "change or delivery was", "changes or deliveries were"))
 }

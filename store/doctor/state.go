@@ -35,7 +35,7 @@ func schemaFindings(s postgres.Schema) []Finding {
 	return orOK(found, "%s", at.Text)
 }
 
-// partitionLines are none for a table that is plain.
+// partitionFindings returns none for a table that is plain.
 func partitionFindings(p store.Partitions) (found []Finding) {
 	if len(p.Gone) > 0 {
 		found = append(found, fail("", "%s", p.Sentence()))
@@ -48,11 +48,11 @@ func partitionFindings(p store.Partitions) (found []Finding) {
 	if len(p.IDs) == 0 {
 		return found
 	}
-	return orOK(found, "%s, whose runs are in the counts; a TRUNCATE of one is counted", counted(int64(len(p.IDs)), "partition", "partitions"))
+	return orOK(found, "%s, whose runs are in the counts; a TRUNCATE of one is counted", store.Quantity(int64(len(p.IDs)), "partition", "partitions"))
 }
 
 func (t Thresholds) ledgerFinding(l postgres.Ledger) Finding {
-	rows := counted(l.Rows, "row", "rows")
+	rows := store.Quantity(l.Rows, "row", "rows")
 	if l.Rows > postgres.MaxLedger {
 		rows = fmt.Sprintf("more than %d rows", postgres.MaxLedger)
 	}

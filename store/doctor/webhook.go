@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
@@ -20,7 +21,7 @@ const (
 	installAgain = "runcounter webhook install --url URL, with the same URL: it makes what is missing and keeps the secret"
 )
 
-// webhookLines judges what tells of changes: a webhook of our own, Supabase's,
+// webhookFindings judges what tells of changes: a webhook of our own, Supabase's,
 // or both, which does no harm.
 func webhookFindings(all []postgres.Trigger, extensions []postgres.Extension, own postgres.WebhookState) (found []Finding) {
 	var names []string
@@ -59,7 +60,7 @@ func webhookFindings(all []postgres.Trigger, extensions []postgres.Extension, ow
 	return orOK(found, "%s", few(names))
 }
 
-// ourWebhookLines judges a webhook of our own that is installed.
+// ourWebhookFindings judges a webhook of our own that is installed.
 func ourWebhookFindings(w postgres.WebhookState) (found []Finding) {
 	switch {
 	case w.TableGone:
@@ -90,7 +91,7 @@ func ourWebhookFindings(w postgres.WebhookState) (found []Finding) {
 	found = append(found, vaultFindings(w)...)
 	if w.Failures > 0 {
 		finding := fmt.Sprintf("%s committed without their webhook, the newest %s ago: %s",
-			counted(w.Failures, "statement was", "statements were"), roughly(w.FailedAgo), w.FailedWhy)
+			store.Quantity(w.Failures, "statement was", "statements were"), roughly(w.FailedAgo), w.FailedWhy)
 		const fix = "look at the newest: select * from run_counter_webhook.failures order by seq desc limit 10; a source's sweep reads the table, so it loses nothing; a mirror is told by runcounter import; where nothing is missing, runcounter webhook acknowledge"
 		if w.FailedAgo < freshFailure {
 			found = append(found, fail(fix, "%s", finding))

@@ -32,7 +32,7 @@ func (a *API) routeLetters(v1 fiber.Router) {
 
 // letters reads a filter of dead letters.
 func (f *fields) letters() (q store.DeadLetterQuery) {
-	q.Reason, q.Until, q.Limit = f.line("reason", maxReason), f.time("until"), letterPage
+	q.Reason, q.Until, q.Limit = f.line("reason", request.MaxReason), f.time("until"), letterPage
 	if before := f.number("before"); before != nil {
 		q.Before = *before
 	}

@@ -15,11 +15,8 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// The lengths, in bytes, of what the API keeps of a caller's words.
-const (
-	maxIdempotencyKey = 255
-	maxReason         = 1000
-)
+// maxIdempotencyKey bounds an idempotency key, in bytes.
+const maxIdempotencyKey = 255
 
 // getRun answers GET /v1/runs/{id}.
 func (a *API) getRun(c *fiber.Ctx) error {
@@ -133,8 +130,8 @@ func (a *API) amendRun(c *fiber.Ctx, f *fields) error {
 	amend := store.AmendRequest{
 		ID: id, Now: store.Instant(a.cfg.Now()),
 		Status: f.status("status", store.Status.Known, "pending, running, cancelling, completed, failed, cancelled, timeout"),
-		Who:    f.line("who", maxReason),
-		Why:    f.line("reason", maxReason),
+		Who:    f.line("who", request.MaxReason),
+		Why:    f.line("reason", request.MaxReason),
 	}
 	switch {
 	case f.err != nil:

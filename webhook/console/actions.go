@@ -13,9 +13,6 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// maxReason bounds the reason of an amendment, in bytes.
-const maxReason = 1000
-
 // did logs an operator's action.
 func (c *Console) did(f *fiber.Ctx, who session, what string, about ...any) {
 	c.cfg.Log.Info("console: "+what, append([]any{"request", answer.RequestID(f), "who", who.Name}, about...)...)
@@ -96,7 +93,7 @@ func (c *Console) amend(f *fiber.Ctx, who session, form form) error {
 	if err != nil {
 		return err
 	}
-	a := store.AmendRequest{ID: id, Status: store.Status(form.Get("status")), Who: who.Name, Why: form.line("reason", maxReason), Now: store.Instant(c.cfg.Now())}
+	a := store.AmendRequest{ID: id, Status: store.Status(form.Get("status")), Who: who.Name, Why: form.line("reason", request.MaxReason), Now: store.Instant(c.cfg.Now())}
 	switch {
 	case !a.Status.Known():
 		return problem.New(fiber.StatusBadRequest, "Choose what the run shall be.")

@@ -9,21 +9,16 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
+	"github.com/edgaze-ai/runcounter/webhook/internal/metric"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
 // watch registers what the server itself shows in /metrics: connections, and the process. No
 // label holds anything that a sender chooses, so that no sender can make them grow.
 func (s *Server) watch() {
-	s.connEvents = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "runcounter", Name: "connection_events_total",
-		Help: "Connections that were closed for another one's sake (turned_out), and tries to accept one that failed (not_accepted).",
-	}, []string{"event"})
-	// Each series is there from the start: Prometheus sees no increase in one that
-	// begins with its first event.
-	for _, event := range [...]conns.Event{conns.TurnedOut, conns.NotAccepted} {
-		s.connEvents.WithLabelValues(string(event))
-	}
+	s.connEvents = metric.CounterBy("connection_events_total",
+		"Connections that were closed for another one's sake (turned_out), and tries to accept one that failed (not_accepted).",
+		"event", string(conns.TurnedOut), string(conns.NotAccepted))
 	s.registry.MustRegister(s.connEvents,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "runcounter", Name: "connections", Help: "Connections that are open.",

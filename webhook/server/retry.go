@@ -10,6 +10,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/internal/metric"
 )
 
 // tries bounds each call of the store, and counts how it ended.
@@ -19,14 +20,8 @@ type tries struct {
 }
 
 func newTries(timeout time.Duration, registry prometheus.Registerer) *tries {
-	t := &tries{timeout, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "runcounter", Name: "store_tries_total", Help: "Transactions tried, by how they ended.",
-	}, []string{"result"})}
-	// Each series is there from the start: Prometheus sees no increase in one that
-	// begins with its first event.
-	for _, result := range [...]string{"ok", "unavailable", "refused", "cancelled", "error"} {
-		t.ended.WithLabelValues(result)
-	}
+	t := &tries{timeout, metric.CounterBy("store_tries_total", "Transactions tried, by how they ended.", "result",
+		"ok", "unavailable", "refused", "cancelled", "error")}
 	registry.MustRegister(t.ended)
 	return t
 }

@@ -69,9 +69,9 @@ type Scanner struct {
 
 // Recorder remembers the beginning of a text.
 type Recorder interface {
+	io.Writer      // takes the next piece, and never fails
 	Clear()        // begins another text
-	Add(p []byte)  // adds the next piece
-	Bytes() []byte // returns what is remembered, until something is added
+	Bytes() []byte // returns what is remembered, until something is written
 }
 
 // SyntaxError is the error for a text that breaks the grammar.
@@ -120,7 +120,7 @@ func (s *Scanner) fill() error {
 		s.mark = 0
 	}
 	if s.from >= 0 {
-		s.record.Add(s.buf[s.from:s.end])
+		_, _ = s.record.Write(s.buf[s.from:s.end])
 		s.from = 0
 	}
 	s.base += int64(s.end)
@@ -436,7 +436,7 @@ func (s *Scanner) RecordTo(record Recorder) {
 func (s *Scanner) Recorded() (text []byte, size int64) {
 	text, size = s.buf[s.from:s.pos], s.offset()-s.began
 	if int64(len(text)) < size {
-		s.record.Add(text)
+		_, _ = s.record.Write(text)
 		text = s.record.Bytes()
 	}
 	s.from = -1

@@ -17,6 +17,9 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
+// MaxReason bounds, in bytes, what is kept of a caller's words about a decision.
+const MaxReason = 1000
+
 // RequireJSON refuses a body that is not JSON by its headers. A web page can't make
 // a browser send application/json to another site without asking first, so this
 // also stops cross-site posts. Nothing is ever decompressed.
