@@ -20,7 +20,7 @@ type connector struct {
 
 func (c *connector) Driver() driver.Driver { return c }
 
-// Open is there for [driver.Driver], which nobody calls.
+// Open is there for [driver.Driver], which database/sql does not call.
 func (c *connector) Open(string) (driver.Conn, error) { return c.Connect(context.Background()) }
 
 // Connect hands out connections in the order in which they were opened in the
@@ -199,7 +199,7 @@ func (p *physical) footprint(plan *plan) footprint {
 	case plan.end:
 		return p.ending(plan.rollback)
 	case p.locked:
-		return footprint{} // nobody sees it before the commit
+		return footprint{} // no other connection sees it before the commit
 	case p.inTx && plan.write:
 		return p.taking()
 	case p.inTx && p.snapshot:

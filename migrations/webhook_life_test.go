@@ -251,7 +251,7 @@ func TestABusyTableDoesNotStallBehindAWebhook(t *testing.T) {
 	}
 }
 
-// Nobody but the owner and service_role may read what was sent where; and none
+// Only the owner and service_role may read what was sent where; and none
 // may send in its name.
 func TestEndUsersReachNothingOfAWebhook(t *testing.T) {
 	t.Parallel()
@@ -278,7 +278,7 @@ create policy own on workflow_runs using (user_id = auth.uid()); grant all on wo
 	s.wantTold("what a user writes is told", "INSERT 1 running")
 }
 
-// The trigger itself keeps its logs short, where nobody sweeps.
+// The trigger itself keeps its logs short, where no sweep runs.
 func TestTheLogsOfAWebhookAreBounded(t *testing.T) {
 	t.Parallel()
 	s := newSending(t, tableWithDrafts, theWebhook())

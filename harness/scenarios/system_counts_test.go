@@ -79,7 +79,7 @@ func recount(ctx context.Context, s *harness.Session, of int64) error {
 		_, err := exec(ctx, s, fmt.Sprintf(`with gone as (delete from ledger where user_id = %d) update counts set n = (select count(*) from runs where user_id = %d and status >= 2 and completed_at is not null) where user_id = %d`, of, of, of),
 			tables("runs"), tables("ledger", "counts"), func(q *query) error {
 				n := q.Count("runs", func(r row) bool { return r[user] == of && ended(r) })
-				// A WITH that nobody reads is run when the rest is done.
+				// A WITH that no other part reads is run when the rest is done.
 				if _, err := q.Update("counts", col(0, of), func(r row) row { r[1] = n; return r }); err != nil {
 					return err
 				}

@@ -99,7 +99,7 @@ func TestRareFacts(t *testing.T) {
 	}
 }
 
-// A role that may not look into Vault, a rotation that somebody forgot, and a
+// A role that may not look into Vault, a rotation that an operator forgot, and a
 // URL that holds a token.
 func TestRareFactsOfOurWebhook(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
-// Supabase's own webhook is in nobody's log, but for a table that says which
+// Supabase's own webhook is in no log, but for a table that says which
 // answers are to it.
 func TestAnswersToSupabasesWebhookCountToo(t *testing.T) {
 	t.Parallel()
@@ -29,7 +29,7 @@ func TestAnswersToSupabasesWebhookCountToo(t *testing.T) {
 	}
 	plain()
 	n := pgtest.StartNet(t, p.address)
-	// Others' calls are nobody's business.
+	// Calls of other tables are not counted.
 	p.exec(`select net.http_post('`+p.receiver.URL+`') from generate_series(1, 3)`, `create table others (id int)`,
 		`create trigger others after insert on others for each row execute function supabase_functions.http_request('http://127.0.0.1:1/', 'POST', '{"Content-Type": "application/json"}', '{}', '1000')`,
 		`insert into others select generate_series(1, 2)`)
@@ -45,7 +45,7 @@ func TestAnswersToSupabasesWebhookCountToo(t *testing.T) {
 	}
 	p.want("a sweep", p.after(0), want)
 	p.want("doctor", p.inspected().Deliveries, want)
-	// Somebody else's answer says nothing, whoever sent there.
+	// An answer of a server that is not ours says nothing of a call.
 	elsewhere := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	p.answer.Store(&elsewhere)
 	p.runs(1)
@@ -160,7 +160,7 @@ func TestManyAnswersThatPostgreSQLHasNotCounted(t *testing.T) {
 	}
 }
 
-// Somebody removes the webhook while a sweep looks.
+// An operator removes the webhook while a sweep looks.
 func TestAWebhookMayGoWhileItIsLookedAt(t *testing.T) {
 	t.Parallel()
 	p := newTelling(t)

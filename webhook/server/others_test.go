@@ -51,7 +51,7 @@ func TestCaseT15_ChangesOfPartitionsAreTakenOrNamed(t *testing.T) {
 	if n := strings.Count(r.log.String(), "table=public.workflow_runs_x"); n != 1 {
 		t.Errorf("the log names it %d times, want once:\n%s", n, r.log)
 	}
-	// What does not look like a run is another table's, and nobody's concern.
+	// What does not look like a run is another table's, and is not reported.
 	r.deliver(`{"type":"INSERT","schema":"public","table":"profiles","record":{"id":"` + user + `","name":"x"},"old_record":null}`)
 	for n := range 2 * namedTables {
 		r.deliver(of(20+n, "public", fmt.Sprintf("other_%d", n)))

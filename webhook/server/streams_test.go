@@ -167,7 +167,7 @@ func TestAStreamTellsTheCountNowAndEachChange(t *testing.T) {
 		want("count", int64(i))
 	}
 	e.body.Close()
-	// What is written to nobody fails, and frees the place.
+	// A write to a reader that is gone fails, and frees the place.
 	n := 5
 	wait.Until(t, "the place of who went away is free", func() bool {
 		n++
