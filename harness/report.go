@@ -47,12 +47,12 @@ func (x *explorer) report(result *Result, found *execution) *Report {
 	s := minimal.schedule()
 	r := &Report{
 		Test: x.t.Name(), Schedule: s, From: len(found.events), Replays: replays, Of: 3,
-		Explored: result.String(), grain: x.settings.grain,
+		grain: x.settings.grain,
 	}
-	r.Explored = strings.TrimSuffix(r.Explored, ", 1 failing")
-	if len(result.Covered) == 0 {
-		r.Explored = "the schedule of " + result.Found + " alone"
-	}
+	defer func() {
+		result.Unexplored = x.notExplored()
+		r.Explored = result.explored()
+	}()
 	r.without = minimal.leftOut()
 	var trace string
 	var first *execution
@@ -80,7 +80,7 @@ func (x *explorer) report(result *Result, found *execution) *Report {
 		return r
 	}
 	r.Engines = x.engines(first, without)
-	if k := found.failure.Kind; k != "linearizable" && k != "livelock" {
+	if k := found.failure.Kind; k != "linearizable" && k != "livelock" && k != "unscheduled" {
 		r.NoReturn = x.noReturn(minimal, without)
 	}
 	return r
@@ -125,7 +125,9 @@ func (r *Report) fill(run *execution, without omissions) {
 		step.State = strings.Join(changed, ", ")
 		r.Steps = append(r.Steps, step)
 	}
-	r.Why = run.why()
+	if r.Failure.Kind != "unscheduled" { // whose reads and writes are not all known
+		r.Why = run.why()
+	}
 }
 
 // noReturn is the first step after which every continuation that was tried

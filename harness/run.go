@@ -14,7 +14,7 @@ const maxSteps = 5_000
 
 // A Failure is what a schedule ended with.
 type Failure struct {
-	Kind    string // always, eventually, error, deadlock, panic, livelock, linearizable, diverged
+	Kind    string // always, eventually, error, deadlock, panic, livelock, linearizable, diverged, unscheduled
 	Oracle  string // its name, or the actor's
 	Message string
 	Step    int // after which it showed, from 1; 0 at the end
@@ -101,6 +101,7 @@ func (x *explorer) execute(c chooser, without omissions, detail bool) *execution
 		for i := range s.closers {
 			s.closers[len(s.closers)-1-i]()
 		}
+		run.strayed()
 		x.running(nil)
 		if x.observeEnd != nil {
 			x.observeEnd(run)
@@ -166,7 +167,7 @@ func (r *execution) loop() {
 		}
 		r.last = a
 		r.show()
-		if r.ended() || !r.check() {
+		if r.strayed() || r.ended() || !r.check() {
 			return
 		}
 	}

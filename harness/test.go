@@ -63,6 +63,10 @@ type Result struct {
 	Report  *Report  // of the failure
 	Steps   int      // of the longest schedule
 	Unseen  []string // what [Sim.Sometimes] named and nobody saw
+	// Unexplored names what ran as one step whose inside the engine can't
+	// schedule, such as "the function public.begin_run": it stands in every
+	// verdict.
+	Unexplored []string
 }
 
 // Schedules returns how many schedules ran to their end.
@@ -84,7 +88,15 @@ func (r *Result) String() string {
 	if r.Failure != nil {
 		failing = 1
 	}
-	return fmt.Sprintf("%s, %d failing", strings.Join(parts, "; "), failing)
+	return fmt.Sprintf("%s%s, %d failing", strings.Join(parts, "; "), butFor(r.Unexplored), failing)
+}
+
+// explored is what a report says of the search.
+func (r *Result) explored() string {
+	if len(r.Covered) == 0 {
+		return "the schedule of " + r.Found + " alone" + butFor(r.Unexplored)
+	}
+	return strings.TrimSuffix(r.String(), ", 1 failing")
 }
 
 // explorer lives as long as a test.
@@ -97,8 +109,9 @@ type explorer struct {
 	run        *execution
 	length     int // steps of the last one, to make room for as many
 	closers    []func()
-	names      map[string]string         // of ids, in the order of their appearance
-	alive      atomic.Int64              // executions so far, for the watchdog
+	names      map[string]string // of ids, in the order of their appearance
+	alive      atomic.Int64      // executions so far, for the watchdog
+	caveats    caveats
 	observe    func(*execution)          // sees every schedule that ran to its end, in detail
 	observeEnd func(*execution)          // sees every schedule, when it has been taken down
 	note       string                    // of a test's scenario
@@ -157,7 +170,7 @@ func Test(t testing.TB, scenario func(*Sim), options ...Option) *Result {
 			x.fail(result)
 			return result
 		default:
-			t.Logf("the schedule of %s passes", from)
+			t.Logf("the schedule of %s passes%s", from, butFor(x.notExplored()))
 		}
 	}
 	if *flagReplay != "" {
@@ -259,6 +272,14 @@ func (x *explorer) explore(result *Result) {
 			result.Unseen = append(result.Unseen, s)
 		}
 	}
+	result.Unexplored = x.notExplored()
+	if sentence, ok := x.stray(); ok {
+		result.Failure = &Failure{Kind: "unscheduled", Message: sentence}
+		result.Report = &Report{
+			Test: x.t.Name(), Failure: *result.Failure, Of: 1, Explored: result.explored(),
+			Diverged: "it came when the last schedule was over",
+		}
+	}
 }
 
 // try runs one strategy, and reports whether it found a failure.
@@ -352,6 +373,9 @@ func (x *explorer) chooser(strategy Strategy, search *exhaustive, i, steps int) 
 // sights returns the names of what must be seen sometimes.
 func (x *explorer) sights() []string {
 	run := x.execute(&replay{loose: true}, omissions{}, false)
+	if f := run.failure; f != nil && f.Kind == "unscheduled" {
+		run.unscheduled(f.Message)
+	}
 	names := make([]string, len(run.sim.sometimes))
 	for i, s := range run.sim.sometimes {
 		names[i] = s.name
@@ -362,7 +386,7 @@ func (x *explorer) sights() []string {
 func (x *explorer) fail(result *Result) {
 	x.t.Helper()
 	r := result.Report
-	if *flagSave && *flagReplay == "" && r.Failure.Kind != "diverged" {
+	if *flagSave && *flagReplay == "" && r.Failure.Kind != "diverged" && r.Failure.Kind != "unscheduled" {
 		r.Saved = x.save(r)
 	}
 	if *flagHTML != "" {
