@@ -27,8 +27,8 @@ func (f *Failure) same(g *Failure) bool {
 
 // An event is one step as it happened.
 type event struct {
-	actor   int
-	op      int // which of its operations, from 1; see [Sim.Op]
+	actor   int // -1 is the clock
+	op      int // which of its operations, from 1, or 0; see [event.place]
 	text    string
 	result  string
 	fault   Fault
@@ -38,6 +38,11 @@ type event struct {
 	ends    bool     // its transaction, or it was none
 	show    []string // what the scenario shows after it
 	choices []int
+}
+
+// place returns the operation that the step is of, if it is one of any.
+func (ev *event) place() (op opPlace, within bool) {
+	return opPlace{ev.actor, ev.op - 1}, ev.op > 0
 }
 
 // An access is what a step read or wrote, in words.

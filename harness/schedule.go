@@ -19,19 +19,28 @@ type decision struct {
 	choices []int
 }
 
-func (r *execution) schedule() schedule { return r.scheduleWithout(opPlace{-1, -1}) }
+func (r *execution) schedule() schedule { return r.scheduleOf(func(*event) bool { return true }) }
 
 // scheduleWithout is the schedule without the steps of an operation.
 func (r *execution) scheduleWithout(op opPlace) schedule {
+	return r.scheduleOf(func(ev *event) bool {
+		place, within := ev.place()
+		return !within || place != op
+	})
+}
+
+// scheduleOf is the schedule of the steps that are kept.
+func (r *execution) scheduleOf(keep func(*event) bool) schedule {
 	var s schedule
 	if c := trim(r.setup); len(c) > 0 {
 		s = append(s, decision{"-", c})
 	}
-	for _, ev := range r.events {
-		if ev.actor == op.actor && ev.op == op.op+1 {
+	for i := range r.events {
+		ev := &r.events[i]
+		if !keep(ev) {
 			continue
 		}
-		letter := "c"
+		letter := r.x.clock.letter
 		if ev.actor >= 0 {
 			letter = r.sim.actors[ev.actor].letter
 		}

@@ -202,3 +202,51 @@ func TestATransactionLeftToItsContext(t *testing.T) {
 		})
 	})
 }
+
+// TestAStoryHasTheClock where time goes by in it: in its timeline, in its
+// schedule, in a replay, and beside an operation that was left out.
+func TestAStoryHasTheClock(t *testing.T) {
+	t.Chdir(t.TempDir())
+	lease := func(s *Sim) {
+		holder, reaped := true, false
+		s.Go("holder", func(context.Context) error {
+			if err := s.Op(func() error { return s.Step("looks around") }); err != nil {
+				return err
+			}
+			if err := s.Step("works"); err != nil {
+				return err
+			}
+			if reaped {
+				return errors.New("the lease had run out")
+			}
+			holder = false
+			return nil
+		})
+		s.Go("reaper", func(context.Context) error {
+			if err := s.Sleep(5 * time.Minute); err != nil {
+				return err
+			}
+			reaped = holder
+			return nil
+		})
+	}
+	r := mustFail(t, Explore(t, lease), "error", "the lease had run out")
+	if got, want := r.Schedule.String()+r.without, "c1r1h1!h.1"; got != want {
+		t.Errorf("the schedule is %s, want %s", got, want)
+	}
+	if len(r.Steps) != 3 || r.Steps[0].Text != "the clock moves to 5m0s" || r.Steps[0].Actor != -1 {
+		t.Errorf("the clock is not in\n%s", r)
+	}
+	first := testOf("TestIt", lease)
+	if !strings.Contains(first.failed.String(), "reproduced 3 of 3") || !strings.Contains(first.failed.String(), "saved ") {
+		t.Errorf("it says\n%s", first.failed.String())
+	}
+	if again := testOf("TestIt", lease); !strings.Contains(again.failed.String(), "alone") {
+		t.Errorf("the file was not run first:\n%s%s", again.logs.String(), again.failed.String())
+	}
+	defer func(before string) { *flagReplay = before }(*flagReplay)
+	*flagReplay = "c1r1h1!h.1"
+	if s := testOf("TestIt", lease); !strings.Contains(s.failed.String(), "the lease had run out") {
+		t.Errorf("the replay says %s", s.failed.String())
+	}
+}
