@@ -7,6 +7,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/doctor"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/webhook/console"
 )
 
@@ -14,10 +15,10 @@ import (
 func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) *console.Settings {
 	return &console.Settings{
 		Where: db.where, Source: db.source, Limits: sweeper.Limits, Role: cmd.String("console-role"),
-		Doctor: func(ctx context.Context) []doctor.Finding {
+		Doctor: func(ctx context.Context) []report.Finding {
 			r, err := diagnose(ctx, cmd)
 			if err != nil {
-				return []doctor.Finding{doctor.NotChecked("", err)}
+				return []report.Finding{doctor.NotChecked("", err)}
 			}
 			return r.Checks
 		},

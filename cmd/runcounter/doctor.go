@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store/doctor"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
@@ -50,18 +51,18 @@ func runDoctor(ctx context.Context, cmd *cli.Command) error {
 }
 
 // diagnose examines the installation that the flags name.
-func diagnose(ctx context.Context, cmd *cli.Command) (doctor.Report, error) {
+func diagnose(ctx context.Context, cmd *cli.Command) (report.Report, error) {
 	if isPostgres(cmd.String("database-url")) {
 		source, err := openInspected(ctx, cmd)
 		if err != nil {
-			return doctor.Report{}, err
+			return report.Report{}, err
 		}
 		defer source.DB.Close()
 		return source.Examine(ctx), nil
 	}
 	path, err := sqlitePath(cmd.String("database-url"))
 	if err != nil {
-		return doctor.Report{}, err
+		return report.Report{}, err
 	}
 	return doctor.Mirror(ctx, path, doctorConfig(cmd, false)), nil
 }
@@ -89,7 +90,7 @@ func doctorConfig(cmd *cli.Command, source bool) doctor.Config {
 
 // printReport prints a report. Its error makes the exit code 1 if a check failed or,
 // if strict, warned.
-func printReport(cmd *cli.Command, r doctor.Report, strict bool) error {
+func printReport(cmd *cli.Command, r report.Report, strict bool) error {
 	out, write := cmd.Root().Writer, r.Print
 	if cmd.Bool("json") {
 		write = func(w io.Writer) error { return printJSON(w, r) }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store/doctor"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -30,7 +31,7 @@ func TestDoctorNamesWhoHoldsAnOldSnapshot(t *testing.T) {
 	}
 	pid := strconv.Itoa(int(holder.PgConn().PID()))
 	r := examination(t, address, func(s *doctor.Source) { s.Thresholds.OldSnapshot = 0 })
-	named(t, "a session", r, doctor.Finding{Check: "snapshots", Status: doctor.Warning, Text: "session " + pid + " (a forgotten psql owner) has been idle in transaction", Fix: "pg_terminate_backend(" + pid + ")"})
+	named(t, "a session", r, report.Finding{Check: "snapshots", Status: report.Warning, Text: "session " + pid + " (a forgotten psql owner) has been idle in transaction", Fix: "pg_terminate_backend(" + pid + ")"})
 }
 
 // A slot is the server's, so this one is the test's own.
@@ -38,7 +39,7 @@ func TestDoctorNamesASlotThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	address := pgtest.NewServer(t).Database(t)
 	pgtest.Exec(t, address, `select pg_create_physical_replication_slot('left_behind', true)`)
-	named(t, "a slot", examination(t, address, nil), doctor.Finding{Check: "snapshots", Status: doctor.Warning, Text: "replication slot left_behind (physical) is inactive", Fix: "pg_drop_replication_slot('left_behind')"})
+	named(t, "a slot", examination(t, address, nil), report.Finding{Check: "snapshots", Status: report.Warning, Text: "replication slot left_behind (physical) is inactive", Fix: "pg_drop_replication_slot('left_behind')"})
 }
 
 // One lock that is not had, on one table, keeps one check from its answer.
@@ -54,7 +55,7 @@ func TestDoctorGoesOnWhereItCannotLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := examination(t, address, nil)
-	if diff := cmp.Diff([]doctor.Finding{{Check: "deliveries", Status: doctor.Warning, Text: "can't look: no answer within 5 seconds", Fix: "try again when the database is less busy"}}, complaints(r)); diff != "" {
+	if diff := cmp.Diff([]report.Finding{{Check: "deliveries", Status: report.Warning, Text: "can't look: no answer within 5 seconds", Fix: "try again when the database is less busy"}}, complaints(r)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if len(r.Checks) != 19 {
@@ -71,14 +72,14 @@ func TestDoctorSaysWhatARoleMayNotSee(t *testing.T) {
 	t.Cleanup(func() { pgtest.Exec(t, admin, `drop owned by `+name, `drop role `+name) })
 	stranger := pgtest.As(t, address, name)
 	r := examination(t, stranger, nil)
-	for _, want := range []doctor.Finding{
-		{Check: "role", Status: doctor.Failure, Text: name + " has no right to insert, update on workflow_runs", Fix: "connect as owner"},
-		{Check: "role", Status: doctor.Failure, Text: "row level security hides runs from " + name, Fix: "connect as owner"},
-		{Check: "role", Status: doctor.Failure, Text: "lacks usage of schema run_counter", Fix: "service_role"},
-		{Check: "migrations", Status: doctor.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner of workflow_runs"},
-		{Check: "counts", Status: doctor.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner"},
-		{Check: "deliveries", Status: doctor.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner"},
-		{Check: "snapshots", Status: doctor.Warning, Text: "may not see what other roles' sessions do", Fix: "grant pg_read_all_stats"},
+	for _, want := range []report.Finding{
+		{Check: "role", Status: report.Failure, Text: name + " has no right to insert, update on workflow_runs", Fix: "connect as owner"},
+		{Check: "role", Status: report.Failure, Text: "row level security hides runs from " + name, Fix: "connect as owner"},
+		{Check: "role", Status: report.Failure, Text: "lacks usage of schema run_counter", Fix: "service_role"},
+		{Check: "migrations", Status: report.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner of workflow_runs"},
+		{Check: "counts", Status: report.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner"},
+		{Check: "deliveries", Status: report.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner"},
+		{Check: "snapshots", Status: report.Warning, Text: "may not see what other roles' sessions do", Fix: "grant pg_read_all_stats"},
 	} {
 		named(t, "a stranger", r, want)
 	}
@@ -88,8 +89,8 @@ func TestDoctorWithoutMigrationsAndWithoutATable(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
 	r := examination(t, address, nil)
-	named(t, "no table", r, doctor.Finding{Check: "role", Status: doctor.Failure, Text: "there is no table public.workflow_runs", Fix: "runcounter migrate up makes the table"})
-	named(t, "no table", r, doctor.Finding{Check: "migrations", Status: doctor.Failure, Text: "none is applied", Fix: "runcounter migrate up"})
+	named(t, "no table", r, report.Finding{Check: "role", Status: report.Failure, Text: "there is no table public.workflow_runs", Fix: "runcounter migrate up makes the table"})
+	named(t, "no table", r, report.Finding{Check: "migrations", Status: report.Failure, Text: "none is applied", Fix: "runcounter migrate up"})
 	if r.Failures = len(complaints(r)); r.Failures != 2 {
 		t.Errorf("no table: got %+v, want two lines", complaints(r))
 	}
@@ -97,13 +98,13 @@ func TestDoctorWithoutMigrationsAndWithoutATable(t *testing.T) {
     completed_at timestamptz, duration_ms integer, error_details jsonb, state_snapshot jsonb, created_at timestamptz, updated_at timestamptz)`,
 		`insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values ('`+runID(1)+`', '`+sampleUser+`', '`+sampleWorkflow+`', 'running', now() - interval '1 day')`)
 	r = examination(t, address, nil)
-	named(t, "no migrations", r, doctor.Finding{Check: "migrations", Status: doctor.Failure, Text: "nothing keeps the first outcome but our own calls", Fix: "runcounter migrate up"})
-	named(t, "no migrations", r, doctor.Finding{Check: "stuck runs", Status: doctor.Warning, Text: "1 run silent", Fix: "runcounter serve"})
+	named(t, "no migrations", r, report.Finding{Check: "migrations", Status: report.Failure, Text: "nothing keeps the first outcome but our own calls", Fix: "runcounter migrate up"})
+	named(t, "no migrations", r, report.Finding{Check: "stuck runs", Status: report.Warning, Text: "1 run silent", Fix: "runcounter serve"})
 	// Where the machine's PostgreSQL could have pg_net (case O7), doctor also says
 	// that no webhook uses it.
 	want := 2
 	if pgtest.Offers(t, address, "pg_net") {
-		named(t, "no migrations", r, doctor.Finding{Check: "webhook", Status: doctor.Warning, Text: "none on workflow_runs", Fix: "runcounter webhook install"})
+		named(t, "no migrations", r, report.Finding{Check: "webhook", Status: report.Warning, Text: "none on workflow_runs", Fix: "runcounter webhook install"})
 		want++
 	}
 	if n := len(complaints(r)); n != want {
@@ -167,10 +168,10 @@ func TestDoctorComparesClocksAndServers(t *testing.T) {
 		-10 * time.Minute: "ahead of this machine's", 10 * time.Minute: "behind this machine's",
 	} {
 		r := examination(t, address, func(s *doctor.Source) { s.DB.Now = func() time.Time { return time.Now().Add(offset) } })
-		named(t, "clocks", r, doctor.Finding{Check: "clock", Status: doctor.Warning, Text: want, Fix: "NTP"})
+		named(t, "clocks", r, report.Finding{Check: "clock", Status: report.Warning, Text: want, Fix: "NTP"})
 	}
 	pgtest.Exec(t, address, `do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$`)
-	named(t, "read-only", examination(t, address, nil), doctor.Finding{Check: "connection", Status: doctor.Failure, Text: "new transactions are read-only", Fix: "disk is nearly full"})
+	named(t, "read-only", examination(t, address, nil), report.Finding{Check: "connection", Status: report.Failure, Text: "new transactions are read-only", Fix: "disk is nearly full"})
 }
 
 func TestDoctorOfAMirror(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/doctor"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/webhook"
@@ -193,7 +194,7 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 			kind: "elsewhere", finding: "got a 2xx that is no answer of Run Counter", fix: "another page is there"},
 		{name: "a crash of PostgreSQL", breaks: func() { p.net.Stop(); p.run(); p.net.Kill(t); p.net.Start(); p.there() },
 			kind: "lost", finding: "vanished from pg_net", fix: "runcounter import"},
-		{name: "a trigger that doctor.Failure", breaks: func() {
+		{name: "a trigger that report.Failure", breaks: func() {
 			p.exec(`select vault.update_secret(id, null, 'hidden') from vault.secrets where name = 'run_counter_webhook'`)
 			p.run()
 			p.exec(`select vault.update_secret(id, null, 'run_counter_webhook') from vault.secrets where name = 'hidden'`)
@@ -213,7 +214,7 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 			series, value = `calls{fate="`+tt.kind+`"}`, "1"
 		}
 		p.metric(series, value)
-		want := doctor.Finding{Check: "deliveries", Status: doctor.Failure, Text: tt.finding, Fix: tt.fix}
+		want := report.Finding{Check: "deliveries", Status: report.Failure, Text: tt.finding, Fix: tt.fix}
 		if tt.check != "" {
 			want.Check, want.Text = tt.check, tt.doctor
 		}
@@ -277,7 +278,7 @@ func TestALossThatIsOverIsAWarning(t *testing.T) {
 	if j == nil || j.Calls[store.FateRefused] != 1 || j.Calls[store.FateArrived] != 1 || j.Worker == nil || !*j.Worker || len(j.Complaints) != 1 || j.Minutes != 15 {
 		t.Errorf("got %+v, want one that was refused and one that arrived", j)
 	}
-	named(t, "over", examination(t, p.address, nil), doctor.Finding{Check: "deliveries", Status: doctor.Warning, Text: "1 of the last 2 calls of workflow_runs were refused or led nowhere, but the newest arrived", Fix: "whether serve runs"})
+	named(t, "over", examination(t, p.address, nil), report.Finding{Check: "deliveries", Status: report.Warning, Text: "1 of the last 2 calls of workflow_runs were refused or led nowhere, but the newest arrived", Fix: "whether serve runs"})
 	if dry := mustJSON[sweepShape](t, t.TempDir(), "", "sweep", "--dry-run", "--database-url", p.address).Webhooks; dry != nil {
 		t.Errorf("a dry run says %+v of webhooks, want nothing", dry)
 	}
@@ -350,28 +351,28 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, breaks string
-		status       doctor.Status
+		status       report.Status
 		finding, fix string
 		mends        func() // the fix as SQL where nil
 	}{
 		{"a trigger is missing", `drop trigger run_counter_webhook_update on workflow_runs`,
-			doctor.Failure, `run_counter_webhook_update on public.workflow_runs is missing: no update is told`, "runcounter webhook install", install()},
+			report.Failure, `run_counter_webhook_update on public.workflow_runs is missing: no update is told`, "runcounter webhook install", install()},
 		{"a trigger executes something else", `drop trigger run_counter_webhook_insert on workflow_runs; create function f() returns trigger language plpgsql as 'begin return null; end'; create trigger run_counter_webhook_insert after insert on workflow_runs for each statement execute function f()`,
-			doctor.Failure, "run_counter_webhook_insert on", "runcounter webhook install", func() { p.exec(`drop function f() cascade`); install()() }},
+			report.Failure, "run_counter_webhook_insert on", "runcounter webhook install", func() { p.exec(`drop function f() cascade`); install()() }},
 		{"a trigger is disabled", `alter table workflow_runs disable trigger run_counter_webhook_delete`,
-			doctor.Warning, "run_counter_webhook_delete is disabled: no delete is told", "enable trigger", nil},
+			report.Warning, "run_counter_webhook_delete is disabled: no delete is told", "enable trigger", nil},
 		{"it is switched off", `update run_counter_webhook.settings set enabled = false`,
-			doctor.Warning, "it is switched off", "set enabled = true", nil},
+			report.Warning, "it is switched off", "set enabled = true", nil},
 		{"the secret is gone", `delete from vault.secrets where name = 'run_counter_webhook'`,
-			doctor.Failure, "the secret run_counter_webhook is not in Vault", "runcounter webhook install", install()},
+			report.Failure, "the secret run_counter_webhook is not in Vault", "runcounter webhook install", install()},
 		{"a rotation was forgotten", `select vault.create_secret('whsec_x', 'run_counter_webhook_next')`,
-			doctor.OK, "a rotation of the secret began", "", func() { p.exec(`delete from vault.secrets where name = 'run_counter_webhook_next'`) }},
+			report.OK, "a rotation of the secret began", "", func() { p.exec(`delete from vault.secrets where name = 'run_counter_webhook_next'`) }},
 		{"its table is gone", `alter table workflow_runs rename to runs_of_old`,
-			doctor.Failure, `its table public.workflow_runs is gone`, "runcounter webhook install", func() { p.exec(`alter table runs_of_old rename to workflow_runs`) }},
+			report.Failure, `its table public.workflow_runs is gone`, "runcounter webhook install", func() { p.exec(`alter table runs_of_old rename to workflow_runs`) }},
 	} {
 		p.exec(tt.breaks)
 		lines := p.ourFindings()
-		found := slices.ContainsFunc(lines, func(l doctor.Finding) bool {
+		found := slices.ContainsFunc(lines, func(l report.Finding) bool {
 			return l.Status == tt.status && strings.Contains(l.Text, tt.finding) && strings.Contains(l.Fix, tt.fix)
 		})
 		if !found || len(lines) != 1 {
@@ -393,11 +394,11 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 	p.exec(`alter table workflow_runs drop column beat`)
 	p.run()
 	r := examination(t, p.address, nil)
-	named(t, "a column is gone", r, doctor.Finding{Check: "webhook", Status: doctor.Failure, Text: `public.workflow_runs has no column beat any more`, Fix: "runcounter webhook install"})
-	named(t, "a column is gone", r, doctor.Finding{Check: "webhook", Status: doctor.Failure, Text: "1 statement was committed without their webhook, the newest", Fix: "run_counter_webhook.failures"})
+	named(t, "a column is gone", r, report.Finding{Check: "webhook", Status: report.Failure, Text: `public.workflow_runs has no column beat any more`, Fix: "runcounter webhook install"})
+	named(t, "a column is gone", r, report.Finding{Check: "webhook", Status: report.Failure, Text: "1 statement was committed without their webhook, the newest", Fix: "run_counter_webhook.failures"})
 	install()()
 	p.exec(`update run_counter_webhook.failures set at = at - interval '2 hours'`)
-	named(t, "a column was gone", examination(t, p.address, nil), doctor.Finding{Check: "webhook", Status: doctor.Warning, Text: "the newest 2 hours ago: 42703 ", Fix: "by seq desc"})
+	named(t, "a column was gone", examination(t, p.address, nil), report.Finding{Check: "webhook", Status: report.Warning, Text: "the newest 2 hours ago: 42703 ", Fix: "by seq desc"})
 	p.exec(`delete from run_counter_webhook.failures`)
 
 	// Both webhooks at once.
@@ -405,27 +406,27 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 	p.exec(`create trigger runs after insert or update or delete on workflow_runs for each row
     execute function supabase_functions.http_request('` + p.url + `/webhooks/workflow-runs', 'POST', '{"Content-Type": "application/json"}', '{}', '5000')`)
 	r = examination(t, p.address, nil)
-	if left := complaints(r); len(left) > 0 || !slices.ContainsFunc(r.Checks, func(l doctor.Finding) bool {
+	if left := complaints(r); len(left) > 0 || !slices.ContainsFunc(r.Checks, func(l report.Finding) bool {
 		return l.Check == "webhook" && strings.HasPrefix(l.Text, "runs beside it")
 	}) {
 		t.Errorf("both at once: got %+v, want both named and nothing to complain of", left)
 	}
 	pgtest.Exec(t, pgtest.Admin(t, p.address), `drop extension pg_net`)
-	named(t, "pg_net is gone", examination(t, p.address, nil), doctor.Finding{Check: "webhook", Status: doctor.Failure, Text: "pg_net is gone, which sends it", Fix: "enable pg_net"})
+	named(t, "pg_net is gone", examination(t, p.address, nil), report.Finding{Check: "webhook", Status: report.Failure, Text: "pg_net is gone, which sends it", Fix: "enable pg_net"})
 }
 
 // ourFindings returns those of doctor's findings that are about the webhook.
-func (p *watchedProject) ourFindings() []doctor.Finding {
+func (p *watchedProject) ourFindings() []report.Finding {
 	p.Helper()
 	s, err := doctor.OpenSource(p.Context(), p.address, doctor.Config{})
 	if err != nil {
 		p.Fatal(err)
 	}
 	defer s.DB.Close()
-	return slices.DeleteFunc(s.ExamineWebhook(p.Context()).Checks, func(f doctor.Finding) bool { return f.Check != "webhook" })
+	return slices.DeleteFunc(s.ExamineWebhook(p.Context()).Checks, func(f report.Finding) bool { return f.Check != "webhook" })
 }
 
-func lineOf(r doctor.Report, check string) string {
+func lineOf(r report.Report, check string) string {
 	for _, l := range r.Checks {
 		if l.Check == check {
 			return l.Text

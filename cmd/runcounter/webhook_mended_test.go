@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edgaze-ai/runcounter/store/doctor"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -75,7 +75,7 @@ func TestCaseD19_StatusAndInstallNameASecretThatVaultCantDecrypt(t *testing.T) {
 	p := newWatchedProject(t)
 	pgtest.Exec(t, pgtest.Admin(t, p.address), `update vault.secrets set nonce = '\x00'`)
 	r := examination(t, p.address, nil)
-	named(t, "restored", r, doctor.Finding{Check: "webhook", Status: doctor.Failure, Text: "Vault can't decrypt the secret (22000 ", Fix: "runcounter webhook rotate --finish"})
+	named(t, "restored", r, report.Finding{Check: "webhook", Status: report.Failure, Text: "Vault can't decrypt the secret (22000 ", Fix: "runcounter webhook rotate --finish"})
 	if n := len(complaints(r)); n != 1 {
 		t.Errorf("doctor complains of %+v, want one thing", complaints(r))
 	}

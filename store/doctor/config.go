@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 )
 
 // Config is what serve would be told by the same flags and environment, as it is
@@ -29,13 +30,13 @@ type Credential struct {
 // checks returns the checks of the configuration. No secret is printed.
 func (c Config) checks() []check {
 	return []check{
-		{"listen", one(func(context.Context) (Finding, error) { return listenFinding(c.Listen), nil })},
-		{"secrets", func(context.Context) ([]Finding, error) { return c.secretFindings(), nil }},
-		{"limits", one(func(context.Context) (Finding, error) { return c.limitsFinding(), nil })},
+		{"listen", one(func(context.Context) (report.Finding, error) { return listenFinding(c.Listen), nil })},
+		{"secrets", func(context.Context) ([]report.Finding, error) { return c.secretFindings(), nil }},
+		{"limits", one(func(context.Context) (report.Finding, error) { return c.limitsFinding(), nil })},
 	}
 }
 
-func listenFinding(listen string) Finding {
+func listenFinding(listen string) report.Finding {
 	address, err := net.ResolveTCPAddr("tcp", listen)
 	switch {
 	case err != nil:
@@ -46,7 +47,7 @@ func listenFinding(listen string) Finding {
 	return passed("serve would listen on %s, for other machines too", listen)
 }
 
-func (c Config) secretFindings() (found []Finding) {
+func (c Config) secretFindings() (found []report.Finding) {
 	address, err := net.ResolveTCPAddr("tcp", c.Listen)
 	loopback := err == nil && address.IP.IsLoopback()
 	missing := func(variable, consequence string) {
@@ -72,7 +73,7 @@ func (c Config) secretFindings() (found []Finding) {
 	return orOK(found, "of the webhook and of the API are set")
 }
 
-func (c Config) limitsFinding() Finding {
+func (c Config) limitsFinding() report.Finding {
 	limits, err := store.ParseLimits(c.StuckAfter)
 	switch {
 	case err != nil:
@@ -85,7 +86,7 @@ func (c Config) limitsFinding() Finding {
 }
 
 // policyFinding compares the policy that serve would set with the one in force.
-func (c Config) policyFinding(inForce string) Finding {
+func (c Config) policyFinding(inForce string) report.Finding {
 	if c.Policy == "" {
 		return passed("%s, as the database says", inForce)
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
@@ -19,7 +20,7 @@ const (
 	sessionPooler     = "the session pooler (Connect in Supabase's dashboard: aws-0-REGION.pooler.supabase.com, port 5432, user postgres.PROJECT)"
 )
 
-func unreachable(ctx context.Context, t postgres.Target, err error) Finding {
+func unreachable(ctx context.Context, t postgres.Target, err error) report.Finding {
 	if errors.Is(err, postgres.ErrLogin) {
 		fix := "look at the user and the password of DATABASE_URL, whose special characters must be escaped"
 		if strings.HasSuffix(t.Host, ".pooler.supabase.com") && !strings.Contains(t.User, ".") {
@@ -44,7 +45,7 @@ func directFix(addresses []net.IPAddr) string {
 	return "the direct host speaks IPv6 alone, unless the project has the IPv4 add-on: use " + sessionPooler
 }
 
-func linkFindings(l postgres.Link) (found []Finding) {
+func linkFindings(l postgres.Link) (found []report.Finding) {
 	if l.Number < 150000 {
 		found = append(found, fail("upgrade it", "PostgreSQL %s: Run Counter needs 15 or later", l.Version))
 	}
@@ -64,7 +65,7 @@ func linkFindings(l postgres.Link) (found []Finding) {
 	return append(found, passed("PostgreSQL %s, %s", l.Version, way))
 }
 
-func tlsFinding(l postgres.Link) Finding {
+func tlsFinding(l postgres.Link) report.Finding {
 	const fix = "add ?sslmode=verify-full&sslrootcert=FILE to DATABASE_URL; Supabase's certificate is under Database → Settings → SSL"
 	switch {
 	case l.Local:
@@ -81,7 +82,7 @@ func tlsFinding(l postgres.Link) Finding {
 	return warn(fix, "sslmode %s: the certificate is not checked, so the server may not be yours", l.TLS)
 }
 
-func (t Thresholds) clockFinding(l postgres.Link) Finding {
+func (t Thresholds) clockFinding(l postgres.Link) report.Finding {
 	off, direction := l.Ahead, "ahead of"
 	if off < 0 {
 		off, direction = -off, "behind"
@@ -92,7 +93,7 @@ func (t Thresholds) clockFinding(l postgres.Link) Finding {
 	return passed("the database's and this machine's agree")
 }
 
-func roleFindings(r postgres.Role) (found []Finding) {
+func roleFindings(r postgres.Role) (found []report.Finding) {
 	if !r.Table {
 		found = append(found, fail("look whether DATABASE_URL names the right database; runcounter migrate up makes the table where there is none",
 			"there is no table %s", r.Watched))

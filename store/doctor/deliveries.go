@@ -4,14 +4,15 @@ import (
 	"fmt"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
 // deliveryFindings judges what became of webhooks' calls. What is so of the newest
 // call makes a failure, what was so before it a warning.
-func deliveryFindings(d postgres.Deliveries) (found []Finding) {
+func deliveryFindings(d postgres.Deliveries) (found []report.Finding) {
 	if !d.Watched {
-		return []Finding{passed("no pg_net, which would send them")}
+		return []report.Finding{passed("no pg_net, which would send them")}
 	}
 	if d.Blind {
 		found = append(found, warn("grant pg_read_all_stats to the role of DATABASE_URL; Supabase's postgres has it", "can't look: the role may not see whether pg_net's worker runs"))

@@ -3,7 +3,7 @@
 //
 // [Source.Examine] checks a PostgreSQL database and what surrounds it, [Mirror] a
 // SQLite file; both then check the [Config] that serve would have. Each returns a
-// [Report] of [Finding]s. Nothing is changed, and no secret is repeated: the command
+// [report.Report] of findings. Nothing is changed, and no secret is repeated: the command
 // says of each secret whether it is set and whether it can be read.
 //
 // A check asks a backend for facts and hands them to a pure function, which makes

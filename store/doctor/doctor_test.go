@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
@@ -15,18 +16,18 @@ func TestAConnectionIsAsSafeAsItsPathAndItsCertificate(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		link   postgres.Link
-		status Status
+		status report.Status
 		want   string
 	}{
-		{postgres.Link{TLS: postgres.Plain}, Failure, "read and change everything"},
-		{postgres.Link{TLS: postgres.Plain, Private: true}, Warning, "on the private network can read"},
-		{postgres.Link{TLS: postgres.Plain, Local: true, Private: true}, OK, "stays on this machine"},
-		{postgres.Link{TLS: postgres.Encrypted}, Warning, "the certificate is not checked, so the server may not be yours"},
-		{postgres.Link{TLS: postgres.Encrypted, Private: true}, OK, "require"},
-		{postgres.Link{TLS: postgres.KnownIssuer}, Warning, "not whose it is"},
-		{postgres.Link{TLS: postgres.FullyVerified}, OK, "verify-full"},
+		{postgres.Link{TLS: postgres.Plain}, report.Failure, "read and change everything"},
+		{postgres.Link{TLS: postgres.Plain, Private: true}, report.Warning, "on the private network can read"},
+		{postgres.Link{TLS: postgres.Plain, Local: true, Private: true}, report.OK, "stays on this machine"},
+		{postgres.Link{TLS: postgres.Encrypted}, report.Warning, "the certificate is not checked, so the server may not be yours"},
+		{postgres.Link{TLS: postgres.Encrypted, Private: true}, report.OK, "require"},
+		{postgres.Link{TLS: postgres.KnownIssuer}, report.Warning, "not whose it is"},
+		{postgres.Link{TLS: postgres.FullyVerified}, report.OK, "verify-full"},
 	} {
-		if got := tlsFinding(tt.link); got.Status != tt.status || !strings.Contains(got.Text, tt.want) || (got.Fix == "") != (got.Status == OK) {
+		if got := tlsFinding(tt.link); got.Status != tt.status || !strings.Contains(got.Text, tt.want) || (got.Fix == "") != (got.Status == report.OK) {
 			t.Errorf("%+v: got %+v, want %s and %q", tt.link, got, tt.status, tt.want)
 		}
 	}
@@ -65,12 +66,12 @@ func TestAServerIsOldOrReadOnlyOrPooled(t *testing.T) {
 		"an old server": {postgres.Link{Number: 140011, Version: "14.11"}, "needs 15 or later"},
 		"a standby":     {postgres.Link{Number: 150000, Standby: true}, "can't be written"},
 	} {
-		if got := linkFindings(tt.link)[0]; got.Status != Failure || !strings.Contains(got.Text, tt.want) {
+		if got := linkFindings(tt.link)[0]; got.Status != report.Failure || !strings.Contains(got.Text, tt.want) {
 			t.Errorf("%s: got %+v, want %q", name, got, tt.want)
 		}
 	}
 	pooled := linkFindings(postgres.Link{Target: postgres.Target{Port: 6543}, Number: 150000})
-	if got := pooled[len(pooled)-1]; got.Status != OK || !strings.Contains(got.Text, "transaction mode") {
+	if got := pooled[len(pooled)-1]; got.Status != report.OK || !strings.Contains(got.Text, "transaction mode") {
 		t.Errorf("port 6543: got %+v", got)
 	}
 }
@@ -80,20 +81,20 @@ func TestAServerIsOldOrReadOnlyOrPooled(t *testing.T) {
 func TestRareFacts(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		got    Finding
-		status Status
+		got    report.Finding
+		status report.Status
 		want   string
 	}{
-		"a long write-ahead log":   {walFinding(sqlite.File{JournalMode: "wal", WAL: 300 << 20}), Warning, "has 300 MiB"},
-		"another journal":          {walFinding(sqlite.File{JournalMode: "delete"}), Failure, "delete instead of wal"},
-		"a newer mirror":           {migrationsFinding(3, 2, false, "up"), Failure, "made by a newer program"},
-		"an interrupted migration": {migrationsFinding(2, 2, true, "up"), Failure, "was interrupted"},
-		"nothing received":         {changesFinding(time.Time{}, 0), Warning, "none was ever received"},
-		"a blind role":             {deliveryFindings(postgres.Deliveries{Deliveries: store.Deliveries{Watched: true}, Net: true, Blind: true})[0], Warning, "whether pg_net's worker runs"},
-		"no pg_net":                {deliveryFindings(postgres.Deliveries{})[0], OK, "no pg_net"},
-		"nothing to send one":      {webhookFindings(nil, nil, postgres.WebhookState{})[0], OK, "no pg_net to send one"},
+		"a long write-ahead log":   {walFinding(sqlite.File{JournalMode: "wal", WAL: 300 << 20}), report.Warning, "has 300 MiB"},
+		"another journal":          {walFinding(sqlite.File{JournalMode: "delete"}), report.Failure, "delete instead of wal"},
+		"a newer mirror":           {migrationsFinding(3, 2, false, "up"), report.Failure, "made by a newer program"},
+		"an interrupted migration": {migrationsFinding(2, 2, true, "up"), report.Failure, "was interrupted"},
+		"nothing received":         {changesFinding(time.Time{}, 0), report.Warning, "none was ever received"},
+		"a blind role":             {deliveryFindings(postgres.Deliveries{Deliveries: store.Deliveries{Watched: true}, Net: true, Blind: true})[0], report.Warning, "whether pg_net's worker runs"},
+		"no pg_net":                {deliveryFindings(postgres.Deliveries{})[0], report.OK, "no pg_net"},
+		"nothing to send one":      {webhookFindings(nil, nil, postgres.WebhookState{})[0], report.OK, "no pg_net to send one"},
 	} {
-		if tt.got.Status != tt.status || !strings.Contains(tt.got.Text, tt.want) || (tt.got.Fix == "") != (tt.status == OK) {
+		if tt.got.Status != tt.status || !strings.Contains(tt.got.Text, tt.want) || (tt.got.Fix == "") != (tt.status == report.OK) {
 			t.Errorf("%s: got %+v, want %s and %q", name, tt.got, tt.status, tt.want)
 		}
 	}
@@ -104,27 +105,27 @@ func TestRareFacts(t *testing.T) {
 func TestRareFactsOfOurWebhook(t *testing.T) {
 	t.Parallel()
 	base := postgres.WebhookState{Installed: true, Enabled: true, Net: true, Vault: true, Secret: true, Table: "t", URL: "https://counter.example/?token=hunter2", Timeout: 5 * time.Second}
-	vary := func(change func(w *postgres.WebhookState)) Finding {
+	vary := func(change func(w *postgres.WebhookState)) report.Finding {
 		w := base
 		change(&w)
 		return ourWebhookFindings(w)[0]
 	}
 	for name, tt := range map[string]struct {
-		got    Finding
-		status Status
+		got    report.Finding
+		status report.Status
 		want   string
 	}{
-		"a token in the URL":   {vary(func(*postgres.WebhookState) {}), OK, "to https://counter.example/?... within 5s"},
-		"a blind role":         {vary(func(w *postgres.WebhookState) { w.Unseen, w.Secret = true, false }), Warning, "may not see whether the secret"},
-		"no Vault":             {vary(func(w *postgres.WebhookState) { w.Vault, w.Secret = false, false }), Failure, "is not in Vault"},
-		"a forgotten rotation": {vary(func(w *postgres.WebhookState) { w.Rotating, w.RotatingFor = true, 72*time.Hour }), Warning, "began 3 days ago and was not finished"},
-		"half of a rotation":   {vary(func(w *postgres.WebhookState) { w.Rotating, w.Secret = true, false }), Failure, "signed by the second alone"},
-		"a rotation under way": {vary(func(w *postgres.WebhookState) { w.Rotating, w.RotatingFor = true, time.Hour }), OK, "began 60 minutes ago, and both are in force"},
+		"a token in the URL":   {vary(func(*postgres.WebhookState) {}), report.OK, "to https://counter.example/?... within 5s"},
+		"a blind role":         {vary(func(w *postgres.WebhookState) { w.Unseen, w.Secret = true, false }), report.Warning, "may not see whether the secret"},
+		"no Vault":             {vary(func(w *postgres.WebhookState) { w.Vault, w.Secret = false, false }), report.Failure, "is not in Vault"},
+		"a forgotten rotation": {vary(func(w *postgres.WebhookState) { w.Rotating, w.RotatingFor = true, 72*time.Hour }), report.Warning, "began 3 days ago and was not finished"},
+		"half of a rotation":   {vary(func(w *postgres.WebhookState) { w.Rotating, w.Secret = true, false }), report.Failure, "signed by the second alone"},
+		"a rotation under way": {vary(func(w *postgres.WebhookState) { w.Rotating, w.RotatingFor = true, time.Hour }), report.OK, "began 60 minutes ago, and both are in force"},
 		"a trigger of replicas": {vary(func(w *postgres.WebhookState) {
 			w.Triggers = []postgres.WebhookTrigger{{Name: "x", Event: "update", Enabled: "R"}}
-		}), Warning, "x is disabled"},
+		}), report.Warning, "x is disabled"},
 	} {
-		if tt.got.Status != tt.status || !strings.Contains(tt.got.Text, tt.want) || (tt.got.Fix == "") != (tt.status == OK) || strings.Contains(tt.got.Text, "hunter2") {
+		if tt.got.Status != tt.status || !strings.Contains(tt.got.Text, tt.want) || (tt.got.Fix == "") != (tt.status == report.OK) || strings.Contains(tt.got.Text, "hunter2") {
 			t.Errorf("%s: got %+v, want %s and %q", name, tt.got, tt.status, tt.want)
 		}
 	}

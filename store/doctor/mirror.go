@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
 
@@ -14,19 +15,19 @@ const largeWAL = 256 << 20
 
 // Mirror examines a SQLite file, and what serve would be told. What needs the schema
 // is left out where it is not the newest: a finding has said so.
-func Mirror(ctx context.Context, path string, c Config) Report {
+func Mirror(ctx context.Context, path string, c Config) report.Report {
 	found := append(mirrorFindings(ctx, path, c), run(ctx, c.checks())...)
-	return newReport(path, KindMirror, found)
+	return report.New(path, report.KindMirror, found)
 }
 
-func mirrorFindings(ctx context.Context, path string, c Config) []Finding {
+func mirrorFindings(ctx context.Context, path string, c Config) []report.Finding {
 	file, found := inspectFile(ctx, path)
 	if file.JournalMode == "" {
 		return found
 	}
 	found = append(found, run(ctx, []check{
-		{"durability", one(func(context.Context) (Finding, error) { return walFinding(file), nil })},
-		{"migrations", one(func(context.Context) (Finding, error) {
+		{"durability", one(func(context.Context) (report.Finding, error) { return walFinding(file), nil })},
+		{"migrations", one(func(context.Context) (report.Finding, error) {
 			return migrationsFinding(file.Version, file.Latest, file.Dirty, "runcounter migrate up, or runcounter serve, which does it"), nil
 		})},
 	})...)
@@ -46,8 +47,8 @@ func mirrorFindings(ctx context.Context, path string, c Config) []Finding {
 
 // inspectFile looks at what needs no schema. The file's JournalMode is empty where it
 // is no database, or can't be read.
-func inspectFile(ctx context.Context, path string) (file sqlite.File, found []Finding) {
-	found = run(ctx, []check{{"file", one(func(ctx context.Context) (_ Finding, err error) {
+func inspectFile(ctx context.Context, path string) (file sqlite.File, found []report.Finding) {
+	found = run(ctx, []check{{"file", one(func(ctx context.Context) (_ report.Finding, err error) {
 		if file, err = sqlite.Inspect(ctx, path); err != nil {
 			return fileFinding(err), nil
 		}
@@ -59,14 +60,14 @@ func inspectFile(ctx context.Context, path string) (file sqlite.File, found []Fi
 	return file, found
 }
 
-func fileFinding(err error) Finding {
+func fileFinding(err error) report.Finding {
 	if os.IsNotExist(err) {
 		return fail("name it with DATABASE_URL, or make one with runcounter serve or runcounter import", "there is no such file")
 	}
 	return fail("", "can't look: %v", err)
 }
 
-func walFinding(file sqlite.File) Finding {
+func walFinding(file sqlite.File) report.Finding {
 	switch {
 	case file.JournalMode != "wal":
 		return fail("start serve, which sets it; on a network share it can't be had", "journal_mode is %s instead of wal", file.JournalMode)
@@ -80,15 +81,15 @@ func walFinding(file sqlite.File) Finding {
 // mirrorChecks returns the checks that read the runs and counts of a mirror.
 func mirrorChecks(s *sqlite.Store, c Config) []check {
 	return []check{
-		{"policy", one(func(ctx context.Context) (Finding, error) {
+		{"policy", one(func(ctx context.Context) (report.Finding, error) {
 			p, err := s.Policy(ctx)
 			return c.policyFinding(p.String()), err
 		})},
-		{"counts", one(func(ctx context.Context) (Finding, error) {
+		{"counts", one(func(ctx context.Context) (report.Finding, error) {
 			all, err := s.Audit(ctx, store.Audit{Max: sample})
 			return driftFinding(all), err
 		})},
-		{"stuck runs", one(func(ctx context.Context) (Finding, error) {
+		{"stuck runs", one(func(ctx context.Context) (report.Finding, error) {
 			limits, err := store.ParseLimits(c.StuckAfter)
 			if err != nil {
 				return fail("write RUNCOUNTER_STUCK_AFTER=pending=5m,running=30m,cancelling=10m", "can't look: %v", err), nil
@@ -96,22 +97,22 @@ func mirrorChecks(s *sqlite.Store, c Config) []check {
 			stuck, err := s.FailStuck(ctx, store.FailStuck{Now: time.Now(), Limits: limits, Max: maxStuck, DryRun: true})
 			return c.stuckFinding(stuck), err
 		})},
-		{"runs", func(ctx context.Context) ([]Finding, error) {
+		{"runs", func(ctx context.Context) ([]report.Finding, error) {
 			h, err := s.Health(ctx)
 			return runFindings(h), err
 		}},
-		{"dead letters", one(func(ctx context.Context) (Finding, error) {
+		{"dead letters", one(func(ctx context.Context) (report.Finding, error) {
 			h, err := s.Health(ctx)
 			return deadLettersFinding(h), err
 		})},
-		{"changes", one(func(ctx context.Context) (Finding, error) {
+		{"changes", one(func(ctx context.Context) (report.Finding, error) {
 			newest, tombstones, err := s.Latest(ctx)
 			return changesFinding(newest, tombstones), err
 		})},
 	}
 }
 
-func changesFinding(newest time.Time, tombstones int64) Finding {
+func changesFinding(newest time.Time, tombstones int64) report.Finding {
 	if newest.IsZero() {
 		return warn("point the webhook of workflow_runs here, and tell it of the runs before: runcounter import",
 			"none was ever received, and a mirror knows what it receives alone")

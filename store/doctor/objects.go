@@ -7,6 +7,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -15,7 +16,7 @@ import (
 // take each other's leavings as they are.
 const makeAgain = "runcounter migrate print writes a script that makes it again; it can be run as often as you like"
 
-func functionFindings(f postgres.Functions) (found []Finding) {
+func functionFindings(f postgres.Functions) (found []report.Finding) {
 	if len(f.Missing) > 0 {
 		found = append(found, fail(makeAgain, "missing: %s", few(f.Missing)))
 	}
@@ -31,7 +32,7 @@ func functionFindings(f postgres.Functions) (found []Finding) {
 	return orOK(found, "%d of %d, of %s, each with its own search_path", f.Present, f.Expected, few(f.Owners))
 }
 
-func grantFindings(g postgres.Grants) (found []Finding) {
+func grantFindings(g postgres.Grants) (found []report.Finding) {
 	for _, to := range []struct {
 		role  string
 		what  []string
@@ -75,7 +76,7 @@ const (
 	guardInsert = "zzzz_run_counter_guard_insert"
 )
 
-func triggerFindings(all []postgres.Trigger, expected []migrations.Trigger) (found []Finding) {
+func triggerFindings(all []postgres.Trigger, expected []migrations.Trigger) (found []report.Finding) {
 	find := func(e migrations.Trigger) int {
 		return slices.IndexFunc(all, func(t postgres.Trigger) bool { return t.Table == e.Table && t.Name == e.Name })
 	}
@@ -114,7 +115,7 @@ func withoutIt(name string) string {
 
 const guardOn = "update run_counter.settings set guard = 'on'"
 
-func switchFindings(s postgres.Switches) (found []Finding) {
+func switchFindings(s postgres.Switches) (found []report.Finding) {
 	switch s.Guard {
 	case watched.GuardOff:
 		found = append(found, warn(guardOn, "the guard is off: a later write overwrites an outcome"))
@@ -135,7 +136,7 @@ func switchFindings(s postgres.Switches) (found []Finding) {
 
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-func extensionsFinding(all []postgres.Extension) Finding {
+func extensionsFinding(all []postgres.Extension) report.Finding {
 	var texts []string
 	for _, e := range all {
 		switch {

@@ -2,9 +2,10 @@ package doctor
 
 import (
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 )
 
-func migrationsFinding(version, latest uint, dirty bool, fix string) Finding {
+func migrationsFinding(version, latest uint, dirty bool, fix string) report.Finding {
 	switch {
 	case dirty:
 		return fail(fix, "migration %d was interrupted", version)
@@ -24,7 +25,7 @@ const (
 	maxStuck = 1000 // stuck runs that are counted
 )
 
-func driftFinding(all store.AuditResult) Finding {
+func driftFinding(all store.AuditResult) report.Finding {
 	if n := len(all.Drifts); n > 0 {
 		return fail("runcounter audit shows them and their likely cause, runcounter recount --all-drifting mends them",
 			"%d of %s compared with the runs behind them are wrong, such as that of %s", n, store.Quantity(int64(all.Keys), "count", "counts"), all.Drifts[0].Key)
@@ -32,7 +33,7 @@ func driftFinding(all store.AuditResult) Finding {
 	return passed("%s compared with the runs behind them: exact", store.Quantity(int64(all.Keys), "count", "counts"))
 }
 
-func (c Config) stuckFinding(stuck []store.Repaired) Finding {
+func (c Config) stuckFinding(stuck []store.Repaired) report.Finding {
 	n := len(stuck)
 	if n == 0 {
 		return passed("none")
@@ -49,8 +50,8 @@ func (c Config) stuckFinding(stuck []store.Repaired) Finding {
 		"%s silent for longer than the limit, or at odds with their completed_at, such as %s", many, stuck[0].Before.ID.Shown())
 }
 
-func runFindings(h store.Health) []Finding {
-	var found []Finding
+func runFindings(h store.Health) []report.Finding {
+	var found []report.Finding
 	for _, odd := range []struct {
 		n         int64
 		what, fix string
@@ -66,7 +67,7 @@ func runFindings(h store.Health) []Finding {
 	return orOK(found, "%d active, none that is odd", h.Active)
 }
 
-func deadLettersFinding(h store.Health) Finding {
+func deadLettersFinding(h store.Health) report.Finding {
 	if h.DeadLetters == 0 {
 		return passed("none")
 	}

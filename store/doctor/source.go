@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
@@ -40,39 +41,39 @@ func OpenSource(ctx context.Context, address string, c Config) (*Source, error) 
 }
 
 // Examine runs every check, of the database and of what serve would be told.
-func (s *Source) Examine(ctx context.Context) Report {
+func (s *Source) Examine(ctx context.Context) report.Report {
 	return s.report(append(s.findings(ctx), run(ctx, s.Config.checks())...))
 }
 
 // ExamineWebhook runs the checks that concern webhooks and their calls.
-func (s *Source) ExamineWebhook(ctx context.Context) Report {
+func (s *Source) ExamineWebhook(ctx context.Context) report.Report {
 	return s.report(run(ctx, []check{s.webhookCheck(), s.deliveriesCheck(), s.extensionsCheck()}))
 }
 
-func (s *Source) report(found []Finding) Report {
-	return newReport(s.DB.Target().String(), KindSource, found)
+func (s *Source) report(found []report.Finding) report.Report {
+	return report.New(s.DB.Target().String(), report.KindSource, found)
 }
 
 // findings leaves out what needs a connection, the table or the migrations where
 // there is none: one finding has said so.
-func (s *Source) findings(ctx context.Context) []Finding {
+func (s *Source) findings(ctx context.Context) []report.Finding {
 	link, err := s.DB.Link(ctx)
 	if err != nil {
 		f := unreachable(ctx, s.DB.Target(), err)
 		f.Check = "connection"
-		return []Finding{f}
+		return []report.Finding{f}
 	}
 	var role postgres.Role
 	var schema postgres.Schema
 	found := run(ctx, []check{
-		{"connection", func(context.Context) ([]Finding, error) { return linkFindings(link), nil }},
-		{"encryption", one(func(context.Context) (Finding, error) { return tlsFinding(link), nil })},
-		{"clock", one(func(context.Context) (Finding, error) { return s.Thresholds.clockFinding(link), nil })},
-		{"role", func(ctx context.Context) (found []Finding, err error) {
+		{"connection", func(context.Context) ([]report.Finding, error) { return linkFindings(link), nil }},
+		{"encryption", one(func(context.Context) (report.Finding, error) { return tlsFinding(link), nil })},
+		{"clock", one(func(context.Context) (report.Finding, error) { return s.Thresholds.clockFinding(link), nil })},
+		{"role", func(ctx context.Context) (found []report.Finding, err error) {
 			role, err = s.DB.Role(ctx)
 			return roleFindings(role), err
 		}},
-		{"migrations", func(ctx context.Context) (found []Finding, err error) {
+		{"migrations", func(ctx context.Context) (found []report.Finding, err error) {
 			if schema, err = s.DB.Schema(ctx); err != nil {
 				schema.Version = schema.Latest // they may be there; the other checks say more
 				return nil, err
@@ -92,40 +93,40 @@ func (s *Source) findings(ctx context.Context) []Finding {
 // installedChecks look at what the migrations have made.
 func (s *Source) installedChecks() []check {
 	return []check{
-		{"functions", func(ctx context.Context) ([]Finding, error) {
+		{"functions", func(ctx context.Context) ([]report.Finding, error) {
 			f, err := s.DB.Functions(ctx)
 			return functionFindings(f), err
 		}},
-		{"grants", func(ctx context.Context) ([]Finding, error) {
+		{"grants", func(ctx context.Context) ([]report.Finding, error) {
 			g, err := s.DB.Grants(ctx)
 			return grantFindings(g), err
 		}},
-		{"triggers", func(ctx context.Context) ([]Finding, error) {
+		{"triggers", func(ctx context.Context) ([]report.Finding, error) {
 			all, expected, err := s.DB.Triggers(ctx)
 			return triggerFindings(all, expected), err
 		}},
-		{"settings", func(ctx context.Context) ([]Finding, error) {
+		{"settings", func(ctx context.Context) ([]report.Finding, error) {
 			on, err := s.DB.Switches(ctx)
 			return switchFindings(on), err
 		}},
-		{"policy", one(func(ctx context.Context) (Finding, error) {
+		{"policy", one(func(ctx context.Context) (report.Finding, error) {
 			on, err := s.DB.Switches(ctx)
 			return s.Config.policyFinding(on.Policy), err
 		})},
-		{"counts", one(func(ctx context.Context) (Finding, error) {
+		{"counts", one(func(ctx context.Context) (report.Finding, error) {
 			from := store.NewID() // a page that begins anywhere, so that each look sees another
 			all, err := s.DB.Drift(ctx, store.KeyOf(from, from, store.ID{}), sample)
 			return driftFinding(all), err
 		})},
-		{"partitions", func(ctx context.Context) ([]Finding, error) {
+		{"partitions", func(ctx context.Context) ([]report.Finding, error) {
 			all, err := s.DB.Partitions(ctx)
 			return partitionFindings(all), err
 		}},
-		{"ledger", one(func(ctx context.Context) (Finding, error) {
+		{"ledger", one(func(ctx context.Context) (report.Finding, error) {
 			l, err := s.DB.Ledger(ctx)
 			return s.Thresholds.ledgerFinding(l), err
 		})},
-		{"dead letters", one(func(ctx context.Context) (Finding, error) {
+		{"dead letters", one(func(ctx context.Context) (report.Finding, error) {
 			h, err := s.DB.Health(ctx)
 			return deadLettersFinding(h), err
 		})},
@@ -135,11 +136,11 @@ func (s *Source) installedChecks() []check {
 // tableChecks look at the runs.
 func (s *Source) tableChecks() []check {
 	return []check{
-		{"runs", func(ctx context.Context) ([]Finding, error) {
+		{"runs", func(ctx context.Context) ([]report.Finding, error) {
 			h, err := s.DB.Health(ctx)
 			return runFindings(h), err
 		}},
-		{"stuck runs", one(func(ctx context.Context) (Finding, error) {
+		{"stuck runs", one(func(ctx context.Context) (report.Finding, error) {
 			limits, err := store.ParseLimits(s.Config.StuckAfter)
 			if err != nil {
 				limits = store.DefaultLimits() // another line says what is wrong with them
@@ -156,7 +157,7 @@ func (s *Source) surroundingChecks() []check {
 	return []check{
 		s.deliveriesCheck(),
 		s.extensionsCheck(),
-		{"snapshots", func(ctx context.Context) ([]Finding, error) {
+		{"snapshots", func(ctx context.Context) ([]report.Finding, error) {
 			all, blind, err := s.DB.Holders(ctx, s.Thresholds.OldSnapshot)
 			return s.Thresholds.holderFindings(all, blind), err
 		}},
@@ -164,7 +165,7 @@ func (s *Source) surroundingChecks() []check {
 }
 
 func (s *Source) webhookCheck() check {
-	return check{"webhook", func(ctx context.Context) ([]Finding, error) {
+	return check{"webhook", func(ctx context.Context) ([]report.Finding, error) {
 		all, _, err := s.DB.Triggers(ctx)
 		if err != nil {
 			return nil, err
@@ -179,14 +180,14 @@ func (s *Source) webhookCheck() check {
 }
 
 func (s *Source) deliveriesCheck() check {
-	return check{"deliveries", func(ctx context.Context) ([]Finding, error) {
+	return check{"deliveries", func(ctx context.Context) ([]report.Finding, error) {
 		d, err := s.DB.Deliveries(ctx)
 		return deliveryFindings(d), err
 	}}
 }
 
 func (s *Source) extensionsCheck() check {
-	return check{"extensions", one(func(ctx context.Context) (Finding, error) {
+	return check{"extensions", one(func(ctx context.Context) (report.Finding, error) {
 		all, err := s.DB.Extensions(ctx)
 		return extensionsFinding(all), err
 	})}

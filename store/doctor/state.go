@@ -5,19 +5,20 @@ import (
 	"strings"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
-func schemaFindings(s postgres.Schema) []Finding {
+func schemaFindings(s postgres.Schema) []report.Finding {
 	const fix = "runcounter migrate up"
 	at := migrationsFinding(s.Version, s.Latest, s.Dirty, fix)
 	if s.Version == 0 && !s.Dirty {
 		at.Text += ": counts are counted each time, and nothing keeps the first outcome but our own calls"
 	}
-	if at.Status != OK {
-		return []Finding{at}
+	if at.Status != report.OK {
+		return []report.Finding{at}
 	}
-	var found []Finding
+	var found []report.Finding
 	again := "runcounter migrate down --yes, then runcounter migrate up: the runs stay, the counts are made anew"
 	if len(s.MissingTables) > 0 {
 		found = append(found, fail(again, "all are applied, and these tables of schema run_counter are gone: %s", few(s.MissingTables)))
@@ -36,7 +37,7 @@ func schemaFindings(s postgres.Schema) []Finding {
 }
 
 // partitionFindings returns none for a table that is plain.
-func partitionFindings(p store.Partitions) (found []Finding) {
+func partitionFindings(p store.Partitions) (found []report.Finding) {
 	if len(p.Gone) > 0 {
 		found = append(found, fail("", "%s", p.Sentence()))
 	} else if p.Moved() {
@@ -51,7 +52,7 @@ func partitionFindings(p store.Partitions) (found []Finding) {
 	return orOK(found, "%s, whose runs are in the counts; a TRUNCATE of one is counted", store.Quantity(int64(len(p.IDs)), "partition", "partitions"))
 }
 
-func (t Thresholds) ledgerFinding(l postgres.Ledger) Finding {
+func (t Thresholds) ledgerFinding(l postgres.Ledger) report.Finding {
 	rows := store.Quantity(l.Rows, "row", "rows")
 	if l.Rows > postgres.MaxLedger {
 		rows = fmt.Sprintf("more than %d rows", postgres.MaxLedger)
@@ -68,7 +69,7 @@ func (t Thresholds) ledgerFinding(l postgres.Ledger) Finding {
 	return passed("%s to fold, the oldest of %s ago", rows, roughly(l.Oldest))
 }
 
-func (t Thresholds) holderFindings(all []postgres.Holder, blind bool) (found []Finding) {
+func (t Thresholds) holderFindings(all []postgres.Holder, blind bool) (found []report.Finding) {
 	for _, h := range all {
 		switch h.Kind {
 		case "session":

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
 
@@ -23,7 +24,7 @@ const (
 
 // webhookFindings judges what tells of changes: a webhook of our own, Supabase's,
 // or both, which does no harm.
-func webhookFindings(all []postgres.Trigger, extensions []postgres.Extension, own postgres.WebhookState) (found []Finding) {
+func webhookFindings(all []postgres.Trigger, extensions []postgres.Extension, own postgres.WebhookState) (found []report.Finding) {
 	var names []string
 	events := map[string]bool{}
 	for _, t := range all {
@@ -48,11 +49,11 @@ func webhookFindings(all []postgres.Trigger, extensions []postgres.Extension, ow
 	if len(names) == 0 && len(found) == 0 {
 		for _, e := range extensions {
 			if e.Name == "pg_net" && (e.Installed != "" || e.Available != "") {
-				return []Finding{warn("runcounter webhook install --url https://HOST, or Database → Webhooks in Supabase's dashboard: on workflow_runs, POST to https://HOST/webhooks/workflow-runs",
+				return []report.Finding{warn("runcounter webhook install --url https://HOST, or Database → Webhooks in Supabase's dashboard: on workflow_runs, POST to https://HOST/webhooks/workflow-runs",
 					"none on workflow_runs: counts are exact without it, but repairs wait for the sweep")}
 			}
 		}
-		return []Finding{passed("none, and no pg_net to send one: repairs wait for the sweep")}
+		return []report.Finding{passed("none, and no pg_net to send one: repairs wait for the sweep")}
 	}
 	if len(names) > 0 && !events["UPDATE"] {
 		found = append(found, warn("let the webhook fire for UPDATE too", "%s does not tell of updates, which is how runs end", few(names)))
@@ -61,7 +62,7 @@ func webhookFindings(all []postgres.Trigger, extensions []postgres.Extension, ow
 }
 
 // ourWebhookFindings judges a webhook of our own that is installed.
-func ourWebhookFindings(w postgres.WebhookState) (found []Finding) {
+func ourWebhookFindings(w postgres.WebhookState) (found []report.Finding) {
 	switch {
 	case w.TableGone:
 		found = append(found, fail(installAgain, "its table %s is gone", w.Table))
@@ -102,10 +103,10 @@ func ourWebhookFindings(w postgres.WebhookState) (found []Finding) {
 	return orOK(found, "signed, of %s, to %s within %s%s", w.Table, withoutQuery(w.URL), w.Timeout, rotating(w))
 }
 
-func vaultFindings(w postgres.WebhookState) (found []Finding) {
+func vaultFindings(w postgres.WebhookState) (found []report.Finding) {
 	switch {
 	case w.Vault && w.Unseen:
-		return []Finding{warn("connect as the owner of workflow_runs, on Supabase postgres", "can't look: the role may not see whether the secret is in Vault")}
+		return []report.Finding{warn("connect as the owner of workflow_runs, on Supabase postgres", "can't look: the role may not see whether the secret is in Vault")}
 	case w.Sealed != "":
 		found = append(found, fail("runcounter webhook rotate, which makes another for the receiver's RUNCOUNTER_WEBHOOK_SECRET; then runcounter webhook rotate --finish",
 			"Vault can't decrypt the secret (%s), as after a restore into another project: nothing can be signed, and nothing is sent", w.Sealed))

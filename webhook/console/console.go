@@ -14,7 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/doctor"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/webhook"
 	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
 	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
@@ -36,7 +36,7 @@ type Settings struct {
 	// token signs in where it is empty.
 	Role string
 	// Doctor looks at the installation.
-	Doctor func(ctx context.Context) []doctor.Finding
+	Doctor func(ctx context.Context) []report.Finding
 	// Sweep does the periodic job now.
 	Sweep func(ctx context.Context, full bool) (store.SweepReport, error)
 	// Swept returns what the sweeper has done.

@@ -19,7 +19,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/internal/wait"
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/doctor"
+	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/webhook/console"
 )
@@ -76,8 +76,8 @@ func withConsole(t *testing.T, with func(*Config)) *rig {
 		c.Reader, c.Letters = all, all
 		c.Console = &console.Settings{
 			Where: "/data/runcounter.db",
-			Doctor: func(context.Context) []doctor.Finding {
-				return []doctor.Finding{{Check: "file", Status: "ok", Text: "64 KiB"}, {Check: "stuck", Status: "warning", Text: "1 run is stuck <script>", Fix: "runcounter sweep"}}
+			Doctor: func(context.Context) []report.Finding {
+				return []report.Finding{{Check: "file", Status: "ok", Text: "64 KiB"}, {Check: "stuck", Status: "warning", Text: "1 run is stuck <script>", Fix: "runcounter sweep"}}
 			},
 			Sweep: func(ctx context.Context, full bool) (store.SweepReport, error) {
 				return sweeper.Sweep(ctx, store.SweepOptions{Full: full})
