@@ -91,8 +91,10 @@
 //
 // A failing schedule is kept as a file in testdata/schedules, which [Test] runs
 // first the next time; commit it, and it is a regression test that takes a
-// millisecond. A file that does not fit the code any more is named in the log
-// and changes nothing; delete it. With -harness.save=false nothing is kept.
+// millisecond. Its second line says which letter is which actor, so that others
+// may be added or moved. A file whose schedule the code can't follow any more
+// fails the test, since it tests nothing: delete it, or mend the scenario. With
+// -harness.save=false nothing is kept.
 //
 // The same seed and the same code give the same schedules, in any process, on
 // any number of CPUs, with the race detector or without. That holds as long as

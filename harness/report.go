@@ -29,6 +29,7 @@ type Report struct {
 	Saved    string
 	Left     string // what the minimiser left out
 	without  string // the same, for the schedule
+	cast     string // whom its letters are
 	grain    Grain
 }
 
@@ -53,7 +54,7 @@ func (x *explorer) report(result *Result, found *execution) *Report {
 		result.Unexplored = x.notExplored()
 		r.Explored = result.explored()
 	}()
-	r.without = minimal.leftOut()
+	r.without, r.cast = minimal.leftOut(), minimal.cast()
 	var trace string
 	var first *execution
 	for range r.Of {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // maxSteps is where a schedule is taken for one that never ends.
@@ -115,7 +116,9 @@ func (x *explorer) execute(c chooser, without omissions, detail bool) *execution
 	x.scenario(s)
 	letters(s.actors)
 	if p, ok := c.(*replay); ok {
-		run.leaveOut(p.without)
+		if p.begin(run); run.diverged != "" {
+			return run
+		}
 	}
 	for _, a := range s.actors {
 		if run.without.actors.has(a.id) {
@@ -134,13 +137,16 @@ func (x *explorer) execute(c chooser, without omissions, detail bool) *execution
 	return run
 }
 
+// moreLetters are enough for as many actors as there can be.
+const moreLetters = "abdefghijklmnopqrstuvwxyzαβγδεζηθικλμνξοπρστυφχψωбвгджзийклмнптфцчшщыэюя"
+
 // letters names each actor for schedules: the first letter of its name that is
 // still free, or any that is.
 func letters(actors []*actor) {
 	taken := "c" // the clock
 	for _, a := range actors {
-		for _, r := range strings.ToLower(a.name) + "abdefghijklmnopqrstuvwxyzαβγδεζηθικλμνξοπρστυφχψω" {
-			if (r >= 'a' && r <= 'z' || r > 127) && !strings.ContainsRune(taken, r) {
+		for _, r := range strings.ToLower(a.name) + moreLetters {
+			if unicode.IsLetter(r) && !strings.ContainsRune(taken, r) {
 				a.letter = string(r)
 				taken += a.letter
 				break

@@ -94,13 +94,15 @@ func (r *execution) leftOut() string {
 	return b.String()
 }
 
-// leaveOut reads what [execution.leftOut] wrote.
-func (r *execution) leaveOut(parts []string) {
-	for _, part := range parts {
+// leaveOut reads what [execution.leftOut] wrote. An actor that a schedule names
+// and that isn't there need not be left out.
+func (r *execution) leaveOut(follow *replay) {
+	for _, part := range follow.without {
 		letter, op, isOp := strings.Cut(part, ".")
 		n, err := strconv.Atoi(op)
-		at := slices.IndexFunc(r.sim.actors, func(a *actor) bool { return a.letter == letter })
+		at := slices.IndexFunc(r.sim.actors, func(a *actor) bool { return a.letter == follow.letter(letter) })
 		switch {
+		case at < 0 && follow.name(letter) != letter:
 		case at < 0, isOp && err != nil:
 			r.diverged = "there is no " + part + " to leave out"
 		case isOp:
@@ -114,11 +116,17 @@ func (r *execution) leaveOut(parts []string) {
 	}
 }
 
-// parseReplay reads a schedule and what it leaves out.
+// parseReplay reads a schedule and what it leaves out, and what a file says
+// below of whom its letters are.
 func parseReplay(text string) (*replay, error) {
-	parts := strings.Split(strings.TrimSpace(text), "!")
+	line, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	parts := strings.Split(strings.TrimSpace(line), "!")
 	steps, err := parseSchedule(parts[0])
-	return &replay{steps: steps, without: parts[1:]}, err
+	r := &replay{steps: steps, without: parts[1:]}
+	if second, _, _ := strings.Cut(rest, "\n"); err == nil && strings.HasPrefix(second, castBegins) {
+		r.cast, err = parseCast(second)
+	}
+	return r, err
 }
 
 // parseSchedule reads what [schedule.String] wrote.
@@ -194,12 +202,15 @@ type replay struct {
 	steps   schedule
 	loose   bool
 	without []string // parts of the scenario, see [execution.leftOut]
+	cast    []member // whom its letters are, where it says so
+	letters map[string]string
 	at      int
+	taken   int // steps that were followed
 	choice  int
 	within  *decision // whose choices are being asked for
 }
 
-func (r *replay) rewind() { r.at, r.choice, r.within = 0, 0, nil }
+func (r *replay) rewind() { r.at, r.taken, r.choice, r.within = 0, 0, 0, nil }
 
 func (r *replay) pick(run *execution, ready []*actor) *actor {
 	r.within = nil
@@ -210,13 +221,14 @@ func (r *replay) pick(run *execution, ready []*actor) *actor {
 			continue
 		}
 		for _, a := range ready {
-			if a.letter == d.letter {
+			if a.letter == r.letter(d.letter) {
+				r.taken++
 				r.within, r.choice = d, 0
 				return a
 			}
 		}
 		if !r.loose {
-			run.diverged = fmt.Sprintf("step %d of the schedule is one of %s, who can't go on there", len(run.events)+1, d.letter)
+			run.diverged = fmt.Sprintf("step %d of the schedule is one of %s, who can't go on there", len(run.events)+1, r.name(d.letter))
 			return nil
 		}
 	}
@@ -231,7 +243,7 @@ func (r *replay) pick(run *execution, ready []*actor) *actor {
 
 func (r *replay) blocked(run *execution, a *actor) {
 	if !r.loose && r.within != nil {
-		run.diverged = fmt.Sprintf("step %d of the schedule is one of %s, who has to wait there", len(run.events)+1, a.letter)
+		run.diverged = fmt.Sprintf("step %d of the schedule is one of %s, who has to wait there", len(run.events)+1, r.name(r.within.letter))
 	}
 }
 

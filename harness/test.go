@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -148,30 +147,10 @@ func Test(t testing.TB, scenario func(*Sim), options ...Option) *Result {
 	t.Helper()
 	x := newExplorer(t, scenario, options)
 	defer x.close()
-	saved := x.saved()
-	if *flagReplay != "" {
-		saved = map[string]string{"the command line": *flagReplay}
-	}
 	result := &Result{}
-	for _, from := range slices.Sorted(maps.Keys(saved)) {
-		follow, err := parseReplay(saved[from])
-		if err != nil {
-			t.Fatalf("%s: %v", from, err)
-		}
-		run := x.execute(follow, omissions{}, false)
-		switch {
-		case run.diverged != "" && *flagReplay != "":
-			t.Fatalf("the schedule of %s doesn't fit: %s", from, run.diverged)
-		case run.diverged != "":
-			t.Logf("the schedule of %s doesn't fit any more: %s", from, run.diverged)
-		case run.failure != nil:
-			result.Failure, result.Found = run.failure, from
-			result.Report = x.report(result, run)
-			x.fail(result)
-			return result
-		default:
-			t.Logf("the schedule of %s passes%s", from, butFor(x.notExplored()))
-		}
+	if x.followSaved(result) {
+		x.fail(result)
+		return result
 	}
 	if *flagReplay != "" {
 		return result
@@ -398,55 +377,6 @@ func (x *explorer) fail(result *Result) {
 		}
 	}
 	x.t.Fatalf("\n%s", r)
-}
-
-// saved returns the schedules that failed before, by their files.
-func (x *explorer) saved() map[string]string {
-	found := map[string]string{}
-	files, _ := filepath.Glob(filepath.Join("testdata", "schedules", fileName(x.t.Name())+"-*.schedule"))
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			x.t.Fatalf("read a saved schedule: %v", err)
-		}
-		line, _, _ := strings.Cut(string(text), "\n")
-		found[file] = line
-	}
-	return found
-}
-
-// save keeps a failing schedule: the schedule in its first line, what it was
-// about below.
-func (x *explorer) save(r *Report) string {
-	dir := filepath.Join("testdata", "schedules")
-	name := filepath.Join(dir, fmt.Sprintf("%s-%04x.schedule", fileName(x.t.Name()), hash(r.Schedule.String()+r.without)&0xffff))
-	text := fmt.Sprintf("%s%s\n\n%s", r.Schedule, r.without, r)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		x.t.Logf("keep the schedule: %v", err)
-		return ""
-	}
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		x.t.Logf("keep the schedule: %v", err)
-		return ""
-	}
-	return name
-}
-
-func hash(text string) uint64 {
-	h := uint64(14695981039346656037) // FNV-1a
-	for _, b := range []byte(text) {
-		h = (h ^ uint64(b)) * 1099511628211
-	}
-	return h
-}
-
-func fileName(test string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '/' || r == '\\' || r == ' ' {
-			return '_'
-		}
-		return r
-	}, test)
 }
 
 func thousands(n int) string {
