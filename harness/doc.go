@@ -120,7 +120,8 @@
 // that were marked by [Sim.Op], as long as the same oracle fails, and does not
 // fail in every order without them: an oracle "both have paid" keeps both. Where
 // that is not enough, as in a scenario that always fails, start those that it
-// asks for by [Needed].
+// asks for by [Needed]. Where faults are left it searches again with fewer, in
+// other orders too; MINIMAL says where that was broken off before all were tried.
 //
 // # What is tried
 //

@@ -1,17 +1,23 @@
 package harness
 
-import "slices"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // minimise looks for the shortest schedule with the same failure: with fewer
 // faults, without whole actors, without whole operations, with fewer switches,
-// in this order. It returns that run, what it leaves out, and how many replays
-// it took.
-func (x *explorer) minimise(run *execution) (*execution, omissions, int) {
+// in this order. What it came to is in the minimiser.
+func (x *explorer) minimise(run *execution) *minimiser {
 	m := &minimiser{x: x, want: run.failure, best: run, without: run.without}
 	m.orderly = m.passes(m.without)
-	for m.faults() || m.actors() || m.ops() || m.switches() {
+	for m.faults() || m.fewerFaults() || m.actors() || m.ops() || m.switches() {
 	}
-	return m.best, m.without, m.replays
+	if m.sought = !m.open; m.fewerFaults() { // there are fewer orders by now
+		for m.actors() || m.ops() || m.switches() {
+		}
+	}
+	return m
 }
 
 // How many replays, and steps of them, the minimiser spends at most.
@@ -30,6 +36,8 @@ type minimiser struct {
 	replays int
 	steps   int  // of all replays
 	bounded bool // the fewest preemptions are known
+	sought  bool // fewer faults were looked for
+	open    bool // not every schedule with fewer faults was tried
 	orderly bool // the whole scenario passes where nobody is preempted
 }
 
@@ -66,7 +74,7 @@ func (m *minimiser) leaveOut(s schedule, without omissions) bool {
 }
 
 // try runs a schedule as well as it can be followed, and keeps what still
-// fails alike.
+// fails alike, with no more faults.
 func (m *minimiser) try(c chooser, without omissions) bool {
 	if m.tired() {
 		return false
@@ -75,7 +83,7 @@ func (m *minimiser) try(c chooser, without omissions) bool {
 	m.x.alive.Add(1)
 	run := m.x.execute(c, without, false)
 	m.steps += len(run.events)
-	if !run.failure.same(m.want) || run.diverged != "" {
+	if !run.failure.same(m.want) || run.diverged != "" || run.faults() > m.best.faults() {
 		return false
 	}
 	m.best, m.without = run, without
@@ -98,6 +106,84 @@ func (m *minimiser) faults() bool {
 		}
 	}
 	return false
+}
+
+// fewerFaults searches again, with fewer faults: the schedule that was found
+// says nothing of those whose order is another. It does so before parts of the
+// scenario are left out that fewer faults may need, and where that could not try
+// all of them, once more afterwards.
+func (m *minimiser) fewerFaults() bool {
+	if m.sought {
+		return false
+	}
+	m.sought = true
+	effort := faultEffort
+	if m.x.live() {
+		effort /= 10 // a schedule on a server takes milliseconds
+	}
+	for most := range m.best.faults() {
+		all := &exhaustive{reduce: true, bound: -1, dependent: m.x.dependent}
+		found, complete := m.search(all, most, effort)
+		if found {
+			return true
+		}
+		if complete {
+			continue
+		}
+		m.open = true
+		for bound := range 3 {
+			if found, _ = m.search(&exhaustive{bound: bound}, most, effort/4); found {
+				return true
+			}
+		}
+		for i := range effort / 4 {
+			c := newPCT(rand.New(rand.NewPCG(m.x.settings.seed, uint64(i))), 3, len(m.best.events))
+			if m.try(&fewFaults{c, most}, m.without) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// faultEffort is how many schedules of each number of faults are tried.
+const faultEffort = 400
+
+// search tries at most n schedules with at most so many faults, and reports
+// whether one fails alike, and whether there are no more.
+func (m *minimiser) search(e *exhaustive, faults, n int) (found, complete bool) {
+	for range n {
+		if m.tired() {
+			return false, false
+		}
+		if m.try(&fewFaults{e, faults}, m.without) {
+			return true, false
+		}
+		if !e.again() {
+			return false, !e.pruned
+		}
+	}
+	return false, false
+}
+
+// fewFaults chooses as another does, until so many faults have happened.
+type fewFaults struct {
+	chooser
+	left int
+}
+
+func (f *fewFaults) choose(run *execution, n int, fault bool) int {
+	if !fault {
+		return f.chooser.choose(run, n, false)
+	}
+	if f.left == 0 {
+		return 0
+	}
+	v := f.chooser.choose(run, n, true)
+	if v > 0 {
+		f.left--
+	}
+	return v
 }
 
 func (m *minimiser) actors() bool {
@@ -140,9 +226,9 @@ func (m *minimiser) switches() bool {
 		m.bounded = true
 		now := m.best.preemptions()
 		for bound := range now {
-			search := &exhaustive{bound: bound, noFaults: m.best.faults() == 0}
+			search := &exhaustive{bound: bound}
 			for range patience / (2 * now) {
-				if m.try(search, m.without) {
+				if m.try(&fewFaults{search, m.best.faults()}, m.without) {
 					return true
 				}
 				if m.tired() || !search.again() {

@@ -17,9 +17,10 @@ type Report struct {
 	Actors   []string
 	Switches int
 	Faults   int
-	From     int // steps of the schedule that was found
-	Replays  int // spent on making it shorter
-	Again    int // of Of, how often it failed again in the same way
+	Open     bool // not every schedule with fewer faults was tried
+	From     int  // steps of the schedule that was found
+	Replays  int  // spent on making it shorter
+	Again    int  // of Of, how often it failed again in the same way
 	Of       int
 	NoReturn int // the first step after which every continuation fails; 0 if unknown
 	Why      []string
@@ -44,10 +45,11 @@ type Step struct {
 
 // report shortens a failure, tries it three times more, and tells it.
 func (x *explorer) report(result *Result, found *execution) *Report {
-	minimal, without, replays := x.minimise(found)
+	m := x.minimise(found)
+	minimal, without := m.best, m.without
 	s := minimal.schedule()
 	r := &Report{
-		Test: x.t.Name(), Schedule: s, From: len(found.events), Replays: replays, Of: 3,
+		Test: x.t.Name(), Schedule: s, From: len(found.events), Replays: m.replays, Of: 3, Open: m.open && minimal.faults() > 0,
 		grain: x.settings.grain,
 	}
 	defer func() {
@@ -220,7 +222,7 @@ func (r *Report) String() string {
 		again += " (" + clip(r.Diverged, 80) + ")"
 	}
 	line("MINIMAL", fmt.Sprintf("%s, %s, %s   from %s in %s; %s",
-		plural(len(r.Steps), "step"), plural(r.Switches, "switch"), plural(r.Faults, "fault"), plural(r.From, "step"), plural(r.Replays, "replay"), again))
+		plural(len(r.Steps), "step"), plural(r.Switches, "switch"), r.faults(), plural(r.From, "step"), plural(r.Replays, "replay"), again))
 	if r.Left != "" {
 		line("WITHOUT", r.Left)
 	}
@@ -253,6 +255,14 @@ func (r *Report) command() string {
 		schedule = quote(schedule + r.without)
 	}
 	return fmt.Sprintf("go test -run %s -harness.replay=%s", quote("^"+test+"$"), schedule)
+}
+
+// faults is how many faults the schedule has, and whether fewer might do.
+func (r *Report) faults() string {
+	if r.Open {
+		return plural(r.Faults, "fault") + " (not every schedule with fewer was tried)"
+	}
+	return plural(r.Faults, "fault")
 }
 
 func (r *Report) verdict() string {

@@ -23,7 +23,7 @@ func (r *Report) HTML() string {
 <pre class="message">%s</pre>
 `, esc(r.Test), htmlStyle, esc(r.Test), esc(what), esc(message))
 	size := fmt.Sprintf("%s, %s, %s; from %s in %s; reproduced %d of %d", plural(len(r.Steps), "step"), plural(r.Switches, "switch"),
-		plural(r.Faults, "fault"), plural(r.From, "step"), plural(r.Replays, "replay"), r.Again, r.Of)
+		r.faults(), plural(r.From, "step"), plural(r.Replays, "replay"), r.Again, r.Of)
 	if r.Left != "" {
 		size += "; without " + r.Left
 	}
