@@ -52,6 +52,7 @@ type Database struct {
 	triggered map[string]bool
 	roots     map[int64]string
 	plans     map[string]*plan
+	scripts   map[string]script
 	pool      map[string][]*physical // by DSN, in the order of their opening
 	used      map[string]int         // in this schedule
 	keeper    *sql.DB                // ungated: setup, reset
@@ -90,7 +91,7 @@ func (s *Sim) SQLite(config SQLite) *Database {
 		db.reset()
 		return db
 	}
-	db := &Database{x: s.x, config: config, pool: map[string][]*physical{}, used: map[string]int{}, plans: map[string]*plan{}, dirty: map[string]bool{}}
+	db := &Database{x: s.x, config: config, pool: map[string][]*physical{}, used: map[string]int{}, plans: map[string]*plan{}, scripts: map[string]script{}, dirty: map[string]bool{}}
 	if err := db.make(i); err != nil {
 		panic(fmt.Sprintf("harness: set up a SQLite database: %v", err))
 	}

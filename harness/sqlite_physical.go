@@ -136,8 +136,10 @@ func (p *physical) planOf(text string, args []driver.NamedValue) (*plan, error) 
 	if plan, ok := p.db.plans[text]; ok {
 		return plan, nil
 	}
-	if pragma := strings.ToLower(strings.TrimSpace(text)); strings.HasPrefix(pragma, "pragma") && !strings.ContainsAny(pragma, "=(") {
-		p.db.plans[text] = &plan{} // it asks for a setting of its connection
+	switch first := firstWord(text); {
+	case first == "explain", // it tells what a statement would do, and doesn't
+		first == "pragma" && !strings.ContainsAny(text, "=("): // it asks for a setting of its connection
+		p.db.plans[text] = &plan{}
 		return p.db.plans[text], nil
 	}
 	explained, err := p.queryRaw("explain "+text, args)

@@ -84,7 +84,7 @@ func (c *conn) PrepareContext(_ context.Context, text string) (driver.Stmt, erro
 }
 
 func (c *conn) ExecContext(_ context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
-	out, err := c.step(text, args, false)
+	out, err := c.steps(text, args, false)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (c *conn) ExecContext(_ context.Context, text string, args []driver.NamedVa
 }
 
 func (c *conn) QueryContext(_ context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
-	out, err := c.step(text, args, true)
+	out, err := c.steps(text, args, true)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +135,30 @@ func named(args []driver.Value) []driver.NamedValue {
 type outcome struct {
 	result driver.Result
 	rows   *rows
+}
+
+// steps runs a text statement by statement, as the driver does: each gets the
+// same arguments, and the answer is that of the last; of a query, of the last
+// that had rows, unless nothing follows the last.
+func (c *conn) steps(text string, args []driver.NamedValue, query bool) (answer outcome, err error) {
+	s := c.db.scriptOf(text)
+	if len(s.statements) == 0 { // a comment, by which a pool asks whether it is connected
+		if a := c.db.x.actor(); a != nil && a.dead != nil {
+			return outcome{}, a.refuse()
+		}
+		return c.run(text, args, query)
+	}
+	for i, statement := range s.statements {
+		out, err := c.step(statement, args, query)
+		if err != nil {
+			return outcome{}, err
+		}
+		last := i == len(s.statements)-1
+		if !query || i == 0 || len(out.rows.rows) > 0 || last && !s.tail {
+			answer = out
+		}
+	}
+	return answer, nil
 }
 
 // step runs a statement when its actor is chosen for it.
