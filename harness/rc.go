@@ -29,7 +29,7 @@ type Statement struct {
 	// locks, inserts, changes or deletes.
 	Reads, Writes []string
 	// Do is what the statement means, told by what PostgreSQL does: see
-	// [Query]. Nil for what has no meaning beside its SQL.
+	// [Query]. The model refuses a statement without one; a server needs none.
 	Do func(q *Query) error
 }
 
@@ -208,8 +208,11 @@ func (s *Session) Rollback(context.Context) error {
 	return err
 }
 
-// Exec runs a statement, and returns the rows that it returns.
+// Exec runs a statement, and returns the rows that it returns. It panics where
+// the statement is no SQL, begins or ends a transaction, or has no meaning for
+// the model.
 func (s *Session) Exec(_ context.Context, st *Statement) ([]Row, error) {
+	st.check(s.backend == nil)
 	var foot footprint
 	for _, table := range st.Reads {
 		foot.reads |= s.data(table)
