@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-
-	"modernc.org/sqlite"
 )
 
 // SQLite says which database [Sim.SQLite] opens. The zero value is an empty
@@ -51,8 +49,8 @@ type Database struct {
 	contents  map[string][][]any
 	triggered map[string]bool
 	roots     map[int64]string
-	plans     map[string]*plan
 	scripts   map[string]script
+	sides     map[string]*side       // by DSN
 	pool      map[string][]*physical // by DSN, in the order of their opening
 	used      map[string]int         // in this schedule
 	keeper    *sql.DB                // ungated: setup, reset
@@ -67,17 +65,6 @@ type Database struct {
 // sequences is where SQLite keeps the greatest id of AUTOINCREMENT tables.
 const sequences = "sqlite_sequence"
 
-// plan is what a statement touches, as SQLite's own EXPLAIN tells.
-type plan struct {
-	reads, writes resources
-	write         bool // it takes the write lock
-	begin         bool
-	end           bool
-	rollback      bool
-	other         bool // schema changes, attached databases: anything
-	read, written []string
-}
-
 var databaseNumber atomic.Int64
 
 // SQLite returns the database of this schedule. The scenario calls it in the
@@ -91,7 +78,7 @@ func (s *Sim) SQLite(config SQLite) *Database {
 		db.reset()
 		return db
 	}
-	db := &Database{x: s.x, config: config, pool: map[string][]*physical{}, used: map[string]int{}, plans: map[string]*plan{}, scripts: map[string]script{}, dirty: map[string]bool{}}
+	db := &Database{x: s.x, config: config, pool: map[string][]*physical{}, used: map[string]int{}, scripts: map[string]script{}, sides: map[string]*side{}, dirty: map[string]bool{}}
 	if err := db.make(i); err != nil {
 		panic(fmt.Sprintf("harness: set up a SQLite database: %v", err))
 	}
@@ -170,8 +157,10 @@ func (d *Database) dsn(query string) string {
 	q.Add("_pragma", "busy_timeout(0)")
 	if d.config.WAL {
 		q.Add("_pragma", "journal_mode(wal)")
+		q.Add("_pragma", "synchronous(off)") // in memory it says nothing, and asks for a lock
+	} else {
+		q.Add("_pragma", "cache_spill(0)") // see [Database.committed]
 	}
-	q.Add("_pragma", "synchronous(off)")
 	u.RawQuery = q.Encode()
 	return u.String()
 }
@@ -284,9 +273,18 @@ func textsOf(db *sql.DB, query string, args ...any) (list []string, err error) {
 // hundred times faster than making a database.
 func (d *Database) reset() {
 	clear(d.used)
-	for _, pool := range d.pool {
-		for _, p := range pool {
+	for key, pool := range d.pool {
+		for i, p := range pool {
 			p.clean()
+			if !p.special {
+				continue
+			}
+			_ = p.conn.Close() // it has settings that the next schedule would find
+			fresh, err := d.open(p.query)
+			if err != nil {
+				panic(fmt.Sprintf("harness: open a connection anew: %v", err))
+			}
+			d.pool[key][i] = fresh
 		}
 	}
 	if len(d.dirty) == 0 && !d.unknown {
@@ -321,11 +319,10 @@ func (d *Database) sameSchema() {
 
 func (d *Database) restore() error {
 	if d.resetter == nil {
-		raw, err := new(sqlite.Driver).Open(d.dsn(""))
-		if err != nil {
+		var err error
+		if d.resetter, err = d.open(""); err != nil {
 			return err
 		}
-		d.resetter = &physical{db: d, conn: raw, stmts: map[string]driver.Stmt{}}
 	}
 	if _, err := d.resetter.execRaw("begin immediate", nil); err != nil {
 		return err
@@ -403,6 +400,11 @@ func (d *Database) close() {
 			_ = p.conn.Close()
 		}
 	}
+	for _, side := range d.sides {
+		if side.committed != nil {
+			_ = side.committed.conn.Close()
+		}
+	}
 	if d.resetter != nil {
 		_ = d.resetter.conn.Close()
 	}
@@ -413,7 +415,9 @@ func (d *Database) close() {
 func (d *Database) Path() string { return d.path }
 
 // Open returns a handle on the database: give it to actors, and to oracles,
-// whose statements are no steps.
+// whose statements are no steps. What an oracle or [Sim.Show] reads outside of
+// a transaction in which it has written is what is committed, whatever actors
+// have open.
 func (d *Database) Open() *sql.DB {
 	db := sql.OpenDB(d.Connector(""))
 	d.x.current().sim.OnEnd(func() { _ = db.Close() })

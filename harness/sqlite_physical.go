@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/url"
-	"slices"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -29,33 +28,53 @@ func (c *connector) Connect(context.Context) (driver.Conn, error) {
 	if a := c.db.x.actor(); a != nil && a.dead != nil {
 		return nil, a.refuse()
 	}
-	i := c.db.used[c.query]
-	c.db.used[c.query]++
-	if i < len(c.db.pool[c.query]) {
-		return &conn{physical: c.db.pool[c.query][i]}, nil
-	}
-	raw, err := new(sqlite.Driver).Open(c.db.dsn(c.query))
+	p, err := c.db.next(c.query, c.query)
 	if err != nil {
 		return nil, err
 	}
-	values, _ := url.ParseQuery(c.query)
-	p := &physical{db: c.db, conn: raw, stmts: map[string]driver.Stmt{}, txlock: values.Get("_txlock")}
-	c.db.pool[c.query] = append(c.db.pool[c.query], p)
 	return &conn{physical: p}, nil
+}
+
+// next hands out the next connection under a key.
+func (d *Database) next(key, query string) (*physical, error) {
+	i := d.used[key]
+	d.used[key]++
+	if i < len(d.pool[key]) {
+		return d.pool[key][i], nil
+	}
+	p, err := d.open(query)
+	if err == nil {
+		d.pool[key] = append(d.pool[key], p)
+	}
+	return p, err
+}
+
+func (d *Database) open(query string) (*physical, error) {
+	raw, err := new(sqlite.Driver).Open(d.dsn(query))
+	if err != nil {
+		return nil, err
+	}
+	values, _ := url.ParseQuery(query)
+	return &physical{db: d, query: query, conn: raw, stmts: map[string]driver.Stmt{}, txlock: values.Get("_txlock")}, nil
 }
 
 // physical is a connection that outlives the schedules.
 type physical struct {
-	db     *Database
-	conn   driver.Conn
-	stmts  map[string]driver.Stmt
-	txlock string
+	db      *Database
+	query   string // of its DSN
+	conn    driver.Conn
+	stmts   map[string]driver.Stmt
+	txlock  string
+	special bool             // it was given settings of its own, or temporary tables
+	plans   map[string]*plan // then
 
 	user     *actor
 	opener   string // the goroutine that opened its transaction
 	inTx     bool
-	locked   bool // it has the write lock
-	snapshot bool // it has read
+	locked   bool     // it has the write lock
+	snapshot bool     // it has read
+	points   []string // its savepoints, in small letters
+	nameless bool     // BEGIN began its transaction, and not the first of them
 	wrote    resources
 	tables   []string // that it wrote, for the report
 }
@@ -74,7 +93,7 @@ func (p *physical) rollBack() {
 }
 
 func (p *physical) ended() {
-	p.inTx, p.locked, p.snapshot, p.wrote, p.tables = false, false, false, 0, nil
+	p.inTx, p.locked, p.snapshot, p.points, p.nameless, p.wrote, p.tables = false, false, false, nil, false, 0, nil
 }
 
 // crashed rolls back what a dead process had open.
@@ -129,120 +148,6 @@ func (p *physical) queryRaw(text string, args []driver.NamedValue) (*rows, error
 			return nil, errors.Join(err, from.Close())
 		}
 	}
-}
-
-// planOf asks SQLite what a statement touches, once for each text.
-func (p *physical) planOf(text string, args []driver.NamedValue) (*plan, error) {
-	if plan, ok := p.db.plans[text]; ok {
-		return plan, nil
-	}
-	switch first := firstWord(text); {
-	case first == "explain", // it tells what a statement would do, and doesn't
-		first == "pragma" && !strings.ContainsAny(text, "=("): // it asks for a setting of its connection
-		p.db.plans[text] = &plan{}
-		return p.db.plans[text], nil
-	}
-	explained, err := p.queryRaw("explain "+text, args)
-	delete(p.stmts, "explain "+text)
-	if err != nil {
-		return nil, err
-	}
-	plan := &plan{}
-	for _, row := range explained.rows {
-		opcode, p1, p2, p3 := row[1].(string), row[2].(int64), row[3].(int64), row[4].(int64)
-		switch opcode {
-		case "OpenRead", "ReopenIdx":
-			if p3 > 1 {
-				plan.other = true
-			} else if p3 == 0 {
-				plan.reads |= p.db.resource(p2, plan, &plan.read)
-			}
-		case "OpenWrite":
-			if p3 == 0 {
-				plan.writes |= p.db.resource(p2, plan, &plan.written)
-			}
-		case "Clear":
-			plan.writes |= p.db.resource(p1, plan, &plan.written)
-		case "Transaction":
-			plan.write = plan.write || p1 == 0 && p2 > 0
-		case "AutoCommit":
-			plan.begin, plan.end, plan.rollback = p1 == 0, p1 == 1, p2 == 1
-		case "Savepoint", "CreateBtree", "ParseSchema", "Destroy", "DropTable", "Vacuum", "JournalMode", "IncrVacuum", "Checkpoint":
-			plan.other = true
-		}
-	}
-	p.db.plans[text] = plan
-	return plan, nil
-}
-
-func (d *Database) resource(root int64, plan *plan, names *[]string) resources {
-	table, ok := d.roots[root]
-	if !ok {
-		plan.other = true
-		return 0
-	}
-	if !slices.Contains(*names, table) {
-		*names = append(*names, table)
-	}
-	return d.x.home.resources.of(d.name + table)
-}
-
-// footprint says what a statement touches, given what its connection holds.
-func (p *physical) footprint(plan *plan) footprint {
-	d := p.db
-	switch {
-	case plan.other:
-		return footprint{everything: true}
-	case plan.begin:
-		if plan.write {
-			return p.taking()
-		}
-		return footprint{}
-	case plan.end:
-		return p.ending(plan.rollback)
-	case p.locked:
-		return footprint{} // no other connection sees it before the commit
-	case p.inTx && plan.write:
-		return p.taking()
-	case p.inTx && p.snapshot:
-		return footprint{}
-	case p.inTx:
-		f := footprint{reads: d.published}
-		if !d.config.WAL {
-			f.reads |= d.lock
-		}
-		return f
-	case plan.write:
-		f := footprint{reads: plan.reads, writes: d.lock | d.published | plan.writes}
-		if !d.config.WAL {
-			f.reads |= d.readers
-		}
-		return f
-	}
-	f := footprint{reads: plan.reads}
-	if !d.config.WAL {
-		f.reads |= d.lock
-	}
-	return f
-}
-
-func (p *physical) taking() footprint { return footprint{reads: p.db.published, writes: p.db.lock} }
-
-func (p *physical) ending(rollback bool) footprint {
-	var f footprint
-	if p.locked {
-		f.writes = p.db.lock
-		if !rollback {
-			f.writes |= p.db.published | p.wrote
-			if !p.db.config.WAL {
-				f.reads |= p.db.readers
-			}
-		}
-	}
-	if p.snapshot && !p.db.config.WAL {
-		f.writes |= p.db.readers
-	}
-	return f
 }
 
 // holders names those who hold what a waiting statement needs.

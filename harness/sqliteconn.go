@@ -18,6 +18,7 @@ var ErrLost = errors.New("harness: the connection was lost during COMMIT: nobody
 // conn is one database/sql connection of one schedule.
 type conn struct {
 	*physical
+	spare *physical // see [conn.aside]
 }
 
 var (
@@ -29,6 +30,9 @@ var (
 
 func (c *conn) Close() error {
 	c.clean()
+	if c.spare != nil {
+		c.spare.clean()
+	}
 	return nil
 }
 
@@ -56,6 +60,13 @@ func goroutine() string {
 }
 
 func (c *conn) Commit() error {
+	if c.db.x.actor() == nil {
+		_, err := c.aside("commit", nil, false)
+		if p := c.side(); err != nil && p != nil && p.inTx {
+			p.rollBack()
+		}
+		return err
+	}
 	_, err := c.step("commit", nil, false)
 	if err != nil && c.inTx && (c.user == nil || c.user.dead == nil) {
 		c.rollBack() // or the pool would hand out an open transaction
@@ -164,17 +175,13 @@ func (c *conn) steps(text string, args []driver.NamedValue, query bool) (answer 
 // step runs a statement when its actor is chosen for it.
 func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome, error) {
 	a := c.db.x.actor()
-	if a == nil { // setup and oracles
-		out, err := c.run(text, args, query)
-		if err == nil {
-			err = c.account(text, args)
-		}
-		return out, err
+	if a == nil {
+		return c.aside(text, args, query)
 	}
 	if a.dead != nil {
 		return outcome{}, a.refuse()
 	}
-	plan, err := c.planOf(text, args)
+	plan, err := c.planNow(text, args)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -229,44 +236,37 @@ func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome,
 	}
 }
 
-func (c *conn) run(text string, args []driver.NamedValue, query bool) (out outcome, err error) {
+func (p *physical) run(text string, args []driver.NamedValue, query bool) (out outcome, err error) {
 	if query {
-		out.rows, err = c.queryRaw(text, args)
+		out.rows, err = p.queryRaw(text, args)
 	} else {
-		out.result, err = c.execRaw(text, args)
+		out.result, err = p.execRaw(text, args)
 	}
 	return out, err
 }
 
-// account keeps the state of a connection that is used outside of actors.
-func (c *conn) account(text string, args []driver.NamedValue) error {
-	plan, err := c.planOf(text, args)
-	if err == nil {
-		c.after(nil, plan, nil)
-	}
-	return err
-}
-
 // after notes what a statement has done to its connection and to others.
-func (c *conn) after(a *actor, plan *plan, err error) {
+func (p *physical) after(a *actor, plan *plan, err error) {
 	if err != nil {
 		return // SQLite has undone the statement, and the transaction stays as it was
 	}
-	d, progress, publish := c.db, false, false
-	c.note(a, plan)
+	d, progress, publish := p.db, false, false
+	p.note(a, plan)
+	p.special = p.special || plan.leaves
 	switch {
 	case plan.begin:
-		c.inTx, c.locked = true, plan.write
+		p.inTx, p.locked, p.nameless = true, plan.write, plan.savepoint == noSavepoint
 	case plan.end:
-		progress, publish = c.locked || c.snapshot, c.locked && !plan.rollback
-		c.ended()
-	case c.inTx:
-		c.locked = c.locked || plan.write
-		c.snapshot = true
-		c.wrote |= plan.writes
+		progress, publish = p.locked || p.snapshot, p.locked && !plan.rollback
+		p.ended()
+	case p.inTx:
+		p.locked = p.locked || plan.write
+		p.snapshot = p.snapshot || plan.opens
+		p.wrote |= plan.writes
 	case plan.write:
 		progress, publish = true, true
 	}
+	p.pointed(plan)
 	for _, table := range plan.written {
 		d.dirty[table] = true
 	}
@@ -282,7 +282,7 @@ func (c *conn) after(a *actor, plan *plan, err error) {
 
 // note keeps what a report tells of reads and writes: a write is one when it is
 // committed.
-func (c *conn) note(a *actor, plan *plan) {
+func (p *physical) note(a *actor, plan *plan) {
 	if a == nil || a.event == nil || !a.sim.run.detail {
 		return
 	}
@@ -290,13 +290,13 @@ func (c *conn) note(a *actor, plan *plan) {
 	for _, table := range plan.read {
 		ev.reads = append(ev.reads, access{table})
 	}
-	ev.ends = plan.end || !c.inTx && !plan.begin
+	ev.ends = plan.end || !p.inTx && !plan.begin
 	written := plan.written
-	if c.inTx && !plan.end {
-		c.tables, written = append(c.tables, written...), nil
+	if p.inTx && !plan.end {
+		p.tables, written = append(p.tables, written...), nil
 	}
 	if plan.end && !plan.rollback {
-		written = c.tables
+		written = p.tables
 	}
 	for _, table := range written {
 		ev.writes = append(ev.writes, access{table})
@@ -348,7 +348,7 @@ func (o outcome) describe(plan *plan, err error) string {
 		return "fails: " + clip(err.Error(), 60)
 	case o.rows != nil:
 		return o.rows.describe()
-	case o.result != nil && !plan.begin && !plan.end:
+	case o.result != nil && plan.write && !plan.begin && !plan.end:
 		if n, err := o.result.RowsAffected(); err == nil && n > 0 {
 			return fmt.Sprintf("wrote %d", n)
 		}
