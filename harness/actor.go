@@ -57,13 +57,14 @@ type actor struct {
 	inOp                       int   // which of them it is in, from 1
 
 	// On a real PostgreSQL, where it waits in a statement of its own.
-	flight  atomic.Int32
-	pid     uint32
-	server  *PostgresDatabase
-	fault   Fault
-	out     chan bool   // it stands at a gate, has its answer, or (false) has returned
-	arrived bool        // the answer for which it had to wait
-	looked  atomic.Bool // for a deadlock, see [lockWord]
+	flight   atomic.Int32
+	pid      atomic.Uint32
+	server   *PostgresDatabase
+	fault    Fault
+	out      chan bool    // it stands at a gate, has its answer, or (false) has returned
+	arrived  bool         // the answer for which it had to wait
+	looked   atomic.Bool  // for a deadlock, see [lockWord]
+	patience atomic.Int64 // a duration, until it has, where it doesn't say so
 }
 
 type panicked struct {

@@ -221,8 +221,10 @@
 // [VerifyOn], or -harness.postgres=ADDRESS, runs only the minimal schedule of a
 // failure there, and says on the line ENGINES what it came to.
 //
-// [Sim.Postgres] runs code over pgx, as it is, on a real server: every statement
-// is a step, and which of them wait for a lock is read from pg_blocking_pids. It
+// [Sim.Postgres] runs code over pgx, or any driver that takes a function to dial
+// with, on a real server. The gate is in the protocol, so that every statement is
+// a step, whatever context it has: those of a batch, a COPY, a cursor, a wait for
+// a notification. Which of them wait for a lock is read from pg_blocking_pids. It
 // empties and fills every table of its database before each schedule: give it
 // one of its own.
 //

@@ -1,9 +1,8 @@
 package harness
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Postgres says which database [Sim.Postgres] works on.
@@ -31,8 +31,16 @@ type Postgres struct {
 	Faults []Fault
 }
 
-// PostgresDatabase is a real PostgreSQL database whose every statement through
-// pgx, or batch of them, is a step. Actors are goroutines there, since a
+// PostgresDatabase is a real PostgreSQL database whose every statement is a step.
+// The gate is in the protocol: what an actor writes on a connection of
+// [PostgresDatabase.Gate] or [PostgresDatabase.Dial] is read before the server
+// has it, whatever driver writes it and with whatever context. Each statement of
+// a batch or pipeline is a step of its own; a COPY is one; so is a query of
+// several statements, which the verdict names. None are what prepares a
+// statement, empty ones, settings of the session, and, outside of a transaction,
+// those that read no table but the catalogs of types and names, as drivers do.
+//
+// Actors are goroutines there, since a
 // statement that waits for a lock waits in PostgreSQL; which do, and for whom,
 // is told by pg_blocking_pids.
 //
@@ -42,13 +50,14 @@ type Postgres struct {
 // does not is tried again, and counted (see [Covered]). Nothing is known of
 // what a statement touches, so that no orders are left out as equivalent.
 type PostgresDatabase struct {
-	x        *explorer
+	x        atomic.Pointer[explorer]
 	config   Postgres
-	observer observer
+	observer *observer
 	refill   string
 
 	mu    sync.Mutex
 	users map[uint32]*actor // of backends, in this schedule
+	types *pgtype.Map
 }
 
 // Postgres returns the database of this schedule. The scenario calls it in the
@@ -66,7 +75,9 @@ func (s *Sim) Postgres(config Postgres) *PostgresDatabase {
 		s.x.home.engines = append(s.x.home.engines, d)
 	}
 	d := s.x.home.servers[i]
-	d.x, d.users = s.x, map[uint32]*actor{}
+	d.x.Store(s.x)
+	gateOf(config.Address).database.Store(d)
+	d.forget()
 	if err := d.observer.exec(d.refill); err != nil {
 		panic(fmt.Sprintf("harness: put a PostgreSQL database back to its beginning: %v", err))
 	}
@@ -90,115 +101,101 @@ func (d *PostgresDatabase) make(h *home) (err error) {
 // Address is that of the database.
 func (d *PostgresDatabase) Address() string { return d.config.Address }
 
-// Gate makes every statement on the connections of this configuration a step
-// of the actor whose context it is given. Statements with another context,
-// such as a rollback with one that can't be cancelled, are none.
+// Gate makes every statement on the connections of this configuration a step of
+// the actor that sends it. TLS is between the gate and the server from now on.
 func (d *PostgresDatabase) Gate(config *pgx.ConnConfig) {
-	config.Tracer = tracer{d}
-	dial := config.DialFunc
+	dial, secure, optional := config.DialFunc, config.TLSConfig, config.TLSConfig == nil
+	config.TLSConfig, config.SSLNegotiation = nil, ""
+	for _, f := range config.Fallbacks {
+		optional = optional || f.TLSConfig == nil
+		f.TLSConfig = nil
+	}
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dial(ctx, network, address)
+		if err == nil && secure != nil && network != "unix" {
+			c, err = encrypt(ctx, c, secure, optional)
+		}
 		if err != nil {
 			return nil, err
 		}
-		return &wire{Conn: c}, nil
+		w := newWire(c, gateOf(d.config.Address))
+		w.impatient = true
+		return w, nil
 	}
-	sayWhenLooked(config)
-	notice := config.OnNotice
-	config.OnNotice = func(conn *pgconn.PgConn, n *pgconn.Notice) {
-		if waits, said := lockWord(n); said {
-			if a := wireUnder(conn.Conn()).user.Load(); a != nil {
-				a.looked.Store(waits)
-			}
-		} else if n.SeverityUnlocalized != "LOG" && notice != nil {
-			notice(conn, n)
+}
+
+// Dial is a gated connection for a driver other than pgx: most take a function
+// that dials. It asks for no encryption, and refuses it.
+func (d *PostgresDatabase) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return newWire(c, gateOf(d.config.Address)), nil
+}
+
+// encrypt asks the server for TLS.
+func encrypt(ctx context.Context, c net.Conn, config *tls.Config, optional bool) (net.Conn, error) {
+	request, err := (&pgproto3.SSLRequest{}).Encode(nil)
+	if err != nil {
+		return nil, err
+	}
+	answer := make([]byte, 1)
+	if _, err = c.Write(request); err == nil {
+		_, err = io.ReadFull(c, answer)
+	}
+	switch {
+	case err != nil:
+	case answer[0] == 'S':
+		secure := tls.Client(c, config)
+		if err = secure.HandshakeContext(ctx); err == nil {
+			return secure, nil
 		}
+	case optional:
+		return c, nil
+	default:
+		err = errors.New("the server refuses TLS")
 	}
+	return nil, errors.Join(err, c.Close())
 }
 
-// sayWhenLooked has connections look for deadlocks soon, and say so to us, in
-// English. It returns the settings for that, which are a superuser's.
-func sayWhenLooked(config *pgx.ConnConfig) []string {
-	if config.RuntimeParams["deadlock_timeout"] == "" {
-		config.RuntimeParams["deadlock_timeout"] = "1ms"
-	}
-	config.RuntimeParams["log_lock_waits"] = "on"
-	config.RuntimeParams["client_min_messages"] = "log"
-	config.RuntimeParams["lc_messages"] = "C"
-	return []string{"deadlock_timeout", "log_lock_waits", "lc_messages"}
+// A gate is what the connections to a database lead through. They outlive an
+// exploration where a test keeps its pools, and are scheduled in the next.
+type gate struct {
+	database atomic.Pointer[PostgresDatabase]
 }
 
-// lockWord reads what PostgreSQL says, after deadlock_timeout, of a statement
-// that waits for a lock: that it waits still, or that it has the lock. It says
-// the first when it has looked for a deadlock, which it does once: a circle that
-// is closed afterwards is found by the one who closes it, so that it is always
-// that one who is ended. Without its word, on a busy machine, it is either of
-// them.
-func lockWord(n *pgconn.Notice) (waits, said bool) {
-	said = n.SeverityUnlocalized == "LOG" && n.Routine == "ProcSleep"
-	return said && strings.Contains(n.Message, "still waiting"), said
+func (g *gate) now() *PostgresDatabase { return g.database.Load() }
+
+var gates sync.Map // by address
+
+func gateOf(address string) *gate {
+	g, _ := gates.LoadOrStore(address, &gate{})
+	return g.(*gate) //nolint:forcetypeassert // the only type in it
 }
 
-// lookPatience is how long it is waited for; a statement may have switched such
-// messages off, and only a superuser can switch them on.
-const lookPatience = time.Second
+func (d *PostgresDatabase) explorer() *explorer { return d.x.Load() }
 
-// A wire is a connection to the server that can be lost.
-type wire struct {
-	net.Conn
-	lost atomic.Int32 // a Fault
-	user atomic.Pointer[actor]
+// actor is that whose goroutine calls, or nil.
+func (d *PostgresDatabase) actor() *actor { return d.explorer().at(goroutineID()) }
+
+func (d *PostgresDatabase) unscheduled(sentence string) {
+	(&execution{x: d.explorer()}).unscheduled(sentence)
 }
 
-// Write says that it has sent what it swallows: nobody can tell.
-func (w *wire) Write(b []byte) (int, error) {
-	if Fault(w.lost.Load()) == LostBefore {
-		return len(b), nil
-	}
-	return w.Conn.Write(b)
+// uses notes who has a backend.
+func (d *PostgresDatabase) uses(pid uint32, a *actor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.users[pid] = a
 }
 
-func (w *wire) Read(b []byte) (int, error) {
-	switch Fault(w.lost.Load()) {
-	case LostBefore:
-		return 0, io.ErrUnexpectedEOF
-	case LostAfter: // its answer tells us that it took effect
-		for {
-			n, err := w.Conn.Read(b)
-			if err != nil {
-				return 0, err
-			}
-			if answers(b[:n]) {
-				return 0, io.ErrUnexpectedEOF
-			}
-			if a := w.user.Load(); a != nil {
-				a.looked.Store(true)
-			}
-		}
-	}
-	return w.Conn.Read(b)
-}
-
-// answers reports whether messages of the server hold more than what precedes
-// an answer: that a statement was parsed (1), bound (2) and described (t, T, n),
-// and notices (N), such as that it waits.
-func answers(messages []byte) bool {
-	for len(messages) >= 5 {
-		if !bytes.ContainsRune([]byte("12tTnN"), rune(messages[0])) {
-			return true
-		}
-		messages = messages[min(len(messages), 1+int(binary.BigEndian.Uint32(messages[1:]))):]
-	}
-	return false
-}
-
-func wireOf(conn *pgx.Conn) *wire { return wireUnder(conn.PgConn().Conn()) }
-
-func wireUnder(c net.Conn) *wire {
-	if inner, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
-		c = inner.NetConn()
-	}
-	return c.(*wire)
+// forget begins a schedule, in which nobody has a backend.
+func (d *PostgresDatabase) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.users = map[uint32]*actor{}
 }
 
 // crashed ends what a dead process had open.
@@ -239,18 +236,26 @@ func (a *actor) startGoroutine(body func()) {
 		return !stopped
 	}
 	go func() {
+		id := goroutineID()
+		a.sim.x.workers.Store(id, a)
+		defer a.sim.x.workers.Delete(id)
 		<-in
 		body()
 		out <- false
 	}()
+	stepping := &a.sim.x.stepping
 	a.next = func() (struct{}, bool) {
+		stepping.Store(true)
+		defer stepping.Store(false)
 		in <- struct{}{}
 		return struct{}{}, a.land(out)
 	}
 	a.stop = func() {
+		stepping.Store(true)
+		defer stepping.Store(false)
 		stopped = true
 		if a.flight.CompareAndSwap(sent, blocked) || a.flight.Load() == blocked && !a.arrived {
-			a.server.observer.end(a.pid)
+			a.server.observer.end(a.pid.Load())
 			<-out
 		}
 		in <- struct{}{}
@@ -274,7 +279,7 @@ func (a *actor) land(out chan bool) (alive bool) {
 			continue
 		}
 		blames, stable := a.server.blockers(a)
-		if !stable || !a.looked.Load() && time.Since(start) < lookPatience || !a.flight.CompareAndSwap(sent, blocked) {
+		if !stable || !a.looked.Load() && time.Since(start) < time.Duration(a.patience.Load()) || !a.flight.CompareAndSwap(sent, blocked) {
 			if time.Since(start) > postgresPatience && a.flight.Load() == sent {
 				panic(fmt.Sprintf("harness: PostgreSQL has neither answered nor blocked %s for %s: %s", a.name, postgresPatience, a.op.text))
 			}
@@ -333,7 +338,7 @@ func (d *PostgresDatabase) blockers(a *actor) (names string, stable bool) {
 			}
 		}
 		if f := other.flight.Load(); other.server == d && (f == blocked && !other.arrived || f == sent) {
-			pids = append(pids, int32(other.pid))
+			pids = append(pids, int32(other.pid.Load()))
 		}
 	}
 	before, _, ok := d.observer.standing(pids, d.userOf)
@@ -345,126 +350,10 @@ func (d *PostgresDatabase) blockers(a *actor) (names string, stable bool) {
 		return "", false
 	}
 	var list []string
-	for _, pid := range behind[int32(a.pid)] {
+	for _, pid := range behind[int32(a.pid.Load())] {
 		if name := d.userOf(pid); !slices.Contains(list, name) {
 			list = append(list, name)
 		}
 	}
 	return strings.Join(list, " and "), len(list) > 0
-}
-
-// observer is a connection that looks at the others.
-type observer struct{ conn *pgx.Conn }
-
-func observe(address string) (observer, error) {
-	config, err := pgx.ParseConfig(address)
-	if err != nil {
-		return observer{}, err
-	}
-	config.RuntimeParams["application_name"] = "harness"
-	conn, err := pgx.ConnectConfig(context.Background(), config)
-	return observer{conn}, err
-}
-
-func (o observer) close() { _ = o.conn.Close(context.Background()) }
-
-func (o observer) exec(text string) error {
-	_, err := o.conn.Exec(context.Background(), text, pgx.QueryExecModeSimpleProtocol)
-	return err
-}
-
-// end ends a backend, and returns when it is gone.
-func (o observer) end(pid uint32) {
-	if err := o.exec(fmt.Sprintf(`do $$ begin
-perform pg_terminate_backend(%d);
-while exists (select from pg_stat_activity where pid = %[1]d) loop perform pg_sleep(0.001), pg_stat_clear_snapshot(); end loop; end $$`, pid)); err != nil {
-		panic(fmt.Sprintf("harness: end a backend: %v", err))
-	}
-}
-
-// standing says who waits for whom, and whether all of them wait, in the end,
-// for one of ours that isn't waiting: a circle is about to be broken, and what
-// others hold, such as autovacuum, they give back by themselves.
-func (o observer) standing(pids []int32, ours func(pid int32) string) (text string, behind map[int32][]int32, stable bool) {
-	rows, err := o.conn.Query(context.Background(), "select pid, pg_blocking_pids(pid) from unnest($1::int[]) as pid order by pid",
-		pgx.QueryExecModeCacheStatement, pids)
-	if err != nil {
-		panic(fmt.Sprintf("harness: ask who waits: %v", err))
-	}
-	behind = map[int32][]int32{}
-	var parts []string
-	for rows.Next() {
-		var pid int32
-		var blockers []int32
-		if err := rows.Scan(&pid, &blockers); err != nil {
-			panic(fmt.Sprintf("harness: ask who waits: %v", err))
-		}
-		behind[pid] = blockers
-		parts = append(parts, fmt.Sprintf("%d behind %v", pid, blockers))
-	}
-	if err := rows.Err(); err != nil {
-		panic(fmt.Sprintf("harness: ask who waits: %v", err))
-	}
-	free := map[int32]bool{}
-	for range pids {
-		for pid, blockers := range behind {
-			for _, b := range blockers {
-				if _, waits := behind[b]; !waits && ours(b) != "" || free[b] {
-					free[pid] = true
-				}
-			}
-		}
-	}
-	return strings.Join(parts, ", "), behind, len(free) == len(pids)
-}
-
-// keep remembers the contents of all tables and the state of all sequences,
-// and returns the statements that put them back.
-func (o observer) keep() (refill string, err error) {
-	ctx := context.Background()
-	if err := o.exec("drop schema if exists harness_kept cascade; create schema harness_kept"); err != nil {
-		return "", err
-	}
-	rows, err := o.conn.Query(ctx, `
-select format('%I.%I', n.nspname, c.relname),
-       (select string_agg(quote_ident(a.attname), ', ' order by a.attnum) from pg_attribute a
-         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')
-  from pg_class c join pg_namespace n on n.oid = c.relnamespace
- where c.relkind = 'r' and n.nspname not in ('pg_catalog', 'information_schema', 'harness_kept') and n.nspname !~ '^pg_' order by 1`)
-	if err != nil {
-		return "", err
-	}
-	type table struct{ Name, Columns string }
-	tables, err := pgx.CollectRows(rows, pgx.RowToStructByPos[table])
-	if err != nil {
-		return "", err
-	}
-	var parts []string
-	for i, t := range tables {
-		kept := fmt.Sprintf("harness_kept.t%d", i)
-		if err := o.exec(fmt.Sprintf("create table %s as select %s from %s", kept, t.Columns, t.Name)); err != nil {
-			return "", err
-		}
-		parts = append(parts, fmt.Sprintf("delete from %s; insert into %s (%s) overriding system value select * from %s", t.Name, t.Name, t.Columns, kept))
-	}
-	rows, err = o.conn.Query(ctx, `select format('%I.%I', schemaname, sequencename) from pg_sequences order by 1`)
-	if err != nil {
-		return "", err
-	}
-	sequences, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return "", err
-	}
-	for _, name := range sequences {
-		var last int64
-		var called bool
-		if err := o.conn.QueryRow(ctx, "select last_value, is_called from "+name).Scan(&last, &called); err != nil {
-			return "", err
-		}
-		parts = append(parts, fmt.Sprintf("select setval('%s', %d, %t)", strings.ReplaceAll(name, "'", "''"), last, called))
-	}
-	if len(parts) == 0 {
-		return "", errors.New("the database has no tables: give Setup what makes them")
-	}
-	return "set session_replication_role = replica; " + strings.Join(parts, "; ") + "; set session_replication_role = origin", nil
 }

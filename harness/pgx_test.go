@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,8 +25,9 @@ func accounts(t *testing.T, faults ...Fault) func(s *Sim) []*pgxpool.Pool {
 // accountsOf are accounts with connections of their own configuration.
 func accountsOf(t *testing.T, configure func(*pgx.ConnConfig), faults ...Fault) func(s *Sim) []*pgxpool.Pool {
 	config := Postgres{Address: pgtest.Database(t), Faults: faults, Setup: func(address string) error {
-		pgtest.Exec(t, address, `create table accounts (id int primary key, n int not null, seen int generated always as (n * 2) stored)`,
-			`insert into accounts values (1, 0), (2, 0)`, `create sequence tickets`)
+		pgtest.Exec(t, address, `drop table if exists accounts, given, keyed`, `drop sequence if exists tickets`,
+			`create table accounts (id int primary key, n int not null, seen int generated always as (n * 2) stored)`,
+			`insert into accounts values (1, 0), (2, 0)`, `create table given (n int)`, `create table keyed (n int primary key)`, `create sequence tickets`)
 		return nil
 	}}
 	var pools []*pgxpool.Pool
@@ -158,28 +158,6 @@ func TestCaseO7_WhoClosesACircleIsEnded(t *testing.T) {
 	mustFail(t, r, "error", "40P01")
 	if ended == "" || !closed {
 		t.Errorf("%q was ended, who had waited first", ended)
-	}
-}
-
-func TestWhatPrecedesAnAnswerIsNone(t *testing.T) {
-	message := func(kind byte, body string) string {
-		return string(kind) + string(binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))) + body
-	}
-	waits := message('N', "SLOG\x00RProcSleep\x00\x00")
-	for _, c := range []struct {
-		name, messages string
-		want           bool
-	}{
-		{"a statement that waits", message('1', "") + message('2', "") + waits, false},
-		{"nothing but that it waits", waits, false},
-		{"a notice that is cut", waits[:9], false},
-		{"it has waited, and is answered", waits + message('C', "UPDATE 1\x00") + message('Z', "I"), true},
-		{"an error", message('E', "SERROR\x00\x00"), true},
-		{"TLS, of which nothing can be told", "\x17\x03\x03\x00\x20", true},
-	} {
-		if got := answers([]byte(c.messages)); got != c.want {
-			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
-		}
 	}
 }
 

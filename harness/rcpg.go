@@ -445,7 +445,7 @@ func (s *server) noteChoice(before map[*backend]string) {
 
 // standing says who waits for whom; see [observer.standing].
 func (s *server) standing(pids []int32) (text string, stable bool) {
-	text, s.behind, stable = observer{s.observer}.standing(pids, s.userOf)
+	text, s.behind, stable = (&observer{conn: s.observer}).standing(pids, s.userOf)
 	return text, stable
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,6 +110,8 @@ type explorer struct {
 	length     int // steps of the last one, to make room for as many
 	closers    []func()
 	names      map[string]string // of ids, in the order of their appearance
+	stepping   atomic.Bool       // an actor runs
+	workers    sync.Map          // actors by their goroutines
 	alive      atomic.Int64      // executions so far, for the watchdog
 	caveats    caveats
 	observe    func(*execution)          // sees every schedule that ran to its end, in detail
