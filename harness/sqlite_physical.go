@@ -87,8 +87,14 @@ func (p *physical) clean() {
 	p.user = nil
 }
 
+// rollBack ends a transaction as no statement has asked for: by a fault, a
+// COMMIT that failed, a connection that is closed. Those go on who had to wait
+// for it.
 func (p *physical) rollBack() {
 	_, _ = p.execRaw("rollback", nil)
+	if run := p.db.x.run; run != nil && (p.locked || p.snapshot) {
+		run.progress = true
+	}
 	p.ended()
 }
 

@@ -28,7 +28,13 @@ var (
 	_ driver.QueryerContext     = (*conn)(nil)
 )
 
+// Close rolls back what is open. That is a step where others can notice it.
 func (c *conn) Close() error {
+	if a := c.db.x.actor(); a != nil && a.dead == nil && c.inTx && c.user == a {
+		if _, err := c.step("rollback", nil, false); err != nil {
+			return err
+		}
+	}
 	c.clean()
 	if c.spare != nil {
 		c.spare.clean()
