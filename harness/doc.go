@@ -68,7 +68,10 @@
 //     and the point of no return: the first step after which every order that
 //     was tried fails.
 //   - WHY: the cycle of reads and writes behind it, where there is one. It goes
-//     by tables, not by rows.
+//     by tables, not by rows. Where the texts of the statements leave no doubt it
+//     begins with the anomaly's name: lost update, write skew, phantom, stale
+//     read, non-repeatable read. No engine here allows a dirty read.
+//   - FIX: what usually helps against that anomaly.
 //   - ENGINES: where a model was explored, whether the real one fails too.
 //   - EXPLORED: how much was searched; see below.
 //   - REPLAY: the command that runs this schedule alone.

@@ -65,9 +65,10 @@ func Example() {
 	//     2                                                          select balance from accounts wher… → reads balance=100     ← point of no return
 	//     3                                                          update accounts set balance = balance + iif… → wrote 2
 	//     4  update accounts set balance = balance + iif… → wrote 2                                                           ✗
-	//   WHY       rent read accounts at step 1, before food wrote it at step 3 (rw),
+	//   WHY       stale read: rent read accounts at step 1, before food wrote it at step 3 (rw),
 	//             and rent wrote at step 4 what food had written at step 3: accounts (ww)
 	//             so no order of the two actors, whose statements are not in one transaction, explains both
+	//   FIX       usually: begin immediate before the read, or put the condition into the statement that writes
 	//   EXPLORED  2 schedules of all orders, the last of which fails
 	//   REPLAY    go test -run '^TestTransfer$' -harness.replay=r1f2r1
 	//

@@ -24,6 +24,8 @@ type Report struct {
 	Of       int
 	NoReturn int // the first step after which every continuation fails; 0 if unknown
 	Why      []string
+	Anomaly  string // its name, where there is a certain one: "lost update"
+	Fix      string // what usually helps against it
 	Explored string
 	Engines  string // verdicts of other engines, where there are any
 	Diverged string // where a rerun went another way
@@ -129,7 +131,8 @@ func (r *Report) fill(run *execution, without omissions) {
 		r.Steps = append(r.Steps, step)
 	}
 	if r.Failure.Kind != "unscheduled" { // whose reads and writes are not all known
-		r.Why = run.why()
+		r.Anomaly, r.Why = run.why()
+		r.Fix = fix(r.Anomaly, run.sim.relations+run.sim.servers == 0)
 	}
 }
 
@@ -233,6 +236,9 @@ func (r *Report) String() string {
 			label = ""
 		}
 		line(label, why)
+	}
+	if r.Fix != "" {
+		line("FIX", "usually: "+r.Fix)
 	}
 	if r.Engines != "" {
 		line("ENGINES", r.Engines)
@@ -346,6 +352,9 @@ func (r *Report) timeline(b *strings.Builder) {
 // around a switch, and the last.
 func (r *Report) visible() []bool {
 	room := maxLines - 8 - len(r.Why)
+	if r.Fix != "" {
+		room--
+	}
 	shown := make([]bool, len(r.Steps))
 	if len(r.Steps) <= room {
 		for i := range shown {

@@ -34,6 +34,9 @@ func (r *Report) HTML() string {
 	if len(r.Why) > 0 {
 		fmt.Fprintf(&b, "<p class=\"why\"><strong>Why.</strong> %s.</p>\n", esc(strings.Join(r.Why, " ")))
 	}
+	if r.Fix != "" {
+		fmt.Fprintf(&b, "<p class=\"why\"><strong>Fix, usually.</strong> %s.</p>\n", esc(r.Fix))
+	}
 	if len(r.Steps) > 0 {
 		r.htmlTimeline(&b)
 	}
