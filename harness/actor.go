@@ -60,7 +60,6 @@ type actor struct {
 	flight   atomic.Int32
 	pid      atomic.Uint32
 	server   *PostgresDatabase
-	fault    Fault
 	out      chan bool    // it stands at a gate, has its answer, or (false) has returned
 	arrived  bool         // the answer for which it had to wait
 	looked   atomic.Bool  // for a deadlock, see [lockWord]

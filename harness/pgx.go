@@ -20,7 +20,9 @@ import (
 
 // Postgres says which database [Sim.Postgres] works on.
 type Postgres struct {
-	// Address of a superuser on a database that nobody else uses meanwhile.
+	// Address of a database that no other program uses meanwhile. Its role owns
+	// the tables, or is a superuser. Where it is neither that nor has the right to
+	// set log_lock_waits and deadlock_timeout, each wait for a lock costs a second.
 	Address string
 	// Setup fills the database, once for a test: every schedule finds the
 	// tables, rows and sequences that it left.
@@ -93,9 +95,17 @@ func (d *PostgresDatabase) make(h *home) (err error) {
 	if d.observer, err = observe(d.config.Address); err != nil {
 		return err
 	}
-	h.onClose(d.observer.close)
+	h.onClose(d.leave)
 	d.refill, err = d.observer.keep()
 	return err
+}
+
+// leave puts the database back to what Setup left, and keeps nothing there.
+func (d *PostgresDatabase) leave() {
+	if d.refill != "" {
+		_ = d.observer.exec(d.refill) // it may be gone
+	}
+	d.observer.close()
 }
 
 // Address is that of the database.

@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -53,6 +52,17 @@ func observe(address string) (*observer, error) {
 	config.RuntimeParams["application_name"] = "harness"
 	conn, err := pgx.ConnectConfig(context.Background(), config)
 	return &observer{conn: conn}, err
+}
+
+// queryRows collects rows, each of the columns of a T.
+func queryRows[T any](o *observer, text string) ([]T, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	rows, err := o.conn.Query(context.Background(), text)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
 }
 
 func (o *observer) close() { _ = o.conn.Close(context.Background()) }
@@ -109,55 +119,4 @@ func (o *observer) standing(pids []int32, ours func(pid int32) string) (text str
 		}
 	}
 	return strings.Join(parts, ", "), behind, len(free) == len(pids)
-}
-
-// keep remembers the contents of all tables and the state of all sequences,
-// and returns the statements that put them back.
-func (o *observer) keep() (refill string, err error) {
-	ctx := context.Background()
-	if err := o.exec("drop schema if exists harness_kept cascade; create schema harness_kept"); err != nil {
-		return "", err
-	}
-	rows, err := o.conn.Query(ctx, `
-select format('%I.%I', n.nspname, c.relname),
-       (select string_agg(quote_ident(a.attname), ', ' order by a.attnum) from pg_attribute a
-         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')
-  from pg_class c join pg_namespace n on n.oid = c.relnamespace
- where c.relkind = 'r' and n.nspname not in ('pg_catalog', 'information_schema', 'harness_kept') and n.nspname !~ '^pg_' order by 1`)
-	if err != nil {
-		return "", err
-	}
-	type table struct{ Name, Columns string }
-	tables, err := pgx.CollectRows(rows, pgx.RowToStructByPos[table])
-	if err != nil {
-		return "", err
-	}
-	var parts []string
-	for i, t := range tables {
-		kept := fmt.Sprintf("harness_kept.t%d", i)
-		if err := o.exec(fmt.Sprintf("create table %s as select %s from %s", kept, t.Columns, t.Name)); err != nil {
-			return "", err
-		}
-		parts = append(parts, fmt.Sprintf("delete from %s; insert into %s (%s) overriding system value select * from %s", t.Name, t.Name, t.Columns, kept))
-	}
-	rows, err = o.conn.Query(ctx, `select format('%I.%I', schemaname, sequencename) from pg_sequences order by 1`)
-	if err != nil {
-		return "", err
-	}
-	sequences, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return "", err
-	}
-	for _, name := range sequences {
-		var last int64
-		var called bool
-		if err := o.conn.QueryRow(ctx, "select last_value, is_called from "+name).Scan(&last, &called); err != nil {
-			return "", err
-		}
-		parts = append(parts, fmt.Sprintf("select setval('%s', %d, %t)", strings.ReplaceAll(name, "'", "''"), last, called))
-	}
-	if len(parts) == 0 {
-		return "", errors.New("the database has no tables: give Setup what makes them")
-	}
-	return "set session_replication_role = replica; " + strings.Join(parts, "; ") + "; set session_replication_role = origin", nil
 }

@@ -162,13 +162,13 @@ func (w *wire) starts(m message) error {
 func (w *wire) send(list ...message) error {
 	var raw []byte
 	w.mu.Lock()
-	lost := w.lost
+	lost := w.lost != nil
 	for _, m := range list {
 		raw = append(raw, m.raw...)
 		w.expectAnswer(m)
 	}
 	w.mu.Unlock()
-	if lost != nil { // nobody can tell
+	if lost { // the client can't tell
 		return nil
 	}
 	return w.sendRaw(raw)
@@ -301,7 +301,7 @@ func (w *wire) Close() error {
 	if busy {
 		w.gate.now().observer.end(w.pid)
 	}
-	_ = w.Conn.SetDeadline(time.Now().Add(goodbye))
+	_ = w.SetDeadline(time.Now().Add(goodbye))
 	_, _ = w.Conn.Write([]byte{'X', 0, 0, 0, 4})
 	for {
 		w.mu.Lock()
