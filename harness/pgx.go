@@ -57,9 +57,10 @@ type PostgresDatabase struct {
 	observer *observer
 	refill   string
 
-	mu    sync.Mutex
-	users map[uint32]*actor // of backends, in this schedule
-	types *pgtype.Map
+	mu     sync.Mutex
+	users  map[uint32]*actor // of backends, in this schedule
+	types  *pgtype.Map
+	inside *insides // nil where the database may run what it didn't when it was looked at
 }
 
 // Postgres returns the database of this schedule. The scenario calls it in the

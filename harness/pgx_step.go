@@ -180,7 +180,7 @@ func (w *wire) run(a *actor, what sqlStatement, list []message, more bool) error
 		}
 	}
 	if what.count > 1 {
-		w.gate.now().explorer().unexplored(fmt.Sprintf("between the %d statements of the query %q", what.count, clip(what.text, 60)))
+		w.gate.now().explorer().unexplored(fmt.Sprintf("the query of %d statements %q", what.count, clip(what.text, 60)))
 	}
 	fault, err := a.gate(o)
 	if err != nil {
@@ -296,7 +296,7 @@ func (w *wire) abandon(err error) error {
 		return nil
 	}
 	if isTimeout(err) {
-		w.gate.now().explorer().unexplored("what becomes of a statement that is under way when its context ends")
+		w.gate.now().explorer().unexplored("a statement whose context ends while it is under way")
 		w.gate.now().observer.end(w.pid)
 		w.lose(err)
 	}
@@ -309,8 +309,9 @@ func (w *wire) ends() error {
 	w.step = nil
 	w.mu.Lock()
 	tag, code, idle, stray := w.tag, w.code, w.status == 'I' && !w.implicit || w.lost != nil, w.stray
-	done := w.done
+	done, backslash := w.done, w.backslash()
 	w.mu.Unlock()
+	w.gate.now().names(s.what.text, tag, backslash)
 	switch {
 	case s.fault == LostBefore:
 		s.a.tell("fails, and took no effect")

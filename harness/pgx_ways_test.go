@@ -149,14 +149,14 @@ var ways = []way{
 		return n, err
 	}},
 	{"a transaction of database/sql", func(_ *pgxpool.Pool, db *sql.DB, text string) (n int, err error) {
-		tx, err := db.Begin() //nolint:noctx // it is what is tried
+		tx, err := db.Begin()
 		if err != nil {
 			return 0, err
 		}
 		if reads(text) {
-			n, err = number(tx.QueryRow(text)) //nolint:noctx // it is what is tried
+			n, err = number(tx.QueryRow(text))
 		} else {
-			_, err = tx.Exec(text) //nolint:noctx // it is what is tried
+			_, err = tx.Exec(text)
 		}
 		return n, errors.Join(err, tx.Commit())
 	}},

@@ -148,11 +148,11 @@ func (w *wire) starts(m message) error {
 		w.mu.Unlock()
 	default:
 		w.open = true
-		w.mu.Lock()
-		defer w.mu.Unlock()
 		var start pgproto3.StartupMessage
 		if err := start.Decode(m.raw[4:]); err == nil {
+			w.mu.Lock()
 			w.ours = ours(start.Parameters)
+			w.mu.Unlock()
 		}
 	}
 	return w.sendRaw(m.raw)
@@ -162,19 +162,19 @@ func (w *wire) starts(m message) error {
 func (w *wire) send(list ...message) error {
 	var raw []byte
 	w.mu.Lock()
-	lost := w.lost != nil
 	for _, m := range list {
 		raw = append(raw, m.raw...)
 		w.expectAnswer(m)
 	}
 	w.mu.Unlock()
-	if lost { // the client can't tell
-		return nil
-	}
 	return w.sendRaw(raw)
 }
 
+// sendRaw says that it has sent what it swallows: the client can't tell.
 func (w *wire) sendRaw(raw []byte) error {
+	if w.isLost() {
+		return nil
+	}
 	_, err := w.Conn.Write(raw)
 	return err
 }
@@ -276,6 +276,12 @@ func (w *wire) hold() (release func()) {
 		w.mu.Unlock()
 		close(flying)
 	}
+}
+
+func (w *wire) isLost() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost != nil
 }
 
 // lose breaks the connection for the client: what it is told is the error.

@@ -96,7 +96,7 @@ func TestAQueryOfSeveralStatementsIsNamed(t *testing.T) {
 	if r.Failure != nil {
 		t.Fatal(r.Report)
 	}
-	if len(r.Unexplored) != 1 || !strings.Contains(r.Unexplored[0], "between the 2 statements") {
+	if len(r.Unexplored) != 1 || !strings.Contains(r.Unexplored[0], "the query of 2 statements") {
 		t.Errorf("%q", r.Unexplored)
 	}
 }
