@@ -70,6 +70,7 @@ insert into a values (1, 1); insert into b values (1, 1)`)
 		return err
 	}})
 	db := d.Open()
+	db.SetMaxIdleConns(10) // more than 2, or which are closed depends on the order in which they come back
 	for i, list := range t.actors {
 		var with []ActorOption
 		if t.crash && i == 0 {

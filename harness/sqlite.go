@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -45,10 +44,13 @@ type Database struct {
 	path      string
 	name      string
 	tables    []string
-	schema    []string // its statements
-	contents  map[string][][]any
-	triggered map[string]bool
+	schema    []string          // its statements
+	fill      map[string]string // the statement that puts back its rows
 	roots     map[int64]string
+	virtual   map[string]*virtual // by their names in small letters
+	owner     map[string]string   // of shadow tables
+	relations map[string]bool     // tables and views, in small letters
+	watcher   *watcher            // of the statement that is being planned
 	scripts   map[string]script
 	sides     map[string]*side       // by DSN
 	pool      map[string][]*physical // by DSN, in the order of their opening
@@ -186,212 +188,6 @@ func busyError() (busy, err error) {
 	}
 	_, err = dbs[0].ExecContext(ctx, "rollback")
 	return busy, err
-}
-
-// remember keeps what the setup left.
-func (d *Database) remember() error {
-	d.roots, d.tables, d.contents, d.triggered = map[int64]string{}, nil, map[string][][]any{}, map[string]bool{}
-	fired, err := textsOf(d.keeper, `select distinct tbl_name from sqlite_master where type = 'trigger'`)
-	if err != nil {
-		return err
-	}
-	if d.schema, err = textsOf(d.keeper, `select coalesce(sql, name) from sqlite_master order by rowid`); err != nil {
-		return err
-	}
-	for _, table := range fired {
-		d.triggered[table] = true
-	}
-	rows, err := d.keeper.QueryContext(context.Background(), `select tbl_name, coalesce(rootpage, 0), type = 'table' from sqlite_master where type in ('table', 'index') order by rowid`)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		var name string
-		var root int64
-		var table bool
-		if err := rows.Scan(&name, &root, &table); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-		d.roots[root] = name
-		if table {
-			d.tables = append(d.tables, name)
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return err
-	}
-	if i := slices.Index(d.tables, sequences); i >= 0 { // the last, since filling others writes it
-		d.tables = append(slices.Delete(d.tables, i, i+1), sequences)
-	}
-	for _, table := range d.tables {
-		// Generated columns can't be written: the names that can.
-		cols, err := textsOf(d.keeper, `select name from pragma_table_xinfo(?) where hidden = 0`, table)
-		if err != nil {
-			return err
-		}
-		list := `"` + strings.Join(cols, `", "`) + `"`
-		contents, err := d.keeper.QueryContext(context.Background(), `select `+list+` from "`+table+`"`)
-		if err != nil {
-			return err
-		}
-		insert := [][]any{{`insert into "` + table + `" (` + list + `) values (?` + strings.Repeat(", ?", len(cols)-1) + `)`}}
-		for contents.Next() {
-			row := make([]any, len(cols))
-			to := make([]any, len(cols))
-			for i := range row {
-				to[i] = &row[i]
-			}
-			if err := contents.Scan(to...); err != nil {
-				return errors.Join(err, contents.Close())
-			}
-			insert = append(insert, row)
-		}
-		if err := errors.Join(contents.Err(), contents.Close()); err != nil {
-			return err
-		}
-		d.contents[table] = insert
-	}
-	return nil
-}
-
-func textsOf(db *sql.DB, query string, args ...any) (list []string, err error) {
-	rows, err := db.QueryContext(context.Background(), query, args...)
-	if err != nil {
-		return nil, err
-	}
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
-		list = append(list, s)
-	}
-	return list, errors.Join(rows.Err(), rows.Close())
-}
-
-// reset puts back what the setup left: it empties the tables, which is a
-// hundred times faster than making a database.
-func (d *Database) reset() {
-	clear(d.used)
-	for key, pool := range d.pool {
-		for i, p := range pool {
-			p.clean()
-			if !p.special {
-				continue
-			}
-			_ = p.conn.Close() // it has settings that the next schedule would find
-			fresh, err := d.open(p.query)
-			if err != nil {
-				panic(fmt.Sprintf("harness: open a connection anew: %v", err))
-			}
-			d.pool[key][i] = fresh
-		}
-	}
-	if len(d.dirty) == 0 && !d.unknown {
-		return
-	}
-	if d.unknown {
-		d.sameSchema()
-	}
-	if err := d.restore(); err != nil {
-		panic(fmt.Sprintf("harness: put a SQLite database back to its beginning: %v", err))
-	}
-	clear(d.dirty)
-	d.unknown = false
-}
-
-// sameSchema panics where an actor has changed it: the next schedule would find
-// what this one has made.
-func (d *Database) sameSchema() {
-	now, err := textsOf(d.keeper, `select coalesce(sql, name) from sqlite_master order by rowid`)
-	if err != nil {
-		panic(fmt.Sprintf("harness: look at the schema: %v", err))
-	}
-	for i, text := range now {
-		if i >= len(d.schema) || d.schema[i] != text {
-			panic(fmt.Sprintf("harness: the scenario has changed the schema (%s), which every schedule would do anew: make tables in Setup", clip(text, 80)))
-		}
-	}
-	if len(now) < len(d.schema) {
-		panic(fmt.Sprintf("harness: the scenario has dropped a table (%s), which every schedule would do anew: leave the schema to Setup", clip(d.schema[len(now)], 80)))
-	}
-}
-
-func (d *Database) restore() error {
-	if d.resetter == nil {
-		var err error
-		if d.resetter, err = d.open(""); err != nil {
-			return err
-		}
-	}
-	if _, err := d.resetter.execRaw("begin immediate", nil); err != nil {
-		return err
-	}
-	if err := d.refill(); err != nil {
-		_, _ = d.resetter.execRaw("rollback", nil)
-		return err
-	}
-	_, err := d.resetter.execRaw("commit", nil)
-	return err
-}
-
-func (d *Database) refill() error {
-	var dirty []string
-	for _, table := range d.tables {
-		if d.unknown || d.dirty[table] || table == sequences {
-			dirty = append(dirty, table)
-		}
-	}
-	empty := func(table string) (bool, error) {
-		r, err := d.resetter.execRaw(`delete from "`+table+`"`, nil)
-		if err != nil {
-			return false, fmt.Errorf("empty %s: %w", table, err)
-		}
-		n, err := r.RowsAffected()
-		return n > 0, err
-	}
-	// Triggers write while tables are emptied, so once more until all are.
-	for round, again := 0, true; again; round++ {
-		if round == 10 {
-			return errors.New("triggers fill tables as fast as they are emptied")
-		}
-		again = false
-		for _, table := range dirty {
-			wrote, err := empty(table)
-			if err != nil {
-				return err
-			}
-			again = again || wrote && len(d.triggered) > 0
-		}
-	}
-	// Those with triggers first, and what their triggers wrote is written anew.
-	for _, triggered := range []bool{true, false} {
-		for _, table := range dirty {
-			if d.triggered[table] != triggered {
-				continue
-			}
-			if table == sequences || !triggered && len(d.triggered) > 0 {
-				if _, err := empty(table); err != nil {
-					return err
-				}
-			}
-			insert := d.contents[table]
-			for _, row := range insert[1:] {
-				if _, err := d.resetter.execRaw(insert[0][0].(string), namedAny(row)); err != nil {
-					return fmt.Errorf("fill %s: %w", table, err)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func namedAny(row []any) []driver.NamedValue {
-	list := make([]driver.NamedValue, len(row))
-	for i, v := range row {
-		list[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
-	}
-	return list
 }
 
 func (d *Database) close() {

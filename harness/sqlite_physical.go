@@ -54,6 +54,9 @@ func (d *Database) open(query string) (*physical, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.watch(raw); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
 	values, _ := url.ParseQuery(query)
 	return &physical{db: d, query: query, conn: raw, stmts: map[string]driver.Stmt{}, txlock: values.Get("_txlock")}, nil
 }

@@ -16,9 +16,12 @@ type plan struct {
 	begin         bool
 	end           bool
 	rollback      bool
-	other         bool // schema changes, attached databases: anything
-	own           bool // it reads what only its connection has
-	leaves        bool // it leaves something on its connection
+	other         bool     // schema changes, attached databases: anything
+	own           bool     // it reads what only its connection has
+	leaves        bool     // it leaves something on its connection
+	virtual       bool     // it touches virtual tables
+	undoes        bool     // where it fails, it may roll back its transaction
+	inside        []string // what can't be told of it
 	savepoint     savepoint
 	point         string // its name
 	read, written []string
@@ -214,7 +217,10 @@ func (p *physical) explain(text string, args []driver.NamedValue) (*plan, error)
 }
 
 func (p *physical) explainOn(on *physical, text string, args []driver.NamedValue) (*plan, error) {
+	w := &watcher{}
+	p.db.watcher = w
 	explained, err := on.queryRaw("explain "+text, args)
+	p.db.watcher = nil
 	if s, ok := on.stmts["explain "+text]; ok {
 		err = errors.Join(err, s.Close())
 		delete(on.stmts, "explain "+text)
@@ -226,6 +232,7 @@ func (p *physical) explainOn(on *physical, text string, args []driver.NamedValue
 	for _, row := range explained.rows {
 		made.opcode(p.db, row[1].(string), row[2].(int64), row[3].(int64), row[4].(int64))
 	}
+	made.named(p.db, w)
 	if made.begin { // which names the database of temporary tables too
 		made.own, made.leaves = false, false
 	}
@@ -273,9 +280,14 @@ func (p *plan) opcode(d *Database, name string, p1, p2, p3 int64) {
 		if p1 == 0 {
 			p.writes |= d.x.home.resources.of(d.name + "cookie")
 		}
+	case "VOpen", "VUpdate":
+		p.virtual = true
+	case "Halt", "HaltIfNull":
+		const failAndRollBack = 1 // OE_Rollback
+		p.undoes = p.undoes || p1 != 0 && p2 == failAndRollBack
 	case "JournalMode":
 		p.other = p.other || p3 >= 0 // or it is asked for
-	case "Savepoint", "CreateBtree", "ParseSchema", "Destroy", "DropTable", "Vacuum", "IncrVacuum", "Checkpoint", "Pagecount", "MaxPgcnt":
+	case "Savepoint", "CreateBtree", "ParseSchema", "Destroy", "DropTable", "VCreate", "VDestroy", "VRename", "Vacuum", "IncrVacuum", "Checkpoint", "Pagecount", "MaxPgcnt":
 		p.other = true
 	}
 }
@@ -286,6 +298,10 @@ func (d *Database) resource(root int64, plan *plan, names *[]string) resources {
 		plan.other = true
 		return 0
 	}
+	return d.named(table, names)
+}
+
+func (d *Database) named(table string, names *[]string) resources {
 	if !slices.Contains(*names, table) {
 		*names = append(*names, table)
 	}

@@ -192,6 +192,9 @@ func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome,
 		return outcome{}, err
 	}
 	c.user = a
+	for _, what := range plan.inside {
+		c.db.x.unexplored(what)
+	}
 	o := op{text: c.describe(text, args), foot: c.footprint(plan), faults: c.faults(plan), last: plan.end && !plan.rollback && c.locked || plan.write && !c.inTx && !plan.begin}
 	o.local = o.foot.local()
 	var fault Fault
