@@ -126,6 +126,15 @@ func elsewhere(reader, writer *stretch, e edge) bool {
 	return false
 }
 
+func (s *stretch) wroteAfter(step int) bool {
+	for _, t := range s.accesses {
+		if t.write && t.step > step {
+			return true
+		}
+	}
+	return false
+}
+
 func (s said) writes(what string) bool {
 	return s.table == plain(what) && s.verb != "" && s.verb != "select"
 }
@@ -187,6 +196,11 @@ func stale(a, b *stretch) (name string, first, second edge, ok bool) {
 		return aPhantom, first, second, true
 	case ok:
 		return aStaleRead, first, second, true
+	}
+	if inserted(b, first.what) && a.wroteAfter(first.from) {
+		if second, ok = before(b, a, func(e edge) bool { return e.to > first.to }); ok {
+			return aPhantom, first, second, true
+		}
 	}
 	if a.whole {
 		return "", first, second, false

@@ -64,7 +64,7 @@ func TestAnomaliesHaveNames(t *testing.T) {
 		{"it found no row to write over", `
 			a: select n from t where id = 1 → reads n=0
 			b: update t set n = 1 where id = 1 → wrote 1
-			a: update t set n = 1 where id = 1 and n = 0 → ok`, "stale read"},
+			a: update t set n = 1 where id = 1 and n = 0 → ok`, ""},
 		{"the other was rolled back", `
 			a: select n from t where id = 1 → reads n=0
 			b: begin
@@ -122,6 +122,17 @@ func TestAnomaliesHaveNames(t *testing.T) {
 			a: select n from t → reads 9
 			b: insert into t (id, n) values (1, 2) on conflict (id) do update set n = excluded.n → wrote 1
 			a: insert into t (id, n) values (1, 3) on conflict (id) do update set n = excluded.n → wrote 1`, "stale read"},
+		{"both look, both act, and one finds that it was done", `
+			a: select count(*) from keys where k = 'x' → reads 0
+			a: update account set n = n + 10 → wrote 1
+			b: select count(*) from keys where k = 'x' → reads 0
+			b: update account set n = n + 10 → wrote 1
+			b: insert into keys (k) values ('x') on conflict do nothing → wrote 1
+			a: insert into keys (k) values ('x') on conflict do nothing → ok`, "phantom"},
+		{"one looks, and does nothing", `
+			a: select count(*) from keys where k = 'x' → reads 0
+			b: insert into keys (k) values ('x') on conflict do nothing → wrote 1
+			a: insert into keys (k) values ('x') on conflict do nothing → ok`, ""},
 		{"one query, two answers", `
 			a: begin
 			a: select n from t where id = 1 → reads n=0

@@ -89,13 +89,15 @@ func (r *execution) stretches(whole bool) (all []stretch) {
 		}
 		s := &all[at]
 		w := wordingOf(ev.text)
-		s.statements = append(s.statements, said{w, i + 1, ev.text, ev.result, r.idle(ev.result)})
+		it := said{w, i + 1, ev.text, ev.result, r.idle(ev.result)}
+		s.statements = append(s.statements, it)
 		for _, a := range ev.reads {
 			own := w.table == plain(a.what) && w.verb != "select" && !w.selects
 			s.accesses = append(s.accesses, touch{a.what, false, i + 1, own})
 		}
 		for _, a := range ev.writes {
-			s.accesses = append(s.accesses, touch{a.what, true, i + 1, false})
+			idle := it.idle && it.writes(a.what) // it has looked, and that is all
+			s.accesses = append(s.accesses, touch{a.what, !idle, i + 1, idle})
 		}
 		if ev.ends {
 			if s.ended++; !whole {

@@ -49,6 +49,13 @@ type outside struct {
 	cursor, seen int
 }
 
+// run is an actor of a program, from its beginning.
+func (c client) run(ctx context.Context, do func(*client)) error {
+	c.ctx = ctx
+	do(&c)
+	return c.err
+}
+
 // n asks for a number, which is 0 where there is no row.
 func (c *client) n(format string, args ...any) (n int) {
 	if c.err != nil {
@@ -361,9 +368,7 @@ func (p program) scenario(s *harness.Sim, actors []func(*client), connect func(a
 		c := connect(i)
 		c.sim, c.outside = s, w
 		s.Go(string(rune('a'+i)), func(ctx context.Context) error {
-			c.ctx, c.err = ctx, nil
-			do(&c)
-			return c.err
+			return c.run(ctx, do)
 		}, harness.Needed())
 	}
 	look := connect(len(actors))
@@ -417,24 +422,23 @@ func (p program) onPostgres(t *testing.T, address string, actors []func(*client)
 }
 
 // found explores a program done wrong and done right.
-func (p program) found(t *testing.T, anomaly string, on func([]func(*client)) func(*harness.Sim), options ...harness.Option) {
+func found(t *testing.T, name, kind, anomaly string, wrong, right func(*harness.Sim), options ...harness.Option) {
 	t.Helper()
-	wrong := harness.Explore(t, on(p.wrong), options...)
-	kind := p.kind
 	if kind == "" {
 		kind = "eventually"
 	}
+	r := harness.Explore(t, wrong, options...)
 	switch {
-	case wrong.Failure == nil || wrong.Failure.Kind != kind:
-		t.Fatalf("done wrong: %s, %+v", wrong, wrong.Failure)
-	case wrong.Report.Again < wrong.Report.Of || wrong.Report.Anomaly != anomaly || wrong.After > 40:
-		t.Errorf("done wrong: %q after %d, want %q\n%s", wrong.Report.Anomaly, wrong.After, anomaly, wrong.Report)
+	case r.Failure == nil || r.Failure.Kind != kind:
+		t.Fatalf("done wrong: %s, %+v", r, r.Failure)
+	case r.Report.Again < r.Report.Of || r.Report.Anomaly != anomaly || r.After > 40:
+		t.Errorf("done wrong: %q after %d, want %q\n%s", r.Report.Anomaly, r.After, anomaly, r.Report)
 	}
-	right := harness.Explore(t, on(p.right), options...)
-	if right.Failure != nil || right.Schedules() < 2 || !right.Covered[0].Complete {
-		t.Errorf("done right: %s\n%v", right, right.Report)
+	after := r.After
+	if r = harness.Explore(t, right, options...); r.Failure != nil || r.Schedules() < 2 || !r.Covered[0].Complete {
+		t.Errorf("done right: %s\n%v", r, r.Report)
 	}
-	t.Logf("%-35s %-12s after %2d schedules; done right: %s", p.name, anomaly, wrong.After, right)
+	t.Logf("%-35s %-12s after %2d schedules; done right: %s", name, anomaly, after, r)
 }
 
 func TestProgramsOnSQLite(t *testing.T) {
@@ -448,7 +452,7 @@ func TestProgramsOnSQLite(t *testing.T) {
 				}
 				return
 			}
-			p.found(t, p.sqlite, p.onSQLite)
+			found(t, p.name, p.kind, p.sqlite, p.onSQLite(p.wrong), p.onSQLite(p.right))
 		})
 	}
 }
@@ -458,7 +462,7 @@ func TestProgramsOnPostgreSQL(t *testing.T) {
 	address := pgtest.Database(t)
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
-			p.found(t, p.postgres, func(actors []func(*client)) func(*harness.Sim) { return p.onPostgres(t, address, actors) },
+			found(t, p.name, p.kind, p.postgres, p.onPostgres(t, address, p.wrong), p.onPostgres(t, address, p.right),
 				harness.WithStrategies(harness.Preemptions(2, 0)))
 		})
 	}
