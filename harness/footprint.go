@@ -28,6 +28,12 @@ func (f footprint) local() bool {
 	return !f.everything && !f.calls && !f.returns && f.reads|f.writes == 0
 }
 
+// and is the footprint of what does both.
+func (f footprint) and(g footprint) footprint {
+	return footprint{reads: f.reads | g.reads, writes: f.writes | g.writes,
+		calls: f.calls || g.calls, returns: f.returns || g.returns, everything: f.everything || g.everything}
+}
+
 // dependent reports whether the order of two steps can matter.
 func dependent(a, b footprint) bool {
 	switch {

@@ -61,7 +61,7 @@ func (c *conn) aside(text string, args []driver.NamedValue, query bool) (outcome
 	if err != nil {
 		return outcome{}, err
 	}
-	if plan.reader() && !(p.inTx && (p.snapshot || p.locked)) {
+	if own := p.inTx && (p.snapshot || p.locked); plan.reader() && !own {
 		reader, err := c.db.committed(c.query)
 		if err != nil {
 			return outcome{}, err

@@ -83,8 +83,8 @@ func TestCaseH8_OraclesReadWhatIsCommitted(t *testing.T) {
 				if r.Failure != nil {
 					t.Error(r.Report)
 				}
-				if max := 1 + len(texts)*2; r.Schedules() > max { // a savepoint is nobody else's business
-					t.Errorf("%d schedules, at most %d wanted", r.Schedules(), max)
+				if most := 1 + len(texts)*2; r.Schedules() > most { // a savepoint is nobody else's business
+					t.Errorf("%d schedules, at most %d wanted", r.Schedules(), most)
 				}
 			})
 		}

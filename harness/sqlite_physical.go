@@ -44,6 +44,9 @@ func (d *Database) next(key, query string) (*physical, error) {
 	}
 	p, err := d.open(query)
 	if err == nil {
+		err = p.hook(p.conn)
+	}
+	if err == nil {
 		d.pool[key] = append(d.pool[key], p)
 	}
 	return p, err
@@ -54,11 +57,12 @@ func (d *Database) open(query string) (*physical, error) {
 	if err != nil {
 		return nil, err
 	}
+	values, _ := url.ParseQuery(query)
+	p := &physical{db: d, query: query, conn: raw, stmts: map[string]driver.Stmt{}, txlock: values.Get("_txlock")}
 	if err := d.watch(raw); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	values, _ := url.ParseQuery(query)
-	return &physical{db: d, query: query, conn: raw, stmts: map[string]driver.Stmt{}, txlock: values.Get("_txlock")}, nil
+	return p, nil
 }
 
 // physical is a connection that outlives the schedules.
@@ -71,6 +75,7 @@ type physical struct {
 	special bool             // it was given settings of its own, or temporary tables
 	plans   map[string]*plan // then
 
+	did      deeds // of the statement that ran last
 	user     *actor
 	opener   string // the goroutine that opened its transaction
 	inTx     bool

@@ -261,11 +261,11 @@ func (p *plan) opcode(d *Database, name string, p1, p2, p3 int64) {
 			p.writes |= d.resource(p1, p, &p.written)
 		}
 	case "Transaction":
-		switch {
-		case p1 == 0:
+		switch p1 {
+		case 0:
 			p.opens = true
 			p.write, p.exclusive = p.write || p2 > 0, p.exclusive || p2 > 1
-		case p1 == 1:
+		case 1:
 			p.own, p.leaves = true, p.leaves || p2 > 0
 		default:
 			p.other = true
@@ -310,6 +310,14 @@ func (d *Database) named(table string, names *[]string) resources {
 
 // footprint says what a statement touches, given what its connection holds.
 func (p *physical) footprint(plan *plan) footprint {
+	f := p.footprintOf(plan)
+	if plan.undoes && p.inTx {
+		f = f.and(p.ending(true))
+	}
+	return f
+}
+
+func (p *physical) footprintOf(plan *plan) footprint {
 	d := p.db
 	switch {
 	case plan.other:

@@ -126,6 +126,9 @@ func (d *Database) reset() {
 			}
 			_ = p.conn.Close() // it has settings that the next schedule would find
 			fresh, err := d.open(p.query)
+			if err == nil {
+				err = fresh.hook(fresh.conn)
+			}
 			if err != nil {
 				panic(fmt.Sprintf("harness: open a connection anew: %v", err))
 			}

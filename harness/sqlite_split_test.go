@@ -66,11 +66,11 @@ func answered(ctx context.Context, db *sql.DB, text string, way string) string {
 	}
 	if strings.HasSuffix(way, "exec") {
 		r, err := exec(ctx, text, args...)
-		fmt.Fprintf(&b, "error %v, ", err) //nolint:errorlint // a text
+		fmt.Fprintf(&b, "error %v, ", err)
 		if err == nil && !blank(text) {
 			n, err := r.RowsAffected()
 			id, err2 := r.LastInsertId()
-			fmt.Fprintf(&b, "%d affected, id %d, %v", n, id, errors.Join(err, err2)) //nolint:errorlint // a text
+			fmt.Fprintf(&b, "%d affected, id %d, %v", n, id, errors.Join(err, err2))
 		}
 		return b.String()
 	}
@@ -79,7 +79,7 @@ func answered(ctx context.Context, db *sql.DB, text string, way string) string {
 		return "error " + err.Error()
 	}
 	columns, err := rows.Columns()
-	fmt.Fprintf(&b, "%q %v", columns, err) //nolint:errorlint // a text
+	fmt.Fprintf(&b, "%q %v", columns, err)
 	for rows.Next() {
 		list, to := make([]any, len(columns)), make([]any, len(columns))
 		for i := range list {
@@ -92,7 +92,7 @@ func answered(ctx context.Context, db *sql.DB, text string, way string) string {
 			fmt.Fprintf(&b, " %v", list)
 		}
 	}
-	fmt.Fprintf(&b, ", error %v", errors.Join(rows.Err(), rows.Close())) //nolint:errorlint // a text
+	fmt.Fprintf(&b, ", error %v", errors.Join(rows.Err(), rows.Close()))
 	return b.String()
 }
 

@@ -177,3 +177,14 @@ func TestTheRowsOfTheSetupArePutBack(t *testing.T) {
 		t.Error(r.Report)
 	}
 }
+
+func setUp(texts ...string) func(string, *sql.DB) error {
+	return func(_ string, db *sql.DB) error {
+		for _, text := range texts {
+			if _, err := db.Exec(text); err != nil {
+				return fmt.Errorf("%s: %w", text, err)
+			}
+		}
+		return nil
+	}
+}

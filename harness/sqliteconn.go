@@ -229,6 +229,7 @@ func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome,
 			}
 			continue
 		}
+		c.verify(a.sim.run, text, plan)
 		c.after(a, plan, err)
 		if c.db.x.detailed() {
 			a.tell(out.describe(plan, err))
@@ -246,6 +247,7 @@ func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome,
 }
 
 func (p *physical) run(text string, args []driver.NamedValue, query bool) (out outcome, err error) {
+	p.did = deeds{}
 	if query {
 		out.rows, err = p.queryRaw(text, args)
 	} else {
@@ -257,6 +259,12 @@ func (p *physical) run(text string, args []driver.NamedValue, query bool) (out o
 // after notes what a statement has done to its connection and to others.
 func (p *physical) after(a *actor, plan *plan, err error) {
 	if err != nil {
+		if p.inTx && p.did.rolledBack && a != nil { // as INSERT OR ROLLBACK says
+			a.sim.run.progress = a.sim.run.progress || p.locked || p.snapshot
+			p.ended()
+		} else if p.inTx && p.did.rolledBack {
+			p.ended()
+		}
 		return // SQLite has undone the statement, and the transaction stays as it was
 	}
 	d, progress, publish := p.db, false, false
