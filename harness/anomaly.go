@@ -60,8 +60,12 @@ func lostUpdate(a, b *stretch) (name string, first, second edge, ok bool) {
 			}
 			from := 0 // the last read of the row
 			for _, read := range a.statements {
-				if read.step < mine.step && read.covers(mine.wording, read.answer) {
+				switch {
+				case read.step >= mine.step:
+				case read.covers(mine.wording, read.answer):
 					from = read.step
+				case read.obscure: // perhaps another
+					from = 0
 				}
 			}
 			table := mine.table
@@ -115,6 +119,9 @@ func elsewhere(reader, writer *stretch, e edge) bool {
 		}
 		writes := 0
 		for _, w := range writer.statements {
+			if w.obscure {
+				return false
+			}
 			if w.writes(e.what) {
 				if writes++; !read.apart(w.wording) {
 					return false
@@ -143,6 +150,9 @@ func (s said) writes(what string) bool {
 func inserted(s *stretch, what string) bool {
 	n := 0
 	for _, w := range s.statements {
+		if w.obscure {
+			return false
+		}
 		if w.writes(what) {
 			if n++; w.verb != "insert" || w.upsert {
 				return false
@@ -164,12 +174,18 @@ func disjoint(a, b *stretch) bool {
 			}
 			mine, theirs := 0, 0
 			for _, v := range a.statements {
+				if v.obscure {
+					return false
+				}
 				if !v.writes(x.what) {
 					continue
 				}
 				mine++
 				theirs = 0
 				for _, w := range b.statements {
+					if w.obscure {
+						return false
+					}
 					if w.writes(x.what) {
 						if theirs++; !v.apart(w.wording) {
 							return false

@@ -133,6 +133,31 @@ func TestAnomaliesHaveNames(t *testing.T) {
 			a: select count(*) from keys where k = 'x' → reads 0
 			b: insert into keys (k) values ('x') on conflict do nothing → wrote 1
 			a: insert into keys (k) values ('x') on conflict do nothing → ok`, ""},
+		{"what was inserted was changed before the end, by a statement that is not plain", `
+			a: select n from counts where id = 2 → reads n=0
+			b: begin
+			b: insert into counts (id, n) values (2, 0) on conflict do nothing → wrote 1
+			b: with gone as (select 1) update counts set n = 1 where id = 2 → wrote 1
+			b: commit
+			a: delete from counts where id = 2 → wrote 1`, "stale read"},
+		{"by a function, of which nothing is known", `
+			a: select count(*) from users where email = ?  [x] → reads 0
+			b: begin
+			b: insert into users (email) values (?)  [x] → wrote 1
+			b: select welcome(7) → reads 1
+			b: commit
+			a: delete from users → wrote 1`, "stale read"},
+		{"different rows, as far as is known", `
+			a: select name from doctors where on_call = true → 2 rows
+			b: select name from doctors where on_call = true → 2 rows
+			a: update doctors set on_call = false where name = ?  [ada] → wrote 1
+			a: /* also */ update doctors set on_call = false where name = 'bob' → wrote 1
+			b: update doctors set on_call = false where name = ?  [bob] → wrote 1`, "stale read"},
+		{"it may have been read again", `
+			a: select n from t where id = 1 → reads n=0
+			b: update t set n = 1 where id = 1 → wrote 1
+			a: with x as (select n from t where id = 1) select n from x → reads n=1
+			a: update t set n = 2 where id = 1 → wrote 1`, "stale read"},
 		{"one query, two answers", `
 			a: begin
 			a: select n from t where id = 1 → reads n=0

@@ -30,6 +30,7 @@ type said struct {
 	step         int
 	text, answer string
 	idle         bool // it found no row to write
+	obscure      bool // it may have written, or read, more than its wording tells
 }
 
 // why tells the cycle of reads and writes behind a failure: two transactions
@@ -89,7 +90,7 @@ func (r *execution) stretches(whole bool) (all []stretch) {
 		}
 		s := &all[at]
 		w := wordingOf(ev.text)
-		it := said{w, i + 1, ev.text, ev.result, r.idle(ev.result)}
+		it := said{w, i + 1, ev.text, ev.result, r.idle(ev.result), w.obscure(ev.text)}
 		s.statements = append(s.statements, it)
 		for _, a := range ev.reads {
 			own := w.table == plain(a.what) && w.verb != "select" && !w.selects

@@ -18,6 +18,29 @@ type wording struct {
 	blind   bool // update that sets what has nothing to do with what is there
 	upsert  bool
 	selects bool // it has a select of its own
+	calls   bool // a select that calls a function, which may do anything
+}
+
+// plainCalls are words before a parenthesis that write nothing.
+var plainCalls = map[string]bool{
+	"select": true, "from": true, "where": true, "and": true, "or": true, "not": true, "in": true, "exists": true, "any": true, "all": true,
+	"distinct": true, "as": true, "by": true, "on": true, "join": true, "when": true, "then": true, "else": true, "union": true,
+	"count": true, "sum": true, "max": true, "min": true, "avg": true, "coalesce": true, "nullif": true, "abs": true,
+	"lower": true, "upper": true, "length": true, "greatest": true, "least": true, "iif": true, "now": true,
+}
+
+// obscure reports whether a statement may have written, or read, what its
+// wording doesn't tell.
+func (s wording) obscure(text string) bool {
+	if s.verb != "" {
+		return s.calls
+	}
+	switch word := verbOf(text); word {
+	case "savepoint", "release", "set", "show", "reset", "listen", "unlisten", "notify", "discard":
+		return false
+	default:
+		return commands[word] || word == "replace"
+	}
 }
 
 var tokenPattern = regexp.MustCompile(`'(?:[^']|'')*'|"[^"]*"|[\pL_][\pL\d_.$]*|\d+(?:\.\d+)?|\?\d*|\$\d+|[:@][\pL_]\w*|<>|<=|>=|!=|\|\||::|\S`)
@@ -35,6 +58,9 @@ func wordingOf(text string) (s wording) {
 	switch verb := tokens[0]; verb {
 	case "select":
 		s.verb, s.selects = verb, true
+		for i, t := range tokens[:len(tokens)-1] {
+			s.calls = s.calls || word(t) && tokens[i+1] == "(" && !plainCalls[t]
+		}
 		s.readFrom(tokens, "from")
 	case "delete":
 		s.verb = verb
