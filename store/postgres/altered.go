@@ -29,7 +29,7 @@ func (s *Store) Altered(ctx context.Context) (string, error) {
 			return translate(err)
 		}
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-			changes, err := altered(ctx, tx)
+			changes, err := altered(ctx, tx, db)
 			if len(changes) > 0 {
 				*sentence = fmt.Sprintf("%s was altered since runcounter migrate up: %s. Run runcounter migrate up again.", db.table, strings.Join(changes, "; "))
 			}
@@ -38,27 +38,23 @@ func (s *Store) Altered(ctx context.Context) (string, error) {
 	})
 }
 
-// altered compares the table with what the migrations have noted of it.
-func altered(ctx context.Context, tx pgx.Tx) ([]string, error) {
-	was, noted, err := described(ctx, tx)
-	if err != nil || !noted {
-		return nil, err
-	}
-	schema, name := was.Said.SchemaAndName()
-	is, there, err := catalogOf(ctx, tx, schema, name)
+// altered compares the table, as it was read with db, with what the migrations have
+// noted of it. Reading the catalog once more would cost a sweep twice what all else
+// here does.
+func altered(ctx context.Context, tx pgx.Tx, db features) ([]string, error) {
 	switch {
-	case err != nil:
-		return nil, err
-	case !there:
+	case !db.noted:
+		return nil, nil
+	case !db.there:
 		return []string{"it is gone"}, nil
 	}
-	changes := was.Changes(watched.Describe(is, was.Said).Table)
+	changes := db.was.Changes(db.is)
 	var detached string
 	var ruled bool
-	err = tx.QueryRow(ctx, `
+	err := tx.QueryRow(ctx, `
 select coalesce(to_jsonb(s) ->> 'detached_at', ''), coalesce(r.rules & 7 <> 0 and r.rules & 8 = 0, false)
   from run_counter.settings as s
- cross join lateral (select case when has_function_privilege('run_counter.read_rules(oid)', 'execute') then run_counter.read_rules(`+regclass(was)+`) end as rules) as r`).Scan(&detached, &ruled)
+ cross join lateral (select case when has_function_privilege('run_counter.read_rules(oid)', 'execute') then run_counter.read_rules(`+regclass(db.was)+`) end as rules) as r`).Scan(&detached, &ruled)
 	switch {
 	case detached != "":
 		changes = append(changes, "run_counter.detach() has taken our triggers off at "+detached+", and nothing is counted since")

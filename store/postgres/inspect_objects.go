@@ -56,7 +56,7 @@ select array(select n from unnest($1::text[]) as n
 		if err != nil || slices.Contains(s.MissingTables, "settings") {
 			return err
 		}
-		s.Altered, err = altered(ctx, tx)
+		s.Altered, err = altered(ctx, tx, db)
 		return err
 	})
 	return s, err

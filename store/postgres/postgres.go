@@ -179,6 +179,9 @@ type features struct {
 	there     bool          // the table is
 	table     watched.Table // of which the lease is that of the options
 	said      string        // what its operator had said of it
+	is        watched.Table // as the catalog and its operator describe it
+	was       watched.Table // as the migrations have noted it
+	noted     bool          // was is known
 	// What the ids of runs, of users, and of workflows and drafts are in SQL.
 	id, user, ref string
 }
@@ -190,19 +193,18 @@ const relookAfter = 2 * time.Second
 // installedSQL asks for our migrations.
 const installedSQL = `select to_regproc('public.begin_workflow_run') is not null and to_regclass('run_counter.replaced') is not null`
 
-// readFeatures asks what the database readFeatures. Where there is no table it is described as the
-// migrations would make it.
+// readFeatures reads what the database has. Where there is no table it is described as
+// the migrations would make it.
 func readFeatures(ctx context.Context, tx pgx.Tx, o Options) (db features, err error) {
 	if err := tx.QueryRow(ctx, installedSQL).Scan(&db.installed); err != nil {
 		return db, err
 	}
 	said, lease := o.Said, o.LeaseColumn
 	if db.installed {
-		was, _, err := described(ctx, tx)
-		if err != nil {
+		if db.was, db.noted, err = described(ctx, tx); err != nil {
 			return db, err
 		}
-		said, db.said = was.Said, strings.Join(was.Said.Args(), " ")
+		said, db.said = db.was.Said, strings.Join(db.was.Said.Args(), " ")
 	}
 	schema, name := said.SchemaAndName()
 	catalog, there, err := catalogOf(ctx, tx, schema, name)
@@ -212,7 +214,8 @@ func readFeatures(ctx context.Context, tx pgx.Tx, o Options) (db features, err e
 		return db.withTable(missing), err
 	}
 	db.there = true
-	db = db.withTable(watched.Describe(catalog, said).Table)
+	db.is = watched.Describe(catalog, said).Table
+	db = db.withTable(db.is)
 	if column, leases := catalog.Column(lease); leases {
 		kind := watched.TimeOf(column, said)
 		if kind == "" {

@@ -26,7 +26,6 @@ func TestCasesOfTablesThatAreUnderstood(t *testing.T) {
 			`create table parts partition of public.workflow_runs ` + bounds
 	}
 	for name, table := range map[string]string{
-		"durations of bigint":              plainTable + `alter table workflow_runs alter duration_ms type bigint`,
 		"times of microseconds":            plainTable + `alter table workflow_runs alter started_at type timestamptz(6), alter completed_at type timestamptz(6)`,
 		"case T13: partitions by creation": partitioned("range (created_at)", "id, created_at", "default"),
 		"case T13: partitions by id":       partitioned("hash (id)", "id", "for values with (modulus 1, remainder 0)"),

@@ -173,11 +173,17 @@ alter draft_id type key, alter created_at type moment, alter started_at type mom
 func openVariant(v variant) func(testing.TB) storetest.Backend {
 	return func(t testing.TB) storetest.Backend {
 		t.Helper()
-		return backend(t, pgtest.Copy(t, v.name, func(address string) {
-			pgtest.Exec(t, address, bareTable, v.alter)
-			migrate(t, address, v.up)
-		}))
+		return backend(t, v.migrated(t))
 	}
+}
+
+// migrated returns the address of the variant's table with the migrations on it.
+func (v variant) migrated(t testing.TB) string {
+	t.Helper()
+	return pgtest.Copy(t, v.name, func(address string) {
+		pgtest.Exec(t, address, bareTable, v.alter)
+		migrate(t, address, v.up)
+	})
 }
 
 // TestCasesOfVariants_Chaos: the laws hold on each of them.
@@ -192,7 +198,10 @@ func TestCasesOfVariants_Chaos(t *testing.T) {
 		if v.alter == mute || v.alter == inSeconds {
 			continue // law 3 can't hold: nothing says which run is stuck; and the drawn times are of milliseconds
 		}
-		t.Run(v.name, func(t *testing.T) { storetest.SourceChaos(t, v.open(), true, seeds) })
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			storetest.SourceChaos(t, v.open(), true, seeds)
+		})
 	}
 }
 
@@ -206,9 +215,8 @@ func TestCasesOfVariants_TheApplicationsOwnWrites(t *testing.T) {
 			continue // these are told of in UUIDs
 		}
 		t.Run(v.name, func(t *testing.T) {
-			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, v.alter)
-			migrate(t, address, v.up)
+			t.Parallel()
+			address := v.migrated(t)
 			const run, other, third = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000003"
 			times := []string{"created_at", "started_at", "updated_at"}
 			times = slices.DeleteFunc(times, func(name string) bool {
@@ -262,6 +270,7 @@ func TestCasesOfVariants_WithoutMigrations(t *testing.T) {
 			continue // these are told of in UUIDs
 		}
 		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
 			address := pgtest.Database(t)
 			pgtest.Exec(t, address, bareTable, v.alter)
 			s := mustOpen(t, address, Options{Said: v.said})
