@@ -412,7 +412,7 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 	}
 	installed, lookErr := m.postgres.installed(m.postgres.ctx, conn)
 	if lookErr == nil && installed { // it was altered, and our triggers stand on it
-		return fmt.Errorf("the table has Run Counter's triggers, which read of it what they can, and counts may be wrong until this is mended or runcounter migrate down --yes has taken them off: %w", err)
+		return fmt.Errorf("the table has Run Counter's triggers, which read of it what they can, and counts may be wrong until this is fixed or runcounter migrate down --yes has taken them off: %w", err)
 	}
 	return err
 }

@@ -300,7 +300,7 @@ func TestCaseT26_UpNamesTheStatusesWithoutAMeaning(t *testing.T) {
 // TestCaseT10_ATableThatWasAlteredAfterwards has what PostgreSQL lets through.
 func TestCaseT10_ATableThatWasAlteredAfterwards(t *testing.T) {
 	t.Parallel()
-	const since = "the table has Run Counter's triggers, which read of it what they can, and counts may be wrong until this is mended or runcounter migrate down --yes has taken them off: " + refusedHead
+	const since = "the table has Run Counter's triggers, which read of it what they can, and counts may be wrong until this is fixed or runcounter migrate down --yes has taken them off: " + refusedHead
 	for name, c := range map[string]struct{ alter, want, back string }{
 		"a column is renamed away": {`rename status to state`,
 			since + "there is no column status: if state is what plays the role status, say --column status=state; " +

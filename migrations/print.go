@@ -13,7 +13,7 @@ const printHead = `-- Run Counter for PostgreSQL: all migrations in one script, 
 --
 -- A step that does not get its lock within two seconds, since the table is busy,
 -- ends with "canceling statement due to lock timeout": run the script again. The
--- steps before it stay applied, and nobody's writes have waited for longer.
+-- steps before it stay applied, and no write has waited for longer.
 --
 -- Its indexes are built at once: on a table with many runs, where writers should
 -- not wait for that, run runcounter migrate up instead.

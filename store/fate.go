@@ -85,9 +85,9 @@ func (f Fate) Fix() string { _, fix := f.words(); return fix }
 func (f Fate) words() (what, fix string) {
 	switch f {
 	case FateTimedOut:
-		return "timed out", "raise the webhook's timeout to 5000 ms or more, and look how busy serve is: its /metrics"
+		return "timed out", "raise the webhook's timeout to 5000 ms or more, and check how busy serve is: its /metrics"
 	case FateRefused:
-		return "were refused or led nowhere", "look at the URL's host and port, and whether serve runs: its /readyz"
+		return "were refused or led nowhere", "check the URL's host and port, and whether serve runs: its /readyz"
 	case FateUnauthorised:
 		return "were not let in (401, 403)", "give both ends one secret: in a plain webhook that of RUNCOUNTER_WEBHOOK_SECRET stands in the header Authorization: Bearer SECRET, " +
 			"and that of a signed one, which runcounter webhook install prints, goes into RUNCOUNTER_WEBHOOK_SECRET. " +
@@ -99,16 +99,16 @@ func (f Fate) words() (what, fix string) {
 	case FateUnreadable:
 		return "could not be read (4xx)", "see why: runcounter dead-letters list"
 	case FatePartly:
-		return "arrived with changes that the receiver could not read", "see which, and why, where the receiver is: runcounter dead-letters list; mend those rows"
+		return "arrived with changes that the receiver could not read", "see which, and why, where the receiver is: runcounter dead-letters list; correct those rows"
 	case FateTrouble:
-		return "met a server in trouble (5xx)", "look at the log of serve, and of the proxy before it"
+		return "met a server in trouble (5xx)", "read the log of serve, and of the proxy before it"
 	case FateElsewhere:
-		return "got a 2xx that is no answer of Run Counter", "look at the webhook's URL: another page is there, which drops what it is sent; write https://HOST/webhooks/workflow-runs"
+		return "got a 2xx that is no answer of Run Counter", "check the webhook's URL: another page is there, which drops what it is sent; write https://HOST/webhooks/workflow-runs"
 	case FateVanished:
 		return "vanished from pg_net", "a crash of PostgreSQL empties pg_net's queue, and a restored database begins with an empty one: " +
-			"a source loses nothing by it, since its sweep reads the table; tell a mirror what it missed with runcounter import. Without a crash, look for pg_net in PostgreSQL's log"
+			"a source loses nothing by it, since its sweep reads the table; tell a mirror what it missed with runcounter import. Without a crash, search PostgreSQL's log for pg_net"
 	case FateUnseen:
-		return "left the log before anything looked what became of them", "let runcounter serve, sweep or webhook status look at this database every hour"
+		return "left the log before anything read what became of them", "run runcounter serve, or sweep or webhook status every hour, on this database"
 	case FateArrived:
 		return "arrived", ""
 	case FateWaiting:
@@ -153,7 +153,7 @@ type Deliveries struct {
 	Queued  int64         // calls of all tables that wait for it; at most [MaxQueued] + 1
 	Oldest  time.Duration // how long the oldest of workflow_runs has waited; 0 where none does
 
-	Failed    int64         // statements that were committed without their webhook, and nothing has mended
+	Failed    int64         // statements that were committed without their webhook, and nothing has recovered
 	FailedWhy string        // the newest; not for strangers
 	FailedAgo time.Duration // the newest
 }
@@ -274,7 +274,7 @@ func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 		c.Fix += "; " + thenMend
 	}
 	if n == 0 { // all of it is longer ago than this look goes
-		c.What = fmt.Sprintf("%s with %s %s, the first %s ago, and nothing has mended it", Quantity(lost.Calls, "call", "calls"),
+		c.What = fmt.Sprintf("%s with %s %s, the first %s ago, and nothing has recovered it", Quantity(lost.Calls, "call", "calls"),
 			Quantity(lost.Changes, "change", "changes"), fate.What(), roughly(lost.Since))
 		c.Now = false
 		return c

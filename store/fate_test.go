@@ -101,7 +101,7 @@ func TestComplaintsOfDeliveries(t *testing.T) {
 			[]string{"partly now: 1 of the last 2 calls of workflow_runs arrived with changes that the receiver could not read, the newest among them; with those before, 3 calls with 9 changes"}},
 		{"case D6: lost longer ago than the look goes", store.Deliveries{Own: true, Calls: calls(store.FateArrived, 500), Newest: store.FateArrived,
 			Lost: map[store.Fate]store.Loss{store.FateVanished: {Calls: 1, Changes: 10, Since: 26*time.Hour + 31*time.Second}}},
-			[]string{"lost: 1 call with 10 changes vanished from pg_net, the first 26h1m0s ago, and nothing has mended it"}},
+			[]string{"lost: 1 call with 10 changes vanished from pg_net, the first 26h1m0s ago, and nothing has recovered it"}},
 		{"case D6: lost lately, and before", store.Deliveries{Own: true, Calls: calls(store.FateArrived, 1, store.FateTimedOut, 2), Newest: store.FateArrived,
 			Lost: map[store.Fate]store.Loss{store.FateTimedOut: {Calls: 5, Changes: 7, Since: time.Hour}}},
 			[]string{"timed_out: 2 of the last 3 calls of workflow_runs timed out, but the newest arrived; with those before, 5 calls with 7 changes"}},

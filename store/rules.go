@@ -188,12 +188,11 @@ func Supersede(r Row, presumed bool, o Outcome) Outcome {
 // was created or started, and after it was last re-opened. What ended up to the
 // re-opening is void.
 func EndOf(r Row, now, reopened time.Time) time.Time {
-	return After(reopened, latest(now, latest(r.CreatedAt, r.StartedAt)))
+	return NotBefore(reopened, latest(now, latest(r.CreatedAt, r.StartedAt)))
 }
 
-// After returns a moment, or the first one after another where it is not behind
-// that.
-func After(other, at time.Time) time.Time {
+// NotBefore returns at, or the microsecond that follows other where at is not later.
+func NotBefore(other, at time.Time) time.Time {
 	if at.After(other) {
 		return at
 	}

@@ -238,7 +238,7 @@ func (s *Sweeper) Degraded() []string {
 		all = append(all, fmt.Sprintf("The last sweep could not write all runs that are stuck: the database refused %d. The log names some with the reason, and runcounter sweep all.", n))
 	}
 	if d := st.LastDrift; d.Drifting > 0 && s.now().Sub(d.At) < 24*time.Hour {
-		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and mended in %d. It should never happen: the log says which.",
+		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and corrected in %d. It should never happen: the log says which.",
 			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Mended))
 	}
 	if st.Report.Altered != "" {

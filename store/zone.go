@@ -9,10 +9,10 @@ var (
 	LastTime  = time.Date(9998, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
 )
 
-// At is the moment at which a clock in a zone shows what t shows in UTC. Of an
+// WallClock returns the moment at which a clock in a zone shows what t shows in UTC. Of an
 // hour that comes twice it is the second, and of one that never comes what it
 // would be by the offset from before: as PostgreSQL has it.
-func At(t time.Time, zone *time.Location) time.Time {
+func WallClock(t time.Time, zone *time.Location) time.Time {
 	const day = 24 * time.Hour
 	offset := func(at time.Time) time.Duration {
 		_, seconds := at.In(zone).Zone()

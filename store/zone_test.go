@@ -26,7 +26,7 @@ func TestCaseT9_WhatAClockShows(t *testing.T) {
 			t.Fatal(err)
 		}
 		shows, _ := time.Parse(time.RFC3339, tt.shows)
-		if got := At(shows, zone).Format(time.RFC3339); got != tt.want {
+		if got := WallClock(shows, zone).Format(time.RFC3339); got != tt.want {
 			t.Errorf("%s in %s: got %s, want %s", tt.shows, tt.zone, got, tt.want)
 		}
 	}

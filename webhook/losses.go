@@ -23,7 +23,7 @@ type losses struct {
 // Unmended describes the metric of what was lost, which a mirror has by what it
 // is told and a source by its sweeps.
 var Unmended = prometheus.NewDesc("runcounter_webhook_unmended",
-	"Calls and statements that were lost, and nothing has mended: neither an import into the mirror nor runcounter webhook acknowledge.", nil, nil)
+	"Calls and statements that were lost, and nothing has recovered: neither an import into the mirror nor runcounter webhook acknowledge.", nil, nil)
 
 // hear takes what a call that was taken says of those before it. It is signed
 // like a proof, since every SQL role can read a call and send it again. Then it is
@@ -68,7 +68,7 @@ func (l *losses) degraded() []string {
 	if n > 1 {
 		what = fmt.Sprintf("%d calls and statements were lost", n)
 	}
-	return []string{what + " on the way here or not read in full, and nothing has mended it. Fix: runcounter import --from reads what they told; runcounter webhook status says which they are."}
+	return []string{what + " on the way here or not read in full, and nothing has recovered it. Fix: runcounter import --from reads what they told; runcounter webhook status says which they are."}
 }
 
 // Describe implements prometheus.Collector.

@@ -153,7 +153,7 @@ func readTime(text []byte, zone *time.Location) (t time.Time, detail string) {
 		return time.Time{}, ""
 	}
 	if offset == 0 && zone != nil { // of a column without zone
-		t = store.At(t, zone)
+		t = store.WallClock(t, zone)
 	}
 	return t, ""
 }

@@ -16,7 +16,7 @@ func auditCommand() *cli.Command {
 		Usage:     "compares every count with the runs behind it",
 		UsageText: "runcounter audit [flags]",
 		Description: `It writes nothing. The exit code is 1 where a count is wrong, which should never
-happen; runcounter recount --all-drifting mends it. Where all are right, the count
+happen; runcounter recount --all-drifting corrects it. Where all are right, the count
 of each workflow and draft over all users is compared with those of its users. It
 also reports what is not counted: runs without a user, or without a workflow and
 draft, and runs with an unknown status.

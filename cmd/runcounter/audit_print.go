@@ -87,5 +87,5 @@ func mendBy(p store.Partitions) string {
 	if p.Moved() {
 		return p.Sentence()
 	}
-	return "Mend them with: runcounter recount --all-drifting"
+	return "Correct them with: runcounter recount --all-drifting"
 }

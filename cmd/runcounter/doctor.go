@@ -17,7 +17,7 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
 		Category:  groupMend,
-		Usage:     "looks at an installation, and says what is wrong and how to mend it",
+		Usage:     "checks an installation, and says what is wrong and how to fix it",
 		UsageText: "runcounter doctor [--strict] [flags]",
 		Description: `It changes nothing, and works without a running server. Each line is ok, a WARNING
 or a FAILURE with its fix: connection, role, migrations, functions, triggers and
@@ -26,7 +26,7 @@ runs, the ledger, old snapshots, clocks, and the configuration that serve would
 have with the same environment.
 
 The exit code is 1 where something fails; warnings alone leave it at 0, or make
-it 1 with --strict. What the role of DATABASE_URL may not look at is a warning.
+it 1 with --strict. What the role of DATABASE_URL may not read is a warning.
 
 Examples:
   runcounter doctor

@@ -55,7 +55,7 @@ func TestDoctorGoesOnWhereItCannotLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := examination(t, address, nil)
-	if diff := cmp.Diff([]report.Finding{{Check: "deliveries", Status: report.Warning, Text: "can't look: no answer within 5 seconds", Fix: "try again when the database is less busy"}}, complaints(r)); diff != "" {
+	if diff := cmp.Diff([]report.Finding{{Check: "deliveries", Status: report.Warning, Text: "not checked: no answer within 5 seconds", Fix: "try again when the database is less busy"}}, complaints(r)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if len(r.Checks) != 19 {
@@ -76,9 +76,9 @@ func TestDoctorSaysWhatARoleMayNotSee(t *testing.T) {
 		{Check: "role", Status: report.Failure, Text: name + " has no right to insert, update on workflow_runs", Fix: "connect as owner"},
 		{Check: "role", Status: report.Failure, Text: "row level security hides runs from " + name, Fix: "connect as owner"},
 		{Check: "role", Status: report.Failure, Text: "lacks usage of schema run_counter", Fix: "service_role"},
-		{Check: "migrations", Status: report.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner of workflow_runs"},
-		{Check: "counts", Status: report.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner"},
-		{Check: "deliveries", Status: report.Warning, Text: "can't look: not with this role: permission denied for", Fix: "connect as the owner"},
+		{Check: "migrations", Status: report.Warning, Text: "not checked: not with this role: permission denied for", Fix: "connect as the owner of workflow_runs"},
+		{Check: "counts", Status: report.Warning, Text: "not checked: not with this role: permission denied for", Fix: "connect as the owner"},
+		{Check: "deliveries", Status: report.Warning, Text: "not checked: not with this role: permission denied for", Fix: "connect as the owner"},
 		{Check: "snapshots", Status: report.Warning, Text: "may not see what other roles' sessions do", Fix: "grant pg_read_all_stats"},
 	} {
 		named(t, "a stranger", r, want)
@@ -147,7 +147,7 @@ func TestDoctorKnowsHowTheConnectionIsProtected(t *testing.T) {
 func TestDoctorSaysWhyTheDatabaseCannotBeReached(t *testing.T) {
 	t.Parallel()
 	r := exec1(t, command(t, t.TempDir(), configured("postgres://owner:hunter2@127.0.0.1:1/db"), "doctor"), "")
-	for _, want := range []string{"FAILURE  connection", "fix: look at the host, port and name", "ok       listen"} {
+	for _, want := range []string{"FAILURE  connection", "fix: check the host, port and name", "ok       listen"} {
 		if r.code != exitNo || !strings.Contains(r.out, want) {
 			t.Errorf("exit code %d, want %d and %q\n%s%s", r.code, exitNo, want, r.out, r.errs)
 		}

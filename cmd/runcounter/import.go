@@ -29,8 +29,8 @@ a lost connection or a crash, run the same command again; it resumes. --restart
 begins anew, which also brings what lost webhooks would have told meanwhile. It
 brings no deletions: a run that was deleted without a webhook stays. In the table
 it changes nothing; where the role may write to run_counter_webhook, it marks the
-lost calls of our own webhook as mended. The password can be left to PGPASSWORD
-or ~/.pgpass.
+lost calls of our own webhook as recovered. The password can be left to
+PGPASSWORD or ~/.pgpass.
 
 Without --from each line is a run: a whole row of workflow_runs as a JSON object.
 

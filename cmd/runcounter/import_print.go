@@ -50,7 +50,7 @@ func printImport(out, errs io.Writer, done backfill.TableResult) error {
 	_, err := fmt.Fprintf(out, "Imported %s from %s, of which %d said something new, in %.1f s (%.0f rows/s).\n",
 		store.Quantity(done.Runs, "run", "runs"), done.From, done.Changed, done.Seconds, rate)
 	if err == nil && done.Mended > 0 {
-		_, err = fmt.Fprintf(out, "It mended %s of the webhook.\n", store.Quantity(done.Mended, "lost call", "lost calls"))
+		_, err = fmt.Fprintf(out, "It recovered %s of the webhook.\n", store.Quantity(done.Mended, "lost call", "lost calls"))
 	}
 	return err
 }

@@ -20,18 +20,18 @@ func describeMetric(name, help string, labels ...string) *prometheus.Desc {
 var (
 	lastSuccess = describeMetric("sweep_last_success_timestamp_seconds", "When a sweep last went round; 0 before the first.")
 	sweeps      = describeMetric("sweeps_total", "Sweeps, by how they ended: ok, incomplete where the database refused to write some runs, failed.", "result")
-	unwritable  = describeMetric("unwritable_runs", "Runs that the last sweep could not end, since the database refuses to write them; more than 0 deserves a look.")
+	unwritable  = describeMetric("unwritable_runs", "Runs that the last sweep could not end, since the database refuses to write them; more than 0 needs attention.")
 	repaired    = describeMetric("repaired_runs_total", "Runs that sweeps repaired, by reason.", "reason")
 	folded      = describeMetric("folded_ledger_rows_total", "Ledger rows that sweeps folded into the counts.")
-	drifting    = describeMetric("drifting_keys_total", "Keys that sweeps found to differ from the runs behind them; more than 0 deserves a look.")
-	holds       = describeMetric("database_rows", "What the database holds that deserves a look.", "what")
+	drifting    = describeMetric("drifting_keys_total", "Keys that sweeps found to differ from the runs behind them; more than 0 needs attention.")
+	holds       = describeMetric("database_rows", "What the database holds that needs attention.", "what")
 
 	// As the last sweep of a source found them; absent where it could not look.
 	webhookCalls  = describeMetric("webhook_calls", "Calls of workflow_runs's webhooks that were made in the last 15 minutes or wait, by what became of them.", "fate")
 	webhookQueue  = describeMetric("webhook_queue_calls", "Calls in pg_net's queue, of whichever webhook; at most 10001.")
 	webhookWorker = describeMetric("webhook_worker_up", "Whether pg_net's worker runs, which sends webhooks: 1 or 0; absent where the role can't see it.")
 	webhookOldest = describeMetric("webhook_oldest_waiting_seconds", "How long the oldest call of workflow_runs's webhooks has waited to be sent; 0 where none waits.")
-	webhookFailed = describeMetric("webhook_failed_statements", "Statements that were committed without their webhook, and nothing has mended.")
+	webhookFailed = describeMetric("webhook_failed_statements", "Statements that were committed without their webhook, and nothing has recovered.")
 )
 
 // Describe implements prometheus.Collector.

@@ -24,10 +24,10 @@ func migrateCommand() *cli.Command {
           PostgreSQL database keeps its runs, and gets back what was there before
   status  prints where the database stands
   print   prints the SQL for the kind of database that --database-url names:
-          postgres: prints a script for Supabase's SQL editor, without a look
-          at any table, or for the one in --description, a file with what
+          postgres: prints a script for Supabase's SQL editor, without reading
+          any table, or for the one in --description, a file with what
           runcounter table --json printed; the address of a server has its table
-          looked at first
+          read first
 
 up and print refuse a workflow_runs that is not understood yet, and change
 nothing: the sentence names each column at fault, and what helps. --column and

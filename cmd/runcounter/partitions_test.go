@@ -64,7 +64,7 @@ select '`+sampleUser+`', '`+sampleWorkflow+`', 'completed', '2025-06-01'::timest
 		}
 	}
 	wantCount("6")
-	if r := run("sweep", "--partitions"); r.code != exitFine || !strings.Contains(r.out, "1 drifted, 1 mended") {
+	if r := run("sweep", "--partitions"); r.code != exitFine || !strings.Contains(r.out, "1 drifted, 1 corrected") {
 		t.Errorf("asked for: got %+v, want the key mended", r)
 	}
 	wantCount("3")

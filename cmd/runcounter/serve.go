@@ -50,7 +50,7 @@ counts, with the access token that their browser has, and watch them at
 
 On SQLite it is a mirror: it knows only the changes that it receives, and
 runcounter import brings the earlier runs. On PostgreSQL the table is the truth,
-webhooks are hints to look, and no silent run is ended until --stuck-after is set.
+webhooks are hints to check, and no silent run is ended until --stuck-after is set.
 
 SIGINT or SIGTERM finishes accepted requests and ends with exit code 0; a second
 one ends at once. For the time of --drain, /readyz answers 503 while requests are

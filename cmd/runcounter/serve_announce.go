@@ -25,7 +25,7 @@ func (s settings) announce(w io.Writer, at net.Addr, db backend) {
 	if !s.text {
 		mode := "mirror: what it does not receive it does not know; runcounter import tells it"
 		if db.source {
-			mode = "source: the runs are the table's, webhooks are hints to look"
+			mode = "source: the runs are the table's, webhooks are hints to check"
 		}
 		s.log.Info("listening", "address", at.String(), "url", base, "database", db.where, "mode", mode)
 	} else if _, err := io.WriteString(w, s.welcome(base, db)); err != nil {

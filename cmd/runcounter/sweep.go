@@ -14,12 +14,12 @@ func sweepCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sweep",
 		Category:  groupMend,
-		Usage:     "ends stuck runs and mends counts once, as serve does all the time",
+		Usage:     "ends stuck runs and corrects counts once, as serve does all the time",
 		UsageText: "runcounter sweep [--dry-run] [--full] [--partitions] [flags]",
 		Description: `A run that was silent for longer than its limit is presumed failed, or cancelled
 where it was cancelling; a real outcome that comes later supersedes that. The
 ledger is folded into the counts, and counts are compared with the runs behind
-them and mended: 1,000 keys of them, or all with --full. On PostgreSQL it also
+them and corrected: 1,000 keys, or all with --full. On PostgreSQL it also
 reports the webhooks of the last 15 minutes, and ends no silent run until
 --stuck-after is set: where there are any before that, it prints them, writes
 nothing, and exits with 1. It exits with 1, too, where the database refuses to end one.
@@ -34,7 +34,7 @@ Examples:
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Category: flagsWhat, Usage: "write nothing, and print what a sweep would do"},
 			&cli.BoolFlag{Name: "full", Category: flagsWhat, Usage: "audit every key instead of 1,000"},
-			&cli.BoolFlag{Name: "partitions", Category: flagsWhat, Usage: "mend, too, what partitions that came or went have changed; audits every key"},
+			&cli.BoolFlag{Name: "partitions", Category: flagsWhat, Usage: "correct, too, what partitions that came or went have changed; audits every key"},
 			stuckFlag(), leaseFlag(), descriptionFlag(), databaseFlag(), jsonFlag(),
 		},
 		Action: action(sweep),
@@ -70,8 +70,8 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 				"set it with --stuck-after or RUNCOUNTER_STUCK_AFTER, such as --stuck-after pending=5m,running=30m")))
 		}
 		if report.Unwritable > 0 {
-			err = errors.Join(err, failed(fmt.Errorf("the database refused to write %s, which stay stuck: look at the reason that stands beside each, "+
-				"mend the row or the trigger of the application, and sweep again", store.Quantity(int64(report.Unwritable), "run", "runs"))))
+			err = errors.Join(err, failed(fmt.Errorf("the database refused to write %s, which stay stuck: read the reason beside each, "+
+				"correct the row or the trigger of the application, and sweep again", store.Quantity(int64(report.Unwritable), "run", "runs"))))
 		}
 		if report.Altered != "" {
 			err = errors.Join(err, failed(errors.New(report.Altered)))

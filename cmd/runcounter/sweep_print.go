@@ -146,7 +146,7 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 	case r.DryRun:
 		fmt.Fprintf(&b, "A sweep would repair %s. Of %s audited, %d drift. Nothing was written.\n", repaired, keys, r.Drifting)
 	default:
-		fmt.Fprintf(&b, "Repaired %s, folded %s, audited %s: %d drifted, %d mended.\n",
+		fmt.Fprintf(&b, "Repaired %s, folded %s, audited %s: %d drifted, %d corrected.\n",
 			repaired, store.Quantity(int64(r.Folded), "ledger row", "ledger rows"), keys, r.Drifting, r.Mended)
 		b.WriteString(callsText(r.Webhooks))
 	}

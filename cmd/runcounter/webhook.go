@@ -20,7 +20,7 @@ func webhookCommand() *cli.Command {
            A second install updates the triggers and keeps the secret
   print    prints the SQL of install for Supabase's SQL editor; it holds no secret
   status   checks it, and reports the last calls and all losses that are not
-           mended; it exits with 1 if a check fails. If neither serve nor sweep
+           recovered; it exits with 1 if a check fails. If neither serve nor sweep
            runs on the database, run it every hour
   acknowledge
            forgets the losses that status reports, since the receiver needs none

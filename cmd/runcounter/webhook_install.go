@@ -93,7 +93,7 @@ Its receiver knows it by this secret, beside those that it has already:
 
   export RUNCOUNTER_WEBHOOK_SECRET='%s'
 
-%sThen look what becomes of the calls: runcounter webhook status
+%sThen see what becomes of the calls: runcounter webhook status
 `, w.Schema, w.Table, w.URL, made.Secret, mirrorNeeds(made.Table))
 		return err
 	})
@@ -117,7 +117,7 @@ func webhookPrint(cmd *cli.Command) error {
 		return err
 	}
 	if w.Said.Zone != "" && w.Said.Times != "" {
-		return badUsage("--timezone and --times say that the table has times of two kinds, and which column is of which has to be looked at: use runcounter webhook install")
+		return badUsage("--timezone and --times say that the table has times of two kinds, and which column is of which has to be read from the table: use runcounter webhook install")
 	}
 	text, err := w.Script()
 	if err != nil {

@@ -56,7 +56,7 @@ func TestCaseD6_SourceAndMirrorNameALossUntilAnImportMendsIt(t *testing.T) {
 	if kinds := p.complains(); len(kinds) != 1 {
 		t.Errorf("after an import into another file, a sweep complains of %v, want the loss", kinds)
 	}
-	if text := must(t, dir, "", "import", "--from", p.address); !strings.Contains(text, "It mended 1 lost call of the webhook.") {
+	if text := must(t, dir, "", "import", "--from", p.address); !strings.Contains(text, "It recovered 1 lost call of the webhook.") {
 		t.Errorf("the import says\n%s", text)
 	}
 	if kinds := p.complains(); len(kinds) > 0 {

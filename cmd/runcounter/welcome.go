@@ -32,7 +32,7 @@ func (s settings) welcome(base string, db backend) string {
 	fmt.Fprintf(&b, "Point the database webhook of %s.%s at one of these:\n  %s\n  %s\n\n",
 		s.decoder.Schema, s.decoder.Table, base+hookPath, base+edgePath)
 	if db.source {
-		b.WriteString("The runs are those of that database: what is written there counts at once, and a\nwebhook is a hint to look whether it has to be repaired. Ask for a count:\n\n")
+		b.WriteString("The runs are those of that database: what is written there counts at once, and a\nwebhook is a hint to check whether it has to be repaired. Ask for a count:\n\n")
 		fmt.Fprintf(&b, "curl -sS '%s/v1/counts?user_id=%s&workflow_id=%s'%s\n\n",
 			base, sampleUser, sampleWorkflow, bearer(len(s.keys) > 0, "RUNCOUNTER_API_KEY"))
 		return b.String()

@@ -22,7 +22,7 @@ const (
 
 func unreachable(ctx context.Context, t postgres.Target, err error) report.Finding {
 	if errors.Is(err, postgres.ErrLogin) {
-		fix := "look at the user and the password of DATABASE_URL, whose special characters must be escaped"
+		fix := "check the user and the password of DATABASE_URL, whose special characters must be escaped"
 		if strings.HasSuffix(t.Host, ".pooler.supabase.com") && !strings.Contains(t.User, ".") {
 			fix = "behind Supabase's pooler the user is postgres.PROJECT"
 		}
@@ -32,14 +32,14 @@ func unreachable(ctx context.Context, t postgres.Target, err error) report.Findi
 		addresses, _ := net.DefaultResolver.LookupIPAddr(ctx, t.Host) // none: the finding says why
 		return fail(directFix(addresses), "%v", err)
 	}
-	return fail("look at the host, port and name in DATABASE_URL, and whether a firewall or Supabase's network restrictions stand in between", "%v", err)
+	return fail("check the host, port and name in DATABASE_URL, and whether a firewall or Supabase's network restrictions stand in between", "%v", err)
 }
 
 // directFix is for a direct host that can't be reached, by what its name leads to.
 func directFix(addresses []net.IPAddr) string {
 	for _, a := range addresses {
 		if a.IP.To4() != nil {
-			return "look whether the project is paused, and whether its network restrictions let this machine in"
+			return "check whether the project is paused, and whether its network restrictions let this machine in"
 		}
 	}
 	return "the direct host speaks IPv6 alone, unless the project has the IPv4 add-on: use " + sessionPooler
@@ -52,7 +52,7 @@ func linkFindings(l postgres.Link) (found []report.Finding) {
 	if l.Standby {
 		found = append(found, fail("connect to the primary", "this is a standby, which can't be written"))
 	} else if l.ReadOnly {
-		found = append(found, fail("look for the reason: Supabase does this when the disk is nearly full; alter database ... reset default_transaction_read_only ends it",
+		found = append(found, fail("find the reason: Supabase does this when the disk is nearly full; alter database ... reset default_transaction_read_only ends it",
 			"new transactions are read-only"))
 	}
 	way := "directly"
@@ -95,7 +95,7 @@ func (t Thresholds) clockFinding(l postgres.Link) report.Finding {
 
 func roleFindings(r postgres.Role) (found []report.Finding) {
 	if !r.Table {
-		found = append(found, fail("look whether DATABASE_URL names the right database; runcounter migrate up makes the table where there is none",
+		found = append(found, fail("check whether DATABASE_URL names the right database; runcounter migrate up makes the table where there is none",
 			"there is no table %s", r.Watched))
 	}
 	grant := "connect as " + r.TableOwner + ", the owner of workflow_runs, or as a role that has what service_role has"

@@ -15,7 +15,7 @@ func deliveryFindings(d postgres.Deliveries) (found []report.Finding) {
 		return []report.Finding{passed("no pg_net, which would send them")}
 	}
 	if d.Blind {
-		found = append(found, warn("grant pg_read_all_stats to the role of DATABASE_URL; Supabase's postgres has it", "can't look: the role may not see whether pg_net's worker runs"))
+		found = append(found, warn("grant pg_read_all_stats to the role of DATABASE_URL; Supabase's postgres has it", "not checked: the role may not see whether pg_net's worker runs"))
 	}
 	for _, c := range d.Complaints() {
 		finding := c.What

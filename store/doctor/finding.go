@@ -41,11 +41,11 @@ func NotChecked(check string, err error) report.Finding {
 func notChecked(err error) report.Finding {
 	switch {
 	case errors.Is(err, postgres.ErrForbidden):
-		return warn("connect as the owner of workflow_runs, on Supabase postgres, or grant the privilege", "can't look: %v", err)
+		return warn("connect as the owner of workflow_runs, on Supabase postgres, or grant the privilege", "not checked: %v", err)
 	case errors.Is(err, postgres.ErrSlow), errors.Is(err, context.DeadlineExceeded):
-		return warn("try again when the database is less busy", "can't look: %v", postgres.ErrSlow)
+		return warn("try again when the database is less busy", "not checked: %v", postgres.ErrSlow)
 	}
-	return fail("", "can't look: %v", err)
+	return fail("", "not checked: %v", err)
 }
 
 // checkTimeout bounds one check, which may ask several times.

@@ -64,7 +64,7 @@ func fileFinding(err error) report.Finding {
 	if os.IsNotExist(err) {
 		return fail("name it with DATABASE_URL, or make one with runcounter serve or runcounter import", "there is no such file")
 	}
-	return fail("", "can't look: %v", err)
+	return fail("", "not checked: %v", err)
 }
 
 func walFinding(file sqlite.File) report.Finding {
@@ -92,7 +92,7 @@ func mirrorChecks(s *sqlite.Store, c Config) []check {
 		{"stuck runs", one(func(ctx context.Context) (report.Finding, error) {
 			limits, err := store.ParseLimits(c.StuckAfter)
 			if err != nil {
-				return fail("write RUNCOUNTER_STUCK_AFTER=pending=5m,running=30m,cancelling=10m", "can't look: %v", err), nil
+				return fail("write RUNCOUNTER_STUCK_AFTER=pending=5m,running=30m,cancelling=10m", "not checked: %v", err), nil
 			}
 			stuck, err := s.FailStuck(ctx, store.FailStuck{Now: time.Now(), Limits: limits, Max: maxStuck, DryRun: true})
 			return c.stuckFinding(stuck), err

@@ -27,7 +27,7 @@ const (
 
 func driftFinding(all store.AuditResult) report.Finding {
 	if n := len(all.Drifts); n > 0 {
-		return fail("runcounter audit shows them and their likely cause, runcounter recount --all-drifting mends them",
+		return fail("runcounter audit shows them and their likely cause, runcounter recount --all-drifting corrects them",
 			"%d of %s compared with the runs behind them are wrong, such as that of %s", n, store.Quantity(int64(all.Keys), "count", "counts"), all.Drifts[0].Key)
 	}
 	return passed("%s compared with the runs behind them: exact", store.Quantity(int64(all.Keys), "count", "counts"))
@@ -58,7 +58,7 @@ func runFindings(h store.Health) []report.Finding {
 	}{
 		{h.NoKey, "with neither a workflow nor a draft, or without a user: not counted", "give each a user_id, and a workflow_id or a draft_id; a guest's run may stay so; the console lists them under Runs, odd"},
 		{h.UnknownStatus, "with an unknown status: not counted, never ended, and each takes a slot of a limit", "use pending, running, cancelling, completed, failed, cancelled or timeout, or give it a meaning with --status THEIRS=OURS: a source by migrate up, a mirror by serve"},
-		{h.EndedTooSoon, "that ended before they started: counted, but their times are wrong", "look which clock the application writes"},
+		{h.EndedTooSoon, "that ended before they started: counted, but their times are wrong", "check which clock the application writes"},
 	} {
 		if odd.n > 0 {
 			found = append(found, warn(odd.fix, "%s %s", store.Quantity(odd.n, "run", "runs"), odd.what))

@@ -84,7 +84,7 @@ func (t Thresholds) holderFindings(all []postgres.Holder, blind bool) (found []r
 		}
 	}
 	if blind {
-		found = append(found, warn("grant pg_read_all_stats to the role of DATABASE_URL; Supabase's postgres has it", "can't look: the role may not see what other roles' sessions do"))
+		found = append(found, warn("grant pg_read_all_stats to the role of DATABASE_URL; Supabase's postgres has it", "not checked: the role may not see what other roles' sessions do"))
 	}
 	return orOK(found, "none is older than %s", roughly(t.OldSnapshot))
 }

@@ -93,7 +93,7 @@ func ourWebhookFindings(w postgres.WebhookState) (found []report.Finding) {
 	if w.Failures > 0 {
 		finding := fmt.Sprintf("%s committed without their webhook, the newest %s ago: %s",
 			store.Quantity(w.Failures, "statement was", "statements were"), roughly(w.FailedAgo), w.FailedWhy)
-		const fix = "look at the newest: select * from run_counter_webhook.failures order by seq desc limit 10; a source's sweep reads the table, so it loses nothing; a mirror is told by runcounter import; where nothing is missing, runcounter webhook acknowledge"
+		const fix = "read the newest: select * from run_counter_webhook.failures order by seq desc limit 10; a source's sweep reads the table, so it loses nothing; a mirror is told by runcounter import; where nothing is missing, runcounter webhook acknowledge"
 		if w.FailedAgo < freshFailure {
 			found = append(found, fail(fix, "%s", finding))
 		} else {
@@ -106,7 +106,7 @@ func ourWebhookFindings(w postgres.WebhookState) (found []report.Finding) {
 func vaultFindings(w postgres.WebhookState) (found []report.Finding) {
 	switch {
 	case w.Vault && w.Unseen:
-		return []report.Finding{warn("connect as the owner of workflow_runs, on Supabase postgres", "can't look: the role may not see whether the secret is in Vault")}
+		return []report.Finding{warn("connect as the owner of workflow_runs, on Supabase postgres", "not checked: the role may not see whether the secret is in Vault")}
 	case w.Sealed != "":
 		found = append(found, fail("runcounter webhook rotate, which makes another for the receiver's RUNCOUNTER_WEBHOOK_SECRET; then runcounter webhook rotate --finish",
 			"Vault can't decrypt the secret (%s), as after a restore into another project: nothing can be signed, and nothing is sent", w.Sealed))

@@ -40,7 +40,7 @@ type WebhookState struct {
 	Rotating    bool   // there is a second secret, and requests are signed by both
 	RotatingFor time.Duration
 	Calls       int64 // in the log
-	Failures    int64 // statements that were committed without their webhook, and nothing has mended
+	Failures    int64 // statements that were committed without their webhook, and nothing has recovered
 	FailedWhy   string
 	FailedAgo   time.Duration
 }

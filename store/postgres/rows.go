@@ -70,7 +70,7 @@ func (h features) outcome(row, status, end string) string {
 // requireStatus refuses a status for which the table has no word.
 func (h features) requireStatus(status store.Status) error {
 	if _, there := h.table.Says(status); !there {
-		return &store.NoWord{Status: status}
+		return &store.UnmappedStatusError{Status: status}
 	}
 	return nil
 }

@@ -132,7 +132,7 @@ func (s *Store) Start(ctx context.Context, id store.ID, at time.Time) (run store
 func rewritten(s store.State, status store.Status, started, at time.Time) store.State {
 	v := s.Last.Value()
 	v.Status = status
-	asOf := store.After(s.Last.At, at)
+	asOf := store.NotBefore(s.Last.At, at)
 	return store.State{
 		ID:        s.ID,
 		StartedAt: started,
@@ -174,7 +174,7 @@ func (t *tx) complete(state store.State, c store.Completion) (store.State, error
 	if o.CompletedAt.IsZero() {
 		o.CompletedAt = store.EndOf(state.Row(), c.Now, state.ReopenedAt)
 	}
-	o.CompletedAt = store.After(state.ReopenedAt, o.CompletedAt) // what was claimed up to then is void
+	o.CompletedAt = store.NotBefore(state.ReopenedAt, o.CompletedAt) // what was claimed up to then is void
 	o = store.Supersede(state.Row(), state.Presumed(), o)
 	snapshot := o.Snapshot
 	o.Snapshot = "" // kept apart
@@ -223,7 +223,7 @@ func (s *Store) Amend(ctx context.Context, a store.AmendRequest) (run store.Run,
 func (t *tx) amend(state store.State, a store.AmendRequest) (store.State, error) {
 	delta := store.State{ID: state.ID, UpdatedAt: a.Now, Last: state.Last}
 	last := state.Outcome // an amendment outranks everything, an earlier one included
-	at := store.After(state.ReopenedAt, store.After(last.AmendedAt, a.Now))
+	at := store.NotBefore(state.ReopenedAt, store.NotBefore(last.AmendedAt, a.Now))
 	if a.Status.Terminal() {
 		o := last.Outcome
 		o.Status = a.Status

@@ -62,12 +62,12 @@ func RunAbsent(t *testing.T, a Absent, open Open) {
 
 // ContractAbsent yields the cases of RunAbsent by name, but for those that need what the
 // table lacks besides.
-func ContractAbsent(a Absent, open Open, lacks ...string) iter.Seq2[string, func(testing.TB)] {
+func ContractAbsent(a Absent, open Open, missing ...string) iter.Seq2[string, func(testing.TB)] {
 	mine, other := a.key(ada, resize), a.key(bob, resize)
 	if a.User {
 		other = a.key(ada, sketch)
 	}
-	return each(open, lacks, []contractCase{
+	return each(open, missing, []contractCase{
 		{"runs are counted, begun under a limit, and found again", func(s *script) {
 			first := s.mustBegin(mine)
 			s.complete(first, store.Completed, time.Second)

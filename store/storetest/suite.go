@@ -123,14 +123,14 @@ func Run(t *testing.T, open Open) {
 
 // Contract yields the cases of the suite by name, but for those that need what a table
 // lacks.
-func Contract(open Open, lacks ...string) iter.Seq2[string, func(testing.TB)] {
-	return each(open, lacks, slices.Concat(runCases, changeCases, countCases, totalCases, sweepCases, listCases, tableCases, idCases))
+func Contract(open Open, missing ...string) iter.Seq2[string, func(testing.TB)] {
+	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, sweepCases, listCases, tableCases, idCases))
 }
 
-func each(open Open, lacks []string, cases []contractCase) iter.Seq2[string, func(testing.TB)] {
+func each(open Open, missing []string, cases []contractCase) iter.Seq2[string, func(testing.TB)] {
 	return func(yield func(string, func(testing.TB)) bool) {
 		for _, c := range cases {
-			if slices.ContainsFunc(needs[c.name], func(need string) bool { return slices.Contains(lacks, need) }) {
+			if slices.ContainsFunc(needs[c.name], func(need string) bool { return slices.Contains(missing, need) }) {
 				continue
 			}
 			test := func(t testing.TB) {

@@ -168,8 +168,8 @@ func (t Table) has(row string, role Role) string {
 	return t.Col(row, role) + " is not null"
 }
 
-// lacks is the contrary of has, and never null.
-func (t Table) lacks(row string, role Role) string {
+// isMissing is the negation of has, and never null.
+func (t Table) isMissing(row string, role Role) string {
 	c, there := t.Column(role)
 	switch {
 	case t.Absent(role):
@@ -212,7 +212,7 @@ func (t Table) Kind(row string) string {
 	if !t.Has(Draft) {
 		return "'" + string(t.Counted()) + "'::text"
 	}
-	return "case when " + t.lacks(row, Draft) + " then 'workflow' else 'draft' end"
+	return "case when " + t.isMissing(row, Draft) + " then 'workflow' else 'draft' end"
 }
 
 // Ran is what a row's run ran, a workflow or a draft.
@@ -347,7 +347,7 @@ func (t Table) Run(row, name string) string {
 	case "has_draft":
 		return t.has(row, Draft)
 	case "no_draft":
-		return t.lacks(row, Draft)
+		return t.isMissing(row, Draft)
 	case "lease_at":
 		return t.Moment(row, Lease) + "::timestamptz"
 	case "status":

@@ -142,9 +142,9 @@ func (t Table) unlike(row string, which func(store.Status) bool) string {
 // Odd is the condition that a row is that of a run which is not counted, or looks
 // wrong, and is reported.
 func (t Table) Odd(row string) string {
-	odd := t.lacks(row, User) + " or " + t.lacks(row, Workflow)
+	odd := t.isMissing(row, User) + " or " + t.isMissing(row, Workflow)
 	if t.Has(Draft) {
-		odd += " and " + t.lacks(row, Draft)
+		odd += " and " + t.isMissing(row, Draft)
 	}
 	odd += " or " + t.unlike(row, store.Status.Known)
 	if t.Has(StartedAt) {

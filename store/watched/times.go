@@ -150,7 +150,7 @@ func (t Table) Kept(role Role, moment time.Time) time.Time {
 	if c, _ := t.Column(role); c.Kind == Timestamp {
 		if zone, err := time.LoadLocation(t.Zone); err == nil { // else the database knows it, and we don't
 			_, offset := moment.In(zone).Zone()
-			return store.At(moment.Add(time.Duration(offset)*time.Second), zone)
+			return store.WallClock(moment.Add(time.Duration(offset)*time.Second), zone)
 		}
 	}
 	return moment

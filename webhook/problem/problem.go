@@ -81,7 +81,7 @@ func Of(err error) *Problem {
 	if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
 		return New(fiber.StatusServiceUnavailable, trouble.What+" Send the request again after the time in Retry-After; repeating it is safe.")
 	}
-	if missing, ok := errors.AsType[*store.NoWord](err); ok {
+	if missing, ok := errors.AsType[*store.UnmappedStatusError](err); ok {
 		return New(fiber.StatusBadRequest, strings.ToUpper(missing.Error()[:1])+missing.Error()[1:]+".")
 	}
 	switch {
