@@ -463,7 +463,7 @@ func TestProgramsOnPostgreSQL(t *testing.T) {
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
 			found(t, p.name, p.kind, p.postgres, p.onPostgres(t, address, p.wrong), p.onPostgres(t, address, p.right),
-				harness.WithStrategies(harness.Preemptions(2, 0)))
+				harness.WithStrategies(harness.Exhaustive(0)))
 		})
 	}
 }
