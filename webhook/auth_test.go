@@ -173,6 +173,35 @@ func TestSignHasTheKnownAnswer(t *testing.T) {
 	}
 }
 
+// TestASenderIsLetInByTheFirstSecret: what Authenticate sets, the receiver takes.
+func TestASenderIsLetInByTheFirstSecret(t *testing.T) {
+	now := time.Unix(specTime, 0)
+	for _, list := range []string{specSecret, "v1," + specSecret + "," + otherToken, aToken, " " + aToken + " ," + otherToken} {
+		secret, header := FirstSecret(list), http.Header{}
+		if err := Authenticate(header, secret, []byte(specBody), now); err != nil {
+			t.Errorf("%q: %v", list, err)
+		}
+		var headers []string
+		for name := range header {
+			headers = append(headers, name, header.Get(name))
+		}
+		secrets := parsedSecrets(t, secret)
+		if err := secrets.try(strings.NewReader(specBody), now, headers...); err != nil {
+			t.Errorf("%q: %v", list, err)
+		}
+		if isKey(secret) && !secrets.proves(header.Get, now) {
+			t.Errorf("%q: the headers don't prove that the sender has it", list)
+		}
+	}
+	header := http.Header{}
+	if err := Authenticate(header, "", nil, now); err != nil || len(header) > 0 {
+		t.Errorf("without a secret: got %v, %v; want no header", header, err)
+	}
+	if err := Authenticate(header, "whsec_short", nil, now); err == nil || len(header) > 0 {
+		t.Errorf("with a secret that is no key: got %v, %v; want an error and no header", header, err)
+	}
+}
+
 func TestWhoIsLetIn(t *testing.T) {
 	now := time.Unix(specTime, 0)
 	both := parsedSecrets(t, aToken, specSecret, otherToken, whsec(32))

@@ -106,6 +106,26 @@ func Replay(ctx context.Context, letters Letters, d Decoder, seq int64, apply fu
 	return r, nil
 }
 
+// ReplayEach replays letters, whose order makes no difference (law 4). One that a second
+// process was faster with is left out; one of which only the beginning was kept stays,
+// and that is its reason. It ends at the first other error of replay, with the results
+// up to there.
+func ReplayEach(letters []store.DeadLetter, replay func(seq int64) (Replayed, error)) (results []Replayed, err error) {
+	for _, d := range letters {
+		r, err := replay(d.Seq)
+		switch part, cut := errors.AsType[*NotWhole](err); {
+		case errors.Is(err, ErrNoLetter):
+			continue
+		case cut:
+			r.Reason = part.Error()
+		case err != nil:
+			return results, err
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
 // Replay is [Replay] for a receiver: its changes wait in the queue with those of
 // deliveries, and take a slot among them.
 func (r *Receiver) Replay(ctx context.Context, seq int64) (Replayed, error) {

@@ -4,9 +4,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/store"
 )
 
 // proofHeader is a header of our own beside those of Standard Webhooks. A
@@ -55,6 +59,39 @@ func Prove(secret, id string, at time.Time) (string, error) {
 		return "", err
 	}
 	return "v1," + base64.StdEncoding.EncodeToString(codeOf(key, proofMessage(id, strconv.FormatInt(at.Unix(), 10)))), nil
+}
+
+// FirstSecret returns the first of a list such as [ParseSecrets] reads.
+func FirstSecret(list string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(list), "v1,"), ",")
+	return strings.TrimSpace(first)
+}
+
+// Authenticate sets the headers by which a receiver that has the secret takes a body. A
+// secret that begins with whsec_ signs it as Standard Webhooks has it, and proves before
+// the body that the sender has it; any other goes into Authorization; an empty one sets
+// none. It fails where what follows whsec_ is no key.
+func Authenticate(header http.Header, secret string, body []byte, now time.Time) error {
+	if !isKey(secret) {
+		if secret != "" {
+			header.Set("Authorization", "Bearer "+secret)
+		}
+		return nil
+	}
+	id := "msg_" + store.NewID().String()
+	signature, err := Sign(secret, id, now, body)
+	if err != nil {
+		return err
+	}
+	proof, err := Prove(secret, id, now)
+	if err != nil {
+		return err
+	}
+	header.Set(proofHeader, proof)
+	header.Set("webhook-id", id)
+	header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+	header.Set("webhook-signature", signature)
+	return nil
 }
 
 // proofs are those whose deliveries are under way. Each gives one place at a

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -161,23 +161,18 @@ func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadL
 		return failed(webhook.ErrNoLetter)
 	}
 	d, out := letters[0], cmd.Root().Writer
-	encoding, body := "text", string(d.Body)
-	plain := utf8.ValidString(body)
-	if !cmd.Bool("json") { // what is printed on a terminal must not control it
-		plain = plain && !strings.ContainsFunc(body, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) })
-	}
-	if !plain {
-		encoding, body = "base64", base64.StdEncoding.EncodeToString(d.Body)
-	}
 	if cmd.Bool("json") {
-		return printJSON(out, api.LetterWithBody{Letter: api.LetterOf(d), Encoding: encoding, Body: body})
+		return printJSON(out, api.LetterWithBodyOf(d, utf8.Valid))
 	}
+	l := api.LetterWithBodyOf(d, func(body []byte) bool { // what is printed on a terminal must not control it
+		return utf8.Valid(body) && !bytes.ContainsFunc(body, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) })
+	})
 	kept := "all of them kept"
 	if !d.Whole() {
 		kept = fmt.Sprintf("the first %d kept", d.Kept)
 	}
 	_, err = fmt.Fprintf(out, "Dead letter %d, received at %s\nReason: %s\nBody:   %s, %s, as %s\n\n%s\n",
-		d.Seq, api.Instant(d.ReceivedAt), oneLine(d.Reason), store.Quantity(d.Bytes, "byte", "bytes"), kept, encoding, body)
+		d.Seq, api.Instant(d.ReceivedAt), oneLine(d.Reason), store.Quantity(d.Bytes, "byte", "bytes"), kept, l.Encoding, l.Body)
 	return err
 }
 
@@ -207,22 +202,16 @@ func replayAll(ctx context.Context, db backend, decoder webhook.Decoder, q store
 		if err != nil {
 			return results, err
 		}
-		if len(letters) == 0 && q.Seq != 0 {
-			return results, webhook.ErrNoLetter
-		}
-		for _, d := range letters {
-			r, err := webhook.Replay(ctx, db, decoder, d.Seq, apply)
-			switch part, cut := errors.AsType[*webhook.NotWhole](err); {
-			case cut:
-				r.Reason = part.Error()
-			case errors.Is(err, webhook.ErrNoLetter) && q.Seq == 0:
-				continue // a second process was faster
-			case err != nil:
-				return results, err
-			}
+		page, err := webhook.ReplayEach(letters, func(seq int64) (webhook.Replayed, error) { return webhook.Replay(ctx, db, decoder, seq, apply) })
+		for _, r := range page {
 			results = append(results, api.LetterResultOf(r))
 		}
-		if len(letters) < q.Limit || q.Seq != 0 {
+		switch {
+		case err != nil:
+			return results, err
+		case len(results) == 0 && q.Seq != 0:
+			return nil, webhook.ErrNoLetter
+		case len(letters) < q.Limit || q.Seq != 0:
 			return results, nil
 		}
 		q.Before = letters[len(letters)-1].Seq

@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -79,8 +77,8 @@ func send(ctx context.Context, cmd *cli.Command) error {
 		return badUsage("--url is not the address of a server: write it as %s", defaultURL)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if err := authenticate(req, firstSecret(cmd.String("secret")), body, time.Now()); err != nil {
-		return err
+	if err := webhook.Authenticate(req.Header, webhook.FirstSecret(cmd.String("secret")), body, time.Now()); err != nil {
+		return badUsage("--secret: %w", err)
 	}
 	client := &http.Client{
 		Timeout:       2 * time.Minute,
@@ -194,36 +192,6 @@ func completedAt(cmd *cli.Command, status store.Status, now time.Time) (api.Inst
 		return api.Instant{}, badUsage("--completed-at %q is not a time: write it as 2026-01-31T12:00:00Z, or null", text)
 	}
 	return api.Instant(at), nil
-}
-
-// firstSecret returns the first of a list such as [webhook.ParseSecrets] reads.
-func firstSecret(list string) string {
-	list = strings.TrimPrefix(strings.TrimSpace(list), "v1,")
-	first, _, _ := strings.Cut(list, ",")
-	return strings.TrimSpace(first)
-}
-
-func authenticate(req *http.Request, secret string, body []byte, now time.Time) error {
-	switch {
-	case secret == "":
-	case strings.HasPrefix(secret, "whsec_"):
-		id := "msg_" + store.NewID().String()
-		signature, err := webhook.Sign(secret, id, now, body)
-		if err != nil {
-			return badUsage("--secret: %w", err)
-		}
-		proof, err := webhook.Prove(secret, id, now)
-		if err != nil {
-			return badUsage("--secret: %w", err)
-		}
-		req.Header.Set("webhook-proof", proof)
-		req.Header.Set("webhook-id", id)
-		req.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
-		req.Header.Set("webhook-signature", signature)
-	default:
-		req.Header.Set("Authorization", "Bearer "+secret)
-	}
-	return nil
 }
 
 // refused is the answer of a server that did not take the delivery.

@@ -47,7 +47,7 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 	if s.secrets, err = webhook.ParseSecrets(list); err != nil {
 		return s, badUsage("RUNCOUNTER_WEBHOOK_SECRET: %w", err)
 	}
-	s.secret = firstSecret(list)
+	s.secret = webhook.FirstSecret(list)
 	if s.keys, err = keysOf(cmd); err != nil {
 		return s, err
 	}

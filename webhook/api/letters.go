@@ -3,8 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"errors"
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
@@ -93,11 +91,7 @@ func (a *API) getLetter(c *fiber.Ctx) error {
 	if len(page) == 0 {
 		return webhook.ErrNoLetter
 	}
-	l := LetterWithBody{LetterOf(page[0]), "text", string(page[0].Body)}
-	if !utf8.ValidString(l.Body) {
-		l.Encoding, l.Body = "base64", base64.StdEncoding.EncodeToString(page[0].Body)
-	}
-	return answer.JSON(c, fiber.StatusOK, l)
+	return answer.JSON(c, fiber.StatusOK, LetterWithBodyOf(page[0], utf8.Valid))
 }
 
 // replayLetter answers POST /v1/dead-letters/{seq}/replay. That it still can't
@@ -126,17 +120,12 @@ func (a *API) replayLetters(c *fiber.Ctx, f *fields) error {
 	if err != nil {
 		return err
 	}
+	results, err := webhook.ReplayEach(page, func(seq int64) (webhook.Replayed, error) { return a.cfg.Replay(c.UserContext(), seq) })
+	if err != nil {
+		return err
+	}
 	all := LettersReplayed{Letters: []LetterResult{}, Next: next}
-	for _, d := range page {
-		r, err := a.cfg.Replay(c.UserContext(), d.Seq)
-		switch part, cut := errors.AsType[*webhook.NotWhole](err); {
-		case errors.Is(err, webhook.ErrNoLetter):
-			continue // a second process was faster
-		case cut:
-			r.Reason = part.Error()
-		case err != nil:
-			return err
-		}
+	for _, r := range results {
 		if r.Applied {
 			all.Replayed++
 		} else {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/base64"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -128,6 +129,15 @@ type LetterWithBody struct {
 	Letter
 	Encoding string `json:"encoding"` // of the body: text or base64
 	Body     string `json:"body"`
+}
+
+// LetterWithBodyOf returns a dead letter with its body: as text where that is plain, and
+// else in base64.
+func LetterWithBodyOf(d store.DeadLetter, plain func(body []byte) bool) LetterWithBody {
+	if plain(d.Body) {
+		return LetterWithBody{LetterOf(d), "text", string(d.Body)}
+	}
+	return LetterWithBody{LetterOf(d), "base64", base64.StdEncoding.EncodeToString(d.Body)}
 }
 
 // LetterResult is the result of replaying a dead letter.
