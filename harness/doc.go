@@ -245,8 +245,14 @@
 //     writing; and by what a reader sees, which is decided where its transaction
 //     first reads. What a transaction writes counts at its COMMIT. In memory a
 //     reader and an open writer stand in each other's way; with [SQLite].WAL
-//     they don't. A statement of which nothing is known, such as a change of the
-//     schema, depends on everything.
+//     they don't. Two writes outside of transactions touch nothing of each
+//     other's where their tables are apart, unless an oracle of [Sim.Always]
+//     reads both, or reads no table at all: every state between steps that it
+//     can see is tried. A virtual table is one with its shadow tables. A
+//     statement of which nothing is known, such as a change of the schema,
+//     depends on everything. What SQLite then did, as its hooks tell, is held
+//     to that: rows of another table, or a transaction that ends by itself,
+//     are a failure of the kind "unscheduled".
 //   - The model: by the tables that a [Statement] names, rows not told apart. One
 //     that touches another table panics. An advisory lock is no table: name one
 //     for it in Writes.

@@ -12,9 +12,11 @@ import "math/bits"
 // is nobody else's business.
 type footprint struct {
 	reads, writes resources
-	calls         bool // a recorded call begins
-	returns       bool // a recorded call ends
-	everything    bool // nothing can be said of it
+	adds          resources // what others of them add to without noticing each other
+	shows         resources // tables of which what is committed changes, for [Sim.Always]
+	calls         bool      // a recorded call begins
+	returns       bool      // a recorded call ends
+	everything    bool      // nothing can be said of it
 }
 
 // resources is a set of interned resources. What doesn't fit any more shares
@@ -25,12 +27,12 @@ type resources uint64
 const sharedResource = 63
 
 func (f footprint) local() bool {
-	return !f.everything && !f.calls && !f.returns && f.reads|f.writes == 0
+	return !f.everything && !f.calls && !f.returns && f.reads|f.writes|f.adds|f.shows == 0
 }
 
 // and is the footprint of what does both.
 func (f footprint) and(g footprint) footprint {
-	return footprint{reads: f.reads | g.reads, writes: f.writes | g.writes,
+	return footprint{reads: f.reads | g.reads, writes: f.writes | g.writes, adds: f.adds | g.adds, shows: f.shows | g.shows,
 		calls: f.calls || g.calls, returns: f.returns || g.returns, everything: f.everything || g.everything}
 }
 
@@ -42,7 +44,29 @@ func dependent(a, b footprint) bool {
 	case a.calls && b.returns || a.returns && b.calls:
 		return true // which of two calls was over before the other began
 	}
-	return a.writes&(b.reads|b.writes)|b.writes&a.reads != 0
+	return a.writes&(b.reads|b.writes|b.adds)|b.writes&(a.reads|a.adds)|a.adds&b.reads|b.adds&a.reads != 0
+}
+
+// watched are the tables that oracles read which are asked after every step.
+// Two steps that change them are not swapped, since what is committed between
+// them is another thing then, although neither of them can tell.
+type watched struct {
+	tables resources
+	grown  bool // since the search began
+}
+
+func (w *watched) dependent(a, b footprint) bool {
+	return w != nil && a.shows&w.tables != 0 && b.shows&w.tables != 0
+}
+
+// looked notes what an oracle has read. One that reads no table may look at
+// what actors leave in variables, after any step that changes one.
+func (w *watched) looked(at resources) {
+	if at == 0 {
+		at = ^resources(0)
+	}
+	w.grown = w.grown || at&^w.tables != 0
+	w.tables |= at
 }
 
 // an interner gives the resources of a test their bits, in the order in which

@@ -122,7 +122,7 @@ func (m *minimiser) fewerFaults() bool {
 		effort /= 10 // a schedule on a server takes milliseconds
 	}
 	for most := range m.best.faults() {
-		all := &exhaustive{reduce: true, bound: -1, dependent: m.x.dependent}
+		all := &exhaustive{reduce: true, bound: -1, dependent: m.x.dependent, watched: &m.x.watched}
 		found, complete := m.search(all, most, effort)
 		if found {
 			return true

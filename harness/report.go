@@ -146,7 +146,7 @@ func (x *explorer) noReturn(run *execution, without omissions) int {
 		if s[i].letter == "-" {
 			break
 		}
-		search := &exhaustive{reduce: true, bound: -1, noFaults: true, start: &replay{steps: s[:i]}}
+		search := &exhaustive{reduce: true, bound: -1, watched: &x.watched, noFaults: true, start: &replay{steps: s[:i]}}
 		for range tries {
 			x.alive.Add(1)
 			again := x.execute(search, without, false)

@@ -61,8 +61,9 @@ type execution struct {
 	setup    []int    // choices before any actor ran
 	habits   int      // of a sender, that count as faults
 	timers   []time.Time
-	progress bool // the last step let others go on
-	publish  bool // the last step can have changed what is committed
+	progress bool       // the last step let others go on
+	publish  bool       // the last step can have changed what is committed
+	asked    *resources // what the oracle has read that is being asked
 	last     *actor
 	failure  *Failure
 	aborted  bool // nothing new could come of it
@@ -284,12 +285,23 @@ func (r *execution) check() bool {
 		return true
 	}
 	for _, o := range r.sim.always {
-		if err := o.check(); err != nil {
+		if err := r.ask(o); err != nil {
 			r.fail(&Failure{Kind: "always", Oracle: o.name, Message: err.Error(), Step: len(r.events)})
 			return false
 		}
 	}
 	return true
+}
+
+// ask asks an oracle that holds at every moment, and notes which tables it
+// reads.
+func (r *execution) ask(o oracle) error {
+	var read resources
+	r.asked = &read
+	defer func() { r.asked = nil }()
+	err := o.check()
+	r.x.watched.looked(read)
+	return err
 }
 
 // finish asks the oracles of the end.
@@ -299,7 +311,11 @@ func (r *execution) finish() {
 		oracles []oracle
 	}{{"always", r.sim.always}, {"eventually", r.sim.eventually}} {
 		for _, o := range list.oracles {
-			if err := o.check(); err != nil {
+			ask := o.check
+			if list.kind == "always" {
+				ask = func() error { return r.ask(o) }
+			}
+			if err := ask(); err != nil {
 				r.fail(&Failure{Kind: list.kind, Oracle: o.name, Message: err.Error()})
 				return
 			}

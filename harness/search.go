@@ -59,6 +59,7 @@ type exhaustive struct {
 	plain     bool                      // don't even let local steps go first: for the self-check
 	bound     int                       // of preemptions; less than 0: none
 	dependent func(a, b footprint) bool // nil: dependent
+	watched   *watched                  // what oracles look at
 	noFaults  bool                      // faults do not happen
 	start     *replay                   // what comes before: for the point of no return
 	stack     []node
@@ -146,7 +147,7 @@ func (e *exhaustive) newNode(run *execution, ready []*actor) node {
 				dependent = e.dependent
 			}
 			(p.asleep | p.tried).without(p.current).each(func(other int) bool {
-				if other != clockID && !dependent(p.foots[other], p.foots[p.current]) {
+				if other != clockID && !dependent(p.foots[other], p.foots[p.current]) && !e.watched.dependent(p.foots[other], p.foots[p.current]) {
 					n.asleep = n.asleep.with(other)
 				}
 				return true

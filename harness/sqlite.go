@@ -207,8 +207,12 @@ func (d *Database) close() {
 	_ = d.keeper.Close()
 }
 
-// Path returns the path or URI of the database, for code that wants one.
-func (d *Database) Path() string { return d.path }
+// Path returns the path or URI of the database, for code that wants one. What
+// an oracle reads by it is not seen: it is taken to read everything.
+func (d *Database) Path() string {
+	d.x.watched.looked(0)
+	return d.path
+}
 
 // Open returns a handle on the database: give it to actors, and to oracles,
 // whose statements are no steps. What an oracle or [Sim.Show] reads outside of

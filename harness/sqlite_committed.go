@@ -61,6 +61,12 @@ func (c *conn) aside(text string, args []driver.NamedValue, query bool) (outcome
 	if err != nil {
 		return outcome{}, err
 	}
+	if run := c.db.x.run; run != nil && run.asked != nil {
+		*run.asked |= plan.reads
+		if plan.other {
+			*run.asked = ^resources(0)
+		}
+	}
 	if own := p.inTx && (p.snapshot || p.locked); plan.reader() && !own {
 		reader, err := c.db.committed(c.query)
 		if err != nil {

@@ -342,7 +342,10 @@ func (p *physical) footprintOf(plan *plan) footprint {
 		}
 		return f
 	case plan.write:
-		f := footprint{reads: plan.reads, writes: d.lock | d.published | plan.writes}
+		// The lock is given back at once, so that it is read: who holds it
+		// longer writes it. What is published grows: who takes a snapshot reads
+		// that, and two who add to it don't notice each other.
+		f := footprint{reads: plan.reads | d.lock, adds: d.published, writes: plan.writes, shows: plan.writes}
 		if !d.config.WAL {
 			f.reads |= d.readers
 		}
@@ -371,6 +374,7 @@ func (p *physical) ending(rollback bool) footprint {
 		f.writes = p.db.lock
 		if !rollback {
 			f.writes |= p.db.published | p.wrote
+			f.shows = p.wrote
 			if !p.db.config.WAL {
 				f.reads |= p.db.readers
 			}

@@ -118,6 +118,7 @@ type explorer struct {
 	observeEnd func(*execution)          // sees every schedule, when it has been taken down
 	note       string                    // of a test's scenario
 	dependent  func(a, b footprint) bool // in place of the real one, for tests
+	watched    watched
 }
 
 func (x *explorer) onClose(do func())    { x.closers = append(x.closers, do) }
@@ -271,7 +272,7 @@ func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, s
 	var search *exhaustive
 	switch strategy.kind {
 	case kindExhaustive:
-		search = &exhaustive{reduce: true, bound: -1, dependent: x.dependent}
+		search = &exhaustive{reduce: true, bound: -1, dependent: x.dependent, watched: &x.watched}
 	case kindPlain:
 		search = &exhaustive{plain: true, bound: -1}
 	case kindBounded:
@@ -321,6 +322,15 @@ func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, s
 			result.Report = x.report(result, run)
 			return true
 		}
+		if x.watched.grown && search != nil && search.reduce && covered.Schedules+covered.Redundant > 1 {
+			// An oracle has read a table for the first time: what was left out
+			// until now may have been another state of it.
+			x.watched.grown = false
+			covered.Schedules, covered.Redundant = 0, covered.Redundant+covered.Schedules
+			search = &exhaustive{reduce: true, bound: -1, dependent: x.dependent, watched: &x.watched}
+			continue
+		}
+		x.watched.grown = false
 		if search != nil && !search.again() {
 			covered.Complete = (!search.pruned || strategy.kind == kindBounded) && covered.Diverged == 0
 			return false
