@@ -37,8 +37,9 @@ type Postgres struct {
 // The gate is in the protocol: what an actor writes on a connection of
 // [PostgresDatabase.Gate] or [PostgresDatabase.Dial] is read before the server
 // has it, whatever driver writes it and with whatever context. Each statement of
-// a batch or pipeline is a step of its own; a COPY is one; so is a query of
-// several statements, which the verdict names. None are what prepares a
+// a batch or pipeline is a step of its own, and of a query of several, but where
+// one of them is a COPY or the like: then the verdict names it. A COPY is one
+// step. None are what prepares a
 // statement, empty ones, settings of the session, and, outside of a transaction,
 // those that read no table but the catalogs of types and names, as drivers do.
 //
@@ -56,6 +57,7 @@ type PostgresDatabase struct {
 	config   Postgres
 	observer *observer
 	refill   string
+	came     atomic.Bool // something of an actor's through the gate
 
 	mu     sync.Mutex
 	users  map[uint32]*actor // of backends, in this schedule
@@ -79,6 +81,7 @@ func (s *Sim) Postgres(config Postgres) *PostgresDatabase {
 	}
 	d := s.x.home.servers[i]
 	d.x.Store(s.x)
+	s.OnEnd(d.compare)
 	gateOf(config.Address).database.Store(d)
 	d.forget()
 	if err := d.observer.exec(d.refill); err != nil {
@@ -99,6 +102,16 @@ func (d *PostgresDatabase) make(h *home) (err error) {
 	h.onClose(d.leave)
 	d.refill, err = d.observer.keep()
 	return err
+}
+
+// compare holds what was scheduled to what the scenario is about. On each
+// connection the server's answers are held to the steps already, see [wire.ends];
+// connections that lead past the gate are not seen there.
+func (d *PostgresDatabase) compare() {
+	run := d.explorer().current()
+	if !d.came.Load() && run != nil && run.failure == nil && !run.aborted && run.diverged == "" && run.without.actors.len() == 0 {
+		d.unscheduled("no statement of an actor came through the gate of the PostgreSQL database: give each configuration that connects to it to its method Gate, or let the driver dial by its method Dial")
+	}
 }
 
 // leave puts the database back to what Setup left, and keeps nothing there.

@@ -31,6 +31,12 @@ type serverSide struct {
 	cancels    bool                // it is a request to cancel another, to which nothing is answered
 	settling   int                 // answers to our own settings, of which the client knows nothing
 	asked      int                 // answers to our own Syncs
+	own        bool                // it answers to a query of our own
+	reset      bool                // the client has reset what is set
+	divider    bool                // the session has the table for them, see [divide]
+	dividers   []int
+	due        int  // how many of them are to come
+	dividing   bool // it stands at one
 	reply      []byte
 	granted    []string // of our settings
 
@@ -105,6 +111,10 @@ func (b *serverSide) says(kind byte, body []byte) bool {
 	if !b.ready {
 		return b.begins(kind, body)
 	}
+	if b.saysOfDividers(kind, body) {
+		return false
+	}
+	own := b.own
 	switch kind {
 	case '1':
 		b.pop('P')
@@ -124,6 +134,8 @@ func (b *serverSide) says(kind byte, body []byte) bool {
 		}
 		if kind == 'C' {
 			b.tag = cString(body)
+			b.reset = b.reset || !b.own && (b.tag == "RESET" || b.tag == "DISCARD ALL")
+			b.divider = b.divider && !strings.HasPrefix(b.tag, "DISCARD")
 		}
 		if b.head() == 'E' {
 			b.pop('E')
@@ -140,9 +152,10 @@ func (b *serverSide) says(kind byte, body []byte) bool {
 	case 'E':
 		b.fails(body)
 	case 'Z':
-		return b.isIdle(body)
+		b.own = false
+		return b.isIdle(body) && !own
 	}
-	return true
+	return !own
 }
 
 func (b *serverSide) head() byte {
@@ -232,7 +245,7 @@ func (b *serverSide) notices(body []byte) bool {
 		return true
 	}
 	if n.SeverityUnlocalized != "LOG" {
-		return b.settling == 0
+		return b.settling == 0 && !b.own
 	}
 	notice := &pgconn.Notice{SeverityUnlocalized: n.SeverityUnlocalized, Routine: n.Routine, Message: n.Message}
 	if waits, said := lockWord(notice); said && b.looked != nil {

@@ -65,7 +65,17 @@ func queryRows[T any](o *observer, text string) ([]T, error) {
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
 }
 
-func (o *observer) close() { _ = o.conn.Close(context.Background()) }
+func (o *observer) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_ = o.conn.Close(context.Background())
+}
+
+func (o *observer) closed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.conn.IsClosed()
+}
 
 func (o *observer) exec(text string) error {
 	o.mu.Lock()
@@ -74,11 +84,12 @@ func (o *observer) exec(text string) error {
 	return err
 }
 
-// end ends a backend, and returns when it is gone.
+// end ends a backend, and returns when it is gone. After the exploration it ends
+// none.
 func (o *observer) end(pid uint32) {
 	if err := o.exec(fmt.Sprintf(`do $$ begin
 perform pg_terminate_backend(%d);
-while exists (select from pg_stat_activity where pid = %[1]d) loop perform pg_sleep(0.001), pg_stat_clear_snapshot(); end loop; end $$`, pid)); err != nil {
+while exists (select from pg_stat_activity where pid = %[1]d) loop perform pg_sleep(0.001), pg_stat_clear_snapshot(); end loop; end $$`, pid)); err != nil && !o.closed() {
 		panic(fmt.Sprintf("harness: end a backend: %v", err))
 	}
 }

@@ -52,6 +52,8 @@ func (w *wire) segment(list []message) error {
 		return w.astray(list)
 	}
 	defer w.hold()()
+	w.gate.now().came.Store(true)
+	w.settlesAgain(a)
 	from, pending := 0, sqlStatement{}
 	for i, m := range list {
 		what, isStep := w.reads(m)
@@ -69,6 +71,12 @@ func (w *wire) segment(list []message) error {
 			from = end
 		}
 		pending = what
+	}
+	if pending.count > 1 {
+		if ran, err := w.divides(a, pending.text); ran {
+			return err
+		}
+		w.gate.now().explorer().unexplored(fmt.Sprintf("the query of %d statements %q", pending.count, clip(pending.text, 60)))
 	}
 	if pending.tokens != nil {
 		return w.run(a, pending, list[from:], false)
@@ -167,7 +175,7 @@ func (w *wire) queries(text string) (sqlStatement, bool) {
 // run is a step: messages that execute a statement, and what belongs to them.
 func (w *wire) run(a *actor, what sqlStatement, list []message, more bool) error {
 	w.mu.Lock()
-	o := op{text: what.text, foot: footprint{everything: true}, last: what.commits() || w.status == 'I' && !what.begins() && !more}
+	o := op{text: what.text, foot: footprint{everything: true}, last: what.commits() || w.status == 'I' && !what.begins() && !more && !what.partial}
 	if what.portal != nil && w.gate.now().explorer().detailed() {
 		o.text += w.shows(what.portal)
 	}
@@ -178,9 +186,6 @@ func (w *wire) run(a *actor, what sqlStatement, list []message, more bool) error
 				o.faults = append(o.faults, f)
 			}
 		}
-	}
-	if what.count > 1 {
-		w.gate.now().explorer().unexplored(fmt.Sprintf("the query of %d statements %q", what.count, clip(what.text, 60)))
 	}
 	fault, err := a.gate(o)
 	if err != nil {
@@ -198,6 +203,7 @@ func (w *wire) run(a *actor, what sqlStatement, list []message, more bool) error
 	}
 	w.mu.Lock()
 	w.done, w.tag, w.code = 0, "", ""
+	w.copying = false
 	w.mu.Unlock()
 	return w.fly(list)
 }
@@ -245,7 +251,7 @@ func (w *wire) fly(list []message) error {
 	}
 	w.lands(a)
 	w.mu.Lock()
-	copying := w.copying
+	copying := w.copying && !w.dividing
 	w.mu.Unlock()
 	if err == nil && copying {
 		return nil
@@ -308,7 +314,7 @@ func (w *wire) ends() error {
 	s := w.step
 	w.step = nil
 	w.mu.Lock()
-	tag, code, idle, stray := w.tag, w.code, w.status == 'I' && !w.implicit || w.lost != nil, w.stray
+	tag, code, idle, stray := w.tag, w.code, w.status == 'I' && !w.implicit && !w.dividing || w.lost != nil || s.what.commits(), w.stray
 	done, backslash := w.done, w.backslash()
 	w.mu.Unlock()
 	w.gate.now().names(s.what.text, tag, backslash)

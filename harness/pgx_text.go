@@ -140,6 +140,7 @@ type sqlStatement struct {
 	start, end int
 	text       string  // in which it stands
 	count      int     // of the statements there, where it is a query's
+	partial    bool    // others follow in its query, each a step of its own
 	portal     *portal // where it has parameters
 }
 

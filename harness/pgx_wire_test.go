@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -82,22 +83,102 @@ func TestABatchIsAStepForEachStatement(t *testing.T) {
 	}
 }
 
-// TestAQueryOfSeveralStatementsIsNamed: the verdict says that nothing came
-// between them.
-func TestAQueryOfSeveralStatementsIsNamed(t *testing.T) {
+// TestAQueryOfSeveralStatementsIsAStepForEach: what comes between them is
+// explored, what they are to each other stays.
+func TestAQueryOfSeveralStatementsIsAStepForEach(t *testing.T) {
 	open := accounts(t)
-	r := Explore(t, func(s *Sim) {
-		pools := open(s)
-		s.Go("both", func(context.Context) error {
-			_, err := pools[0].Exec(context.Background(), `update accounts set n = 1 where id = 1; /* ; */ update accounts set n = 1 where id = 2;`)
-			return err
-		})
-	})
-	if r.Failure != nil {
-		t.Fatal(r.Report)
+	one, two := `update accounts set n = n + 1 where id = 1`, `update accounts set n = n + 1 where id = 2`
+	both := func(text ...string) func(s *Sim) {
+		return func(s *Sim) {
+			pools := open(s)
+			for i, text := range text {
+				s.Go(fmt.Sprint("query ", i+1), func(context.Context) error {
+					_, err := pools[i].Exec(context.Background(), text)
+					return err
+				})
+			}
+			s.Always("as a whole", func() error {
+				if a, b := valueOf(pools[3], 1), valueOf(pools[3], 2); a != b {
+					return fmt.Errorf("%d and %d", a, b)
+				}
+				return nil
+			})
+		}
 	}
+	mustFail(t, Explore(t, both(one+`; /* ; */ `+two, two+`;`+one)), "error", "40P01")
+	for _, text := range []string{one + `; ` + two + `;`, `begin; ` + one + `; ` + two + `; commit`} {
+		r := Explore(t, both(text, text))
+		if r.Failure != nil || len(r.Unexplored) > 0 {
+			t.Errorf("%s %v", r, r.Report)
+		}
+		if want := 2 * strings.Count(text, "update"); r.Steps < want+1 || r.Schedules() < 2 {
+			t.Errorf("%s: %s, of %d steps", text, r, r.Steps)
+		}
+	}
+	mustFail(t, Explore(t, both(one+`; commit; `+two, `select 1`)), "always", "as a whole")
+	r := Explore(t, both(one+`; copy accounts (id) to stdout`))
 	if len(r.Unexplored) != 1 || !strings.Contains(r.Unexplored[0], "the query of 2 statements") {
 		t.Errorf("%q", r.Unexplored)
+	}
+}
+
+// TestAClientHearsNothingOfDividers compares what several statements answer with
+// and without the gate.
+func TestAClientHearsNothingOfDividers(t *testing.T) {
+	open := accounts(t)
+	texts := []string{
+		`select 1; select 2, 'a;b'; update accounts set n = 5 where id = 1; select n from accounts order by id`,
+		`update accounts set n = 7; select nothing from accounts where 'ä' = 'ä'; select 3`,
+		`update accounts set n = 8; selct 1; select 2`,
+		`begin isolation level repeatable read; set local work_mem = '1MB'; select n from accounts; select count(*) from accounts; rollback; select $$x;y$$`,
+		`create temp table later (n int); insert into later values (1), (2); select sum(n) from later; drop table later`,
+		`do $$ begin perform 1; end $$; savepoint a; select 1`,
+		`begin; insert into accounts values (3, 3); savepoint a; insert into accounts values (3, 3); select 1`,
+		`rollback`,
+		`discard all`,
+		`select 1; select 2`,
+		`show client_min_messages`,
+	}
+	setting := ""
+	answers := func(pool *pgxpool.Pool) (list []string) {
+		_ = onConn(pool, func(ctx context.Context, c *pgx.Conn) error {
+			for _, text := range texts {
+				results, err := c.PgConn().Exec(ctx, text).ReadAll()
+				if text == `show client_min_messages` {
+					setting = string(results[0].Rows[0][0])
+					continue
+				}
+				for _, r := range results {
+					list = append(list, fmt.Sprintf("%s %q", r.CommandTag, r.Rows))
+				}
+				var e *pgconn.PgError
+				if errors.As(err, &e) {
+					list = append(list, fmt.Sprintf("%s %s at %d", e.Code, e.Message, e.Position))
+				}
+				list = append(list, string(c.PgConn().TxStatus()))
+			}
+			return nil
+		})
+		return list
+	}
+	var got, want []string
+	r := Explore(t, func(s *Sim) {
+		pools := open(s)
+		want = answers(pools[1])
+		_, _ = pools[1].Exec(context.Background(), `update accounts set n = 0`)
+		s.Go("actor", func(context.Context) error {
+			got = answers(pools[0])
+			return nil
+		})
+	})
+	if r.Failure != nil || len(r.Unexplored) != 1 { // the block
+		t.Errorf("%s %v", r, r.Report)
+	}
+	if setting != "log" {
+		t.Errorf("client_min_messages is %q after it was reset", setting)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("other answers (-without +with):\n%s", diff)
 	}
 }
 
@@ -190,7 +271,11 @@ func TestAGoroutineOfNobodysIsNoStep(t *testing.T) {
 			pool = pools[1]
 			s.Go("actor", func(context.Context) error {
 				ask <- text
-				return <-answer
+				if err := <-answer; err != nil {
+					return err
+				}
+				_, err := pools[0].Exec(context.Background(), `select n from accounts`)
+				return err
 			})
 		}
 	}
@@ -235,5 +320,31 @@ func TestAnyDriverDialsThroughTheGate(t *testing.T) {
 	}
 	if r.Steps != 2 || r.Schedules() != 2 {
 		t.Errorf("%s, of %d steps", r, r.Steps)
+	}
+}
+
+// TestADatabaseWithoutAGateIsNoProof: a pool that leads past it makes no steps.
+func TestADatabaseWithoutAGateIsNoProof(t *testing.T) {
+	open := accounts(t)
+	var past *pgxpool.Pool
+	scenario := func(gated bool) func(s *Sim) {
+		return func(s *Sim) {
+			pool := open(s)[0]
+			if past == nil {
+				var err error
+				if past, err = pgxpool.New(context.WithoutCancel(t.Context()), pool.Config().ConnString()); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(past.Close)
+			}
+			if !gated {
+				pool = past
+			}
+			s.Go("actor", func(context.Context) error { return add(context.Background(), pool, 1) })
+		}
+	}
+	mustFail(t, Explore(t, scenario(false)), "unscheduled", "give each configuration that connects to it to its method Gate")
+	if r := Explore(t, scenario(true)); r.Failure != nil {
+		t.Fatal(r.Report)
 	}
 }

@@ -1,0 +1,57 @@
+package harness
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+)
+
+// BenchmarkWire is what a statement of an actor costs over pgx, and what it does
+// on the same connection when no actor runs.
+func BenchmarkWire(b *testing.B) {
+	const statements = 2_000
+	config := Postgres{Address: pgtest.Database(b), Setup: func(address string) error {
+		pgtest.Exec(b, address, `drop table if exists counters`, `create table counters (id int primary key, n int)`, `insert into counters values (1, 0)`)
+		return nil
+	}}
+	run := func(ctx context.Context, pool *pgxpool.Pool) time.Duration {
+		start := time.Now()
+		for range statements {
+			if _, err := pool.Exec(ctx, `select n from counters where id = $1`, pgx.QueryExecModeCacheStatement, 1); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return time.Since(start)
+	}
+	var bare, gated time.Duration
+	for range b.N {
+		r := Explore(b, func(s *Sim) {
+			db := s.Postgres(config)
+			c, err := pgxpool.ParseConfig(db.Address())
+			if err != nil {
+				b.Fatal(err)
+			}
+			db.Gate(c.ConnConfig)
+			pool, err := pgxpool.NewWithConfig(context.Background(), c)
+			if err != nil {
+				b.Fatal(err)
+			}
+			s.OnEnd(pool.Close)
+			bare += run(context.Background(), pool)
+			s.Go("actor", func(ctx context.Context) error {
+				gated += run(ctx, pool)
+				return nil
+			})
+		})
+		if r.Failure != nil {
+			b.Fatal(r.Report)
+		}
+	}
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(b.N*statements) }
+	report(b, map[string]float64{"µs/statement": each(gated), "µs/bare": each(bare)})
+}
