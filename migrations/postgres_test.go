@@ -341,6 +341,7 @@ func TestPostgresGoesOnFromAnInterruptedMigration(t *testing.T) {
 	if len(versions) < 6 {
 		t.Fatalf("got %d migrations, want all of them", len(versions))
 	}
+	from := newMigrated(t)
 	for i, v := range versions {
 		before := -1
 		if i > 0 {
@@ -349,24 +350,41 @@ func TestPostgresGoesOnFromAnInterruptedMigration(t *testing.T) {
 		for _, way := range []string{"up", "down"} {
 			t.Run(fmt.Sprintf("%s after %d, which had not committed", way, v), func(t *testing.T) {
 				t.Parallel()
-				goesOn(t, way, before, v)
+				from.goesOn(t, way, before, v)
 			})
 			t.Run(fmt.Sprintf("%s after %d, which had committed", way, v), func(t *testing.T) {
 				t.Parallel()
-				goesOn(t, way, int(v), v)
+				from.goesOn(t, way, int(v), v)
 			})
 		}
 	}
 }
 
-// goesOn migrates a database that is at a version, and says that another was
-// interrupted.
-func goesOn(t *testing.T, way string, at int, interrupted uint) {
+// migrated is what the catalog says of a table before Up and after.
+type migrated struct{ before, up []string }
+
+func newMigrated(t *testing.T) (m migrated) {
+	t.Helper()
 	address := pgtest.Database(t)
 	pgtest.Exec(t, address, tableWithDrafts, aliceHasThree)
-	before := catalog(t, address)
-	m := mustUp(t, address)
-	up := catalog(t, address)
+	m.before = catalog(t, address)
+	mustUp(t, address)
+	m.up = catalog(t, address)
+	return m
+}
+
+// goesOn migrates a database to a version, says that another was interrupted, and
+// migrates it up or down.
+func (from migrated) goesOn(t *testing.T, way string, at int, interrupted uint) {
+	address := pgtest.Copy(t, "up", func(address string) {
+		pgtest.Exec(t, address, tableWithDrafts, aliceHasThree)
+		if m, err := Postgres(t.Context(), address); err != nil {
+			t.Fatal(err)
+		} else if err := errors.Join(m.Up(), m.Close()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	m := mustUp(t, address) // which finds nothing to do
 	if at < 0 {
 		if err := m.Down(); err != nil {
 			t.Fatal(err)
@@ -384,7 +402,7 @@ func goesOn(t *testing.T, way string, at int, interrupted uint) {
 		if err := again.Down(); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(before, catalog(t, address)); diff != "" {
+		if diff := cmp.Diff(from.before, catalog(t, address)); diff != "" {
 			t.Errorf("-before +down:\n%s", diff)
 		}
 		return
@@ -394,7 +412,7 @@ func goesOn(t *testing.T, way string, at int, interrupted uint) {
 	}
 	mustBeLatest(t, again)
 	mustCount(t, address, "3")
-	if diff := cmp.Diff(up, catalog(t, address)); diff != "" {
+	if diff := cmp.Diff(from.up, catalog(t, address)); diff != "" {
 		t.Errorf("-up +interrupted:\n%s", diff)
 	}
 }
