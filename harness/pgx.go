@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -61,6 +62,7 @@ type PostgresDatabase struct {
 
 	mu     sync.Mutex
 	users  map[uint32]*actor // of backends, in this schedule
+	wires  map[uint32]*wire
 	types  *pgtype.Map
 	inside *insides // nil where the database may run what it didn't when it was looked at
 }
@@ -209,33 +211,40 @@ func (d *PostgresDatabase) unscheduled(sentence string) {
 }
 
 // uses notes who has a backend.
-func (d *PostgresDatabase) uses(pid uint32, a *actor) {
+func (d *PostgresDatabase) uses(w *wire, a *actor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.users[pid] = a
+	d.users[w.pid], d.wires[w.pid] = a, w
 }
 
-// forget begins a schedule, in which nobody has a backend.
+// forget begins a schedule, in which no actor has a backend, nor any lock that a
+// session holds.
 func (d *PostgresDatabase) forget() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.users = map[uint32]*actor{}
+	wires := slices.Collect(maps.Values(d.wires))
+	d.users, d.wires = map[uint32]*actor{}, map[uint32]*wire{}
+	d.mu.Unlock()
+	for _, w := range wires {
+		w.cleans()
+	}
 }
 
-// crashed ends what a dead process had open.
+// crashed ends what a dead process had open. A connection that was idle is the
+// pool's still, and serves the process that takes the dead one's place.
 func (d *PostgresDatabase) crashed(a *actor) {
 	d.mu.Lock()
-	var pids []uint32
+	had := map[uint32]*wire{}
 	for pid, user := range d.users {
 		if user == a {
-			pids = append(pids, pid)
+			had[pid] = d.wires[pid]
 			delete(d.users, pid)
 		}
 	}
 	d.mu.Unlock()
-	slices.Sort(pids)
-	for _, pid := range pids {
-		d.observer.end(pid)
+	for _, pid := range slices.Sorted(maps.Keys(had)) {
+		if !had[pid].cleans() {
+			d.observer.end(pid)
+		}
 	}
 }
 

@@ -231,7 +231,7 @@ func (w *wire) exchange(a *actor, list []message) error {
 func (w *wire) flies(a *actor) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gate.now().uses(w.pid, a)
+	w.gate.now().uses(w, a)
 	a.pid.Store(w.pid)
 	a.patience.Store(int64(w.patience()))
 	if d := w.gate.now(); a.server != d {

@@ -196,3 +196,54 @@ func TestFaultsOnPostgreSQL(t *testing.T) {
 		t.Error("a crash is taken for the end")
 	}
 }
+
+// TestARestartFindsItsPool: what a dead process has idle in its pool holds
+// nothing any more, and serves the process that takes its place.
+func TestARestartFindsItsPool(t *testing.T) {
+	open := accounts(t)
+	starts := map[int]bool{}
+	r := Explore(t, func(s *Sim) {
+		pools := open(s)
+		started := 0
+		s.Go("worker", func(ctx context.Context) error {
+			started++
+			return pools[0].AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+				if _, err := c.Exec(ctx, `select pg_advisory_lock(1)`); err != nil {
+					return err
+				}
+				err := add(ctx, pools[0], 1)
+				if err == nil {
+					_, err = c.Exec(ctx, `select pg_advisory_unlock(1)`)
+				}
+				return err
+			})
+		}, Restarts())
+		s.Go("other", func(ctx context.Context) error {
+			_, err := pools[1].Exec(ctx, `select pg_advisory_lock(1), pg_advisory_unlock(1)`)
+			return err
+		})
+		s.OnEnd(func() { starts[started] = true })
+	}, WithStrategies(Preemptions(1, 0)))
+	if r.Failure != nil {
+		t.Fatal(r.Report)
+	}
+	if !starts[1] || !starts[2] {
+		t.Errorf("starts %v in %s", starts, r)
+	}
+}
+
+// TestAScheduleInheritsNoLock of a session that an actor of an earlier schedule
+// has not given back.
+func TestAScheduleInheritsNoLock(t *testing.T) {
+	open := accounts(t)
+	r := Explore(t, func(s *Sim) {
+		pool := open(s)[s.Choose(3)]
+		s.Go("actor", func(ctx context.Context) error {
+			_, err := pool.Exec(ctx, `select pg_advisory_lock(1)`)
+			return err
+		})
+	})
+	if r.Failure != nil || r.Schedules() != 3 {
+		t.Error(r, r.Report)
+	}
+}
