@@ -188,6 +188,8 @@
 // [Sim.Sleep]; that it moves on is a step, which may come at any moment. A lease
 // that runs out and a sweep that falls due are tried early and late, without
 // waiting for anything.
+// SQLite's own clock is this one: current_timestamp, unixepoch(),
+// datetime('now') and their like, in statements, defaults and triggers.
 //
 // [Sim.Deliver] is a sender of webhooks as an adversary. Each delivery is an
 // actor; its habits ([PgNet] has those that were measured of Supabase's) make

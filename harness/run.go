@@ -61,9 +61,10 @@ type execution struct {
 	setup    []int    // choices before any actor ran
 	habits   int      // of a sender, that count as faults
 	timers   []time.Time
-	progress bool       // the last step let others go on
-	publish  bool       // the last step can have changed what is committed
-	asked    *resources // what the oracle has read that is being asked
+	progress bool              // the last step let others go on
+	publish  bool              // the last step can have changed what is committed
+	points   map[string]string // drawn names of savepoints
+	asked    *resources        // what the oracle has read that is being asked
 	last     *actor
 	failure  *Failure
 	aborted  bool // nothing new could come of it

@@ -53,7 +53,7 @@ func (d *Database) next(key, query string) (*physical, error) {
 }
 
 func (d *Database) open(query string) (*physical, error) {
-	raw, err := new(sqlite.Driver).Open(d.dsn(query))
+	raw, err := d.driver.Open(d.dsn(query))
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +130,15 @@ func (p *physical) prepare(text string) (driver.Stmt, error) {
 		p.stmts[text] = s
 	}
 	return s, err
+}
+
+// forget closes a prepared statement.
+func (p *physical) forget(text string) {
+	if s, ok := p.stmts[text]; ok {
+		_ = s.Close()
+		delete(p.stmts, text)
+	}
+	delete(p.db.scripts, text)
 }
 
 func (p *physical) execRaw(text string, args []driver.NamedValue) (driver.Result, error) {

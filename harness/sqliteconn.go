@@ -195,7 +195,13 @@ func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome,
 	for _, what := range plan.inside {
 		c.db.x.unexplored(what)
 	}
-	o := op{text: c.describe(text, args), foot: c.footprint(plan), faults: c.faults(plan), last: plan.end && !plan.rollback && c.locked || plan.write && !c.inTx && !plan.begin}
+	shown := c.describe(text, args)
+	if plan.savepoint != noSavepoint {
+		if shown = a.sim.run.pointText(text, plan); shown != text { // it never comes again
+			defer c.forget(text)
+		}
+	}
+	o := op{text: shown, foot: c.footprint(plan), faults: c.faults(plan), last: plan.end && !plan.rollback && c.locked || plan.write && !c.inTx && !plan.begin}
 	o.local = o.foot.local()
 	var fault Fault
 	if c.db.x.settings.grain == Transactions {
