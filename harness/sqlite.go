@@ -177,9 +177,7 @@ func busyError() (busy, err error) {
 	uri := fmt.Sprintf("file:/harness-busy-%d?vfs=memdb&_pragma=busy_timeout(0)", databaseNumber.Add(1))
 	var dbs [2]*sql.DB
 	for i := range dbs {
-		if dbs[i], err = sql.Open("sqlite", uri); err != nil {
-			return nil, err
-		}
+		dbs[i] = sql.OpenDB(opener{&sqlite.Driver{}, uri})
 		defer func() { _ = dbs[i].Close() }()
 		dbs[i].SetMaxOpenConns(1)
 	}

@@ -79,7 +79,8 @@ func (p *physical) time(name string, places []int, args []driver.Value) (driver.
 	return rows.rows[0][0], nil
 }
 
-// opener opens connections of a database by its own driver.
+// opener opens connections by a driver that database/sql does not know by name:
+// the name "sqlite" may be that of another library.
 type opener struct {
 	driver *sqlite.Driver
 	dsn    string
