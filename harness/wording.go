@@ -89,6 +89,8 @@ func tokensOf(text string) (tokens []string, ok bool) {
 	next, used := 0, map[int]bool{}
 	for _, t := range tokenPattern.FindAllString(text, -1) {
 		switch {
+		case t == "'": // a string without an end
+			return nil, false
 		case t[0] == '\'':
 			t = "=" + strings.ReplaceAll(t[1:len(t)-1], "''", "'")
 		case t[0] >= '0' && t[0] <= '9':
