@@ -34,10 +34,7 @@ func (s *Sim) Linearizable(name string, model porcupine.Model) *History {
 // The beginning and the end of a call are steps: which of two calls was over
 // before the other began is what linearizability is about.
 func (h *History) Call(input any, do func() (output any, unknown bool, err error)) error {
-	a, err := h.sim.x.caller()
-	if err != nil {
-		return err
-	}
+	a := h.sim.current
 	if err := h.edge(a, "call", footprint{calls: true}); err != nil {
 		return err
 	}

@@ -283,9 +283,9 @@ func (w *wire) lands(a *actor) {
 	if a.flight.CompareAndSwap(sent, grounded) {
 		return
 	}
-	a.yield()
-	if err := a.dead.get(); err != nil {
-		w.lose(err) // its backend was ended, perhaps after it had answered
+	if !a.yield(struct{}{}) {
+		a.dead = errStopped
+		w.lose(a.dead) // its backend was ended, perhaps after it had answered
 	}
 	a.arrived = false
 	a.flight.Store(grounded)
@@ -343,10 +343,9 @@ func (w *wire) ends() error {
 		run := s.a.sim.run
 		run.progress, run.publish = true, run.publish || idle
 	}
-	if s.fault == CrashAfter && s.a.dead.get() == nil {
-		s.a.dead.set(errCrashed)
+	if s.fault == CrashAfter && s.a.dead == nil {
+		s.a.dead = errCrashed
 	}
-	s.a.goOn()
 	return nil
 }
 

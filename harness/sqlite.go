@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+
+	"modernc.org/sqlite"
 )
 
 // SQLite says which database [Sim.SQLite] opens. The zero value is an empty
@@ -55,7 +57,8 @@ type Database struct {
 	sides     map[string]*side       // by DSN
 	pool      map[string][]*physical // by DSN, in the order of their opening
 	used      map[string]int         // in this schedule
-	keeper    *sql.DB                // ungated: setup, reset
+	driver    *sqlite.Driver
+	keeper    *sql.DB // ungated: setup, reset
 	busy      error
 	dirty     map[string]bool // tables that were written since the last reset
 	unknown   bool            // or any
@@ -117,9 +120,10 @@ func (d *Database) make(number int) (err error) {
 	} else {
 		d.path = fmt.Sprintf("file:/harness-%d-%d?vfs=memdb", os.Getpid(), n)
 	}
-	if d.keeper, err = sql.Open("sqlite", d.dsn("")); err != nil {
+	if err := d.makeDriver(); err != nil {
 		return err
 	}
+	d.keeper = d.openKeeper()
 	d.keeper.SetMaxOpenConns(1)
 	d.x.home.onClose(d.close)
 	if err := d.keeper.PingContext(context.Background()); err != nil {
@@ -173,9 +177,7 @@ func busyError() (busy, err error) {
 	uri := fmt.Sprintf("file:/harness-busy-%d?vfs=memdb&_pragma=busy_timeout(0)", databaseNumber.Add(1))
 	var dbs [2]*sql.DB
 	for i := range dbs {
-		if dbs[i], err = sql.Open("sqlite", uri); err != nil {
-			return nil, err
-		}
+		dbs[i] = sql.OpenDB(opener{&sqlite.Driver{}, uri})
 		defer func() { _ = dbs[i].Close() }()
 		dbs[i].SetMaxOpenConns(1)
 	}

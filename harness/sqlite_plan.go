@@ -3,6 +3,7 @@ package harness
 import (
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -20,6 +21,7 @@ type plan struct {
 	own           bool     // it reads what only its connection has
 	leaves        bool     // it leaves something on its connection
 	virtual       bool     // it touches virtual tables
+	clock         bool     // it reads the clock
 	undoes        bool     // where it fails, it may roll back its transaction
 	inside        []string // what can't be told of it
 	savepoint     savepoint
@@ -230,6 +232,10 @@ func (p *physical) explainOn(on *physical, text string, args []driver.NamedValue
 	}
 	made := &plan{}
 	for _, row := range explained.rows {
+		if name, _, ok := strings.Cut(fmt.Sprint(row[5]), "("); ok && (row[1] == "Function" || row[1] == "PureFunc") {
+			_, clock := clockFunctions[strings.ToLower(name)]
+			made.clock = made.clock || clock
+		}
 		made.opcode(p.db, row[1].(string), row[2].(int64), row[3].(int64), row[4].(int64))
 	}
 	made.named(p.db, w)
@@ -311,6 +317,9 @@ func (d *Database) named(table string, names *[]string) resources {
 // footprint says what a statement touches, given what its connection holds.
 func (p *physical) footprint(plan *plan) footprint {
 	f := p.footprintOf(plan)
+	if plan.clock {
+		f.reads |= p.db.x.home.resources.of("clock")
+	}
 	if plan.undoes && p.inTx {
 		f = f.and(p.ending(true))
 	}

@@ -1,11 +1,13 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 )
 
@@ -17,7 +19,6 @@ var ErrLost = errors.New("harness: the connection was lost during COMMIT: nobody
 type conn struct {
 	*physical
 	spare *physical // see [conn.aside]
-	born  *execution
 }
 
 var (
@@ -28,12 +29,8 @@ var (
 )
 
 // Close rolls back what is open. That is a step where others can notice it.
-// database/sql may be late: when the next schedule has the physical connection.
 func (c *conn) Close() error {
-	if c.over() {
-		return nil
-	}
-	if a := c.user; c.inTx && a != nil && a.dead.get() == nil && c.db.x.at(goroutineID()) == a {
+	if a := c.db.x.actor(); a != nil && a.dead == nil && c.inTx && c.user == a {
 		if _, err := c.step("rollback", nil, false); err != nil {
 			return err
 		}
@@ -45,14 +42,11 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// over reports whether the schedule of the connection is.
-func (c *conn) over() bool { return c.born == nil || c.born.x.current() != c.born }
-
 func (c *conn) Begin() (driver.Tx, error) {
 	return c.BeginTx(context.Background(), driver.TxOptions{})
 }
 
-func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+func (c *conn) BeginTx(_ context.Context, o driver.TxOptions) (driver.Tx, error) {
 	text := "begin"
 	if c.txlock != "" && !o.ReadOnly {
 		text += " " + c.txlock
@@ -60,35 +54,35 @@ func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 	if _, err := c.step(text, nil, false); err != nil {
 		return nil, err
 	}
-	c.opener, c.within = goroutineID(), c.db.x.current()
-	if c.within != nil {
-		c.within.contexts.open(ctx, c.physical)
-	}
+	c.opener = goroutine()
 	return c, nil
 }
 
+// goroutine names the one that calls it.
+func goroutine() string {
+	var text [64]byte
+	name, _, _ := bytes.Cut(text[:runtime.Stack(text[:], false)], []byte(" ["))
+	return string(name)
+}
+
 func (c *conn) Commit() error {
-	a, err := c.db.x.caller()
-	if err != nil {
-		return err
-	}
-	if a == nil {
+	if c.db.x.actor() == nil {
 		_, err := c.aside("commit", nil, false)
 		if p := c.side(); err != nil && p != nil && p.inTx {
 			p.rollBack()
 		}
 		return err
 	}
-	_, err = c.step("commit", nil, false)
-	if err != nil && c.inTx && (c.user == nil || c.user.dead.get() == nil) {
+	_, err := c.step("commit", nil, false)
+	if err != nil && c.inTx && (c.user == nil || c.user.dead == nil) {
 		c.rollBack() // or the pool would hand out an open transaction
 	}
 	return err
 }
 
 func (c *conn) Rollback() error {
-	if c.opener != goroutineID() {
-		return c.rollBackBeside()
+	if c.opener != goroutine() {
+		panic("harness: a transaction was still open when its context ended, and database/sql rolls it back in a goroutine of its own, at a moment that nobody chose; call Rollback")
 	}
 	_, err := c.step("rollback", nil, false)
 	return err
@@ -166,9 +160,7 @@ type outcome struct {
 func (c *conn) steps(text string, args []driver.NamedValue, query bool) (answer outcome, err error) {
 	s := c.db.scriptOf(text)
 	if len(s.statements) == 0 { // a comment, by which a pool asks whether it is connected
-		if a, err := c.db.x.caller(); err != nil {
-			return outcome{}, err
-		} else if a != nil && a.dead.get() != nil {
+		if a := c.db.x.actor(); a != nil && a.dead != nil {
 			return outcome{}, a.refuse()
 		}
 		return c.run(text, args, query)
@@ -188,23 +180,11 @@ func (c *conn) steps(text string, args []driver.NamedValue, query bool) (answer 
 
 // step runs a statement when its actor is chosen for it.
 func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome, error) {
-	a, err := c.db.x.caller()
-	if err != nil {
-		return outcome{}, err
+	a := c.db.x.actor()
+	if a == nil {
+		return c.aside(text, args, query)
 	}
-	if a != nil {
-		out, err := c.stepOf(a, text, args, query)
-		if c.db.x.settings.grain == Statements || !c.inTx {
-			a.goOn()
-		}
-		return out, err
-	}
-	return c.aside(text, args, query)
-}
-
-// stepOf is the step of an actor.
-func (c *conn) stepOf(a *actor, text string, args []driver.NamedValue, query bool) (outcome, error) {
-	if a.dead.get() != nil {
+	if a.dead != nil {
 		return outcome{}, a.refuse()
 	}
 	plan, err := c.planNow(text, args)
@@ -215,7 +195,13 @@ func (c *conn) stepOf(a *actor, text string, args []driver.NamedValue, query boo
 	for _, what := range plan.inside {
 		c.db.x.unexplored(what)
 	}
-	o := op{text: c.describe(text, args), foot: c.footprint(plan), faults: c.faults(plan), last: plan.end && !plan.rollback && c.locked || plan.write && !c.inTx && !plan.begin}
+	shown := c.describe(text, args)
+	if plan.savepoint != noSavepoint {
+		if shown = a.sim.run.pointText(text, plan); shown != text { // it never comes again
+			defer c.forget(text)
+		}
+	}
+	o := op{text: shown, foot: c.footprint(plan), faults: c.faults(plan), last: plan.end && !plan.rollback && c.locked || plan.write && !c.inTx && !plan.begin}
 	o.local = o.foot.local()
 	var fault Fault
 	if c.db.x.settings.grain == Transactions {
@@ -256,8 +242,8 @@ func (c *conn) stepOf(a *actor, text string, args []driver.NamedValue, query boo
 		}
 		switch {
 		case fault == CrashAfter:
-			a.dead.set(errCrashed)
-			return outcome{}, errCrashed
+			a.dead = errCrashed
+			return outcome{}, a.dead
 		case fault == LostAfter && err == nil:
 			a.tell("fails, but took effect")
 			return outcome{}, ErrLost

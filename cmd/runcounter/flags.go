@@ -24,6 +24,11 @@ const defaultDatabase = "sqlite:runcounter.db"
 // Each function returns a new flag: a flag keeps the value that it was given,
 // so two commands can't share one.
 
+// noneFlag is a text that the environment may set, and that is none by default.
+func noneFlag(name, category, usage, variable string) cli.Flag {
+	return &cli.StringFlag{Name: name, Category: category, DefaultText: "none", Usage: usage, Sources: cli.EnvVars(variable)}
+}
+
 func databaseFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "database-url", Category: flagsWhere, Value: defaultDatabase,
@@ -41,11 +46,7 @@ func portFlag() cli.Flag {
 }
 
 func metricsFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "metrics-listen", Category: flagsWhere, DefaultText: "none",
-		Usage:   "also answer /metrics, /readyz and /livez at this `HOST:PORT`, without a key",
-		Sources: cli.EnvVars("RUNCOUNTER_METRICS_LISTEN"),
-	}
+	return noneFlag("metrics-listen", flagsWhere, "also answer /metrics, /readyz and /livez at this `HOST:PORT`, without a key", "RUNCOUNTER_METRICS_LISTEN")
 }
 
 func drainFlag() cli.Flag {
@@ -57,11 +58,7 @@ func drainFlag() cli.Flag {
 }
 
 func clientFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "client-header", Category: flagsWho, DefaultText: "none",
-		Usage:   "the `HEADER` in which the only proxy before serve names the client, such as Fly-Client-IP",
-		Sources: cli.EnvVars("RUNCOUNTER_CLIENT_HEADER"),
-	}
+	return noneFlag("client-header", flagsWho, "the `HEADER` in which the only proxy before serve names the client, such as Fly-Client-IP", "RUNCOUNTER_CLIENT_HEADER")
 }
 
 func secretFlag() cli.Flag {
@@ -85,11 +82,7 @@ func tableFlag() cli.Flag {
 }
 
 func partitionsFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "partitions", Category: flagsRules, DefaultText: "none",
-		Usage:   "`NAMES` under which a sender tells of the table's partitions, separated by commas; * stands for any text, as in public.workflow_runs_*",
-		Sources: cli.EnvVars("RUNCOUNTER_PARTITIONS"),
-	}
+	return noneFlag("partitions", flagsRules, "`NAMES` under which a sender tells of the table's partitions, separated by commas; * stands for any text, as in public.workflow_runs_*", "RUNCOUNTER_PARTITIONS")
 }
 
 // importTableFlag names the same table, which a mirror reads once.
@@ -102,11 +95,7 @@ func importTableFlag() cli.Flag {
 }
 
 func leaseFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "lease-column", Category: flagsRules, DefaultText: "none",
-		Usage:   "the `COLUMN` that a worker renews while a run is alive",
-		Sources: cli.EnvVars("RUNCOUNTER_LEASE_COLUMN"),
-	}
+	return noneFlag("lease-column", flagsRules, "the `COLUMN` that a worker renews while a run is alive", "RUNCOUNTER_LEASE_COLUMN")
 }
 
 func stuckFlag() cli.Flag {

@@ -14,31 +14,15 @@ import (
 // userFlags say which signed-in users may read their own counts.
 func userFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{
-			Name: "supabase-url", Category: flagsUsers, DefaultText: "none",
-			Usage:   "the `URL` of the project whose users may read their own counts",
-			Sources: cli.EnvVars("SUPABASE_URL"),
-		},
-		&cli.StringFlag{
-			Name: "supabase-jwt-secret", Category: flagsUsers, DefaultText: "none",
-			Usage:   "its legacy JWT `SECRET`; better set in the environment",
-			Sources: cli.EnvVars("SUPABASE_JWT_SECRET"),
-		},
+		noneFlag("supabase-url", flagsUsers, "the `URL` of the project whose users may read their own counts", "SUPABASE_URL"),
+		noneFlag("supabase-jwt-secret", flagsUsers, "its legacy JWT `SECRET`; better set in the environment", "SUPABASE_JWT_SECRET"),
 		&cli.StringFlag{
 			Name: "jwt-audience", Category: flagsUsers, Value: "authenticated",
 			Usage:   "the `AUDIENCE` of their tokens",
 			Sources: cli.EnvVars("RUNCOUNTER_JWT_AUDIENCE"),
 		},
-		&cli.StringFlag{
-			Name: "cors-origins", Category: flagsUsers, DefaultText: "none",
-			Usage:   "the `ORIGINS`, comma-separated, whose pages may ask with such a token",
-			Sources: cli.EnvVars("RUNCOUNTER_CORS_ORIGINS"),
-		},
-		&cli.StringFlag{
-			Name: "console-role", Category: flagsUsers, DefaultText: "none",
-			Usage:   "the `ROLE` in app_metadata whose users may sign in to the console",
-			Sources: cli.EnvVars("RUNCOUNTER_CONSOLE_ROLE"),
-		},
+		noneFlag("cors-origins", flagsUsers, "the `ORIGINS`, comma-separated, whose pages may ask with such a token", "RUNCOUNTER_CORS_ORIGINS"),
+		noneFlag("console-role", flagsUsers, "the `ROLE` in app_metadata whose users may sign in to the console", "RUNCOUNTER_CONSOLE_ROLE"),
 	}
 }
 
