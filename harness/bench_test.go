@@ -425,15 +425,7 @@ func onPgx(b *testing.B, p shape) func(*Sim) {
 	return func(s *Sim) {
 		db := s.Postgres(config)
 		for len(pools) < p.actors {
-			c, err := pgxpool.ParseConfig(db.Address())
-			if err != nil {
-				b.Fatal(err)
-			}
-			db.Gate(c.ConnConfig)
-			pool, err := pgxpool.NewWithConfig(context.Background(), c)
-			if err != nil {
-				b.Fatal(err)
-			}
+			pool := gatedPool(b, db)
 			b.Cleanup(pool.Close)
 			pools = append(pools, pool)
 		}

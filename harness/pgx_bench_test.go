@@ -32,15 +32,7 @@ func BenchmarkWire(b *testing.B) {
 	for range b.N {
 		r := Explore(b, func(s *Sim) {
 			db := s.Postgres(config)
-			c, err := pgxpool.ParseConfig(db.Address())
-			if err != nil {
-				b.Fatal(err)
-			}
-			db.Gate(c.ConnConfig)
-			pool, err := pgxpool.NewWithConfig(context.Background(), c)
-			if err != nil {
-				b.Fatal(err)
-			}
+			pool := gatedPool(b, db)
 			s.OnEnd(pool.Close)
 			bare += run(context.Background(), pool)
 			s.Go("actor", func(ctx context.Context) error {

@@ -83,14 +83,7 @@ insert into notes (person, text) values (2, 'kept');`)
 		return func(s *Sim) {
 			db := s.Postgres(config)
 			if pool == nil {
-				c, err := pgxpool.ParseConfig(db.Address())
-				if err != nil {
-					t.Fatal(err)
-				}
-				db.Gate(c.ConnConfig)
-				if pool, err = pgxpool.NewWithConfig(ctx, c); err != nil {
-					t.Fatal(err)
-				}
+				pool = gatedPool(t, db)
 				t.Cleanup(pool.Close)
 			}
 			for _, name := range []string{"first", "second"} {

@@ -34,21 +34,30 @@ func accountsOf(t *testing.T, configure func(*pgx.ConnConfig), faults ...Fault) 
 	return func(s *Sim) []*pgxpool.Pool {
 		db := s.Postgres(config)
 		for len(pools) < 4 {
-			c, err := pgxpool.ParseConfig(db.Address())
-			if err != nil {
-				t.Fatal(err)
-			}
-			db.Gate(c.ConnConfig)
-			configure(c.ConnConfig)
-			pool, err := pgxpool.NewWithConfig(context.WithoutCancel(t.Context()), c)
-			if err != nil {
-				t.Fatal(err)
-			}
+			pool := gatedPool(t, db, configure)
 			t.Cleanup(pool.Close)
 			pools = append(pools, pool)
 		}
 		return pools
 	}
+}
+
+// gatedPool is a pool whose connections lead through the gate. The caller closes it.
+func gatedPool(tb testing.TB, db *PostgresDatabase, configure ...func(*pgx.ConnConfig)) *pgxpool.Pool {
+	tb.Helper()
+	c, err := pgxpool.ParseConfig(db.Address())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	db.Gate(c.ConnConfig)
+	for _, do := range configure {
+		do(c.ConnConfig)
+	}
+	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(tb.Context()), c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return pool
 }
 
 func valueOf(pool *pgxpool.Pool, id int) (n int) {

@@ -48,7 +48,7 @@ func verbOf(sql string) string {
 		case strings.HasPrefix(sql, "--"):
 			_, sql, _ = strings.Cut(sql, "\n")
 		case strings.HasPrefix(sql, "/*"):
-			sql = afterNested(sql)
+			sql = sql[endOfComment(sql, 0):]
 		default:
 			end := strings.IndexFunc(sql, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '_' })
 			if end < 0 {
@@ -57,23 +57,4 @@ func verbOf(sql string) string {
 			return strings.ToLower(sql[:end])
 		}
 	}
-}
-
-// afterNested is what follows the comment with which sql begins. Comments nest
-// in PostgreSQL.
-func afterNested(sql string) string {
-	depth := 0
-	for i := 0; i+1 < len(sql); i++ {
-		switch sql[i : i+2] {
-		case "/*":
-			depth++
-			i++
-		case "*/":
-			i++
-			if depth--; depth == 0 {
-				return sql[i+1:]
-			}
-		}
-	}
-	return ""
 }

@@ -77,7 +77,7 @@ type physical struct {
 
 	did      deeds // of the statement that ran last
 	user     *actor
-	opener   string // the goroutine that opened its transaction
+	opener   uint64 // the goroutine that opened its transaction
 	inTx     bool
 	locked   bool     // it has the write lock
 	snapshot bool     // it has read

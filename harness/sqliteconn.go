@@ -1,13 +1,11 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
 )
 
@@ -54,15 +52,8 @@ func (c *conn) BeginTx(_ context.Context, o driver.TxOptions) (driver.Tx, error)
 	if _, err := c.step(text, nil, false); err != nil {
 		return nil, err
 	}
-	c.opener = goroutine()
+	c.opener = goroutineID()
 	return c, nil
-}
-
-// goroutine names the one that calls it.
-func goroutine() string {
-	var text [64]byte
-	name, _, _ := bytes.Cut(text[:runtime.Stack(text[:], false)], []byte(" ["))
-	return string(name)
 }
 
 func (c *conn) Commit() error {
@@ -81,7 +72,7 @@ func (c *conn) Commit() error {
 }
 
 func (c *conn) Rollback() error {
-	if c.opener != goroutine() {
+	if c.opener != goroutineID() {
 		panic("harness: a transaction was still open when its context ended, and database/sql rolls it back in a goroutine of its own, at a moment that nobody chose; call Rollback")
 	}
 	_, err := c.step("rollback", nil, false)
