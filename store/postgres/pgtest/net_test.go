@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgaze-ai/runcounter/internal/pgserver"
 )
 
 // inbox is a receiver that remembers what it got.
@@ -355,7 +357,7 @@ func TestNoAnswerIsSeenBeforeTheSlowest(t *testing.T) {
 // eventually waits for what is said to be so.
 func eventually(t *testing.T, said string, so func() bool) {
 	t.Helper()
-	err := until(func() (bool, error) {
+	err := pgserver.Until(func() (bool, error) {
 		if so() {
 			return true, nil
 		}

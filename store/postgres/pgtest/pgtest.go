@@ -8,9 +8,9 @@
 //
 // The environment decides which PostgreSQL it is:
 //
-//	RUNCOUNTER_TEST_POSTGRES      a directory that holds postgres and initdb;
-//	                              else $PATH, else the newest of Debian's; none
-//	                              is like a machine that has no PostgreSQL
+//	RUNCOUNTER_TEST_POSTGRES      a directory that holds postgres and initdb, else
+//	                              what [pgserver.Find] finds; none is like a
+//	                              machine that has no PostgreSQL
 //	RUNCOUNTER_TEST_DATABASE_URL  the address of a superuser on a server that
 //	                              runs already, instead of our own; what
 //	                              Supabase makes there are its roles, which stay
@@ -32,12 +32,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/internal/pgserver"
 )
 
-const (
-	databaseVariable = "RUNCOUNTER_TEST_DATABASE_URL"
-	binariesVariable = "RUNCOUNTER_TEST_POSTGRES"
-)
+const databaseVariable = "RUNCOUNTER_TEST_DATABASE_URL"
 
 // Password is what every role that this package makes can log in with. Our own
 // servers don't ask for it.
@@ -67,7 +65,7 @@ func Main(m *testing.M) {
 		forget()
 		for _, s := range []*sharedServer{&plain, &supabase} {
 			if s.server != nil {
-				s.server.destroy()
+				s.server.server.Close()
 			}
 		}
 	})
@@ -90,11 +88,7 @@ func (s *sharedServer) admin(t testing.TB) string {
 		return address
 	}
 	s.once.Do(func() {
-		binaries, err := findBinaries()
-		if err == nil {
-			s.server, err = startServer(binaries, serverOptions{throwAway: true})
-		}
-		s.err = err
+		s.server, s.err = startServer(pgserver.Options{ThrowAway: true})
 	})
 	if s.err != nil {
 		giveUp(t, s.err)
@@ -102,14 +96,11 @@ func (s *sharedServer) admin(t testing.TB) string {
 	return s.server.admin()
 }
 
-// errMissing is wrapped where what a test needs is not installed.
-var errMissing = errors.New("not installed")
-
 // giveUp skips a test that can't have what it needs, or fails it in CI. What is
 // installed has to work.
 func giveUp(t testing.TB, err error) {
 	t.Helper()
-	if !errors.Is(err, errMissing) {
+	if !errors.Is(err, pgserver.ErrMissing) {
 		t.Fatal(err)
 	}
 	need.Missing(t, err.Error())

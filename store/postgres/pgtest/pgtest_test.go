@@ -1,13 +1,9 @@
 package pgtest
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,14 +13,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
-const leakVariable = "PGTEST_LEAK"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(leakVariable) != "" {
-		leak()
-	}
-	Main(m)
-}
+func TestMain(m *testing.M) { Main(m) }
 
 // ask returns the one value that a statement answers with, as text.
 func ask(t *testing.T, address string, sql ...string) string {
@@ -231,64 +220,5 @@ func TestTLSIsAskedForAndVerified(t *testing.T) {
 				t.Error("it was let in")
 			}
 		})
-	}
-}
-
-// leak starts servers as a test does and never comes to an end.
-func leak() {
-	binaries, err := findBinaries()
-	if err != nil {
-		panic(err)
-	}
-	s, err := startServer(binaries, serverOptions{throwAway: true})
-	if err != nil {
-		panic(err)
-	}
-	os.Stdout.WriteString(s.admin() + "\n" + s.dir + "\n")
-	select {}
-}
-
-func TestAKilledTestLeavesNothingBehind(t *testing.T) {
-	if _, err := findBinaries(); err != nil {
-		giveUp(t, err)
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), leakVariable+"=1")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewReader(out)
-	address, _ := lines.ReadString('\n')
-	dir, err := lines.ReadString('\n')
-	if err != nil {
-		t.Fatalf("the helper did not start a server: %v", err)
-	}
-	address, dir = strings.TrimSpace(address), strings.TrimSpace(dir)
-	conn, err := connect(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeConn(conn)
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	err = until(func() (bool, error) {
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			return true, nil
-		}
-		return false, errors.New("its directory is still there")
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	if conn, err := connect(address); err == nil {
-		closeConn(conn)
-		t.Error("its server still answers")
 	}
 }

@@ -9,8 +9,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/internal/pgserver"
 )
 
 // Pooler starts a PgBouncer in transaction mode before the server of an
@@ -23,20 +24,11 @@ func Pooler(t testing.TB, address string) string {
 		giveUp(t, err)
 	}
 	u := parse(t, address)
-	who := runAs()
-	dir, err := makeDir(who)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := newGuard("KILL", dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(g.end)
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	d, err := pgserver.NewDaemon("", "KILL")
+	must(t, err)
+	t.Cleanup(d.Close)
+	port, err := pgserver.FreePort()
+	must(t, err)
 	// No ignore_startup_parameters, and no prepared statements: what works here
 	// works through a pooler that knows less than the newest.
 	config := fmt.Sprintf(`[databases]
@@ -50,16 +42,12 @@ auth_file = %s
 pool_mode = transaction
 max_client_conn = 1000
 default_pool_size = 20
-`, u.Hostname(), portOf(u), port, filepath.Join(dir, "users"))
+`, u.Hostname(), portOf(u), port, filepath.Join(d.Dir(), "users"))
 	for name, text := range map[string]string{"pgbouncer.ini": config, "users": poolerUsers(t, u)} {
-		if err := writeFile(filepath.Join(dir, name), []byte(text), 0o600, who); err != nil {
-			t.Fatal(err)
-		}
+		must(t, d.WriteFile(pgserver.File{Name: name, Mode: 0o600, Text: []byte(text)}))
 	}
 	through := edit(t, address, func(u *url.URL) { u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) })
-	if err := launchPooler(binary, dir, who, g, through); err != nil {
-		t.Fatal(err)
-	}
+	must(t, launchPooler(binary, d, through))
 	return through
 }
 
@@ -70,19 +58,18 @@ func Through(t testing.TB, address, pooler string) string {
 	return edit(t, address, func(u *url.URL) { u.Host = parse(t, pooler).Host })
 }
 
-func launchPooler(binary, dir string, who *syscall.Credential, g *guard, through string) error {
-	p, err := g.launch(dir, who, binary, filepath.Join(dir, "pgbouncer.ini"))
-	if err != nil {
-		return fmt.Errorf("start PgBouncer: %w", err)
+func launchPooler(binary string, d *pgserver.Daemon, through string) error {
+	if err := d.Launch(binary, filepath.Join(d.Dir(), "pgbouncer.ini")); err != nil {
+		return err
 	}
-	return until(func() (bool, error) {
+	return pgserver.Until(func() (bool, error) {
 		conn, err := connect(through)
 		if err == nil {
 			closeConn(conn)
 			return true, nil
 		}
-		text, _ := os.ReadFile(filepath.Join(dir, "log"))
-		return p.ended(), fmt.Errorf("connect to PgBouncer: %w; its log:\n%s", err, text)
+		text, _ := d.Log()
+		return d.Ended(), fmt.Errorf("connect to PgBouncer: %w; its log:\n%s", err, text)
 	})
 }
 
@@ -117,5 +104,5 @@ func findPgBouncer() (string, error) {
 	if _, err := os.Stat("/usr/sbin/pgbouncer"); err == nil {
 		return "/usr/sbin/pgbouncer", nil
 	}
-	return "", fmt.Errorf("PgBouncer is %w: its binary is pgbouncer, in $PATH or /usr/sbin", errMissing)
+	return "", fmt.Errorf("PgBouncer is %w: its binary is pgbouncer, in $PATH or /usr/sbin", pgserver.ErrMissing)
 }

@@ -9,11 +9,11 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
-	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/internal/pgserver"
 )
 
 // NewTLSServer starts a server that refuses whoever does not speak TLS. Its
@@ -22,13 +22,17 @@ import (
 // sslmode=verify-full and that file.
 func NewTLSServer(t testing.TB) (s *Server, caFile string) {
 	t.Helper()
-	s = newServer(t, serverOptions{certify: certify})
-	return s, filepath.Join(s.dir, "ca.crt")
+	files, err := certificates()
+	must(t, err)
+	s = newServer(t, pgserver.Options{Files: files, Settings: []string{"ssl=on", "ssl_cert_file=../server.crt", "ssl_key_file=../server.key"}})
+	caFile = filepath.Join(s.server.Dir(), "ca.crt")
+	s.query = "sslmode=verify-full&sslrootcert=" + caFile
+	return s, caFile
 }
 
-// certify writes the files of an authority and a server, and a pg_hba.conf that
+// certificates are the files of an authority and a server, and a pg_hba.conf that
 // lets in TLS alone.
-func certify(dir string, who *syscall.Credential) error {
+func certificates() ([]pgserver.File, error) {
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "runcounter test authority"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
@@ -36,7 +40,7 @@ func certify(dir string, who *syscall.Credential) error {
 	}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	server := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"},
@@ -46,41 +50,24 @@ func certify(dir string, who *syscall.Credential) error {
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, server, ca, key.Public(), caKey)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, f := range []struct {
-		name string
-		mode os.FileMode
-		text []byte
-	}{
-		{"ca.crt", 0o644, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})},
-		{"server.crt", 0o644, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})},
-		{"server.key", 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})},
-		{"data/pg_hba.conf", 0o600, []byte("hostssl all all 127.0.0.1/32 trust\n")}, //nolint:dupword // its columns
-	} {
-		if err := writeFile(filepath.Join(dir, f.name), f.text, f.mode, who); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// writeFile writes a file that belongs to who runs the servers.
-func writeFile(path string, text []byte, mode os.FileMode, who *syscall.Credential) error {
-	if err := os.WriteFile(path, text, mode); err != nil || who == nil {
-		return err
-	}
-	return os.Chown(path, int(who.Uid), int(who.Gid))
+	return []pgserver.File{
+		{Name: "ca.crt", Mode: 0o644, Text: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})},
+		{Name: "server.crt", Mode: 0o644, Text: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})},
+		{Name: "server.key", Mode: 0o600, Text: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})},
+		{Name: "data/pg_hba.conf", Mode: 0o600, Text: []byte("hostssl all all 127.0.0.1/32 trust\n")}, //nolint:dupword // its columns
+	}, nil
 }
