@@ -21,7 +21,7 @@ var (
 	flagSeed     = flag.Uint64("harness.seed", 1, "the seed of sampled schedules")
 	flagTime     = flag.Duration("harness.time", 0, "sample schedules for this long after the search, in each test")
 	flagHTML     = flag.String("harness.html", "", "write the timeline of a failure as a page into this folder")
-	flagPostgres = flag.String("harness.postgres", "", "the address of a PostgreSQL, on which failures of the model are tried too")
+	flagPostgres = flag.String("harness.postgres", os.Getenv("HARNESS_POSTGRES"), "the address of a PostgreSQL, on which failures of the model are tried too, and where postgres.Start makes databases; by default $HARNESS_POSTGRES")
 	flagSave     = flag.Bool("harness.save", true, "keep failing schedules under testdata/schedules, to be run first next time")
 )
 

@@ -16,8 +16,8 @@ import (
 )
 
 // A Daemon is a directory, and a program that runs there, one at a time. Both are
-// gone after [Daemon.Close], and after the end of this process, whichever way that
-// comes (a panic, os.Exit, kill -9): a shell that outlives it reads from a pipe
+// gone after [Daemon.Close], once nothing refers to it, and after the end of this
+// process, whichever way that comes (a panic, os.Exit, kill -9): a shell that outlives it reads from a pipe
 // that no other process holds; when that closes, it ends the program that was
 // named last and removes the directory. Close takes the same way, so that each
 // run tests it.
