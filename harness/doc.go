@@ -231,7 +231,8 @@
 // a step, whatever context it has: those of a batch, a COPY, a cursor, a wait for
 // a notification. Which of them wait for a lock is read from pg_blocking_pids. It
 // empties and fills every table of its database before each schedule: give it
-// one of its own.
+// one of its own, such as Start of package harness/postgres makes, on a server
+// that it finds and starts.
 //
 // On a real server a replay is not the same byte for byte. One COMMIT can let
 // several statements go on, and PostgreSQL chooses among them; a schedule that

