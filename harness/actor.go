@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -31,11 +30,11 @@ type op struct {
 	last   bool          // others see what it does at once: a COMMIT, a write outside of a transaction
 }
 
-// An actor is one of the concurrent parts of a scenario. It runs as a
-// coroutine, or a goroutine on a real PostgreSQL: one at a time, and only when
-// it was chosen.
+// An actor is one of the concurrent parts of a scenario. It is a goroutine that
+// goes on only when it was chosen.
 type actor struct {
 	sim                        *Sim
+	parent                     *actor // of a newcomer
 	id                         int
 	name                       string
 	letter                     string
@@ -43,27 +42,41 @@ type actor struct {
 	mayCrash, restarts, needed bool
 	op                         op
 	event                      *event // of the step that it is in
-	next                       func() (struct{}, bool)
-	stop                       func()
-	yield                      func(struct{}) bool
-	parked                     bool  // it tried, and has to wait until somebody makes progress
-	done                       bool  // its function has returned
-	dead                       error // what its gates return from now on
-	refused                    int   // how many of them have
-	endless                    bool  // it did not give up then
-	buried                     bool  // what it had open was rolled back
-	err                        error // what its function returned
-	ops                        int   // how many operations it has begun, see [Sim.Op]
-	inOp                       int   // which of them it is in, from 1
+	background                 int    // how many steps it takes before the others have returned; 0: it is one of them
+	steps                      int
+	cancel                     context.CancelFunc
+	worker                     *worker     // its goroutine, until its function has returned
+	away                       *stack      // it is at no gate: it waits for something that is not the database
+	waiting                    atomic.Bool // it is at a gate
+	parked                     bool        // it tried, and has to wait until another actor makes progress
+	done                       bool        // its function has returned
+	dead                       cause       // what its gates return from now on
+	refused                    int         // how many of them have
+	endless                    bool        // it did not give up then
+	buried                     bool        // what it had open was rolled back
+	err                        error       // what its function returned
+	ops                        int         // how many operations it has begun, see [Sim.Op]
+	inOp                       int         // which of them it is in, from 1
 
 	// On a real PostgreSQL, where it waits in a statement of its own.
 	flight   atomic.Int32
 	pid      atomic.Uint32
 	server   *PostgresDatabase
-	out      chan bool    // it stands at a gate, has its answer, or (false) has returned
 	arrived  bool         // the answer for which it had to wait
 	looked   atomic.Bool  // for a deadlock, see [lockWord]
 	patience atomic.Int64 // a duration, until it has, where it doesn't say so
+}
+
+// A cause is why an actor's statements fail.
+type cause struct{ err atomic.Pointer[error] }
+
+func (c *cause) set(err error) { c.err.Store(&err) }
+
+func (c *cause) get() error {
+	if err := c.err.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 type panicked struct {
@@ -81,7 +94,7 @@ func stackOfPanic() string {
 	var lines []string
 	for raised := false; ; {
 		frame, more := frames.Next()
-		if raised && strings.HasPrefix(frame.Function, "iter.") || !more {
+		if !more || raised && strings.HasSuffix(frame.Function, ".(*actor).run") {
 			return strings.Join(lines, "\n")
 		}
 		if raised && !strings.HasPrefix(frame.Function, "runtime.") {
@@ -91,115 +104,96 @@ func stackOfPanic() string {
 	}
 }
 
+// errLeft is what becomes of an actor whose goroutine ends before its function
+// has returned.
+var errLeft = errors.New("it ended by runtime.Goexit, as t.Fatal and t.Skip do: an actor returns an error instead")
+
 // start runs an actor up to its first gate. What it does before it is its own
-// business.
+// business, unless the exploration is attentive: then its start is a step.
 func (a *actor) start() {
-	a.done, a.dead, a.refused, a.parked, a.err, a.ops, a.inOp = false, nil, 0, false, nil, 0, 0
-	ctx := context.WithValue(a.sim.ctx, actorKey{}, a)
-	body := func() {
-		defer func() {
-			if v := recover(); v != nil {
-				a.err = &panicked{v, stackOfPanic()}
-			}
-		}()
-		a.err = a.do(ctx)
-	}
-	if a.sim.goroutines {
-		a.startGoroutine(body)
-	} else {
-		a.startCoroutine(body)
-	}
+	a.done, a.refused, a.parked, a.err, a.ops, a.inOp = false, 0, false, nil, 0, 0
+	a.dead.err.Store(nil)
+	ctx, cancel := context.WithCancel(context.WithValue(a.sim.ctx, actorKey{}, a))
+	a.cancel = cancel
+	a.startWorker(func() { a.run(ctx) })
 	a.resume()
 }
 
-// A coroutine runs one actor after the other: its stack has grown by then to
-// what a statement in SQLite needs.
-type coroutine struct {
-	body   func()
-	yield  func(struct{}) bool
-	resume func() (struct{}, bool)
-	stop   func()
-}
-
-func newCoroutine() *coroutine {
-	c := &coroutine{}
-	c.resume, c.stop = iter.Pull(func(yield func(struct{}) bool) {
-		c.yield = yield
-		for again := true; again; again = yield(struct{}{}) {
-			c.body()
-			c.body = nil
+func (a *actor) run(ctx context.Context) {
+	a.err = errLeft
+	defer func() {
+		if v := recover(); v != nil {
+			a.err = &panicked{v, stackOfPanic()}
 		}
-	})
-	return c
-}
-
-// startCoroutine gives an actor a coroutine, until its function has returned.
-func (a *actor) startCoroutine(body func()) {
-	h := a.sim.x.home
-	var c *coroutine
-	if n := len(h.idle); n > 0 {
-		c, h.idle = h.idle[n-1], h.idle[:n-1]
-	} else {
-		c = newCoroutine()
-	}
-	c.body, a.yield = body, func(struct{}) bool { return c.yield(struct{}{}) }
-	a.next = func() (struct{}, bool) {
-		if _, ok := c.resume(); !ok { // it has left by runtime.Goexit, as t.Fatal does
-			return struct{}{}, false
-		}
-		if c.body == nil {
-			h.idle = append(h.idle, c)
-		}
-		return struct{}{}, c.body != nil
-	}
-	a.stop = func() {
-		if _, alive := a.next(); alive {
-			panic("harness: an actor goes on after its end")
+	}()
+	if a.sim.x.attentive.Load() {
+		if _, err := a.gate(op{text: "starts", foot: a.sim.memory()}); err != nil {
+			a.err = err
+			return
 		}
 	}
+	a.err = a.do(ctx)
 }
 
 type actorKey struct{}
 
-// resume lets an actor go on until its next gate or its end.
+// resume lets an actor go on until its next gate, its end, or until it is away.
 func (a *actor) resume() {
-	before := a.sim.current
-	a.sim.current = a
-	_, alive := a.next()
-	a.sim.current = before
-	a.done = !alive
+	before := a.sim.current.Swap(a)
+	a.sim.x.steps.Add(1)
+	a.sim.x.stepping.Store(true)
+	a.worker.in <- struct{}{}
+	a.land()
+	a.sim.x.stepping.Store(false)
+	a.sim.current.Store(before)
 }
 
 // gate hands control to the scheduler, and returns when the actor was chosen:
 // the fault that its step shall meet, or the error with which it shall fail
 // without having been tried.
 func (a *actor) gate(o op) (Fault, error) {
-	if a.dead != nil {
+	if a.dead.get() != nil {
 		return NoFault, a.refuse()
 	}
-	a.op = o
-	if !a.yield(struct{}{}) {
-		a.dead = errStopped
+	if !a.waiting.CompareAndSwap(false, true) {
+		return NoFault, a.sim.run.beside("a goroutine that the actor " + a.name + " has started")
 	}
-	if a.dead != nil {
+	a.op = o
+	a.yield()
+	a.waiting.Store(false)
+	if a.dead.get() != nil {
 		return NoFault, a.refuse()
 	}
 	return a.sim.fault(a, o)
 }
 
-// wait parks an actor whose step has to wait, until somebody made progress.
+// memory is the footprint of what an actor does between its statements: others
+// can notice it where they share a mutex or a channel.
+func (s *Sim) memory() footprint {
+	return footprint{writes: s.x.home.resources.of("memory")}
+}
+
+// goOn is where an actor has its answer, and is to go on with it. That is a step
+// of its own where it matters when: see [worker].
+func (a *actor) goOn() {
+	if a.sim.x.attentive.Load() && a.dead.get() == nil {
+		_, _ = a.gate(op{text: goesOn, foot: a.sim.memory()})
+	}
+}
+
+const goesOn = "goes on"
+
+// wait parks an actor whose step has to wait, until another has made progress.
 // What it did so far must have had no effect that another can notice.
 func (a *actor) wait(blames string) (Fault, error) {
-	if a.dead != nil {
+	if a.dead.get() != nil {
 		return NoFault, a.refuse()
 	}
 	a.parked = true
 	a.op.blames = func() string { return blames }
-	if !a.yield(struct{}{}) {
-		a.dead = errStopped
-	}
+	a.yield()
 	a.parked = false
-	if a.dead != nil {
+	if a.dead.get() != nil {
 		return NoFault, a.refuse()
 	}
 	return a.sim.fault(a, a.op)
@@ -213,19 +207,19 @@ func (a *actor) refuse() error {
 		a.endless = true
 		panic("harness: it goes on for ever")
 	}
-	return a.dead
+	return a.dead.get()
 }
 
 // kill ends an actor: its function unwinds, and nothing that it does on its
 // way reaches the database.
-func (a *actor) kill(cause error) {
-	if a.done || a.next == nil {
+func (a *actor) kill(why error) {
+	if a.worker == nil || a.away != nil {
 		return
 	}
-	a.dead = cause
-	before := a.sim.current
-	a.sim.current = a
-	a.stop()
-	a.sim.current = before
-	a.done = true
+	a.dead.set(why)
+	a.abortOnServer()
+	a.resume()
+	if !a.done && a.away == nil {
+		panic("harness: an actor goes on after its end")
+	}
 }

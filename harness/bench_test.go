@@ -176,7 +176,6 @@ func BenchmarkSwitches(b *testing.B) {
 		if run := x.execute(&turns{}, omissions{}, false); len(run.events) != steps || run.failure != nil {
 			b.Fatalf("%d steps, %v", len(run.events), run.failure)
 		}
-		x.alive.Add(1)
 	}
 	switches := float64(steps) * float64(b.N)
 	report(b, map[string]float64{"ns/switch": float64(b.Elapsed()) / switches, "switches/s": switches / b.Elapsed().Seconds()})

@@ -29,13 +29,46 @@ func (x *explorer) at(id uint64) *actor {
 }
 
 // caller returns the actor whose goroutine calls, or nil for what the scenario
-// and its oracles do. A goroutine that is no actor's fails the schedule while one
-// runs: it would go on at moments that nothing has chosen.
+// and its oracles do. A goroutine that an actor has started gets an error: it
+// would go on beside the actor, at moments that nothing has chosen.
 func (x *explorer) caller() (*actor, error) {
-	if a := x.at(goroutineID()); a != nil || !x.stepping.Load() {
+	run := x.current()
+	if run == nil {
+		return nil, nil
+	}
+	if !run.identify && !run.sim.onServer {
+		return run.sim.current.Load(), nil
+	}
+	id := goroutineID()
+	if a := x.at(id); a != nil {
 		return a, nil
 	}
-	text := "a goroutine that is no actor's uses the database beside the actors, at moments that no schedule chooses: start it with Sim.Go, or let the actor do its work"
-	(&execution{x: x}).unscheduled(text)
-	return nil, errors.New("harness: " + text)
+	if id == x.goroutine || !x.stepping.Load() {
+		return nil, nil
+	}
+	return nil, run.beside(x.origin(id))
+}
+
+// beside fails the schedule for a goroutine that is no actor.
+func (r *execution) beside(who string) error {
+	text := who + " uses the database beside the actors, at moments that no schedule chooses: start it with Sim.Go, or let the actor do its work"
+	r.unscheduled(text)
+	return errors.New("harness: " + text)
+}
+
+// origin says whose goroutine it is that is no actor's.
+func (x *explorer) origin(id uint64) string {
+	y := &explorer{} // another goroutine than the scheduler's
+	all := y.stacks()
+	s := all[id]
+	text := "a goroutine that " + s.creator + " has started"
+	for range 100 {
+		if a := x.at(s.parent); a != nil {
+			return text + " for the actor " + a.name
+		}
+		if s = all[s.parent]; s == nil {
+			break
+		}
+	}
+	return text
 }

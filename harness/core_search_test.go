@@ -107,7 +107,7 @@ func TestMinimise(t *testing.T) {
 			}
 			done := 0
 			for _, a := range s.actors {
-				if a.err == nil && a.dead == nil && !s.run.without.actors.has(a.id) && (a.name == "first" || a.name == "second") && !s.run.without.ops[opPlace{a.id, 1}] {
+				if a.err == nil && a.dead.get() == nil && !s.run.without.actors.has(a.id) && (a.name == "first" || a.name == "second") && !s.run.without.ops[opPlace{a.id, 1}] {
 					done++
 				}
 			}

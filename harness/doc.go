@@ -79,12 +79,24 @@
 // Nothing in it differs between two runs: there are no times of day, and ids
 // (UUIDs) are renamed in the order in which they appear.
 //
+// # What actors wait for beside the database
+//
+// An actor may wait for a mutex, a channel, a sync.WaitGroup, a connection of a
+// pool of one. The runtime's own stacks tell that it does; it goes on when
+// another actor has let it. Then the exploration begins anew with more steps,
+// since who comes to a mutex first is decided between statements: an actor's
+// start is a step, and so is going on with an answer. When all wait for each
+// other that is a deadlock, and the report says in which line.
+//
+// [Background] is for an actor that has no end of its own, such as a worker that
+// polls: its context ends when the others have returned.
+//
 // # Replay
 //
 // A schedule is a word such as r1f2r1: one step of the actor r, two of f, one
 // of r. An actor is called by a letter of its name; c is the clock; ~ comes
 // before what was chosen within a step, such as a fault, and ! before what was
-// left out. The flags exist in every package whose tests import this one, and in
+// left out; !* says that starting and going on are steps. The flags exist in every package whose tests import this one, and in
 // no other, so name the package:
 //
 //	go test ./bank -run '^TestTransfer$' -harness.replay=r1f2r1   # this schedule alone
@@ -270,17 +282,20 @@
 //     go test -race finds them. And what actors tell each other through
 //     variables of the scenario is not seen: orders that differ in that alone
 //     are left out. Put a [Sim.Step] before it.
-//   - What goes on in goroutines that an actor starts itself. They must not use
-//     the database. That includes the one of database/sql that rolls back a
-//     transaction whose context has ended, which ends the test: roll back before
-//     you cancel.
+//   - What goes on in goroutines that an actor starts itself. One that uses the
+//     database fails the test, which names it: start it with [Sim.Go]. (The one
+//     in which database/sql rolls back a transaction whose context has ended is
+//     an actor of its own, with a step that comes at any moment.)
 //   - What happens between two statements. It belongs to the first of them, and
 //     nobody comes between.
 //   - Anything that hangs on the wall clock: time.Now, tickers, timeouts, the
-//     deadline of a context. Time is an argument of code that can be tested. An
-//     actor that waits for anything but the database, a mutex, a channel, or a
-//     connection of a pool that is too small, stops everything; after 30 seconds
-//     the harness ends the test with all stacks.
+//     deadline of a context. Time is an argument of code that can be tested.
+//     Where no actor can go on but one may wait for the clock, the harness waits
+//     for half a second; what it lets go on then stands in the verdict as not
+//     explored.
+//   - What actors over [Sim.Postgres] wait for beside the server: a mutex, a
+//     channel, a connection of a full pool. After 30 seconds the test fails, and
+//     says where. On SQLite and the model that is explored; see below.
 //   - Anomalies that need more than the engine has. SQLite is serializable: what
 //     goes wrong there goes wrong between transactions. The model has READ
 //     COMMITTED and neither REPEATABLE READ nor SERIALIZABLE, no foreign keys,

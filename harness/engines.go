@@ -73,8 +73,9 @@ func compare(run, there *execution) Verdict {
 
 // onServer is the same exploration on a real PostgreSQL.
 func (x *explorer) onServer(address string) *explorer {
-	y := &explorer{t: x.t, scenario: x.scenario, settings: x.settings, home: &home{}, names: map[string]string{}, clock: x.clock}
+	y := &explorer{t: x.t, scenario: x.scenario, settings: x.settings, home: &home{}, names: map[string]string{}, clock: x.clock, goroutine: x.goroutine, vain: x.vain, earlier: x.earlier}
 	y.settings.postgres = &address
+	y.attentive.Store(x.attentive.Load())
 	y.onClose(y.home.close)
 	return y
 }
@@ -83,7 +84,6 @@ func (x *explorer) onServer(address string) *explorer {
 // way, since PostgreSQL has its say in the order of what one COMMIT lets go on.
 func (x *explorer) follow(run *execution, without omissions) (there *execution, v Verdict) {
 	for range divergences {
-		x.alive.Add(1)
 		there = x.execute(&replay{steps: run.schedule()}, without, true)
 		if v = compare(run, there); v.Outcome == same {
 			break

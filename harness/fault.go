@@ -48,8 +48,8 @@ func (s *Sim) fault(a *actor, o op) (Fault, error) {
 		a.event.fault = f
 	}
 	if f == CrashBefore {
-		a.dead = errCrashed
-		return f, a.dead
+		a.dead.set(errCrashed)
+		return f, errCrashed
 	}
 	return f, nil
 }

@@ -34,7 +34,10 @@ func (s *Sim) Linearizable(name string, model porcupine.Model) *History {
 // The beginning and the end of a call are steps: which of two calls was over
 // before the other began is what linearizability is about.
 func (h *History) Call(input any, do func() (output any, unknown bool, err error)) error {
-	a := h.sim.current
+	a, err := h.sim.x.caller()
+	if err != nil {
+		return err
+	}
 	if err := h.edge(a, "call", footprint{calls: true}); err != nil {
 		return err
 	}

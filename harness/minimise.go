@@ -48,7 +48,6 @@ func (m *minimiser) passes(without omissions) bool {
 	search := &exhaustive{bound: 0, noFaults: true}
 	for range 24 {
 		m.replays++
-		m.x.alive.Add(1)
 		run := m.x.execute(search, without, false)
 		if !run.aborted && run.failure == nil && run.diverged == "" {
 			return true
@@ -80,7 +79,6 @@ func (m *minimiser) try(c chooser, without omissions) bool {
 		return false
 	}
 	m.replays++
-	m.x.alive.Add(1)
 	run := m.x.execute(c, without, false)
 	m.steps += len(run.events)
 	if !run.failure.same(m.want) || run.diverged != "" || run.faults() > m.best.faults() {

@@ -60,15 +60,15 @@ type home struct {
 	relations []*ReadCommitted
 	servers   []*PostgresDatabase
 	engines   []interface{ crashed(a *actor) }
-	idle      []*coroutine
+	idle      []*worker
 	closers   []func()
 }
 
 func (h *home) onClose(do func()) { h.closers = append(h.closers, do) }
 
 func (h *home) close() {
-	for _, c := range h.idle {
-		c.stop()
+	for _, w := range h.idle {
+		close(w.in)
 	}
 	for _, do := range slices.Backward(h.closers) {
 		do()

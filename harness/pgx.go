@@ -70,7 +70,7 @@ type PostgresDatabase struct {
 // Postgres returns the database of this schedule. The scenario calls it in the
 // same order each time.
 func (s *Sim) Postgres(config Postgres) *PostgresDatabase {
-	s.goroutines = true
+	s.onServer = true
 	i := s.servers
 	s.servers++
 	if i == len(s.x.home.servers) {
@@ -257,85 +257,40 @@ func (d *PostgresDatabase) userOf(pid int32) string {
 	return ""
 }
 
-// startGoroutine is [actor.start] for those who wait in PostgreSQL.
-func (a *actor) startGoroutine(body func()) {
-	in, out := make(chan struct{}), make(chan bool, 1)
-	a.out = out
-	stopped := false
-	a.flight.Store(grounded)
-	a.yield = func(struct{}) bool {
-		out <- true
-		<-in
-		return !stopped
-	}
-	go func() {
-		id := goroutineID()
-		a.sim.x.workers.Store(id, a)
-		defer a.sim.x.workers.Delete(id)
-		<-in
-		body()
-		out <- false
-	}()
-	stepping := &a.sim.x.stepping
-	a.next = func() (struct{}, bool) {
-		stepping.Store(true)
-		defer stepping.Store(false)
-		in <- struct{}{}
-		return struct{}{}, a.land(out)
-	}
-	a.stop = func() {
-		stepping.Store(true)
-		defer stepping.Store(false)
-		stopped = true
-		if a.flight.CompareAndSwap(sent, blocked) || a.flight.Load() == blocked && !a.arrived {
-			a.server.observer.end(a.pid.Load())
-			<-out
-		}
-		in <- struct{}{}
-		if <-out {
-			panic("harness: an actor goes on after its end")
-		}
+// abortOnServer ends the statement that an actor waits for.
+func (a *actor) abortOnServer() {
+	if a.flight.CompareAndSwap(sent, blocked) || a.flight.Load() == blocked && !a.arrived {
+		a.server.observer.end(a.pid.Load())
+		<-a.worker.out
 	}
 }
 
-// land waits until the actor stands at its next gate, has returned, or waits
-// for a lock.
-func (a *actor) land(out chan bool) (alive bool) {
-	start := time.Now()
-	for pause := 300 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
-		select {
-		case alive := <-out:
-			return alive
-		case <-time.After(pause):
+// landOnServer looks whether a statement that was sent waits for a lock.
+func (a *actor) landOnServer(start time.Time) (waits bool) {
+	blames, stable := a.server.blockers(a)
+	if !stable || !a.looked.Load() && time.Since(start) < time.Duration(a.patience.Load()) || !a.flight.CompareAndSwap(sent, blocked) {
+		if time.Since(start) > postgresPatience && a.flight.Load() == sent {
+			panic(fmt.Sprintf("harness: PostgreSQL has neither answered nor blocked %s for %s: %s", a.name, postgresPatience, a.op.text))
 		}
-		if a.flight.Load() != sent {
-			continue
-		}
-		blames, stable := a.server.blockers(a)
-		if !stable || !a.looked.Load() && time.Since(start) < time.Duration(a.patience.Load()) || !a.flight.CompareAndSwap(sent, blocked) {
-			if time.Since(start) > postgresPatience && a.flight.Load() == sent {
-				panic(fmt.Sprintf("harness: PostgreSQL has neither answered nor blocked %s for %s: %s", a.name, postgresPatience, a.op.text))
-			}
-			continue
-		}
-		a.tell("waits for " + blames)
-		a.op = op{
-			text: "… goes on", foot: footprint{everything: true},
-			ready: func() bool {
-				if !a.arrived {
-					a.arrived = a.server.arrives(a, out)
-				}
-				return a.arrived
-			},
-			blames: func() string { blames, _ := a.server.blockers(a); return blames },
-		}
-		return true
+		return false
 	}
+	a.tell("waits for " + blames)
+	a.op = op{
+		text: "… goes on", foot: footprint{everything: true},
+		ready: func() bool {
+			if !a.arrived {
+				a.arrived = a.server.arrives(a, a.worker.out)
+			}
+			return a.arrived
+		},
+		blames: func() string { blames, _ := a.server.blockers(a); return blames },
+	}
+	return true
 }
 
 // arrives waits until a statement that was blocked has its answer, or is found
 // to be blocked still.
-func (d *PostgresDatabase) arrives(a *actor, out chan bool) bool {
+func (d *PostgresDatabase) arrives(a *actor, out chan signal) bool {
 	deadline := time.Now().Add(postgresPatience)
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
 		select {
@@ -365,7 +320,7 @@ func (d *PostgresDatabase) blockers(a *actor) (names string, stable bool) {
 	for _, other := range a.sim.actors {
 		if other != a && other.flight.Load() == blocked && !other.arrived {
 			select { // who stands in front of it may have its answer, and be idle
-			case <-other.out:
+			case <-other.worker.out:
 				other.arrived = true
 			default:
 			}

@@ -283,9 +283,9 @@ func (w *wire) lands(a *actor) {
 	if a.flight.CompareAndSwap(sent, grounded) {
 		return
 	}
-	if !a.yield(struct{}{}) {
-		a.dead = errStopped
-		w.lose(a.dead) // its backend was ended, perhaps after it had answered
+	a.yield()
+	if err := a.dead.get(); err != nil {
+		w.lose(err) // its backend was ended, perhaps after it had answered
 	}
 	a.arrived = false
 	a.flight.Store(grounded)
@@ -343,9 +343,10 @@ func (w *wire) ends() error {
 		run := s.a.sim.run
 		run.progress, run.publish = true, run.publish || idle
 	}
-	if s.fault == CrashAfter && s.a.dead == nil {
-		s.a.dead = errCrashed
+	if s.fault == CrashAfter && s.a.dead.get() == nil {
+		s.a.dead.set(errCrashed)
 	}
+	s.a.goOn()
 	return nil
 }
 

@@ -266,8 +266,8 @@ func (s *Session) onModel(a *actor, st *Statement) ([]Row, error) {
 	q := &Query{session: s, statement: st}
 	q.snap()
 	err := st.Do(q)
-	if a != nil && a.dead != nil {
-		return nil, a.dead // crashed takes care of its transaction
+	if a != nil && a.dead.get() != nil {
+		return nil, a.dead.get() // crashed takes care of its transaction
 	}
 	switch {
 	case err != nil && auto:
@@ -292,19 +292,21 @@ func (s *Session) onModel(a *actor, st *Statement) ([]Row, error) {
 
 // step is the gate of everything that a session does.
 func (s *Session) step(text string, foot footprint, faults []Fault, do func(a *actor) ([]Row, error)) ([]Row, error) {
-	a := s.db.x.actor()
-	if a == nil {
+	a, err := s.db.x.caller()
+	if err != nil {
+		return nil, err
+	}
+	if s.user = a; a == nil {
 		return do(nil)
 	}
-	s.user = a
 	o := op{text: text, foot: foot, local: foot.local(), last: text == "commit" || !s.inTx && foot.writes != 0}
 	for _, f := range faults {
 		if slices.Contains(s.db.faults, f) {
 			o.faults = append(o.faults, f)
 		}
 	}
+	defer s.goOn(a)
 	var fault Fault
-	var err error
 	if s.db.x.settings.grain == Transactions && s.inTx {
 		a.op = o
 		fault, err = a.sim.fault(a, o)
@@ -336,16 +338,23 @@ func (s *Session) step(text string, foot footprint, faults []Fault, do func(a *a
 		a.tell(describeRows(rows, err))
 	}
 	switch {
-	case a.dead != nil:
-		return nil, a.dead
+	case a.dead.get() != nil:
+		return nil, a.dead.get()
 	case fault == CrashAfter:
-		a.dead = errCrashed
-		return nil, a.dead
+		a.dead.set(errCrashed)
+		return nil, errCrashed
 	case fault == LostAfter && err == nil:
 		a.tell("fails, but took effect")
 		return nil, ErrLost
 	}
 	return rows, err
+}
+
+// goOn is [actor.goOn], but for what belongs to a step that isn't over.
+func (s *Session) goOn(a *actor) {
+	if s.db.x.settings.grain == Statements || !s.inTx {
+		a.goOn()
+	}
 }
 
 // refuse ends a transaction as an error of the database does.

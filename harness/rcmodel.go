@@ -177,7 +177,7 @@ func (q *Query) snap() {
 // Next begins another statement within a function: it sees what was committed
 // meanwhile, and what the ones before it did. Other actors may come between.
 func (q *Query) Next() error {
-	if a := q.session.db.x.actor(); a != nil && q.session.db.x.settings.grain == Statements {
+	if a := q.session.user; a != nil && q.session.db.x.settings.grain == Statements {
 		if _, err := a.gate(op{text: "… its next statement", foot: q.foot()}); err != nil {
 			return err
 		}
@@ -345,7 +345,7 @@ func (q *Query) wait(blocker func() *modelTx) error {
 			}
 			o = o.waits()
 		}
-		a := q.session.db.x.actor()
+		a := q.session.user
 		if a == nil {
 			panic("harness: a statement outside of an actor has to wait for one")
 		}

@@ -204,7 +204,7 @@ func (b *backend) collect() {
 func (b *backend) run(s *Session, sql string, locks ...string) ([]Row, error) {
 	for _, other := range b.server.backends {
 		if other != b && other.busy && other.got != nil { // it went on as soon as it could
-			s.db.x.run.choice = true
+			s.db.x.current().choice = true
 		}
 	}
 	b.server.letThemLook(b, sql == "commit" || sql == "rollback")
@@ -218,7 +218,7 @@ func (b *backend) run(s *Session, sql string, locks ...string) ([]Row, error) {
 		default:
 		}
 	}()
-	a := s.db.x.actor()
+	a := s.user
 	if !s.contends(locks) {
 		b.server.await(b, 300*time.Microsecond) // most answers come at once
 	}
@@ -438,8 +438,8 @@ func (s *server) noteChoice(before map[*backend]string) {
 		}
 		waitsAgain = waitsAgain || again
 	}
-	if s.db.x.run != nil && (moved > 1 || waitsAgain) {
-		s.db.x.run.choice = true
+	if s.db.x.current() != nil && (moved > 1 || waitsAgain) {
+		s.db.x.current().choice = true
 	}
 }
 

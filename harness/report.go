@@ -64,7 +64,6 @@ func (x *explorer) report(result *Result, found *execution) *Report {
 	for range r.Of {
 		clear(x.names)
 		run := x.execute(&replay{steps: s}, without, true)
-		x.alive.Add(1)
 		switch text := run.trace(); {
 		case !run.failure.same(found.failure):
 			if r.Diverged = run.diverged; r.Diverged == "" {
@@ -148,7 +147,6 @@ func (x *explorer) noReturn(run *execution, without omissions) int {
 		}
 		search := &exhaustive{reduce: true, bound: -1, watched: &x.watched, noFaults: true, start: &replay{steps: s[:i]}}
 		for range tries {
-			x.alive.Add(1)
 			again := x.execute(search, without, false)
 			if !again.aborted && again.failure == nil {
 				return at

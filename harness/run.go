@@ -65,6 +65,10 @@ type execution struct {
 	publish  bool              // the last step can have changed what is committed
 	points   map[string]string // drawn names of savepoints
 	asked    *resources        // what the oracle has read that is being asked
+	identify bool              // which goroutine calls is looked up each time, see [explorer.caller]
+	contexts contexts
+	ending   bool // those in the background are alone
+	restart  bool // an actor was away for the first time, see [worker]
 	last     *actor
 	failure  *Failure
 	aborted  bool // nothing new could come of it
@@ -94,17 +98,20 @@ func (x *explorer) execute(c chooser, without omissions, detail bool) *execution
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Sim{ctx: ctx, x: x, now: epoch, budget: 1}
 	run := &execution{x: x, sim: s, chooser: c, without: without, detail: detail, events: make([]event, 0, x.length)}
+	run.identify = x.identifies()
 	s.run = run
 	x.running(run)
 	defer func() {
-		s.current = nil
+		if x.abandoned {
+			return
+		}
+		s.current.Store(nil)
+		run.takeDown(cancel)
 		for _, a := range s.actors {
-			a.kill(errStopped)
 			if a.endless {
 				run.fail(&Failure{Kind: "error", Oracle: a.name, Message: "its statements fail, and it tries again for ever: an actor must return when its context or process has ended"})
 			}
 		}
-		cancel()
 		x.length = len(run.events)
 		for i := range s.closers {
 			s.closers[len(s.closers)-1-i]()
@@ -128,12 +135,15 @@ func (x *explorer) execute(c chooser, without omissions, detail bool) *execution
 			continue
 		}
 		a.start()
+		if run.restart = run.restart || a.away != nil && !x.attentive.Load(); run.restart {
+			return run
+		}
 	}
 	if run.ended() {
 		return run
 	}
 	run.loop()
-	if run.failure == nil && !run.aborted && run.diverged == "" {
+	if run.failure == nil && !run.aborted && run.diverged == "" && !run.restart {
 		run.finish()
 	}
 	return run
@@ -160,7 +170,13 @@ func letters(actors []*actor) {
 func (r *execution) loop() {
 	for {
 		ready, waiting := r.ready()
+		if r.endBackground() {
+			continue
+		}
 		if len(ready) == 0 {
+			if waiting && r.letTimePass() {
+				continue
+			}
 			if waiting {
 				r.deadlock()
 			}
@@ -178,6 +194,9 @@ func (r *execution) loop() {
 		if !r.step(a) {
 			continue
 		}
+		if r.restart {
+			return
+		}
 		r.last = a
 		r.show()
 		if r.strayed() || r.ended() || !r.check() {
@@ -186,13 +205,40 @@ func (r *execution) loop() {
 	}
 }
 
+// endBackground tells those in the background that the others have returned.
+func (r *execution) endBackground() bool {
+	if r.ending {
+		return false
+	}
+	some := false
+	for _, a := range r.sim.actors {
+		if a.background == 0 && !a.done && a.parent == nil {
+			return false
+		}
+		some = some || !a.done
+	}
+	if !some {
+		return false
+	}
+	r.ending = true
+	for _, a := range r.sim.actors {
+		if !a.done && a.cancel != nil {
+			a.cancel()
+		}
+	}
+	r.settle()
+	return true
+}
+
 // ready returns the actors that can go on, and whether others can't.
 func (r *execution) ready() (ready []*actor, waiting bool) {
 	ready = r.going[:0]
 	for _, a := range r.sim.actors {
 		switch {
 		case a.done:
-		case a.parked, a.op.ready != nil && !a.op.ready():
+		case a.background > 0 && a.steps >= a.background && !r.ending:
+			waiting = true
+		case a.away != nil, a.parked, a.op.ready != nil && !a.op.ready():
 			waiting = true
 		default:
 			ready = append(ready, a)
@@ -220,7 +266,16 @@ func (r *execution) step(a *actor) bool {
 	a.event = ev
 	r.progress, r.publish = false, ev.foot.everything
 	a.resume()
-	a.event = nil
+	if r.restart = a.away != nil && !r.x.attentive.Load(); r.restart {
+		return true
+	}
+	a.steps++
+	if a.away == nil {
+		a.event = nil
+	} else {
+		ev.text += "; then it waits: " + a.away.String()
+	}
+	r.settle()
 	if a.parked {
 		r.events = r.events[:len(r.events)-1]
 		r.chooser.blocked(r, a)
@@ -229,7 +284,7 @@ func (r *execution) step(a *actor) bool {
 	if r.progress {
 		r.unpark()
 	}
-	if errors.Is(a.dead, errCrashed) && !a.buried {
+	if errors.Is(a.dead.get(), errCrashed) && !a.buried {
 		r.finishCrash(a)
 		if a.buried = !a.restarts; a.restarts {
 			a.start()
@@ -241,7 +296,12 @@ func (r *execution) step(a *actor) bool {
 // finishCrash lets a crashed actor unwind.
 func (r *execution) finishCrash(a *actor) {
 	r.sim.crashed(a)
-	a.kill(a.dead)
+	a.kill(a.dead.get())
+	for _, b := range r.sim.actors {
+		if b.parent == a {
+			b.kill(a.dead.get())
+		}
+	}
 	r.unpark()
 }
 
@@ -255,7 +315,7 @@ func (r *execution) unpark() {
 // ended looks at actors that have returned, and reports whether one failed.
 func (r *execution) ended() bool {
 	for _, a := range r.sim.actors {
-		if !a.done || a.err == nil || a.dead != nil {
+		if !a.done || a.err == nil || a.dead.get() != nil {
 			continue
 		}
 		kind := "error"
@@ -347,7 +407,9 @@ func (r *execution) deadlock() {
 			continue
 		}
 		what := a.name + " waits in " + clip(a.op.text, 60)
-		if a.op.blames != nil {
+		if a.away != nil {
+			what = a.name + " waits in " + a.away.String()
+		} else if a.op.blames != nil {
 			what += ", for " + a.op.blames()
 		}
 		who = append(who, what)
@@ -372,10 +434,10 @@ func (r *execution) dueNext() time.Time {
 
 func (r *execution) choose(n int, fault bool) int {
 	v := r.chooser.choose(r, n, fault)
-	if r.sim.current == nil || r.sim.current.event == nil {
+	if a := r.sim.current.Load(); a == nil || a.event == nil {
 		r.setup = append(r.setup, v)
 	} else {
-		r.sim.current.event.choices = append(r.sim.current.event.choices, v)
+		a.event.choices = append(a.event.choices, v)
 	}
 	return v
 }

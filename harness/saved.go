@@ -46,12 +46,15 @@ func (x *explorer) followSaved(result *Result) bool {
 // another way: which of two statements goes first that one COMMIT lets go on is
 // the server's choice.
 func (x *explorer) followOne(follow *replay) (run *execution) {
+	x.attentive.Store(follow.attentive)
 	for range 4 * divergences {
 		follow.rewind()
 		if run = x.execute(follow, omissions{}, false); run.diverged == "" || !x.live() {
 			break
 		}
-		x.alive.Add(1)
+	}
+	if run.restart {
+		run.diverged = "an actor waits for more than the database, and did not when the schedule was kept"
 	}
 	return run
 }

@@ -78,8 +78,12 @@ func (s schedule) String() string {
 
 // leftOut is what follows a schedule that was tried without a part of its
 // scenario: !b is without the actor b, !w.2 without the second operation of w.
+// With !* its starts and goings on are steps, see [worker].
 func (r *execution) leftOut() string {
 	var b strings.Builder
+	if r.x.attentive.Load() {
+		b.WriteString("!" + attentive)
+	}
 	for _, a := range r.sim.actors {
 		if r.without.actors.has(a.id) {
 			b.WriteString("!" + a.letter)
@@ -123,11 +127,16 @@ func parseReplay(text string) (*replay, error) {
 	parts := strings.Split(strings.TrimSpace(line), "!")
 	steps, err := parseSchedule(parts[0])
 	r := &replay{steps: steps, without: parts[1:]}
+	if at := slices.Index(r.without, attentive); at >= 0 {
+		r.attentive, r.without = true, slices.Delete(r.without, at, at+1)
+	}
 	if second, _, _ := strings.Cut(rest, "\n"); err == nil && strings.HasPrefix(second, castBegins) {
 		r.cast, err = parseCast(second)
 	}
 	return r, err
 }
+
+const attentive = "*"
 
 // parseSchedule reads what [schedule.String] wrote.
 func parseSchedule(text string) (schedule, error) {
@@ -199,15 +208,16 @@ func (r *execution) faults() int {
 // followed; loose, it goes on as well as it can: that is how a schedule with a
 // part left out is tried.
 type replay struct {
-	steps   schedule
-	loose   bool
-	without []string // parts of the scenario, see [execution.leftOut]
-	cast    []member // whom its letters are, where it says so
-	letters map[string]string
-	at      int
-	taken   int // steps that were followed
-	choice  int
-	within  *decision // whose choices are being asked for
+	steps     schedule
+	loose     bool
+	without   []string // parts of the scenario, see [execution.leftOut]
+	cast      []member // whom its letters are, where it says so
+	letters   map[string]string
+	at        int
+	taken     int // steps that were followed
+	choice    int
+	within    *decision // whose choices are being asked for
+	attentive bool
 }
 
 func (r *replay) rewind() { r.at, r.taken, r.choice, r.within = 0, 0, 0, nil }
@@ -249,7 +259,7 @@ func (r *replay) blocked(run *execution, a *actor) {
 
 func (r *replay) choose(run *execution, n int, _ bool) int {
 	d := r.within
-	if run.sim.current == nil || run.sim.current.event == nil {
+	if a := run.sim.current.Load(); a == nil || a.event == nil {
 		if len(r.steps) == 0 || r.steps[0].letter != "-" {
 			return 0
 		}

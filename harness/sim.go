@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +18,7 @@ type Sim struct {
 	x       *explorer
 	run     *execution
 	actors  []*actor
-	current *actor // nil outside of actors
+	current atomic.Pointer[actor] // who was chosen; nil outside of actors
 	now     time.Time
 
 	always, eventually []oracle
@@ -25,7 +26,7 @@ type Sim struct {
 	shows              []show
 	databases          int
 	servers            int  // of [Sim.Postgres]
-	goroutines         bool // actors may wait outside of the scheduler
+	onServer           bool // actors may wait in PostgreSQL
 	relations          int
 	budget             int // faults that may still happen
 	histories          []*History
@@ -67,6 +68,15 @@ func Restarts() ActorOption { return func(a *actor) { a.mayCrash, a.restarts = t
 // Needed keeps the minimiser from leaving the actor out: what it does is what
 // the oracles ask for.
 func Needed() ActorOption { return func(a *actor) { a.needed = true } }
+
+// Background makes the actor one that works for as long as there are others,
+// such as a worker that asks for the next job again and again. Its context is
+// cancelled when all others have returned; it has to return then. Until that
+// moment it takes at most so many steps in a schedule: a loop would have no end
+// of orders, and the verdict says how far it was followed.
+func Background(steps int) ActorOption {
+	return func(a *actor) { a.background = max(steps, 1) }
+}
 
 // Go starts an actor when the scenario has returned. An actor is a process or
 // a goroutine of the system under test: its statements are steps, and what it
@@ -117,13 +127,13 @@ func (s *Sim) Now() time.Time { return s.now }
 // for a lease to run out or a sweep to fall due: all orders of that and the
 // other steps are explored.
 func (s *Sim) Sleep(d time.Duration) error {
-	a := s.current
+	a, err := s.x.caller()
 	if a == nil || d <= 0 {
-		return nil
+		return err
 	}
 	due := s.now.Add(d)
 	s.run.timer(due)
-	_, err := a.gate(op{
+	_, err = a.gate(op{
 		text:   "sleeps " + d.String(),
 		foot:   footprint{reads: s.x.home.resources.of("clock")},
 		ready:  func() bool { return !s.now.Before(due) },
@@ -135,11 +145,11 @@ func (s *Sim) Sleep(d time.Duration) error {
 // Step is a step without a statement: a moment at which the others may come
 // between, that touches what no database knows of.
 func (s *Sim) Step(name string) error {
-	a := s.current
+	a, err := s.x.caller()
 	if a == nil {
-		return nil
+		return err
 	}
-	_, err := a.gate(op{text: name, foot: footprint{everything: true}})
+	_, err = a.gate(op{text: name, foot: footprint{everything: true}})
 	return err
 }
 
@@ -156,7 +166,10 @@ func (s *Sim) Choose(n int) int {
 // minimiser leaves out whole operations where the failure stays. One within
 // another belongs to it.
 func (s *Sim) Op(do func() error) error {
-	a := s.current
+	a, err := s.x.caller()
+	if err != nil {
+		return err
+	}
 	if a == nil || a.inOp > 0 {
 		return do()
 	}

@@ -47,7 +47,7 @@ func (d *Database) makeDriver() error {
 // time computes a function of the time.
 func (p *physical) time(name string, places []int, args []driver.Value) (driver.Value, error) {
 	now := epoch
-	if run := p.db.x.run; run != nil {
+	if run := p.db.x.current(); run != nil {
 		now = run.sim.now
 	}
 	present := driver.Value(now.Format("2006-01-02 15:04:05.000"))

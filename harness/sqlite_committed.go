@@ -61,7 +61,7 @@ func (c *conn) aside(text string, args []driver.NamedValue, query bool) (outcome
 	if err != nil {
 		return outcome{}, err
 	}
-	if run := c.db.x.run; run != nil && run.asked != nil {
+	if run := c.db.x.current(); run != nil && run.asked != nil {
 		*run.asked |= plan.reads
 		if plan.other {
 			*run.asked = ^resources(0)

@@ -25,14 +25,16 @@ func (c *connector) Open(string) (driver.Conn, error) { return c.Connect(context
 // Connect hands out connections in the order in which they were opened in the
 // first schedule. Their prepared statements are kept.
 func (c *connector) Connect(context.Context) (driver.Conn, error) {
-	if a := c.db.x.actor(); a != nil && a.dead != nil {
+	if a, err := c.db.x.caller(); err != nil {
+		return nil, err
+	} else if a != nil && a.dead.get() != nil {
 		return nil, a.refuse()
 	}
 	p, err := c.db.next(c.query, c.query)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{physical: p}, nil
+	return &conn{physical: p, born: c.db.x.current()}, nil
 }
 
 // next hands out the next connection under a key.
@@ -77,7 +79,8 @@ type physical struct {
 
 	did      deeds // of the statement that ran last
 	user     *actor
-	opener   uint64 // the goroutine that opened its transaction
+	opener   uint64     // the goroutine that opened its transaction
+	within   *execution // that the transaction is of
 	inTx     bool
 	locked   bool     // it has the write lock
 	snapshot bool     // it has read
@@ -100,7 +103,7 @@ func (p *physical) clean() {
 // for it.
 func (p *physical) rollBack() {
 	_, _ = p.execRaw("rollback", nil)
-	if run := p.db.x.run; run != nil && (p.locked || p.snapshot) {
+	if run := p.db.x.current(); run != nil && (p.locked || p.snapshot) {
 		run.progress = true
 	}
 	p.ended()
@@ -108,6 +111,10 @@ func (p *physical) rollBack() {
 
 func (p *physical) ended() {
 	p.inTx, p.locked, p.snapshot, p.points, p.nameless, p.wrote, p.tables = false, false, false, nil, false, 0, nil
+	if p.within != nil {
+		p.within.contexts.close(p)
+		p.within = nil
+	}
 }
 
 // crashed rolls back what a dead process had open.

@@ -17,6 +17,7 @@ var ErrLost = errors.New("harness: the connection was lost during COMMIT: nobody
 type conn struct {
 	*physical
 	spare *physical // see [conn.aside]
+	born  *execution
 }
 
 var (
@@ -27,8 +28,12 @@ var (
 )
 
 // Close rolls back what is open. That is a step where others can notice it.
+// database/sql may be late: when the next schedule has the physical connection.
 func (c *conn) Close() error {
-	if a := c.db.x.actor(); a != nil && a.dead == nil && c.inTx && c.user == a {
+	if c.over() {
+		return nil
+	}
+	if a := c.user; c.inTx && a != nil && a.dead.get() == nil && c.db.x.at(goroutineID()) == a {
 		if _, err := c.step("rollback", nil, false); err != nil {
 			return err
 		}
@@ -40,11 +45,14 @@ func (c *conn) Close() error {
 	return nil
 }
 
+// over reports whether the schedule of the connection is.
+func (c *conn) over() bool { return c.born == nil || c.born.x.current() != c.born }
+
 func (c *conn) Begin() (driver.Tx, error) {
 	return c.BeginTx(context.Background(), driver.TxOptions{})
 }
 
-func (c *conn) BeginTx(_ context.Context, o driver.TxOptions) (driver.Tx, error) {
+func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	text := "begin"
 	if c.txlock != "" && !o.ReadOnly {
 		text += " " + c.txlock
@@ -52,20 +60,27 @@ func (c *conn) BeginTx(_ context.Context, o driver.TxOptions) (driver.Tx, error)
 	if _, err := c.step(text, nil, false); err != nil {
 		return nil, err
 	}
-	c.opener = goroutineID()
+	c.opener, c.within = goroutineID(), c.db.x.current()
+	if c.within != nil {
+		c.within.contexts.open(ctx, c.physical)
+	}
 	return c, nil
 }
 
 func (c *conn) Commit() error {
-	if c.db.x.actor() == nil {
+	a, err := c.db.x.caller()
+	if err != nil {
+		return err
+	}
+	if a == nil {
 		_, err := c.aside("commit", nil, false)
 		if p := c.side(); err != nil && p != nil && p.inTx {
 			p.rollBack()
 		}
 		return err
 	}
-	_, err := c.step("commit", nil, false)
-	if err != nil && c.inTx && (c.user == nil || c.user.dead == nil) {
+	_, err = c.step("commit", nil, false)
+	if err != nil && c.inTx && (c.user == nil || c.user.dead.get() == nil) {
 		c.rollBack() // or the pool would hand out an open transaction
 	}
 	return err
@@ -73,7 +88,7 @@ func (c *conn) Commit() error {
 
 func (c *conn) Rollback() error {
 	if c.opener != goroutineID() {
-		panic("harness: a transaction was still open when its context ended, and database/sql rolls it back in a goroutine of its own, at a moment that nobody chose; call Rollback")
+		return c.rollBackBeside()
 	}
 	_, err := c.step("rollback", nil, false)
 	return err
@@ -151,7 +166,9 @@ type outcome struct {
 func (c *conn) steps(text string, args []driver.NamedValue, query bool) (answer outcome, err error) {
 	s := c.db.scriptOf(text)
 	if len(s.statements) == 0 { // a comment, by which a pool asks whether it is connected
-		if a := c.db.x.actor(); a != nil && a.dead != nil {
+		if a, err := c.db.x.caller(); err != nil {
+			return outcome{}, err
+		} else if a != nil && a.dead.get() != nil {
 			return outcome{}, a.refuse()
 		}
 		return c.run(text, args, query)
@@ -171,11 +188,23 @@ func (c *conn) steps(text string, args []driver.NamedValue, query bool) (answer 
 
 // step runs a statement when its actor is chosen for it.
 func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome, error) {
-	a := c.db.x.actor()
-	if a == nil {
-		return c.aside(text, args, query)
+	a, err := c.db.x.caller()
+	if err != nil {
+		return outcome{}, err
 	}
-	if a.dead != nil {
+	if a != nil {
+		out, err := c.stepOf(a, text, args, query)
+		if c.db.x.settings.grain == Statements || !c.inTx {
+			a.goOn()
+		}
+		return out, err
+	}
+	return c.aside(text, args, query)
+}
+
+// stepOf is the step of an actor.
+func (c *conn) stepOf(a *actor, text string, args []driver.NamedValue, query bool) (outcome, error) {
+	if a.dead.get() != nil {
 		return outcome{}, a.refuse()
 	}
 	plan, err := c.planNow(text, args)
@@ -233,8 +262,8 @@ func (c *conn) step(text string, args []driver.NamedValue, query bool) (outcome,
 		}
 		switch {
 		case fault == CrashAfter:
-			a.dead = errCrashed
-			return outcome{}, a.dead
+			a.dead.set(errCrashed)
+			return outcome{}, errCrashed
 		case fault == LostAfter && err == nil:
 			a.tell("fails, but took effect")
 			return outcome{}, ErrLost

@@ -2,11 +2,9 @@ package harness
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -172,35 +170,6 @@ func TestAnAdvisoryLockNeedsATable(t *testing.T) {
 			return err
 		})
 	}), "panic", "must name a table")
-}
-
-// TestATransactionLeftToItsContext is told to whoever left it, in a process
-// that dies of it: no goroutine can be asked to fail a test.
-func TestATransactionLeftToItsContext(t *testing.T) {
-	if os.Getenv("HARNESS_LEAVES_A_TRANSACTION") == "" {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // the process may wait for ever, as its worker does
-		defer cancel()
-		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestATransactionLeftToItsContext$")
-		cmd.Env = append(os.Environ(), "HARNESS_LEAVES_A_TRANSACTION=yes")
-		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "call Rollback") {
-			t.Errorf("%v: %s", err, out)
-		}
-		return
-	}
-	gone := make(chan struct{})
-	Explore(t, func(s *Sim) {
-		db := counter(s, true).Open()
-		s.Go("worker", func(ctx context.Context) error {
-			ctx, cancel := context.WithCancel(ctx)
-			defer func() { cancel(); <-gone }()
-			tx, err := db.BeginTx(ctx, &sql.TxOptions{})
-			if err != nil {
-				return err
-			}
-			_, err = tx.ExecContext(ctx, `update counter set n = n + 1`)
-			return err
-		})
-	})
 }
 
 // TestAStoryHasTheClock where time goes by in it: in its timeline, in its

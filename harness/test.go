@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -106,14 +105,22 @@ type explorer struct {
 	settings   settings
 	home       *home
 	clock      *actor
-	run        *execution
+	run        atomic.Pointer[execution]
 	length     int // steps of the last one, to make room for as many
 	closers    []func()
 	names      map[string]string // of ids, in the order of their appearance
 	stepping   atomic.Bool       // an actor runs
 	workers    sync.Map          // actors by their goroutines
-	alive      atomic.Int64      // executions so far, for the watchdog
+	steps      atomic.Int64      // that actors were let go on for
 	caveats    caveats
+	goroutine  uint64      // that the scenario and its oracles run on
+	attentive  atomic.Bool // actors wait for more than the database, see [worker]
+	abandoned  bool        // an actor does not come back
+	executions int
+	landing    atomic.Pointer[worker]    // whose next gate the scheduler waits for
+	earlier    map[uint64]bool           // goroutines that are none of its
+	stackText  []byte                    // kept for [explorer.stacks]
+	vain       map[string]bool           // places that the machine's clock does not let go on
 	observe    func(*execution)          // sees every schedule that ran to its end, in detail
 	observeEnd func(*execution)          // sees every schedule, when it has been taken down
 	note       string                    // of a test's scenario
@@ -122,16 +129,18 @@ type explorer struct {
 }
 
 func (x *explorer) onClose(do func())    { x.closers = append(x.closers, do) }
-func (x *explorer) current() *execution  { return x.run }
-func (x *explorer) running(r *execution) { x.run = r }
-func (x *explorer) detailed() bool       { return x.run != nil && x.run.detail }
+func (x *explorer) current() *execution  { return x.run.Load() }
+func (x *explorer) running(r *execution) { x.run.Store(r) }
+func (x *explorer) detailed() bool       { r := x.run.Load(); return r != nil && r.detail }
 
-// actor returns who is running, or nil.
-func (x *explorer) actor() *actor {
-	if x.run == nil {
-		return nil
-	}
-	return x.run.sim.current
+// identifies reports whether this execution looks up which goroutine calls. It
+// costs as much as a statement: where actors wait for nothing but the database,
+// one runs at a time, and a scenario whose actors leave statements to other
+// goroutines does so in the first schedules too.
+func (x *explorer) identifies() bool {
+	const first, oneIn = 4, 32
+	x.executions++
+	return x.attentive.Load() || x.executions <= first || x.executions%oneIn == 0
 }
 
 func (a *actor) tell(result string) {
@@ -183,11 +192,12 @@ func Explore(t testing.TB, scenario func(*Sim), options ...Option) *Result {
 }
 
 func newExplorer(t testing.TB, scenario func(*Sim), options []Option) *explorer {
-	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
+	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, goroutine: goroutineID(), vain: map[string]bool{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
 	x.settings = settings{seed: *flagSeed, budget: 10_000}
 	for _, o := range options {
 		o(&x.settings)
 	}
+	x.earlier = x.before()
 	if x.home = x.settings.home; x.home == nil {
 		x.home = &home{}
 		x.onClose(x.home.close)
@@ -196,26 +206,27 @@ func newExplorer(t testing.TB, scenario func(*Sim), options []Option) *explorer 
 	return x
 }
 
-// watch notices an actor that waits for something other than the database,
-// which nobody will ever let go on.
+// watch has the scheduler look what an actor does that does not come to its next
+// gate for a moment. Most do, and are not looked at.
 func (x *explorer) watch() {
-	const patience = 30 * time.Second
+	const moment = 2 * time.Millisecond
 	done := make(chan struct{})
 	x.onClose(func() { close(done) })
 	go func() {
-		seen := x.alive.Load()
-		for {
+		seen := int64(-1)
+		for tick := time.NewTicker(moment); ; {
 			select {
 			case <-done:
+				tick.Stop()
 				return
-			case <-time.After(patience):
+			case <-tick.C:
 			}
-			now := x.alive.Load()
-			if now == seen {
-				stacks := make([]byte, 1<<20)
-				stacks = stacks[:runtime.Stack(stacks, true)]
-				panic(fmt.Sprintf("harness: %s: for %s an actor has waited for something that is not the database, such as a lock, a channel, or a connection of a full pool; give each actor a pool of its own\n%s",
-					x.t.Name(), patience, stacks))
+			now := x.steps.Load()
+			if w := x.landing.Load(); now == seen && w != nil {
+				select {
+				case w.out <- look:
+				default:
+				}
 			}
 			seen = now
 		}
@@ -230,23 +241,11 @@ func (x *explorer) close() {
 
 // explore runs the plan until something fails.
 func (x *explorer) explore(result *Result) {
-	plan := x.settings.plan
-	byDefault := len(plan) == 0
-	if byDefault {
-		n := x.settings.budget
-		plan = []Strategy{Exhaustive(n), Preemptions(1, n/4), Preemptions(2, n/4), PCT(3, n/4)}
-	}
 	var seen []bool
-	for i, strategy := range plan {
-		if byDefault && i > 0 && result.Covered[0].Complete {
-			break
-		}
-		if x.try(strategy, 0, result, &seen) {
-			return
-		}
-	}
-	if *flagTime > 0 {
-		if x.try(PCT(3, 0), *flagTime, result, &seen) {
+	for began := !x.attentive.Load(); began != x.attentive.Load(); {
+		began, seen = x.attentive.Load(), nil
+		*result = Result{}
+		if x.search(result, &seen) {
 			return
 		}
 	}
@@ -265,7 +264,30 @@ func (x *explorer) explore(result *Result) {
 	}
 }
 
-// try runs one strategy, and reports whether it found a failure.
+// search runs the plan, and reports whether something failed. It ends at once
+// where an actor is away for the first time: it is to begin anew then.
+func (x *explorer) search(result *Result, seen *[]bool) (failed bool) {
+	plan, attentive := x.settings.plan, x.attentive.Load()
+	byDefault := len(plan) == 0
+	if byDefault {
+		n := x.settings.budget
+		plan = []Strategy{Exhaustive(n), Preemptions(1, n/4), Preemptions(2, n/4), PCT(3, n/4)}
+	}
+	for i, strategy := range plan {
+		if byDefault && i > 0 && result.Covered[0].Complete {
+			break
+		}
+		if x.try(strategy, 0, result, seen) {
+			return result.Failure != nil
+		}
+	}
+	if *flagTime > 0 && x.attentive.Load() == attentive {
+		return x.try(PCT(3, 0), *flagTime, result, seen) && result.Failure != nil
+	}
+	return false
+}
+
+// try runs one strategy, and reports whether that is the end of the search.
 func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, seen *[]bool) bool {
 	result.Covered = append(result.Covered, Covered{Strategy: strategy})
 	covered := &result.Covered[len(result.Covered)-1]
@@ -285,7 +307,10 @@ func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, s
 			return false
 		}
 		run := x.execute(x.chooser(strategy, search, i, result.Steps), omissions{}, x.observe != nil)
-		x.alive.Add(1)
+		if run.restart {
+			x.attentive.Store(true)
+			return true
+		}
 		if run.aborted {
 			covered.Redundant++
 		} else if run.diverged == "" {
@@ -354,6 +379,9 @@ func (x *explorer) chooser(strategy Strategy, search *exhaustive, i, steps int) 
 		follow, err := parseReplay(strategy.name)
 		if err != nil {
 			panic("harness: " + err.Error())
+		}
+		if follow.attentive {
+			x.attentive.Store(true)
 		}
 		return follow
 	case kindPCT:
