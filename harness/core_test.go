@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // counter is a table with one row, which every actor increments.
@@ -310,6 +312,7 @@ func TestTheClockIsAStep(t *testing.T) {
 
 // TestDeliveries has an adversary between a sender and a receiver that counts.
 func TestDeliveries(t *testing.T) {
+	need.NoRaceDetector(t)
 	seen := map[string]bool{}
 	r := Explore(t, func(s *Sim) {
 		s.Faults(2)

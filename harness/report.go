@@ -47,6 +47,7 @@ type Step struct {
 
 // report shortens a failure, tries it three times more, and tells it.
 func (x *explorer) report(result *Result, found *execution) *Report {
+	x.reporting = true
 	m := x.minimise(found)
 	minimal, without := m.best, m.without
 	s := minimal.schedule()

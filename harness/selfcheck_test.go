@@ -208,6 +208,7 @@ func TestTheReducedSearchLosesNothing(t *testing.T) {
 // TestTheSelfCheckNoticesAWrongRelation makes steps independent that aren't:
 // the comparison above must see that something was lost.
 func TestTheSelfCheckNoticesAWrongRelation(t *testing.T) {
+	need.NoRaceDetector(t)
 	for name, wrong := range map[string]func(a, b footprint) bool{
 		"nothing is dependent":            func(a, b footprint) bool { return false },
 		"reads are independent of writes": func(a, b footprint) bool { return a.writes&b.writes != 0 },

@@ -117,6 +117,7 @@ type explorer struct {
 	attentive  atomic.Bool // actors wait for more than the database, see [worker]
 	abandoned  bool        // an actor does not come back
 	executions int
+	reporting  bool                      // something has failed
 	landing    atomic.Pointer[worker]    // whose next gate the scheduler waits for
 	earlier    map[uint64]bool           // goroutines that are none of its
 	stackText  []byte                    // kept for [explorer.stacks]
@@ -136,11 +137,12 @@ func (x *explorer) detailed() bool       { r := x.run.Load(); return r != nil &&
 // identifies reports whether this execution looks up which goroutine calls. It
 // costs as much as a statement: where actors wait for nothing but the database,
 // one runs at a time, and a scenario whose actors leave statements to other
-// goroutines does so in the first schedules too.
+// goroutines does so in the first schedules too. What a report tells was run
+// with it.
 func (x *explorer) identifies() bool {
 	const first, oneIn = 4, 32
 	x.executions++
-	return x.attentive.Load() || x.executions <= first || x.executions%oneIn == 0
+	return x.attentive.Load() || x.reporting || x.executions <= first || x.executions%oneIn == 0
 }
 
 func (a *actor) tell(result string) {

@@ -77,11 +77,12 @@ func Serial(t testing.TB) {
 }
 
 // Smaller reports whether a test is to do a part of what it can do, since the
-// race detector is on. CI runs it without as well, as a whole, on each PostgreSQL.
+// race detector is on. CI runs it without as well, as a whole; on each PostgreSQL
+// where it asks for one.
 func Smaller(t testing.TB) bool {
 	t.Helper()
 	if Raced {
-		tell(t, "serial")
+		tell(t, "smaller")
 	}
 	return Raced
 }

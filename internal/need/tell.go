@@ -14,8 +14,9 @@ import (
 // directory, and the test. The words:
 //
 //	once      the race detector left it out: it is to run without
-//	serial    the race detector left it out, or a part of it: it is to run without,
-//	          on each PostgreSQL
+//	serial    the race detector left it out: it is to run without, on each PostgreSQL
+//	smaller   the race detector left out a part of it: it is to run without, and where
+//	          it has asked for a PostgreSQL, on each
 //	postgres  it has asked for a PostgreSQL: it is to run on the other as well
 const tellVariable = "RUNCOUNTER_TEST_TELL"
 
