@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // errStopped is what every statement of an actor returns once its schedule is
@@ -19,17 +21,6 @@ var errStopped = errors.New("harness: the schedule is over")
 // Nothing that it does afterwards reaches the database.
 var errCrashed = errors.New("harness: the process crashed")
 
-// An op is what an actor is about to do: it stands at a gate.
-type op struct {
-	text   string
-	foot   footprint
-	ready  func() bool   // nil where it can always go on
-	blames func() string // whom it waits for, where it isn't ready
-	faults []Fault       // what may happen to it
-	local  bool          // it is nobody else's business
-	last   bool          // others see what it does at once: a COMMIT, a write outside of a transaction
-}
-
 // An actor is one of the concurrent parts of a scenario. It is a goroutine that
 // goes on only when it was chosen.
 type actor struct {
@@ -40,9 +31,9 @@ type actor struct {
 	letter                     string
 	do                         func(ctx context.Context) error
 	mayCrash, restarts, needed bool
-	op                         op
-	event                      *event // of the step that it is in
-	background                 int    // how many steps it takes before the others have returned; 0: it is one of them
+	op                         engine.Op // at its gate
+	event                      *event    // of the step that it is in
+	background                 int       // how many steps it takes before the others have returned; 0: it is one of them
 	steps                      int
 	cancel                     context.CancelFunc
 	worker                     *worker     // its goroutine, until its function has returned
@@ -58,13 +49,10 @@ type actor struct {
 	ops                        int         // how many operations it has begun, see [Sim.Op]
 	inOp                       int         // which of them it is in, from 1
 
-	// On a real PostgreSQL, where it waits in a statement of its own.
-	flight   atomic.Int32
-	pid      atomic.Uint32
-	server   *PostgresDatabase
-	arrived  bool         // the answer for which it had to wait
-	looked   atomic.Bool  // for a deadlock, see [lockWord]
-	patience atomic.Int64 // a duration, until it has, where it doesn't say so
+	// Where a statement of its own may wait outside of the process.
+	flight  atomic.Int32
+	passage engine.Flight
+	arrived bool // the answer for which it had to wait
 }
 
 // A cause is why an actor's statements fail.
@@ -127,7 +115,7 @@ func (a *actor) run(ctx context.Context) {
 		}
 	}()
 	if a.sim.x.attentive.Load() {
-		if _, err := a.gate(op{text: "starts", foot: a.sim.memory()}); err != nil {
+		if _, err := a.Gate(engine.Op{Text: "starts", Foot: a.sim.memory()}); err != nil {
 			a.err = err
 			return
 		}
@@ -148,12 +136,12 @@ func (a *actor) resume() {
 	a.sim.current.Store(before)
 }
 
-// gate hands control to the scheduler, and returns when the actor was chosen:
+// Gate hands control to the scheduler, and returns when the actor was chosen:
 // the fault that its step shall meet, or the error with which it shall fail
 // without having been tried.
-func (a *actor) gate(o op) (Fault, error) {
+func (a *actor) Gate(o engine.Op) (Fault, error) {
 	if a.dead.get() != nil {
-		return NoFault, a.refuse()
+		return NoFault, a.Refuse()
 	}
 	if !a.waiting.CompareAndSwap(false, true) {
 		return NoFault, a.sim.run.beside("a goroutine that the actor " + a.name + " has started")
@@ -162,46 +150,49 @@ func (a *actor) gate(o op) (Fault, error) {
 	a.yield()
 	a.waiting.Store(false)
 	if a.dead.get() != nil {
-		return NoFault, a.refuse()
+		return NoFault, a.Refuse()
 	}
 	return a.sim.fault(a, o)
 }
 
 // memory is the footprint of what an actor does between its statements: others
 // can notice it where they share a mutex or a channel.
-func (s *Sim) memory() footprint {
-	return footprint{writes: s.x.home.resources.of("memory")}
+func (s *Sim) memory() engine.Footprint {
+	return engine.Footprint{Writes: s.x.home.resources.of("memory")}
 }
 
-// goOn is where an actor has its answer, and is to go on with it. That is a step
+// GoOn is where an actor has its answer, and is to go on with it. That is a step
 // of its own where it matters when: see [worker].
-func (a *actor) goOn() {
+func (a *actor) GoOn(inTx bool) {
+	if inTx && a.sim.x.settings.grain == Transactions {
+		return // what follows belongs to the step
+	}
 	if a.sim.x.attentive.Load() && a.dead.get() == nil {
-		_, _ = a.gate(op{text: goesOn, foot: a.sim.memory()})
+		_, _ = a.Gate(engine.Op{Text: goesOn, Foot: a.sim.memory()})
 	}
 }
 
 const goesOn = "goes on"
 
-// wait parks an actor whose step has to wait, until another has made progress.
+// Wait parks an actor whose step has to wait, until another has made progress.
 // What it did so far must have had no effect that another can notice.
-func (a *actor) wait(blames string) (Fault, error) {
+func (a *actor) Wait(blames string) (Fault, error) {
 	if a.dead.get() != nil {
-		return NoFault, a.refuse()
+		return NoFault, a.Refuse()
 	}
 	a.parked = true
-	a.op.blames = func() string { return blames }
+	a.op.Blames = func() string { return blames }
 	a.yield()
 	a.parked = false
 	if a.dead.get() != nil {
-		return NoFault, a.refuse()
+		return NoFault, a.Refuse()
 	}
 	return a.sim.fault(a, a.op)
 }
 
-// refuse is the end of an actor that goes on: one that tries again and again
+// Refuse is the end of an actor that goes on: one that tries again and again
 // would never end.
-func (a *actor) refuse() error {
+func (a *actor) Refuse() error {
 	const patience = 10_000
 	if a.refused++; a.refused > patience {
 		a.endless = true
@@ -217,7 +208,7 @@ func (a *actor) kill(why error) {
 		return
 	}
 	a.dead.set(why)
-	a.abortOnServer()
+	a.abort()
 	a.resume()
 	if !a.done && a.away == nil {
 		panic("harness: an actor goes on after its end")

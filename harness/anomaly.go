@@ -1,5 +1,7 @@
 package harness
 
+import "github.com/edgaze-ai/runcounter/harness/internal/engine"
+
 // The names of anomalies (Berenson and others, 1995), each given where the
 // reads and writes and the texts of the statements leave no doubt:
 //
@@ -25,23 +27,16 @@ const (
 )
 
 // fix says what usually helps against an anomaly, in words of the engine.
-func fix(anomaly string, onSQLite bool) string {
-	lock, before := "read it with for update", "lock one row that both take, by a statement before the read (for update), or run both as serializable"
-	if onSQLite {
-		lock, before = "begin immediate before the read", "begin immediate before the read"
-	}
+func fix(anomaly string, t engine.Traits) string {
 	switch anomaly {
 	case aLostUpdate:
-		return "write by what is there (set n = n + 1), " + lock + ", or compare a version in the update"
+		return "write by what is there (set n = n + 1), " + t.KeepRow + ", or compare a version in the update"
 	case aWriteSkew:
-		return before
+		return t.ComeFirst
 	case aPhantom:
-		return "let a unique index decide (on conflict); or " + before
+		return "let a unique index decide (on conflict); or " + t.ComeFirst
 	case aStaleRead:
-		if onSQLite {
-			before += ", or put the condition into the statement that writes"
-		}
-		return before
+		return t.ReadAfresh
 	case aNonRepeatable:
 		return "read once, or use repeatable read"
 	}

@@ -191,8 +191,8 @@ func TestAnomaliesHaveNames(t *testing.T) {
 
 func TestEveryAnomalyHasAFix(t *testing.T) {
 	for _, name := range []string{aLostUpdate, aWriteSkew, aPhantom, aStaleRead, aNonRepeatable} {
-		if fix(name, false) == "" || fix(name, true) == "" || strings.Contains(fix(name, true), "for update") {
-			t.Errorf("%s: %q, on SQLite %q", name, fix(name, false), fix(name, true))
+		if fix(name, (&Sim{}).traits()) == "" {
+			t.Errorf("%s has none", name)
 		}
 	}
 }

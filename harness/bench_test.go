@@ -1,4 +1,4 @@
-package harness
+package harness_test
 
 import (
 	"context"
@@ -12,6 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/postgres"
+	"github.com/edgaze-ai/runcounter/harness/sqlite"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -32,7 +35,7 @@ func report(b *testing.B, metrics map[string]float64) {
 // bareSQLite is a database such as those of the harness, without its gate.
 func bareSQLite(b *testing.B, setup string) *sql.DB {
 	b.Helper()
-	db, err := sql.Open("sqlite", fmt.Sprintf("file:/bare-%d?vfs=memdb&_pragma=busy_timeout(0)&_pragma=synchronous(off)", databaseNumber.Add(1)))
+	db, err := sql.Open("sqlite", fmt.Sprintf("file:/bare-%d?vfs=memdb&_pragma=busy_timeout(0)&_pragma=synchronous(off)", time.Now().UnixNano()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -94,10 +97,10 @@ func BenchmarkGate(b *testing.B) {
 		{"update in a transaction", 1, writes, false},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
-			bare, shared := bareSQLite(b, setup), Share(b)
+			bare, shared := bareSQLite(b, setup), harness.Share(b)
 			var took time.Duration
-			schedule := func(s *Sim) {
-				db := s.DB(setup)
+			schedule := func(s *harness.Sim) {
+				db := sqlite.Open(s, setup)
 				for id := range bench.actors {
 					s.Go(fmt.Sprint("actor ", id+1), func(ctx context.Context) error {
 						if !bench.cancellable {
@@ -122,7 +125,7 @@ func BenchmarkGate(b *testing.B) {
 			var onBare, gated, added []float64
 			for seed := uint64(0); b.Loop(); seed++ {
 				took = 0
-				if r := Explore(b, schedule, WithStrategies(Random(1)), Seed(seed), shared); r.Failure != nil {
+				if r := harness.Explore(b, schedule, harness.WithStrategies(harness.Random(1)), harness.Seed(seed), shared); r.Failure != nil {
 					b.Fatal(r.Report)
 				}
 				ctx := context.Background()
@@ -147,38 +150,6 @@ func BenchmarkGate(b *testing.B) {
 			report(b, map[string]float64{"bare-ns/stmt": median(onBare), "gated-ns/stmt": median(gated), "added-ns/stmt": median(added)})
 		})
 	}
-}
-
-// turns lets another actor go at each step.
-type turns struct{ at int }
-
-func (c *turns) pick(_ *execution, ready []*actor) *actor { c.at++; return ready[c.at%len(ready)] }
-func (c *turns) blocked(*execution, *actor)               {}
-func (c *turns) choose(*execution, int, bool) int         { return 0 }
-
-// BenchmarkSwitches is the scheduler alone: two actors that take turns.
-func BenchmarkSwitches(b *testing.B) {
-	const steps = 4000
-	x := newExplorer(b, func(s *Sim) {
-		for i := range 2 {
-			s.Go(fmt.Sprint("actor ", i+1), func(context.Context) error {
-				for range steps / 2 {
-					if err := s.Step("goes"); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		}
-	}, nil)
-	defer x.close()
-	for b.Loop() {
-		if run := x.execute(&turns{}, omissions{}, false); len(run.events) != steps || run.failure != nil {
-			b.Fatalf("%d steps, %v", len(run.events), run.failure)
-		}
-	}
-	switches := float64(steps) * float64(b.N)
-	report(b, map[string]float64{"ns/switch": float64(b.Elapsed()) / switches, "switches/s": switches / b.Elapsed().Seconds()})
 }
 
 // A shape is what each actor of a benchmark does, a statement a step. Its
@@ -219,9 +190,9 @@ func sqlOf(step rune, table string) string {
 
 // onSQLite is a scenario of that shape, each actor with a connection of its own.
 // An error ends an actor, and is none of ours.
-func (p shape) onSQLite(wal bool) func(*Sim) {
-	return func(s *Sim) {
-		db := s.SQLite(SQLite{WAL: wal, Setup: func(_ string, db *sql.DB) error {
+func (p shape) onSQLite(wal bool) func(*harness.Sim) {
+	return func(s *harness.Sim) {
+		db := sqlite.New(s, sqlite.Config{WAL: wal, Setup: func(_ string, db *sql.DB) error {
 			for _, table := range p.tables() {
 				if _, err := db.Exec(`create table ` + table + ` (id integer primary key, n integer not null); insert into ` + table + ` values (1, 0)`); err != nil {
 					return err
@@ -254,28 +225,28 @@ func (p shape) onSQLite(wal bool) func(*Sim) {
 	}
 }
 
-func statementOf(step rune, table string) *Statement {
+func statementOf(step rune, table string) *postgres.Statement {
 	if step == 'r' {
-		return &Statement{SQL: sqlOf(step, table), Reads: []string{table}, Do: func(q *Query) error {
+		return &postgres.Statement{SQL: sqlOf(step, table), Reads: []string{table}, Do: func(q *postgres.Query) error {
 			for _, r := range q.Select(table, is(1)) {
 				q.Return(r[1])
 			}
 			return nil
 		}}
 	}
-	return &Statement{SQL: sqlOf(step, table), Writes: []string{table}, Do: func(q *Query) error {
-		_, err := q.Update(table, is(1), func(r Row) Row { return Row{r[0], r[1].(int64) + 1} })
+	return &postgres.Statement{SQL: sqlOf(step, table), Writes: []string{table}, Do: func(q *postgres.Query) error {
+		_, err := q.Update(table, is(1), func(r postgres.Row) postgres.Row { return postgres.Row{r[0], r[1].(int64) + 1} })
 		return err
 	}}
 }
 
 // onReadCommitted is the same at READ COMMITTED.
-func (p shape) onReadCommitted(s *Sim) {
-	var tables []Table
+func (p shape) onReadCommitted(s *harness.Sim) {
+	var tables []postgres.Table
 	for _, name := range p.tables() {
-		tables = append(tables, Table{Name: name, Columns: []string{"id", "n"}, Key: 1, Rows: []Row{{int64(1), int64(0)}}})
+		tables = append(tables, postgres.Table{Name: name, Columns: []string{"id", "n"}, Key: 1, Rows: []postgres.Row{{int64(1), int64(0)}}})
 	}
-	db := s.ReadCommitted(tables)
+	db := postgres.NewReadCommitted(s, tables)
 	for i := range p.actors {
 		session := db.Session()
 		s.Go(fmt.Sprint("actor ", i+1), func(ctx context.Context) error {
@@ -300,15 +271,15 @@ func (p shape) onReadCommitted(s *Sim) {
 
 // explores counts what an exploration comes to, over and over. Its schedules
 // are those that ran to their end, and those that were broken off.
-func explores(b *testing.B, scenario func(*Sim), strategy Strategy, options ...Option) {
+func explores(b *testing.B, scenario func(*harness.Sim), strategy harness.Strategy, options ...harness.Option) {
 	b.Helper()
 	done, redundant, diverged := 0, 0, 0
 	for seed := uint64(1); b.Loop(); seed++ {
-		r := Explore(b, scenario, append(options, WithStrategies(strategy), Seed(seed))...)
+		r := harness.Explore(b, scenario, append(options, harness.WithStrategies(strategy), harness.Seed(seed))...)
 		if r.Failure != nil {
 			b.Fatal(r.Report)
 		}
-		if c := r.Covered[0]; !c.Complete && strategy.schedules == 0 && c.Diverged == 0 {
+		if c := r.Covered[0]; !c.Complete && strategy.Limit() == 0 && c.Diverged == 0 {
 			b.Fatalf("not complete: %s", r)
 		}
 		done += r.Schedules()
@@ -345,32 +316,32 @@ func BenchmarkSQLite(b *testing.B) {
 		if bench.wal {
 			name = "wal/"
 		}
-		b.Run(name+bench.name, func(b *testing.B) { explores(b, bench.onSQLite(bench.wal), Exhaustive(0)) })
+		b.Run(name+bench.name, func(b *testing.B) { explores(b, bench.onSQLite(bench.wal), harness.Exhaustive(0)) })
 	}
 }
 
 // BenchmarkModel samples the model of READ COMMITTED.
 func BenchmarkModel(b *testing.B) {
 	for _, p := range []shape{transactions, apart, writing} {
-		b.Run(p.name, func(b *testing.B) { explores(b, p.onReadCommitted, Random(1000), Share(b)) })
+		b.Run(p.name, func(b *testing.B) { explores(b, p.onReadCommitted, harness.Random(1000), harness.Share(b)) })
 	}
 }
 
 // BenchmarkPostgres samples schedules on a real server: of sessions of
-// [Sim.ReadCommitted], and of code over pgx. bare is the time in which one
+// [postgres.NewReadCommitted], and of code over pgx. bare is the time in which one
 // connection runs as many statements and the same reset, one after the other,
 // as a part of that of a schedule.
 func BenchmarkPostgres(b *testing.B) {
 	for _, p := range []shape{transactions, apart} {
 		b.Run(p.name, func(b *testing.B) {
 			address := pgtest.Database(b)
-			explores(b, p.onReadCommitted, Random(100), Share(b), OnPostgres(address))
+			explores(b, p.onReadCommitted, harness.Random(100), harness.Share(b), postgres.On(address))
 			schedule := b.Elapsed().Seconds() / float64(100*b.N)
 			b.ReportMetric(bareSchedule(b, address, p)/schedule, "bare/schedule")
 		})
 	}
 	b.Run("pgx, "+transactions.name, func(b *testing.B) {
-		explores(b, onPgx(b, transactions), Random(100), Share(b))
+		explores(b, onPgx(b, transactions), harness.Random(100), harness.Share(b))
 	})
 }
 
@@ -411,18 +382,33 @@ func bareSchedule(b *testing.B, address string, p shape) float64 {
 	return time.Since(start).Seconds() / rounds
 }
 
-// onPgx is that shape in code over pgx, with a pool for each actor.
-func onPgx(b *testing.B, p shape) func(*Sim) {
+// gatedPool is a pool whose connections lead through the gate.
+func gatedPool(b *testing.B, db *postgres.Database) *pgxpool.Pool {
 	b.Helper()
-	config := Postgres{Address: pgtest.Database(b), Setup: func(address string) error {
+	c, err := pgxpool.ParseConfig(db.Address())
+	if err != nil {
+		b.Fatal(err)
+	}
+	db.Gate(c.ConnConfig)
+	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(b.Context()), c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pool
+}
+
+// onPgx is that shape in code over pgx, with a pool for each actor.
+func onPgx(b *testing.B, p shape) func(*harness.Sim) {
+	b.Helper()
+	config := postgres.Config{Address: pgtest.Database(b), Setup: func(address string) error {
 		for _, table := range p.tables() {
 			pgtest.Exec(b, address, `create table `+table+` (id bigint primary key, n bigint)`, `insert into `+table+` values (1, 0)`)
 		}
 		return nil
 	}}
 	var pools []*pgxpool.Pool
-	return func(s *Sim) {
-		db := s.Postgres(config)
+	return func(s *harness.Sim) {
+		db := postgres.New(s, config)
 		for len(pools) < p.actors {
 			pool := gatedPool(b, db)
 			b.Cleanup(pool.Close)
@@ -446,7 +432,7 @@ func onPgx(b *testing.B, p shape) func(*Sim) {
 // BenchmarkReduction is how many schedules each way to search comes to, and how
 // long it takes, on the model, and for one shape on SQLite.
 func BenchmarkReduction(b *testing.B) {
-	strategies := []Strategy{Plain(0), Exhaustive(0), Preemptions(0, 0), Preemptions(1, 0), Preemptions(2, 0)}
+	strategies := []harness.Strategy{harness.Plain(0), harness.Exhaustive(0), harness.Preemptions(0, 0), harness.Preemptions(1, 0), harness.Preemptions(2, 0)}
 	for _, p := range []shape{
 		{"3×4, three reads and a write", "rrrw", 3, false},
 		{"3×4, reads and writes by turns", "rwrw", 3, false},

@@ -1,23 +1,10 @@
 package harness
 
 import (
-	"bytes"
 	"errors"
-	"runtime"
-	"strconv"
-)
 
-// goroutineID is the number by which the runtime's stacks call the caller. It
-// costs some 5 µs, and more on a deep stack.
-func goroutineID() uint64 {
-	var text [40]byte
-	fields := bytes.Fields(text[:runtime.Stack(text[:], false)])
-	id, err := strconv.ParseUint(string(fields[1]), 10, 64)
-	if err != nil {
-		panic("harness: the runtime's stacks have changed: " + string(text[:]))
-	}
-	return id
-}
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
+)
 
 // at is the actor that a goroutine runs, or nil.
 func (x *explorer) at(id uint64) *actor {
@@ -36,10 +23,10 @@ func (x *explorer) caller() (*actor, error) {
 	if run == nil {
 		return nil, nil
 	}
-	if !run.identify && !run.sim.onServer {
+	if !run.identify && !run.sim.outside {
 		return run.sim.current.Load(), nil
 	}
-	id := goroutineID()
+	id := engine.Goroutine()
 	if a := x.at(id); a != nil {
 		return a, nil
 	}
@@ -52,7 +39,7 @@ func (x *explorer) caller() (*actor, error) {
 // beside fails the schedule for a goroutine that is no actor.
 func (r *execution) beside(who string) error {
 	text := who + " uses the database beside the actors, at moments that no schedule chooses: start it with Sim.Go, or let the actor do its work"
-	r.unscheduled(text)
+	r.x.unscheduled(text)
 	return errors.New("harness: " + text)
 }
 

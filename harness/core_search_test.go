@@ -1,19 +1,21 @@
-package harness
+package harness_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
+	"github.com/edgaze-ai/runcounter/harness/sqlite"
 	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // TestGrains has the same scenario statement by statement, and transaction by
 // transaction: what goes wrong within one is found by the first alone.
 func TestGrains(t *testing.T) {
-	scenario := func(s *Sim) {
+	scenario := func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		for _, name := range []string{"first", "second"} {
 			s.Go(name, func(ctx context.Context) error {
@@ -30,8 +32,8 @@ func TestGrains(t *testing.T) {
 			})
 		}
 	}
-	mustFail(t, Explore(t, scenario), "error", "SQLITE_BUSY")
-	r := Explore(t, scenario, WithGrain(Transactions))
+	harnesstest.MustFail(t, harness.Explore(t, scenario), "error", "SQLITE_BUSY")
+	r := harness.Explore(t, scenario, harness.WithGrain(harness.Transactions))
 	if r.Failure != nil || r.Schedules() != 2 {
 		t.Errorf("transaction by transaction: %s\n%v", r, r.Report)
 	}
@@ -40,7 +42,7 @@ func TestGrains(t *testing.T) {
 // TestChoose tries every number.
 func TestChoose(t *testing.T) {
 	seen := map[string]int{}
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		drawn := fmt.Sprint(s.Choose(3))
 		s.Go("one", func(context.Context) error {
 			err := s.Step("goes")
@@ -56,10 +58,9 @@ func TestChoose(t *testing.T) {
 
 // TestTheFlagsOfTime samples for longer, by other seeds.
 func TestTheFlagsOfTime(t *testing.T) {
-	defer func(before time.Duration) { *flagTime = before }(*flagTime)
-	*flagTime = 20 * time.Millisecond
+	setFlag(t, "harness.time", "20ms")
 	orders := map[string]bool{}
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		order := ""
 		for _, name := range []string{"a", "b"} {
 			s.Go(name, func(context.Context) error {
@@ -69,7 +70,7 @@ func TestTheFlagsOfTime(t *testing.T) {
 			})
 		}
 		s.Eventually("it is noted", func() error { orders[order] = true; return nil })
-	}, WithStrategies(Random(1)))
+	}, harness.WithStrategies(harness.Random(1)))
 	if len(r.Covered) != 2 || r.Covered[1].Schedules == 0 || len(orders) != 2 {
 		t.Errorf("%s: %v", r, orders)
 	}
@@ -78,8 +79,9 @@ func TestTheFlagsOfTime(t *testing.T) {
 // TestMinimise has two actors and an operation that have nothing to do with
 // it, and a fault that need not happen.
 func TestMinimise(t *testing.T) {
-	r := mustFail(t, Explore(t, func(s *Sim) {
-		db := s.DB(`create table counter (n integer not null)`, `insert into counter values (0)`, `create table noise (n integer)`)
+	r := harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
+		db := sqlite.Open(s, `create table counter (n integer not null)`, `insert into counter values (0)`, `create table noise (n integer)`)
+		done := 0 // and the actor knows
 		for _, name := range []string{"bystander", "first", "second", "other"} {
 			s.Go(name, func(ctx context.Context) error {
 				return errors.Join(
@@ -96,27 +98,24 @@ func TestMinimise(t *testing.T) {
 							return err
 						}
 						_, err := db.ExecContext(ctx, `update counter set n = ?`, n+1)
+						if err == nil {
+							done++
+						}
 						return err
 					}))
-			}, MayCrash())
+			}, harness.MayCrash())
 		}
 		s.Eventually("no increment is lost", func() error {
 			var n int
 			if err := db.QueryRow(`select n from counter`).Scan(&n); err != nil {
 				return err
 			}
-			done := 0
-			for _, a := range s.actors {
-				if a.err == nil && a.dead.get() == nil && !s.run.without.actors.has(a.id) && (a.name == "first" || a.name == "second") && !s.run.without.ops[opPlace{a.id, 1}] {
-					done++
-				}
-			}
 			if n < done {
 				return fmt.Errorf("%d of %d", n, done)
 			}
 			return nil
 		})
-	}, WithStrategies(PCT(3, 5000))), "eventually", "no increment")
+	}, harness.WithStrategies(harness.PCT(3, 5000))), "eventually", "no increment")
 	if len(r.Steps) != 4 || r.Faults != 0 || len(r.Actors) != 2 || r.Switches != 2 {
 		t.Errorf("not minimal:\n%s", r)
 	}
@@ -126,7 +125,7 @@ func TestMinimise(t *testing.T) {
 // between two steps while the other goes nearly all its long way.
 func TestPCTFindsWhatRandomMisses(t *testing.T) {
 	t.Parallel()
-	scenario := func(s *Sim) {
+	scenario := func(s *harness.Sim) {
 		place, caught := 0, false
 		s.Go("runner", func(context.Context) error {
 			for range 40 {
@@ -159,41 +158,12 @@ func TestPCTFindsWhatRandomMisses(t *testing.T) {
 	if need.Smaller(t) || testing.Short() {
 		n = 10_000
 	}
-	if r := Explore(t, scenario, WithStrategies(Random(n))); r.Failure != nil {
+	if r := harness.Explore(t, scenario, harness.WithStrategies(harness.Random(n))); r.Failure != nil {
 		t.Errorf("random found it after %d", r.After)
 	}
 	for seed := range uint64(5) {
-		r := Explore(t, scenario, WithStrategies(PCT(3, 20_000)), Seed(seed))
-		mustFail(t, r, "eventually", "caught")
+		r := harness.Explore(t, scenario, harness.WithStrategies(harness.PCT(3, 20_000)), harness.Seed(seed))
+		harnesstest.MustFail(t, r, "eventually", "caught")
 		t.Logf("PCT(3), seed %d: after %d", seed, r.After)
 	}
-}
-
-func TestSchedulesAreReadBack(t *testing.T) {
-	for _, text := range []string{"w3r1w~2", "-~1w1", "a1b1a1", "w~0~1r2", "é2"} {
-		s, err := parseSchedule(text)
-		if err != nil || s.String() != text {
-			t.Errorf("%s: got %s, %v", text, s, err)
-		}
-	}
-	for _, text := range []string{"3", "w", "w0", "w~", "-2", "w99999999999999999999", "w1~2", "w6000w6000"} {
-		if s, err := parseSchedule(text); err == nil {
-			t.Errorf("%s: got %s, want an error", text, s)
-		}
-	}
-}
-
-func FuzzSchedule(f *testing.F) {
-	f.Add("w3r1w~2")
-	f.Add("-~1w1")
-	f.Fuzz(func(t *testing.T, text string) {
-		s, err := parseSchedule(text)
-		if err != nil {
-			return
-		}
-		again, err := parseSchedule(s.String())
-		if err != nil || again.String() != s.String() {
-			t.Errorf("%q is read as %s, and that as %s, %v", text, s, again, err)
-		}
-	})
 }

@@ -1,20 +1,25 @@
-package harness
+package harness_test
 
 import (
 	"context"
 	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
+	"github.com/edgaze-ai/runcounter/harness/postgres"
+	"github.com/edgaze-ai/runcounter/harness/sqlite"
 	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // counter is a table with one row, which every actor increments.
-func counter(s *Sim, wal bool, faults ...Fault) *Database {
-	return s.SQLite(SQLite{WAL: wal, Faults: faults, Setup: func(_ string, db *sql.DB) error {
+func counter(s *harness.Sim, wal bool, faults ...harness.Fault) *sqlite.Database {
+	return sqlite.New(s, sqlite.Config{WAL: wal, Faults: faults, Setup: func(_ string, db *sql.DB) error {
 		_, err := db.Exec(`create table counter (n integer not null); insert into counter values (0)`)
 		return err
 	}})
@@ -36,25 +41,14 @@ func read(db *sql.DB) (n int, err error) {
 	return n, err
 }
 
-func mustFail(t *testing.T, r *Result, kind, text string) *Report {
-	t.Helper()
-	if r.Failure == nil || r.Failure.Kind != kind || !strings.Contains(r.Failure.Message+r.Failure.Oracle, text) {
-		t.Fatalf("got %+v, want a failure %s %q", r.Failure, kind, text)
-	}
-	if r.Report.Again != r.Report.Of {
-		t.Errorf("reproduced %d of %d: %s", r.Report.Again, r.Report.Of, r.Report.Diverged)
-	}
-	return r.Report
-}
-
 func TestWhatTheHarnessReports(t *testing.T) {
 	t.Run("an actor's error", func(t *testing.T) {
-		mustFail(t, Explore(t, func(s *Sim) {
+		harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 			s.Go("worker", func(context.Context) error { return errors.New("no luck") })
 		}), "error", "no luck")
 	})
 	t.Run("an actor's panic, with its stack", func(t *testing.T) {
-		r := mustFail(t, Explore(t, func(s *Sim) {
+		r := harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 			s.Go("worker", func(context.Context) error { panic("out of luck") })
 		}), "panic", "out of luck")
 		if !strings.Contains(r.String(), "core_test.go") {
@@ -62,7 +56,7 @@ func TestWhatTheHarnessReports(t *testing.T) {
 		}
 	})
 	t.Run("a schedule that never ends", func(t *testing.T) {
-		mustFail(t, Explore(t, func(s *Sim) {
+		harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 			s.Go("worker", func(context.Context) error {
 				for {
 					if err := s.Step("again"); err != nil {
@@ -73,23 +67,23 @@ func TestWhatTheHarnessReports(t *testing.T) {
 		}), "livelock", "no end")
 	})
 	t.Run("an actor that never gives up", func(t *testing.T) {
-		mustFail(t, Explore(t, func(s *Sim) {
+		harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 			db := counter(s, true).Open()
 			s.Go("worker", func(ctx context.Context) error {
 				for increment(ctx, db) != nil {
 				}
 				return nil
-			}, MayCrash())
+			}, harness.MayCrash())
 		}), "error", "for ever")
 	})
 	t.Run("what must hold in the end", func(t *testing.T) {
-		mustFail(t, Explore(t, func(s *Sim) {
+		harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 			s.Eventually("the sky is blue", func() error { return errors.New("it is grey") })
 		}), "eventually", "grey")
 	})
 	t.Run("a scenario that does not do the same twice", func(t *testing.T) {
 		n := 0
-		r := Explore(t, func(s *Sim) {
+		r := harness.Explore(t, func(s *harness.Sim) {
 			n++
 			for i := range 2 {
 				s.Go(fmt.Sprint("actor", i), func(context.Context) error {
@@ -107,9 +101,9 @@ func TestWhatTheHarnessReports(t *testing.T) {
 		}
 	})
 	t.Run("actors that wait for each other, and for what", func(t *testing.T) {
-		r := mustFail(t, Explore(t, func(s *Sim) {
+		r := harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 			one, two := counter(s, true), counter(s, true)
-			both := func(name string, from, to *Database) {
+			both := func(name string, from, to *sqlite.Database) {
 				a, b := sql.OpenDB(from.Connector("?_txlock=immediate")), to.Open()
 				s.OnEnd(func() { _ = a.Close() })
 				s.Go(name, func(ctx context.Context) error {
@@ -131,13 +125,13 @@ func TestWhatTheHarnessReports(t *testing.T) {
 }
 
 func TestSometimesMustBeSeen(t *testing.T) {
-	scenario := func(s *Sim) {
+	scenario := func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		s.Go("worker", func(ctx context.Context) error { return increment(ctx, db) })
 		s.Sometimes("the counter is 1", func() bool { n, err := read(db); return err == nil && n == 1 })
 		s.Sometimes("the counter is 2", func() bool { n, err := read(db); return err == nil && n == 2 })
 	}
-	if r := Explore(t, scenario); len(r.Unseen) != 1 || r.Unseen[0] != "the counter is 2" {
+	if r := harness.Explore(t, scenario); len(r.Unseen) != 1 || r.Unseen[0] != "the counter is 2" {
 		t.Errorf("unseen: %q", r.Unseen)
 	}
 }
@@ -145,13 +139,13 @@ func TestSometimesMustBeSeen(t *testing.T) {
 // TestFaults counts what each fault leaves: nothing was half done.
 func TestFaults(t *testing.T) {
 	seen := map[string]int{}
-	r := Explore(t, func(s *Sim) {
-		db := counter(s, true, Refused, LostBefore, LostAfter).Open()
+	r := harness.Explore(t, func(s *harness.Sim) {
+		db := counter(s, true, harness.Refused, harness.LostBefore, harness.LostAfter).Open()
 		var told error
 		s.Go("worker", func(ctx context.Context) error {
 			told = increment(ctx, db)
 			return nil
-		}, MayCrash())
+		}, harness.MayCrash())
 		s.Eventually("all or nothing", func() error {
 			n, err := read(db)
 			if err != nil {
@@ -162,12 +156,12 @@ func TestFaults(t *testing.T) {
 				return fmt.Errorf("told %v, and the counter is %d", told, n) //nolint:errorlint // a text
 			}
 			why := "done"
-			switch _, busy := isBusy(told); {
-			case busy || told != nil && strings.Contains(told.Error(), "SQLITE_BUSY"):
+			switch {
+			case told != nil && strings.Contains(told.Error(), "SQLITE_BUSY"):
 				why = "refused"
-			case errors.Is(told, ErrLost):
+			case errors.Is(told, harness.ErrLost):
 				why = "lost"
-			case errors.Is(told, errCrashed):
+			case told != nil && strings.Contains(told.Error(), "the process crashed"):
 				why = "crashed"
 			}
 			seen[fmt.Sprintf("%s, counter %d", why, n)]++
@@ -188,7 +182,7 @@ func TestFaults(t *testing.T) {
 // transaction that it doesn't roll back.
 func TestTheDeadHoldNoLocks(t *testing.T) {
 	for _, wal := range []bool{true, false} {
-		r := Explore(t, func(s *Sim) {
+		r := harness.Explore(t, func(s *harness.Sim) {
 			db := counter(s, wal).Open()
 			s.Go("dies", func(ctx context.Context) error {
 				conn, err := db.Conn(ctx)
@@ -202,7 +196,7 @@ func TestTheDeadHoldNoLocks(t *testing.T) {
 					}
 				}
 				return nil
-			}, MayCrash())
+			}, harness.MayCrash())
 			s.Go("lives", func(ctx context.Context) error { return increment(ctx, db) })
 			s.Always("all or nothing", func() error {
 				n, err := read(db)
@@ -221,7 +215,7 @@ func TestTheDeadHoldNoLocks(t *testing.T) {
 // TestWhoWaitsIsNotAskedAgain until somebody made progress, or a sampled
 // schedule would pick the same actor for ever.
 func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		s.Faults(2)
 		db := counter(s, true).Open()
 		for i := range 3 {
@@ -232,7 +226,7 @@ func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
 					}
 				}
 				return nil
-			}, Restarts())
+			}, harness.Restarts())
 		}
 		s.Eventually("all are counted", func() error {
 			if n, err := read(db); err != nil || n < 6 {
@@ -240,7 +234,7 @@ func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
 			}
 			return nil
 		})
-	}, WithStrategies(PCT(3, 300), Random(300)))
+	}, harness.WithStrategies(harness.PCT(3, 300), harness.Random(300)))
 	if r.Failure != nil || r.Schedules() != 600 {
 		t.Errorf("%s\n%v", r, r.Report)
 	}
@@ -249,7 +243,7 @@ func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
 // TestACrashIsFollowedByARestart on what the dead process left.
 func TestACrashIsFollowedByARestart(t *testing.T) {
 	crashes := 0
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		starts := 0
 		s.Go("worker", func(ctx context.Context) error {
@@ -257,7 +251,7 @@ func TestACrashIsFollowedByARestart(t *testing.T) {
 				crashes++
 			}
 			return increment(ctx, db)
-		}, Restarts())
+		}, harness.Restarts())
 		s.Eventually("it was done once, or twice where the answer was lost", func() error {
 			n, err := read(db)
 			if err == nil && (n < 1 || n > starts) {
@@ -276,9 +270,9 @@ func TestACrashIsFollowedByARestart(t *testing.T) {
 func TestTheClockIsAStep(t *testing.T) {
 	seen := map[string]bool{}
 	start := time.Now()
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
-		order := ""
+		order, began := "", s.Now()
 		s.Go("holder", func(ctx context.Context) error {
 			err := increment(ctx, db)
 			order += "h"
@@ -288,7 +282,7 @@ func TestTheClockIsAStep(t *testing.T) {
 			if err := s.Sleep(5 * time.Minute); err != nil {
 				return err
 			}
-			if got := s.Now().Sub(epoch); got != 5*time.Minute {
+			if got := s.Now().Sub(began); got != 5*time.Minute {
 				return fmt.Errorf("it woke after %s", got)
 			}
 			n, err := read(db)
@@ -314,12 +308,12 @@ func TestTheClockIsAStep(t *testing.T) {
 func TestDeliveries(t *testing.T) {
 	need.NoRaceDetector(t)
 	seen := map[string]bool{}
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		s.Faults(2)
 		got := ""
-		requests := make([]Request, 3)
+		requests := make([]harness.Request, 3)
 		for i := range requests {
-			requests[i] = Request{fmt.Sprint("request ", i), func(context.Context) error {
+			requests[i] = harness.Request{fmt.Sprint("request ", i), func(context.Context) error {
 				if err := s.Step("is received"); err != nil {
 					return err
 				}
@@ -327,9 +321,9 @@ func TestDeliveries(t *testing.T) {
 				return nil
 			}}
 		}
-		s.Deliver(requests, PgNet...)
+		s.Deliver(requests, harness.PgNet...)
 		s.Eventually("whatever", func() error { seen[got] = true; return nil })
-	}, WithStrategies(Exhaustive(0)))
+	}, harness.WithStrategies(harness.Exhaustive(0)))
 	if r.Failure != nil {
 		t.Fatal(r.Report)
 	}
@@ -350,13 +344,13 @@ func TestDeliveries(t *testing.T) {
 // tries again, and one that doesn't.
 func TestErrorsOfPostgreSQLAreInjected(t *testing.T) {
 	seen := map[string]bool{}
-	r := Explore(t, func(s *Sim) {
-		db := s.ReadCommitted([]Table{{Name: "t", Columns: []string{"n"}}}, Refused, Deadlock, LostBefore, LostAfter)
+	r := harness.Explore(t, func(s *harness.Sim) {
+		db := postgres.NewReadCommitted(s, []postgres.Table{{Name: "t", Columns: []string{"n"}}}, harness.Refused, harness.Deadlock, harness.LostBefore, harness.LostAfter)
 		session := db.Session()
 		told := "nothing"
 		s.Go("worker", func(ctx context.Context) error {
-			insert := &Statement{SQL: "insert into t values (1)", Writes: []string{"t"}, Do: func(q *Query) error {
-				_, err := q.Insert("t", Row{int64(1)}, Conflict{})
+			insert := &postgres.Statement{SQL: "insert into t values (1)", Writes: []string{"t"}, Do: func(q *postgres.Query) error {
+				_, err := q.Insert("t", postgres.Row{int64(1)}, postgres.Conflict{})
 				return err
 			}}
 			err := session.Begin(ctx)
@@ -388,5 +382,20 @@ func TestErrorsOfPostgreSQLAreInjected(t *testing.T) {
 	}
 	if len(seen) != 5 {
 		t.Errorf("%d ends, want 5: %v", len(seen), seen)
+	}
+}
+
+// setFlag sets a flag until the test is over.
+func setFlag(t *testing.T, name, value string) {
+	t.Helper()
+	f := flag.Lookup(name)
+	before := f.Value.String()
+	t.Cleanup(func() {
+		if err := flag.Set(name, before); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -2,9 +2,13 @@
 // which database code goes wrong. It runs the real code, decides at every
 // database statement who goes next, tries all orders that matter or samples
 // them, lets connections break and processes die, and hands back the shortest
-// story of what went wrong, to be replayed with one command. It works offline,
-// on an embedded SQLite or on a model of PostgreSQL's READ COMMITTED, and on a
-// real PostgreSQL where there is one.
+// story of what went wrong, to be replayed with one command.
+//
+// The engine below it is a package of its own, which brings its driver:
+//
+//   - harness/sqlite: an embedded SQLite, offline.
+//   - harness/postgres: a real PostgreSQL; and a model of READ COMMITTED, offline.
+//   - [Gate]: any other driver of database/sql.
 //
 // # A first test
 //
@@ -25,7 +29,7 @@
 //
 //	func TestTransfer(t *testing.T) {
 //		harness.Test(t, func(s *harness.Sim) {
-//			db := s.DB(`create table accounts (name text primary key, balance integer not null)`,
+//			db := sqlite.Open(s, `create table accounts (name text primary key, balance integer not null)`,
 //				`insert into accounts values ('ada', 100), ('bob', 0), ('cy', 0)`)
 //			s.Go("rent", func(ctx context.Context) error { return transfer(ctx, db, "ada", "bob", 70) })
 //			s.Go("food", func(ctx context.Context) error { return transfer(ctx, db, "ada", "cy", 60) })
@@ -41,7 +45,7 @@
 //	}
 //
 // The function is a scenario. It is called once for every schedule: it gets its
-// database ([Sim.DB], or [Sim.SQLite] with your own migrations), starts actors
+// database (here by harness/sqlite), starts actors
 // ([Sim.Go]), and names what must hold. The actors run when it has returned. The
 // setup of a database runs once; before every other schedule its rows are put
 // back. Tables are made there, and not by actors.
@@ -188,7 +192,7 @@
 //     the crash left.
 //   - [LostBefore] and [LostAfter], given to a database, break the connection
 //     during COMMIT, and the caller can't know which it was. SQLite and the
-//     model return [ErrLost], pgx its own error.
+//     model return [ErrLost], a driver over a real connection its own error.
 //   - [Refused] answers a statement that takes the lock for writing with
 //     SQLITE_BUSY, or on the model with 40001; [Deadlock] answers one there
 //     with 40P01. A real server knows no such faults but its own.
@@ -200,81 +204,19 @@
 // [Sim.Sleep]; that it moves on is a step, which may come at any moment. A lease
 // that runs out and a sweep that falls due are tried early and late, without
 // waiting for anything.
-// SQLite's own clock is this one: current_timestamp, unixepoch(),
-// datetime('now') and their like, in statements, defaults and triggers.
 //
 // [Sim.Deliver] is a sender of webhooks as an adversary. Each delivery is an
 // actor; its habits ([PgNet] has those that were measured of Supabase's) make
 // them come twice, late, never, all of them again, or be lost at once. Each
 // counts as a fault. In any order they come anyway.
 //
-// # PostgreSQL
-//
-// SQLite has one writer at a time, and knows none of the surprises of READ
-// COMMITTED, PostgreSQL's default. There are three ways to them.
-//
-// [Sim.ReadCommitted] is a model in memory: a snapshot for each statement that
-// is older than the lock for which it waits, rows that are looked at again after
-// the wait while the rest of the statement is not, locks on rows and none on
-// what isn't there, unique keys, SKIP LOCKED, advisory locks, and deadlocks,
-// which it ends as PostgreSQL does, by 40P01. It reads no SQL. A [Statement] is
-// the SQL, the tables that it touches, and what it means, by the methods of
-// [Query]:
-//
-//	recount := &harness.Statement{
-//		SQL: `insert into counts values (1, (select count(*) from runs))
-//			on conflict (user_id) do update set n = excluded.n`,
-//		Reads: []string{"runs"}, Writes: []string{"counts"},
-//		Do: func(q *harness.Query) error {
-//			n := q.Count("runs", nil)
-//			_, err := q.Insert("counts", harness.Row{int64(1), n},
-//				harness.Conflict{DoUpdate: func(r harness.Row) harness.Row { return harness.Row{r[0], n} }})
-//			return err
-//		},
-//	}
-//
-// That meaning is yours, and may be wrong. [OnPostgres] runs the same
-// exploration on a real server, by the SQL alone, one backend for each session;
-// [VerifyOn], or -harness.postgres=ADDRESS, runs only the minimal schedule of a
-// failure there, and says on the line ENGINES what it came to.
-//
-// [Sim.Postgres] runs code over pgx, or any driver that takes a function to dial
-// with, on a real server. The gate is in the protocol, so that every statement is
-// a step, whatever context it has: those of a batch, a COPY, a cursor, a wait for
-// a notification. Which of them wait for a lock is read from pg_blocking_pids. It
-// empties and fills every table of its database before each schedule: give it
-// one of its own, such as Start of package harness/postgres makes, on a server
-// that it finds and starts.
-//
-// On a real server a replay is not the same byte for byte. One COMMIT can let
-// several statements go on, and PostgreSQL chooses among them; a schedule that
-// it does not follow is tried again, and counted where that does not help.
-//
 // # What two steps have to do with each other
 //
-// An exhausted search rests on knowing what a step touches. That is decided for
-// each engine apart:
+// An exhausted search rests on knowing what a step touches. Each engine decides
+// that, and its package says how. Of what is known of nothing, as over [Gate],
+// no order is left out.
 //
-//   - SQLite: by the tables that the compiled statement opens, as SQLite's own
-//     EXPLAIN tells, triggers and foreign keys included; by the one lock for
-//     writing; and by what a reader sees, which is decided where its transaction
-//     first reads. What a transaction writes counts at its COMMIT. In memory a
-//     reader and an open writer stand in each other's way; with [SQLite].WAL
-//     they don't. Two writes outside of transactions touch nothing of each
-//     other's where their tables are apart, unless an oracle of [Sim.Always]
-//     reads both, or reads no table at all: every state between steps that it
-//     can see is tried. A virtual table is one with its shadow tables. A
-//     statement of which nothing is known, such as a change of the schema,
-//     depends on everything. What SQLite then did, as its hooks tell, is held
-//     to that: rows of another table, or a transaction that ends by itself,
-//     are a failure of the kind "unscheduled".
-//   - The model: by the tables that a [Statement] names, rows not told apart. One
-//     that touches another table panics. An advisory lock is no table: name one
-//     for it in Writes.
-//   - A real server by [Sim.Postgres]: nothing is known, and no order is left
-//     out.
-//
-// The tests of this package hold the reduced search to the plain one.
+// The tests hold the reduced search to the plain one.
 //
 // # What it cannot find
 //
@@ -293,15 +235,7 @@
 //     Where no actor can go on but one may wait for the clock, the harness waits
 //     for half a second; what it lets go on then stands in the verdict as not
 //     explored.
-//   - What actors over [Sim.Postgres] wait for beside the server: a mutex, a
-//     channel, a connection of a full pool. After 30 seconds the test fails, and
-//     says where. On SQLite and the model that is explored; see below.
-//   - Anomalies that need more than the engine has. SQLite is serializable: what
-//     goes wrong there goes wrong between transactions. The model has READ
-//     COMMITTED and neither REPEATABLE READ nor SERIALIZABLE, no foreign keys,
-//     no unique index beside the primary key, no savepoints, no triggers, and it
-//     meets rows in the order in which they were inserted, where PostgreSQL's
-//     changes with each UPDATE.
+//   - Anomalies that need more than the engine has: see its package.
 //   - What happens in files and on the network: a database in memory, or on a
 //     file without fsync, loses nothing with a crash that it has committed.
 //   - More than one database server: no replicas, no failover.

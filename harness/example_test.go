@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/sqlite"
 )
 
 // transfer is ordinary code over database/sql, which knows nothing of the
@@ -25,7 +26,7 @@ func transfer(ctx context.Context, db *sql.DB, from, to string, amount int) erro
 // bank is the scenario: a database, who uses it at the same time, and what must
 // hold whatever the order of their statements.
 func bank(s *harness.Sim) {
-	db := s.DB(`create table accounts (name text primary key, balance integer not null)`,
+	db := sqlite.Open(s, `create table accounts (name text primary key, balance integer not null)`,
 		`insert into accounts values ('ada', 100), ('bob', 0), ('cy', 0)`)
 	s.Go("rent", func(ctx context.Context) error { return transfer(ctx, db, "ada", "bob", 70) })
 	s.Go("food", func(ctx context.Context) error { return transfer(ctx, db, "ada", "cy", 60) })

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // Actors are goroutines: a mutex that one of them takes must be its own to give
@@ -26,7 +28,7 @@ import (
 // in which actors come to a mutex is tried.
 
 // A worker is a goroutine that runs one actor after the other: its stack has
-// grown by then to what a statement in SQLite needs.
+// grown by then to what a statement needs.
 type worker struct {
 	id   uint64
 	in   chan struct{} // go on
@@ -48,7 +50,7 @@ func newWorker() *worker {
 	w := &worker{in: make(chan struct{}), out: make(chan signal, 2)}
 	ready := make(chan struct{})
 	go func() {
-		w.id = goroutineID()
+		w.id = engine.Goroutine()
 		close(ready)
 		defer func() {
 			if w.gone {
@@ -107,13 +109,24 @@ func (x *explorer) stacks() map[uint64]*stack {
 	for {
 		n := runtime.Stack(x.stackText, true)
 		if n < len(x.stackText) {
-			return parseStacks(string(x.stackText[:n]))
+			return parseStacks(string(x.stackText[:n]), x.packages())
 		}
 		x.stackText = make([]byte, max(1<<16, 2*len(x.stackText)))
 	}
 }
 
-func parseStacks(text string) map[uint64]*stack {
+// packages begin the names of functions that are an engine's.
+func (x *explorer) packages() (names []string) {
+	if x.home == nil { // it looks for a goroutine's origin alone
+		return nil
+	}
+	for _, e := range x.home.engines {
+		names = append(names, e.Traits().Packages...)
+	}
+	return names
+}
+
+func parseStacks(text string, engines []string) map[uint64]*stack {
 	all := map[uint64]*stack{}
 	for part := range strings.SplitSeq(text, "\n\n") {
 		head, rest, _ := strings.Cut(part, "\n")
@@ -125,14 +138,14 @@ func parseStacks(text string) map[uint64]*stack {
 		state, _, _ = strings.Cut(state, ",")
 		s := &stack{state: state}
 		s.id, _ = strconv.ParseUint(number, 10, 64)
-		s.read(rest)
+		s.read(rest, engines)
 		all[s.id] = s
 	}
 	return all
 }
 
 // read takes the lines that follow a goroutine's first: two for each call.
-func (s *stack) read(text string) {
+func (s *stack) read(text string, engines []string) {
 	lines := strings.Split(text, "\n")
 	for i := 0; i+1 < len(lines); i += 2 {
 		call, place := lines[i], strings.TrimSpace(lines[i+1])
@@ -144,7 +157,8 @@ func (s *stack) read(text string) {
 		}
 		if s.where == "" && !standard(call) {
 			s.where = place[strings.LastIndexByte(place, '/')+1:]
-			s.inside = strings.HasPrefix(call, "modernc.org/") || strings.HasPrefix(call, ownPackage) && !strings.Contains(place, "_test.go:")
+			s.inside = strings.HasPrefix(call, ownPackage) && !strings.Contains(place, "_test.go:") ||
+				slices.ContainsFunc(engines, func(begin string) bool { return strings.HasPrefix(call, begin) })
 		}
 	}
 }
@@ -276,7 +290,7 @@ const (
 // returned, or is away.
 func (a *actor) land() {
 	x := a.sim.x
-	if !x.attentive.Load() && !a.sim.onServer {
+	if !x.attentive.Load() && !a.sim.outside {
 		x.landing.Store(a.worker)
 		said := <-a.worker.out
 		x.landing.Store(nil)
@@ -293,7 +307,7 @@ func (a *actor) land() {
 		switch {
 		case a.flight.Load() == sent:
 			a.pause(min(300*time.Microsecond<<min(round, 3), 2*time.Millisecond)) // most answers come at once
-			if a.hear() || a.flight.Load() == sent && a.landOnServer(start) {
+			if a.hear() || a.flight.Load() == sent && a.heldUp(start) {
 				return
 			}
 		case x.live(): // what waits there may wait for its connection, whose reader no actor is

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // A History records calls, and holds them to a sequential model at the end:
@@ -38,7 +40,7 @@ func (h *History) Call(input any, do func() (output any, unknown bool, err error
 	if err != nil {
 		return err
 	}
-	if err := h.edge(a, "call", footprint{calls: true}); err != nil {
+	if err := h.edge(a, "call", engine.Footprint{Calls: true}); err != nil {
 		return err
 	}
 	h.clock++
@@ -58,7 +60,7 @@ func (h *History) Call(input any, do func() (output any, unknown bool, err error
 		h.calls[place].Return = -2
 		return err
 	}
-	if err := h.edge(a, "return", footprint{returns: true}); err != nil {
+	if err := h.edge(a, "return", engine.Footprint{Returns: true}); err != nil {
 		return err
 	}
 	h.clock++
@@ -66,11 +68,11 @@ func (h *History) Call(input any, do func() (output any, unknown bool, err error
 	return nil
 }
 
-func (h *History) edge(a *actor, what string, foot footprint) error {
+func (h *History) edge(a *actor, what string, foot engine.Footprint) error {
 	if a == nil {
 		return nil
 	}
-	_, err := a.gate(op{text: what, foot: foot})
+	_, err := a.Gate(engine.Op{Text: what, Foot: foot})
 	return err
 }
 

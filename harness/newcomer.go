@@ -2,34 +2,31 @@ package harness
 
 import (
 	"context"
-	"database/sql/driver"
 	"sync"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // A newcomer is an actor that a schedule did not begin with: the goroutine in
 // which database/sql rolls back a transaction when its context has ended, at any
 // moment from then on. It has one step.
 
-// rollBackBeside is what that goroutine calls.
-func (c *conn) rollBackBeside() error {
-	run, a := c.born, c.user
-	if c.over() || a == nil {
-		return driver.ErrBadConn
-	}
+// Beside is what that goroutine calls.
+func (a *actor) Beside(conn any, foot engine.Footprint, rollBack func()) error {
+	run := a.sim.run
 	if err := a.dead.get(); err != nil {
-		run.contexts.close(c.physical)
+		run.contexts.forget(conn)
 		return err // what it had open is rolled back with it
 	}
 	b := &actor{sim: a.sim, name: a.name + "'s context", needed: true, parent: a}
-	b.worker = &worker{id: goroutineID(), in: make(chan struct{}), out: make(chan signal, 2), gone: true}
+	b.worker = &worker{id: engine.Goroutine(), in: make(chan struct{}), out: make(chan signal, 2), gone: true}
 	defer func() { b.worker.out <- returned }()
-	foot := c.ending(true)
 	a.sim.x.workers.Store(b.worker.id, b)
-	run.contexts.leave(c.physical, b)
-	if _, err := b.gate(op{text: "has ended: rollback", foot: foot}); err != nil {
+	run.contexts.leave(conn, b)
+	if _, err := b.Gate(engine.Op{Text: "has ended: rollback", Foot: foot}); err != nil {
 		return err
 	}
-	c.rollBack()
+	rollBack()
 	run.progress = true
 	return nil
 }
@@ -38,32 +35,32 @@ func (c *conn) rollBackBeside() error {
 // them has ended.
 type contexts struct {
 	mu   sync.Mutex
-	of   map[*physical]<-chan struct{} // when it has ended
+	of   map[any]<-chan struct{} // of a connection: when it has ended
 	came []*actor
 }
 
-func (c *contexts) open(ctx context.Context, p *physical) {
+func (c *contexts) watch(ctx context.Context, conn any) {
 	if ctx.Done() == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.of == nil {
-		c.of = map[*physical]<-chan struct{}{}
+		c.of = map[any]<-chan struct{}{}
 	}
-	c.of[p] = ctx.Done()
+	c.of[conn] = ctx.Done()
 }
 
-func (c *contexts) close(p *physical) {
+func (c *contexts) forget(conn any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.of, p)
+	delete(c.of, conn)
 }
 
-func (c *contexts) leave(p *physical, newcomer *actor) {
+func (c *contexts) leave(conn any, newcomer *actor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.of, p)
+	delete(c.of, conn)
 	c.came = append(c.came, newcomer)
 }
 

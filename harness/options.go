@@ -4,19 +4,20 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // An Option changes how a scenario is explored.
 type Option func(*settings)
 
 type settings struct {
-	plan     []Strategy
-	seed     uint64
-	budget   int
-	grain    Grain
-	postgres *string
-	also     string
-	home     *home
+	plan   []Strategy
+	seed   uint64
+	budget int
+	grain  Grain
+	engine map[any]any // what engines want to find, see [engine.Setting]
+	home   *home
 }
 
 // Grain is how much of an actor is one step.
@@ -53,13 +54,25 @@ func Share(t testing.TB) Option {
 	return func(s *settings) { s.home = h }
 }
 
+// EngineSetting is for the engines of this module, whose packages make an Option
+// of it.
+func EngineSetting(set engine.Setting) Option {
+	return func(s *settings) {
+		all := map[any]any{set.Key: set.Value} // another exploration may have the others
+		for key, value := range s.engine {
+			if key != set.Key {
+				all[key] = value
+			}
+		}
+		s.engine = all
+	}
+}
+
 // home is where the databases live.
 type home struct {
 	resources interner
-	databases []*Database
-	relations []*ReadCommitted
-	servers   []*PostgresDatabase
-	engines   []interface{ crashed(a *actor) }
+	engines   []engine.Engine
+	unsteady  bool // one of them has its say in the order
 	idle      []*worker
 	closers   []func()
 }

@@ -1,108 +1,108 @@
-package harness
+package harness_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
+	"github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
 // template is a statement of the differential test.
-type template func(i, k int64) *Statement
+type template func(i, k int64) *postgres.Statement
 
-func is(i int64) func(Row) bool { return func(r Row) bool { return r[0] == i } }
+func is(i int64) func(postgres.Row) bool { return func(r postgres.Row) bool { return r[0] == i } }
 
 var templates = []template{
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`update a set n = n * 3 + %d where id = %d`, k, i), Writes: []string{"a"}, Do: func(q *Query) error {
-			_, err := q.Update("a", is(i), func(r Row) Row { return Row{r[0], r[1].(int64)*3 + k} })
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`update a set n = n * 3 + %d where id = %d`, k, i), Writes: []string{"a"}, Do: func(q *postgres.Query) error {
+			_, err := q.Update("a", is(i), func(r postgres.Row) postgres.Row { return postgres.Row{r[0], r[1].(int64)*3 + k} })
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`update a set n = n + 7 * (select count(*) from b) where id = %d`, i), Reads: []string{"b"}, Writes: []string{"a"}, Do: func(q *Query) error {
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`update a set n = n + 7 * (select count(*) from b) where id = %d`, i), Reads: []string{"b"}, Writes: []string{"a"}, Do: func(q *postgres.Query) error {
 			n := q.Count("b", nil)
-			_, err := q.Update("a", is(i), func(r Row) Row { return Row{r[0], r[1].(int64) + 7*n} })
+			_, err := q.Update("a", is(i), func(r postgres.Row) postgres.Row { return postgres.Row{r[0], r[1].(int64) + 7*n} })
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`insert into b values (%d, %d) on conflict (id) do nothing`, i, k), Writes: []string{"b"}, Do: func(q *Query) error {
-			_, err := q.Insert("b", Row{i, k}, Conflict{DoNothing: true})
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`insert into b values (%d, %d) on conflict (id) do nothing`, i, k), Writes: []string{"b"}, Do: func(q *postgres.Query) error {
+			_, err := q.Insert("b", postgres.Row{i, k}, postgres.Conflict{DoNothing: true})
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`insert into b values (%d, %d) on conflict (id) do update set n = b.n * 2 + excluded.n`, i, k), Writes: []string{"b"}, Do: func(q *Query) error {
-			_, err := q.Insert("b", Row{i, k}, Conflict{DoUpdate: func(r Row) Row { return Row{r[0], r[1].(int64)*2 + k} }})
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`insert into b values (%d, %d) on conflict (id) do update set n = b.n * 2 + excluded.n`, i, k), Writes: []string{"b"}, Do: func(q *postgres.Query) error {
+			_, err := q.Insert("b", postgres.Row{i, k}, postgres.Conflict{DoUpdate: func(r postgres.Row) postgres.Row { return postgres.Row{r[0], r[1].(int64)*2 + k} }})
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`insert into b values (%d, %d)`, i, k), Writes: []string{"b"}, Do: func(q *Query) error {
-			_, err := q.Insert("b", Row{i, k}, Conflict{})
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`insert into b values (%d, %d)`, i, k), Writes: []string{"b"}, Do: func(q *postgres.Query) error {
+			_, err := q.Insert("b", postgres.Row{i, k}, postgres.Conflict{})
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`delete from b where id = %d`, i), Writes: []string{"b"}, Do: func(q *Query) error {
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`delete from b where id = %d`, i), Writes: []string{"b"}, Do: func(q *postgres.Query) error {
 			_, err := q.Delete("b", is(i))
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`select n from a where id = %d for update`, i), Writes: []string{"a"}, Do: func(q *Query) error {
-			rows, err := q.ForUpdate("a", Wait, is(i))
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`select n from a where id = %d for update`, i), Writes: []string{"a"}, Do: func(q *postgres.Query) error {
+			rows, err := q.ForUpdate("a", postgres.Wait, is(i))
 			for _, r := range rows {
 				q.Return(r[1])
 			}
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`update a set n = n + %d where n > 4`, k), Writes: []string{"a"}, Do: func(q *Query) error {
-			_, err := q.Update("a", func(r Row) bool { return r[1].(int64) > 4 }, func(r Row) Row { return Row{r[0], r[1].(int64) + k} })
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`update a set n = n + %d where n > 4`, k), Writes: []string{"a"}, Do: func(q *postgres.Query) error {
+			_, err := q.Update("a", func(r postgres.Row) bool { return r[1].(int64) > 4 }, func(r postgres.Row) postgres.Row { return postgres.Row{r[0], r[1].(int64) + k} })
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: `delete from a where n % 2 = 1`, Writes: []string{"a"}, Do: func(q *Query) error {
-			_, err := q.Delete("a", func(r Row) bool { return r[1].(int64)%2 == 1 })
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: `delete from a where n % 2 = 1`, Writes: []string{"a"}, Do: func(q *postgres.Query) error {
+			_, err := q.Delete("a", func(r postgres.Row) bool { return r[1].(int64)%2 == 1 })
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: `insert into b select id, n from a order by id on conflict (id) do update set n = b.n + excluded.n`, Reads: []string{"a"}, Writes: []string{"b"}, Do: func(q *Query) error {
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: `insert into b select id, n from a order by id on conflict (id) do update set n = b.n + excluded.n`, Reads: []string{"a"}, Writes: []string{"b"}, Do: func(q *postgres.Query) error {
 			for _, r := range q.Select("a", nil) {
-				if _, err := q.Insert("b", r, Conflict{DoUpdate: func(there Row) Row { return Row{there[0], there[1].(int64) + r[1].(int64)} }}); err != nil {
+				if _, err := q.Insert("b", r, postgres.Conflict{DoUpdate: func(there postgres.Row) postgres.Row { return postgres.Row{there[0], there[1].(int64) + r[1].(int64)} }}); err != nil {
 					return err
 				}
 			}
 			return nil
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: fmt.Sprintf(`insert into b values (%d, (select sum(n) from a)) on conflict (id) do update set n = excluded.n`, i), Reads: []string{"a"}, Writes: []string{"b"}, Do: func(q *Query) error {
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: fmt.Sprintf(`insert into b values (%d, (select sum(n) from a)) on conflict (id) do update set n = excluded.n`, i), Reads: []string{"a"}, Writes: []string{"b"}, Do: func(q *postgres.Query) error {
 			var sum any
 			for _, r := range q.Select("a", nil) {
 				n, _ := sum.(int64)
 				sum = n + r[1].(int64)
 			}
-			_, err := q.Insert("b", Row{i, sum}, Conflict{DoUpdate: func(r Row) Row { return Row{r[0], sum} }})
+			_, err := q.Insert("b", postgres.Row{i, sum}, postgres.Conflict{DoUpdate: func(r postgres.Row) postgres.Row { return postgres.Row{r[0], sum} }})
 			return err
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: `with l as (select id from b order by id for update skip locked) delete from b using l where b.id = l.id returning b.n`, Writes: []string{"b"}, Do: func(q *Query) error {
-			rows, err := q.ForUpdate("b", SkipLocked, nil)
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: `with l as (select id from b order by id for update skip locked) delete from b using l where b.id = l.id returning b.n`, Writes: []string{"b"}, Do: func(q *postgres.Query) error {
+			rows, err := q.ForUpdate("b", postgres.SkipLocked, nil)
 			if err != nil {
 				return err
 			}
@@ -118,14 +118,14 @@ var templates = []template{
 			return nil
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: `select pg_advisory_xact_lock(1)::text`, Writes: []string{"advisory"}, Do: func(q *Query) error {
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: `select pg_advisory_xact_lock(1)::text`, Writes: []string{"advisory"}, Do: func(q *postgres.Query) error {
 			q.Return("")
 			return q.Advisory(1)
 		}}
 	},
-	func(i, k int64) *Statement {
-		return &Statement{SQL: `select (select coalesce(sum(n), 0) from a)::bigint, (select coalesce(sum(n), 0) from b)::bigint`, Reads: []string{"a", "b"}, Do: func(q *Query) error {
+	func(i, k int64) *postgres.Statement {
+		return &postgres.Statement{SQL: `select (select coalesce(sum(n), 0) from a)::bigint, (select coalesce(sum(n), 0) from b)::bigint`, Reads: []string{"a", "b"}, Do: func(q *postgres.Query) error {
 			var sums [2]int64
 			for i, table := range []string{"a", "b"} {
 				for _, r := range q.Select(table, nil) {
@@ -143,7 +143,7 @@ var templates = []template{
 type program struct {
 	filled bool
 	crash  bool // the first actor may
-	actors [][]*Statement
+	actors [][]*postgres.Statement
 	ends   []bool // commit, or roll back
 	auto   []bool // outside of a transaction
 }
@@ -151,7 +151,7 @@ type program struct {
 func drawProgram(r *rand.Rand, actors int) program {
 	p := program{filled: r.IntN(2) == 0}
 	for actor := range actors {
-		var list []*Statement
+		var list []*postgres.Statement
 		n := 1 + r.IntN(2)
 		if actors == 2 {
 			n++
@@ -177,22 +177,31 @@ func (p program) String() string {
 	return b.String()
 }
 
-func (p program) scenario(s *Sim) {
-	tables := []Table{
-		{Name: "a", Columns: []string{"id", "n"}, Key: 1, Rows: []Row{{int64(1), int64(4)}, {int64(2), int64(7)}}},
+func byText(a, b postgres.Row) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
+
+func (p program) scenario(s *harness.Sim) { p.noting(new(string))(s) }
+
+// noting leaves what a schedule came to in the note, when it is over.
+func (p program) noting(note *string) func(s *harness.Sim) {
+	return func(s *harness.Sim) { p.run(s, note) }
+}
+
+func (p program) run(s *harness.Sim, note *string) {
+	tables := []postgres.Table{
+		{Name: "a", Columns: []string{"id", "n"}, Key: 1, Rows: []postgres.Row{{int64(1), int64(4)}, {int64(2), int64(7)}}},
 		{Name: "b", Columns: []string{"id", "n"}, Key: 1},
 		{Name: "advisory", Columns: []string{"id"}, Key: 1},
 	}
 	if p.filled {
-		tables[1].Rows = []Row{{int64(1), int64(5)}}
+		tables[1].Rows = []postgres.Row{{int64(1), int64(5)}}
 	}
-	db := s.ReadCommitted(tables)
+	db := postgres.NewReadCommitted(s, tables)
 	results := make([]string, len(p.actors))
 	for i, list := range p.actors {
 		session := db.Session()
-		var with []ActorOption
+		var with []harness.ActorOption
 		if p.crash && i == 0 {
-			with = []ActorOption{MayCrash()}
+			with = []harness.ActorOption{harness.MayCrash()}
 		}
 		s.Go(string(rune('p'+i)), func(ctx context.Context) error {
 			if !p.auto[i] {
@@ -202,9 +211,9 @@ func (p program) scenario(s *Sim) {
 			}
 			for _, st := range list {
 				rows, err := session.Exec(ctx, st)
-				slices.SortFunc(rows, compareRows) // no statement says in which order
+				slices.SortFunc(rows, byText) // no statement says in which order
 				results[i] += fmt.Sprint(rows)
-				var state *SQLState
+				var state *postgres.SQLState
 				if errors.As(err, &state) {
 					results[i] += state.Code
 				} else if err != nil {
@@ -218,30 +227,24 @@ func (p program) scenario(s *Sim) {
 			if p.ends[i] {
 				end = session.Commit
 			}
-			var state *SQLState
+			var state *postgres.SQLState
 			if err := end(ctx); errors.As(err, &state) {
 				results[i] += state.Code
 			}
 			return nil
 		}, with...)
 	}
-	s.OnEnd(func() {
-		s.x.note = fmt.Sprint(db.Contents(), results)
-	})
+	s.OnEnd(func() { *note = fmt.Sprint(db.Contents(), results) })
 }
 
 // outcomes returns every result that some schedule has.
-func (p program) outcomes(t testing.TB, strategy Strategy, options ...Option) (map[string]bool, *Result) {
-	x := newExplorer(t, p.scenario, append(options, WithStrategies(strategy)))
-	defer x.close()
-	seen := map[string]bool{}
-	result := &Result{}
-	x.observeEnd = func(r *execution) {
-		if !r.aborted {
-			seen[x.note] = true
+func (p program) outcomes(t testing.TB, strategy harness.Strategy, options ...harness.Option) (map[string]bool, *harness.Result) {
+	seen, note := map[string]bool{}, ""
+	result := harness.ExploreBefore(t, harness.Eyes{End: func(r harness.Seen) {
+		if !r.Aborted() {
+			seen[note] = true
 		}
-	}
-	x.explore(result)
+	}}, p.noting(&note), append(options, harness.WithStrategies(strategy))...)
 	return seen, result
 }
 
@@ -252,20 +255,20 @@ func TestTheModelIsPostgreSQL(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
 	programs, schedules, outcomes := 0, 0, 0
-	for seed := range trials(t, 60) {
+	for seed := range harnesstest.Trials(t, 60) {
 		p := drawProgram(rand.New(rand.NewPCG(seed, 1)), 2)
-		model, r := p.outcomes(t, Exhaustive(400))
+		model, r := p.outcomes(t, harness.Exhaustive(400))
 		if r.Failure != nil {
 			t.Fatalf("seed %d: %s\n%s", seed, r.Report, p)
 		}
 		if !r.Covered[0].Complete {
 			continue
 		}
-		there, onServer := p.outcomes(t, Exhaustive(0), OnPostgres(address))
-		for _, o := range lacking(there, model) {
+		there, onServer := p.outcomes(t, harness.Exhaustive(0), postgres.On(address))
+		for _, o := range harnesstest.Lacking(there, model) {
 			t.Errorf("seed %d: only PostgreSQL comes to %s\n%s", seed, o, p)
 		}
-		for _, o := range lacking(model, there) {
+		for _, o := range harnesstest.Lacking(model, there) {
 			t.Errorf("seed %d: only the model comes to %s\n%s", seed, o, p)
 		}
 		if onServer.Failure != nil {
@@ -287,24 +290,18 @@ func TestTheSameScheduleOnPostgreSQL(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
 	followed, verdicts := 0, map[string]int{}
-	for seed := range trials(t, 20) {
+	for seed := range harnesstest.Trials(t, 20) {
 		p := drawProgram(rand.New(rand.NewPCG(seed, 3)), 2+int(seed%2))
-		x := newExplorer(t, p.scenario, nil)
-		y := x.onServer(address)
-		for i := range uint64(20) {
-			run := x.execute(&random{rand: rand.New(rand.NewPCG(seed, i))}, omissions{}, true)
-			_, v := y.follow(run, omissions{})
+		harness.Follow(t, p.scenario, postgres.On(address), seed, 20, 5, func(run harness.Seen, v harness.Verdict) {
 			followed++
 			outcome, _, _ := strings.Cut(v.Outcome, " ")
 			if v.Choice {
 				outcome += ", by PostgreSQL's choice"
 			}
-			if verdicts[outcome]++; v.Outcome != same && !v.Choice {
-				t.Errorf("seed %d, schedule %d, %s: %s\n%s", seed, i, run.schedule(), v, p)
+			if verdicts[outcome]++; v.Outcome != "same" && !v.Choice {
+				t.Errorf("seed %d, schedule %d, %s: %s\n%s", seed, followed, run.Schedule(), v, p)
 			}
-		}
-		y.close()
-		x.close()
+		})
 	}
 	t.Logf("%d schedules: %v", followed, verdicts)
 }
@@ -314,21 +311,17 @@ func TestTheSameScheduleOnPostgreSQL(t *testing.T) {
 func TestCaseO7_WhoClosesACircleIsEndedAsInTheModel(t *testing.T) {
 	t.Parallel()
 	first, second := templates[0](1, 1), templates[0](2, 1)
-	p := program{actors: [][]*Statement{{first, second}, {second, first}}, ends: []bool{true, true}, auto: []bool{false, false}}
-	x := newExplorer(t, p.scenario, nil)
-	defer x.close()
-	y := x.onServer(pgtest.With(t, pgtest.Database(t), "deadlock_timeout", "40ms"))
-	defer y.close()
+	p := program{actors: [][]*postgres.Statement{{first, second}, {second, first}}, ends: []bool{true, true}, auto: []bool{false, false}}
 	circles := 0
-	for i := range uint64(20) {
-		run := x.execute(&random{rand: rand.New(rand.NewPCG(1, i))}, omissions{}, true)
-		if strings.Contains(fmt.Sprint(x.note), "40P01") {
+	there := postgres.On(pgtest.With(t, pgtest.Database(t), "deadlock_timeout", "40ms"))
+	harness.Follow(t, p.scenario, there, 1, 20, 1, func(run harness.Seen, v harness.Verdict) {
+		if strings.Contains(run.Trace(), "40P01") {
 			circles++
 		}
-		if v := compare(run, y.execute(&replay{steps: run.schedule()}, omissions{}, true)); v.Outcome != same {
-			t.Errorf("schedule %d, %s: %s", i, run.schedule(), v)
+		if v.Outcome != "same" {
+			t.Errorf("%s: %s", run.Schedule(), v)
 		}
-	}
+	})
 	if circles == 0 {
 		t.Error("no schedule closes a circle")
 	}
@@ -338,19 +331,19 @@ func TestCaseO7_WhoClosesACircleIsEndedAsInTheModel(t *testing.T) {
 // the plain one.
 func TestTheModelsReductionLosesNothing(t *testing.T) {
 	t.Parallel()
-	programs, plain, reduced, n := 0, 0, 0, trials(t, 100)
+	programs, plain, reduced, n := 0, 0, 0, harnesstest.Trials(t, 100)
 	for seed := range n {
 		p := drawProgram(rand.New(rand.NewPCG(seed, 2)), 2+int(seed%2))
 		p.crash = seed%3 == 0
-		all, r := p.outcomes(t, Plain(5000))
+		all, r := p.outcomes(t, harness.Plain(5000))
 		if r.Failure != nil {
 			t.Fatalf("seed %d: %s\n%s", seed, r.Report, p)
 		}
 		if !r.Covered[0].Complete {
 			continue
 		}
-		some, less := p.outcomes(t, Exhaustive(0))
-		if missing := lacking(all, some); len(missing) > 0 {
+		some, less := p.outcomes(t, harness.Exhaustive(0))
+		if missing := harnesstest.Lacking(all, some); len(missing) > 0 {
 			t.Fatalf("seed %d: lost %s\n%s", seed, missing[0], p)
 		}
 		programs++
@@ -363,15 +356,4 @@ func TestTheModelsReductionLosesNothing(t *testing.T) {
 	t.Logf("%d programs: %d schedules reduced to %d", programs, plain, reduced)
 }
 
-// trials is how many of something a test draws: more with
-// HARNESS_TRIALS=10, ten times as many.
-func trials(t testing.TB, n uint64) uint64 {
-	t.Helper()
-	if more, err := strconv.ParseUint(os.Getenv("HARNESS_TRIALS"), 10, 32); err == nil {
-		n *= more
-	}
-	if need.Smaller(t) {
-		n = max(n/20, 1)
-	}
-	return n
-}
+func TestMain(m *testing.M) { pgtest.Main(m) }

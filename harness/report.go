@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // A Report is the story of one failure. It names nothing that differs between
@@ -112,7 +114,7 @@ func (r *Report) fill(run *execution, without omissions) {
 	r.Left = strings.Join(left, ", ")
 	shown := make([]string, len(run.sim.shows))
 	for _, ev := range run.events {
-		step := Step{Actor: -1, Text: clip(run.sim.x.rename(ev.text), 1000), Result: ev.result, Fault: ev.fault.String()}
+		step := Step{Actor: -1, Text: engine.Clip(run.sim.x.rename(ev.text), 1000), Result: ev.result, Fault: ev.fault.String()}
 		if ev.actor >= 0 {
 			step.Actor = columns[ev.actor]
 		}
@@ -132,7 +134,7 @@ func (r *Report) fill(run *execution, without omissions) {
 	}
 	if r.Failure.Kind != "unscheduled" { // whose reads and writes are not all known
 		r.Anomaly, r.Why = run.why()
-		r.Fix = fix(r.Anomaly, run.sim.relations+run.sim.servers == 0)
+		r.Fix = fix(r.Anomaly, run.sim.traits())
 	}
 }
 
@@ -221,7 +223,7 @@ func (r *Report) String() string {
 	}
 	again := fmt.Sprintf("reproduced %d of %d", r.Again, r.Of)
 	if r.Diverged != "" {
-		again += " (" + clip(r.Diverged, 80) + ")"
+		again += " (" + engine.Clip(r.Diverged, 80) + ")"
 	}
 	line("MINIMAL", fmt.Sprintf("%s, %s, %s   from %s in %s; %s",
 		plural(len(r.Steps), "step"), plural(r.Switches, "switch"), r.faults(), plural(r.From, "step"), plural(r.Replays, "replay"), again))
@@ -276,9 +278,9 @@ func (r *Report) verdict() string {
 	case "always", "eventually":
 		return fmt.Sprintf("%s %q    %s", f.Kind, f.Oracle, f.Message)
 	case "error":
-		return fmt.Sprintf("%s returned an error    %s", f.Oracle, clip(f.Message, 300))
+		return fmt.Sprintf("%s returned an error    %s", f.Oracle, engine.Clip(f.Message, 300))
 	case "panic":
-		return fmt.Sprintf("%s panicked    %s", f.Oracle, clip(f.Message, 1500))
+		return fmt.Sprintf("%s panicked    %s", f.Oracle, engine.Clip(f.Message, 1500))
 	case "linearizable":
 		return fmt.Sprintf("linearizability of %q    %s", f.Oracle, f.Message)
 	}
@@ -329,7 +331,7 @@ func (r *Report) timeline(b *strings.Builder) {
 		for c := range r.Actors {
 			text := ""
 			if c == s.Actor || s.Actor < 0 && c == 0 {
-				text = clip(cells[i], columnWidth)
+				text = engine.Clip(cells[i], columnWidth)
 			}
 			fmt.Fprintf(&line, " %-*s ", widths[c], text)
 		}
@@ -387,7 +389,7 @@ func (r *Report) visible() []bool {
 
 func (s Step) cell() string {
 	room := columnWidth - len([]rune(s.Fault)) - min(len([]rune(s.Result)), columnWidth/2)
-	text := clip(s.Text, max(room-3, columnWidth/3))
+	text := engine.Clip(s.Text, max(room-3, columnWidth/3))
 	if s.Fault != "" {
 		text += " ⚡" + s.Fault
 	}

@@ -1,4 +1,4 @@
-package harness
+package harness_test
 
 import (
 	"context"
@@ -11,6 +11,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/postgres"
+	"github.com/edgaze-ai/runcounter/harness/sqlite"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -18,73 +22,73 @@ var update = flag.Bool("update", false, "write the golden files anew")
 const ada = "11111111-1111-4111-8111-111111111111"
 
 // ended matches the runs of a user that have ended.
-func ended(user string) func(Row) bool {
-	return func(r Row) bool { return r[1] == user && r[2] == "completed" }
+func ended(user string) func(postgres.Row) bool {
+	return func(r postgres.Row) bool { return r[1] == user && r[2] == "completed" }
 }
 
 var (
-	completeRun = &Statement{
+	completeRun = &postgres.Statement{
 		SQL:    `update runs set status = 'completed' where id = 2 and status = 'running'`,
 		Writes: []string{"runs"},
-		Do: func(q *Query) error {
-			_, err := q.Update("runs", func(r Row) bool { return r[0] == int64(2) && r[2] == "running" },
-				func(r Row) Row { return Row{r[0], r[1], "completed"} })
+		Do: func(q *postgres.Query) error {
+			_, err := q.Update("runs", func(r postgres.Row) bool { return r[0] == int64(2) && r[2] == "running" },
+				func(r postgres.Row) postgres.Row { return postgres.Row{r[0], r[1], "completed"} })
 			return err
 		},
 	}
-	countIt = &Statement{
+	countIt = &postgres.Statement{
 		SQL:    `update counts set n = n + 1 where user_id = '` + ada + `'`,
 		Writes: []string{"counts"},
-		Do: func(q *Query) error {
-			_, err := q.Update("counts", func(r Row) bool { return r[0] == ada },
-				func(r Row) Row { return Row{r[0], r[1].(int64) + 1} })
+		Do: func(q *postgres.Query) error {
+			_, err := q.Update("counts", func(r postgres.Row) bool { return r[0] == ada },
+				func(r postgres.Row) postgres.Row { return postgres.Row{r[0], r[1].(int64) + 1} })
 			return err
 		},
 	}
 	// What it reads is older than the lock for which it waits.
-	upsertCount = &Statement{
+	upsertCount = &postgres.Statement{
 		SQL: `insert into counts values ('` + ada + `', (select count(*) from runs where user_id = '` + ada + `' and status = 'completed'))
 on conflict (user_id) do update set n = excluded.n returning n`,
 		Reads:  []string{"runs"},
 		Writes: []string{"counts"},
-		Do: func(q *Query) error {
+		Do: func(q *postgres.Query) error {
 			n := q.Count("runs", ended(ada))
-			row, err := q.Insert("counts", Row{ada, n}, Conflict{DoUpdate: func(r Row) Row { return Row{r[0], n} }})
+			row, err := q.Insert("counts", postgres.Row{ada, n}, postgres.Conflict{DoUpdate: func(r postgres.Row) postgres.Row { return postgres.Row{r[0], n} }})
 			if err == nil {
 				q.Return(row[1])
 			}
 			return err
 		},
 	}
-	readCounts = &Statement{
+	readCounts = &postgres.Statement{
 		SQL:   `select count(*) from counts`,
 		Reads: []string{"counts"},
-		Do:    func(q *Query) error { q.Return(q.Count("counts", nil)); return nil },
+		Do:    func(q *postgres.Query) error { q.Return(q.Count("counts", nil)); return nil },
 	}
 )
 
 // staleRecount has a recount whose statement counts the runs, and then waits
 // for the worker's lock on what it is about to write.
-func staleRecount(s *Sim) {
-	db := s.ReadCommitted([]Table{
+func staleRecount(s *harness.Sim) {
+	db := postgres.NewReadCommitted(s, []postgres.Table{
 		{
 			Name: "runs", Columns: []string{"id", "user_id", "status"}, Types: []string{"bigint", "uuid", "text"}, Key: 1,
-			Rows: []Row{{int64(1), ada, "completed"}, {int64(2), ada, "running"}},
+			Rows: []postgres.Row{{int64(1), ada, "completed"}, {int64(2), ada, "running"}},
 		},
-		{Name: "counts", Columns: []string{"user_id", "n"}, Types: []string{"uuid", "bigint"}, Key: 1, Rows: []Row{{ada, int64(1)}}},
+		{Name: "counts", Columns: []string{"user_id", "n"}, Types: []string{"uuid", "bigint"}, Key: 1, Rows: []postgres.Row{{ada, int64(1)}}},
 	})
 	worker, recount, reader := db.Session(), db.Session(), db.Session()
 	s.Go("worker", func(ctx context.Context) error {
 		if err := worker.Begin(ctx); err != nil {
 			return err
 		}
-		for _, st := range []*Statement{completeRun, countIt} {
+		for _, st := range []*postgres.Statement{completeRun, countIt} {
 			if _, err := worker.Exec(ctx, st); err != nil {
 				return errors.Join(err, worker.Rollback(ctx))
 			}
 		}
 		return worker.Commit(ctx)
-	}, Needed())
+	}, harness.Needed())
 	s.Go("recount", func(ctx context.Context) error {
 		_, err := recount.Exec(ctx, upsertCount)
 		return err
@@ -114,8 +118,8 @@ func staleRecount(s *Sim) {
 
 // longStory has more steps than a report has lines: a worker that goes on where
 // it was, after a crash, counts once more what it had counted already.
-func longStory(s *Sim) {
-	db := s.DB(`create table items (id integer primary key, done integer not null default 0)`,
+func longStory(s *harness.Sim) {
+	db := sqlite.Open(s, `create table items (id integer primary key, done integer not null default 0)`,
 		`insert into items (id) values (1), (2), (3), (4), (5), (6), (7), (8)`,
 		`create table total (n integer not null)`, `insert into total values (0)`)
 	number := func(query string) (n int) {
@@ -138,7 +142,7 @@ func longStory(s *Sim) {
 				return err
 			}
 		}
-	}, Restarts(), Needed())
+	}, harness.Restarts(), harness.Needed())
 	s.Go("editor", func(ctx context.Context) error {
 		_, err := db.ExecContext(ctx, `update items set done = 0 where id = 9`)
 		return err
@@ -155,14 +159,13 @@ func longStory(s *Sim) {
 // TestReportsAreGolden holds what a developer sees of a failure, byte for byte:
 // run it with -update after a change, and read the difference.
 func TestReportsAreGolden(t *testing.T) {
-	defer func(address string) { *flagPostgres = address }(*flagPostgres)
-	*flagPostgres = "" // they are the same with a server and without
+	setFlag(t, "harness.postgres", "") // they are the same with a server and without
 	for _, test := range []struct {
 		name     string
-		scenario func(*Sim)
+		scenario func(*harness.Sim)
 	}{{"report", staleRecount}, {"report-long", longStory}} {
 		t.Run(test.name, func(t *testing.T) {
-			r := Explore(t, test.scenario).Report
+			r := harness.Explore(t, test.scenario).Report
 			if r == nil {
 				t.Fatal("nothing failed")
 			}
@@ -170,8 +173,8 @@ func TestReportsAreGolden(t *testing.T) {
 				t.Errorf("reproduced %d of %d: %s", r.Again, r.Of, r.Diverged)
 			}
 			text := r.String()
-			if n := strings.Count(text, "\n"); n > maxLines {
-				t.Errorf("%d lines, want at most %d", n, maxLines)
+			if n := strings.Count(text, "\n"); n > 25 {
+				t.Errorf("%d lines, want at most 25", n)
 			}
 			golden(t, test.name+".golden", text)
 			golden(t, test.name+".golden.html", r.HTML())

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // maxSteps is where a schedule is taken for one that never ends.
@@ -33,7 +35,7 @@ type event struct {
 	text    string
 	result  string
 	fault   Fault
-	foot    footprint
+	foot    engine.Footprint
 	reads   []access
 	writes  []access
 	ends    bool     // its transaction, or it was none
@@ -63,8 +65,7 @@ type execution struct {
 	timers   []time.Time
 	progress bool              // the last step let others go on
 	publish  bool              // the last step can have changed what is committed
-	points   map[string]string // drawn names of savepoints
-	asked    *resources        // what the oracle has read that is being asked
+	asked    *engine.Resources // what the oracle has read that is being asked
 	identify bool              // which goroutine calls is looked up each time, see [explorer.caller]
 	contexts contexts
 	ending   bool // those in the background are alone
@@ -73,7 +74,7 @@ type execution struct {
 	failure  *Failure
 	aborted  bool // nothing new could come of it
 	diverged string
-	choice   bool // on a real PostgreSQL a statement that a lock had held went on before its turn
+	choice   bool // a statement that a lock had held went on before its turn, as the engine chose
 	seen     []bool
 }
 
@@ -238,7 +239,7 @@ func (r *execution) ready() (ready []*actor, waiting bool) {
 		case a.done:
 		case a.background > 0 && a.steps >= a.background && !r.ending:
 			waiting = true
-		case a.away != nil, a.parked, a.op.ready != nil && !a.op.ready():
+		case a.away != nil, a.parked, a.op.Ready != nil && !a.op.Ready():
 			waiting = true
 		default:
 			ready = append(ready, a)
@@ -256,15 +257,15 @@ func (r *execution) ready() (ready []*actor, waiting bool) {
 func (r *execution) step(a *actor) bool {
 	if a == r.x.clock {
 		r.sim.now = r.dueNext()
-		r.events = append(r.events, event{actor: -1, text: "the clock moves to " + r.sim.now.Sub(epoch).String(), foot: footprint{everything: true}})
+		r.events = append(r.events, event{actor: -1, text: "the clock moves to " + r.sim.now.Sub(epoch).String(), foot: engine.Footprint{Everything: true}})
 		r.publish = false
 		r.unpark()
 		return true
 	}
-	r.events = append(r.events, event{actor: a.id, op: a.inOp, text: a.op.text, foot: a.op.foot})
+	r.events = append(r.events, event{actor: a.id, op: a.inOp, text: a.op.Text, foot: a.op.Foot})
 	ev := &r.events[len(r.events)-1]
 	a.event = ev
-	r.progress, r.publish = false, ev.foot.everything
+	r.progress, r.publish = false, ev.foot.Everything
 	a.resume()
 	if r.restart = a.away != nil && !r.x.attentive.Load(); r.restart {
 		return true
@@ -357,7 +358,7 @@ func (r *execution) check() bool {
 // ask asks an oracle that holds at every moment, and notes which tables it
 // reads.
 func (r *execution) ask(o oracle) error {
-	var read resources
+	var read engine.Resources
 	r.asked = &read
 	defer func() { r.asked = nil }()
 	err := o.check()
@@ -406,11 +407,11 @@ func (r *execution) deadlock() {
 		if a.done {
 			continue
 		}
-		what := a.name + " waits in " + clip(a.op.text, 60)
+		what := a.name + " waits in " + engine.Clip(a.op.Text, 60)
 		if a.away != nil {
 			what = a.name + " waits in " + a.away.String()
-		} else if a.op.blames != nil {
-			what += ", for " + a.op.blames()
+		} else if a.op.Blames != nil {
+			what += ", for " + a.op.Blames()
 		}
 		who = append(who, what)
 	}
@@ -440,12 +441,4 @@ func (r *execution) choose(n int, fault bool) int {
 		a.event.choices = append(a.event.choices, v)
 	}
 	return v
-}
-
-func clip(text string, width int) string {
-	text = strings.Join(strings.Fields(text), " ")
-	if runes := []rune(text); len(runes) > width {
-		return string(runes[:width-1]) + "…"
-	}
-	return text
 }

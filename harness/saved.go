@@ -42,7 +42,7 @@ func (x *explorer) followSaved(result *Result) bool {
 	return false
 }
 
-// followOne runs a schedule, and on a real PostgreSQL again where it went
+// followOne runs a schedule, and on a real server again where it went
 // another way: which of two statements goes first that one COMMIT lets go on is
 // the server's choice.
 func (x *explorer) followOne(follow *replay) (run *execution) {

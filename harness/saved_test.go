@@ -1,14 +1,16 @@
-package harness
+package harness_test
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
 )
 
 // keep puts a schedule where a test that is named TestIt finds it.
@@ -24,9 +26,9 @@ func keep(t *testing.T, text string) (file string) {
 
 // inOrder has actors that take two steps each, and keeps the order in which the
 // first schedule had them.
-func inOrder(order *[]string, names ...string) func(*Sim) {
+func inOrder(order *[]string, names ...string) func(*harness.Sim) {
 	first := true
-	return func(s *Sim) {
+	return func(s *harness.Sim) {
 		for _, name := range names {
 			s.Go(name, func(context.Context) error {
 				for range 2 {
@@ -57,32 +59,32 @@ func TestAKeptScheduleNamesItsActors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			keep(t, kept)
 			var order []string
-			s := testOf("TestIt", inOrder(&order, actors...))
-			if s.failed.Len() > 0 || !slices.Equal(order[:4], want) {
-				t.Errorf("it went in the order %q, want %q; %s", order, want, s.failed.String())
+			s := harnesstest.Of("TestIt", inOrder(&order, actors...))
+			if s.Errors.Len() > 0 || !slices.Equal(order[:4], want) {
+				t.Errorf("it went in the order %q, want %q; %s", order, want, s.Errors.String())
 			}
 		})
 	}
 	t.Run("of whom two have one name", func(t *testing.T) {
 		keep(t, "z1y2z1\nactors: z \"worker\", y \"worker\"\n")
 		var order []string
-		if s := testOf("TestIt", inOrder(&order, "other", "worker", "worker")); s.failed.Len() > 0 {
-			t.Error(s.failed.String())
+		if s := harnesstest.Of("TestIt", inOrder(&order, "other", "worker", "worker")); s.Errors.Len() > 0 {
+			t.Error(s.Errors.String())
 		}
 	})
 	t.Run("and what it leaves out", func(t *testing.T) {
 		keep(t, "w2!r\nactors: w \"worker\", r \"reaper\"\n")
 		var order []string
-		s := testOf("TestIt", inOrder(&order, "reaper", "worker"))
-		if want := []string{"worker", "worker"}; s.failed.Len() > 0 || !slices.Equal(order, want) {
-			t.Errorf("it went in the order %q, want %q; %s", order, want, s.failed.String())
+		s := harnesstest.Of("TestIt", inOrder(&order, "reaper", "worker"))
+		if want := []string{"worker", "worker"}; s.Errors.Len() > 0 || !slices.Equal(order, want) {
+			t.Errorf("it went in the order %q, want %q; %s", order, want, s.Errors.String())
 		}
 	})
 	t.Run("and what it leaves out, that is gone anyway", func(t *testing.T) {
 		keep(t, "w2!r!r.1\nactors: w \"worker\", r \"reaper\"\n")
 		var order []string
-		if s := testOf("TestIt", inOrder(&order, "worker")); s.failed.Len() > 0 {
-			t.Error(s.failed.String())
+		if s := harnesstest.Of("TestIt", inOrder(&order, "worker")); s.Errors.Len() > 0 {
+			t.Error(s.Errors.String())
 		}
 	})
 }
@@ -103,48 +105,17 @@ func TestAKeptScheduleThatDoesNotFitFails(t *testing.T) {
 	} {
 		file := keep(t, text)
 		var order []string
-		s := testOf("TestIt", inOrder(&order, "worker", "sweeper"))
-		if got := s.failed.String(); !strings.Contains(got, want) || !strings.Contains(got, file) {
+		s := harnesstest.Of("TestIt", inOrder(&order, "worker", "sweeper"))
+		if got := s.Errors.String(); !strings.Contains(got, want) || !strings.Contains(got, file) {
 			t.Errorf("%q: it says %q, want %q", text, got, want)
 		}
 	}
 	t.Run("but where all actors have returned before its end it says so", func(t *testing.T) {
 		keep(t, "w2s3w1\nactors: w \"worker\", s \"sweeper\"\n")
 		var order []string
-		s := testOf("TestIt", inOrder(&order, "worker", "sweeper"))
-		if got := s.logs.String(); s.failed.Len() > 0 || !strings.Contains(got, "passes: all actors have returned after 4 of its 6 steps") {
-			t.Errorf("it says %s%s", got, s.failed.String())
+		s := harnesstest.Of("TestIt", inOrder(&order, "worker", "sweeper"))
+		if got := s.Logs.String(); s.Errors.Len() > 0 || !strings.Contains(got, "passes: all actors have returned after 4 of its 6 steps") {
+			t.Errorf("it says %s%s", got, s.Errors.String())
 		}
 	})
-}
-
-// TestEveryActorHasALetter of its own, even where there are as many as there
-// can be.
-func TestEveryActorHasALetter(t *testing.T) {
-	run := &execution{sim: &Sim{}}
-	for i := range maxActors - 1 {
-		name := []string{"worker 1\n", "a \u00a0“b”, ~!", ""}[i%3]
-		run.sim.actors = append(run.sim.actors, &actor{id: i, name: name})
-	}
-	letters(run.sim.actors)
-	seen := map[string]bool{"": true, "c": true, "-": true}
-	for _, a := range run.sim.actors {
-		if seen[a.letter] {
-			t.Errorf("actor %d has the letter %q", a.id, a.letter)
-		}
-		seen[a.letter] = true
-		s := schedule{{letter: a.letter}}
-		if again, err := parseSchedule(s.String()); err != nil || fmt.Sprint(again) != fmt.Sprint(s) {
-			t.Errorf("%s is read as %s, %v", s, again, err)
-		}
-	}
-	cast, err := parseCast(run.cast())
-	if err != nil || len(cast) != maxActors-1 {
-		t.Fatalf("read %d actors, %v", len(cast), err)
-	}
-	for i, m := range cast {
-		if a := run.sim.actors[i]; m != (member{a.letter, a.name}) {
-			t.Errorf("actor %d is read as %q", i, m)
-		}
-	}
 }

@@ -2,6 +2,8 @@ package harness
 
 import (
 	"math/rand/v2"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // easy returns an actor whose next step is nobody else's business: it may go
@@ -9,8 +11,8 @@ import (
 func easy(run *execution, ready []*actor) *actor {
 	var found *actor
 	for _, a := range ready {
-		faulty := run.sim.budget > 0 && len(a.op.faults) > 0
-		if a.id < 0 || !a.op.foot.local() || faulty {
+		faulty := run.sim.budget > 0 && len(a.op.Faults) > 0
+		if a.id < 0 || !a.op.Foot.Local() || faulty {
 			continue
 		}
 		if a == run.last {
@@ -34,7 +36,7 @@ type node struct {
 	current int
 	last    int // who went before, or -1
 	spent   int // preemptions before
-	foots   []footprint
+	foots   []engine.Footprint
 }
 
 // clockID is the place of the clock in sets of actors.
@@ -56,12 +58,12 @@ func placeOf(a *actor) int {
 // would lose some.
 type exhaustive struct {
 	reduce    bool
-	plain     bool                      // don't even let local steps go first: for the self-check
-	bound     int                       // of preemptions; less than 0: none
-	dependent func(a, b footprint) bool // nil: dependent
-	watched   *watched                  // what oracles look at
-	noFaults  bool                      // faults do not happen
-	start     *replay                   // what comes before: for the point of no return
+	plain     bool                             // don't even let local steps go first: for the self-check
+	bound     int                              // of preemptions; less than 0: none
+	dependent func(a, b engine.Footprint) bool // nil: dependent
+	watched   *watched                         // what oracles look at
+	noFaults  bool                             // faults do not happen
+	start     *replay                          // what comes before: for the point of no return
 	stack     []node
 	depth     int
 	pruned    bool // the bound left something out
@@ -117,7 +119,7 @@ func (e *exhaustive) changed(n *node, ready []*actor) bool {
 }
 
 func (e *exhaustive) newNode(run *execution, ready []*actor) node {
-	n := node{current: -1, last: -1, foots: make([]footprint, len(run.sim.actors))}
+	n := node{current: -1, last: -1, foots: make([]engine.Footprint, len(run.sim.actors))}
 	if e.start != nil && run.last != nil {
 		n.last = placeOf(run.last)
 	}
@@ -126,7 +128,7 @@ func (e *exhaustive) newNode(run *execution, ready []*actor) node {
 	}
 	for _, a := range run.sim.actors {
 		if !a.done {
-			n.foots[a.id] = a.op.foot
+			n.foots[a.id] = a.op.Foot
 		}
 	}
 	faulty := false // what happened is not what was to happen

@@ -1,16 +1,19 @@
-package harness
+package harness_test
 
 import (
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
+	"github.com/edgaze-ai/runcounter/harness/sqlite"
 	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
@@ -62,8 +65,8 @@ func drawTrial(r *rand.Rand) trial {
 
 // run is the scenario. Each actor goes by a connection of its own; what its
 // statements return is part of what is observed, a failed one ends it.
-func (t trial) scenario(s *Sim) {
-	d := s.SQLite(SQLite{WAL: t.wal, Setup: func(_ string, db *sql.DB) error {
+func (t trial) scenario(s *harness.Sim) {
+	d := sqlite.New(s, sqlite.Config{WAL: t.wal, Setup: func(_ string, db *sql.DB) error {
 		_, err := db.Exec(`create table a (id integer primary key, n int); create table b (id integer primary key, n int);
 create table log (n int); create trigger l after update on b begin insert into log values (new.n); end;
 insert into a values (1, 1); insert into b values (1, 1)`)
@@ -72,9 +75,9 @@ insert into a values (1, 1); insert into b values (1, 1)`)
 	db := d.Open()
 	db.SetMaxIdleConns(10) // more than 2, or which are closed depends on the order in which they come back
 	for i, list := range t.actors {
-		var with []ActorOption
+		var with []harness.ActorOption
 		if t.crash && i == 0 {
-			with = []ActorOption{MayCrash()}
+			with = []harness.ActorOption{harness.MayCrash()}
 		}
 		s.Go(string(rune('p'+i)), func(ctx context.Context) error {
 			conn, err := db.Conn(ctx)
@@ -108,38 +111,39 @@ func contentsOf(db *sql.DB) string {
 
 // observed is what an outsider can tell of a schedule: what each actor got to
 // see, and what was left in the end.
-func (r *execution) observed() string {
-	per := make([]strings.Builder, len(r.sim.actors))
+func observed(r harness.Seen) string {
+	per := make([]strings.Builder, r.Actors())
 	last := ""
-	for _, ev := range r.events {
-		fmt.Fprintf(&per[ev.actor], "%s=%s%s|", ev.text, ev.result, ev.fault)
-		last = ev.show[0]
+	for _, st := range r.Steps() {
+		fmt.Fprintf(&per[st.Actor], "%s=%s%s|", st.Text, st.Result, st.Fault)
+		last = st.Show[0]
 	}
 	text := last
 	for i := range per {
 		text += "\n" + per[i].String()
 	}
-	if r.failure != nil {
-		text += r.failure.Kind
+	if f := r.Failed(); f != nil {
+		text += f.Kind
 	}
 	return text
 }
 
 // mazurkiewicz names the trace of a schedule: the order of its dependent
 // steps, and of no others.
-func (r *execution) mazurkiewicz() string {
-	seen := make([]int, len(r.sim.actors))
-	places := make([]int, len(r.events))
+func mazurkiewicz(r harness.Seen) string {
+	steps := r.Steps()
+	seen := make([]int, r.Actors())
+	places := make([]int, len(steps))
 	var edges []string
-	for i, ev := range r.events {
-		places[i] = seen[ev.actor]
-		seen[ev.actor]++
-		if ev.fault != NoFault {
-			edges = append(edges, fmt.Sprintf("%d.%d %s", ev.actor, places[i], ev.fault))
+	for i, st := range steps {
+		places[i] = seen[st.Actor]
+		seen[st.Actor]++
+		if st.Fault != harness.NoFault {
+			edges = append(edges, fmt.Sprintf("%d.%d %s", st.Actor, places[i], st.Fault))
 		}
 		for j := range i {
-			if o := r.events[j]; o.actor != ev.actor && dependent(o.foot, ev.foot) {
-				edges = append(edges, fmt.Sprintf("%d.%d<%d.%d", o.actor, places[j], ev.actor, places[i]))
+			if o := steps[j]; o.Actor != st.Actor && harness.Dependent(o.Foot, st.Foot) {
+				edges = append(edges, fmt.Sprintf("%d.%d<%d.%d", o.Actor, places[j], st.Actor, places[i]))
 			}
 		}
 	}
@@ -148,19 +152,14 @@ func (r *execution) mazurkiewicz() string {
 }
 
 // search explores a trial and returns what was observed and which traces.
-func (t trial) search(tb testing.TB, strategy Strategy, dependent func(a, b footprint) bool) (observed, traces map[string]bool, result *Result) {
+func (t trial) search(tb testing.TB, strategy harness.Strategy, dependent func(a, b engine.Footprint) bool) (seen, traces map[string]bool, result *harness.Result) {
 	tb.Helper()
-	x := newExplorer(tb, t.scenario, []Option{WithStrategies(strategy)})
-	defer x.close()
-	observed, traces = map[string]bool{}, map[string]bool{}
-	x.dependent = dependent
-	x.observe = func(r *execution) {
-		observed[r.observed()] = true
-		traces[r.mazurkiewicz()] = true
-	}
-	result = &Result{}
-	x.explore(result)
-	return observed, traces, result
+	seen, traces = map[string]bool{}, map[string]bool{}
+	result = harness.ExploreBefore(tb, harness.Eyes{Dependent: dependent, Schedule: func(r harness.Seen) {
+		seen[observed(r)] = true
+		traces[mazurkiewicz(r)] = true
+	}}, t.scenario, harness.WithStrategies(strategy))
+	return seen, traces, result
 }
 
 // TestTheReducedSearchLosesNothing holds the search with sleep sets to the
@@ -168,7 +167,7 @@ func (t trial) search(tb testing.TB, strategy Strategy, dependent func(a, b foot
 func TestTheReducedSearchLosesNothing(t *testing.T) {
 	t.Parallel()
 	tried, plainRuns, reducedRuns := 0, 0, 0
-	for seed := range trials(t, 3000) {
+	for seed := range harnesstest.Trials(t, 3000) {
 		trial := drawTrial(rand.New(rand.NewPCG(seed, 0)))
 		steps := 0
 		for _, a := range trial.actors {
@@ -177,18 +176,18 @@ func TestTheReducedSearchLosesNothing(t *testing.T) {
 		if steps > 8 {
 			continue
 		}
-		seen, traces, plain := trial.search(t, Plain(3000), nil)
+		seen, traces, plain := trial.search(t, harness.Plain(3000), nil)
 		if !plain.Covered[0].Complete {
 			continue
 		}
-		gotSeen, gotTraces, reduced := trial.search(t, Exhaustive(0), nil)
-		if missing := lacking(seen, gotSeen); len(missing) > 0 {
+		gotSeen, gotTraces, reduced := trial.search(t, harness.Exhaustive(0), nil)
+		if missing := harnesstest.Lacking(seen, gotSeen); len(missing) > 0 {
 			t.Fatalf("seed %d %v: %d of %d observations are lost, such as\n%s", seed, trial, len(missing), len(seen), missing[0])
 		}
-		if missing := lacking(traces, gotTraces); len(missing) > 0 {
+		if missing := harnesstest.Lacking(traces, gotTraces); len(missing) > 0 {
 			t.Fatalf("seed %d %v: %d of %d traces are lost, such as\n%s", seed, trial, len(missing), len(traces), missing[0])
 		}
-		if extra := lacking(gotTraces, traces); len(extra) > 0 {
+		if extra := harnesstest.Lacking(gotTraces, traces); len(extra) > 0 {
 			t.Fatalf("seed %d %v: %d traces that the plain search lacks", seed, trial, len(extra))
 		}
 		// A crash wakes everybody: some traces are run more than once.
@@ -209,37 +208,26 @@ func TestTheReducedSearchLosesNothing(t *testing.T) {
 // the comparison above must see that something was lost.
 func TestTheSelfCheckNoticesAWrongRelation(t *testing.T) {
 	need.NoRaceDetector(t)
-	for name, wrong := range map[string]func(a, b footprint) bool{
-		"nothing is dependent":            func(a, b footprint) bool { return false },
-		"reads are independent of writes": func(a, b footprint) bool { return a.writes&b.writes != 0 },
-		"writes are independent of each other": func(a, b footprint) bool {
-			return a.writes&b.reads|b.writes&a.reads != 0
+	for name, wrong := range map[string]func(a, b engine.Footprint) bool{
+		"nothing is dependent":            func(a, b engine.Footprint) bool { return false },
+		"reads are independent of writes": func(a, b engine.Footprint) bool { return a.Writes&b.Writes != 0 },
+		"writes are independent of each other": func(a, b engine.Footprint) bool {
+			return a.Writes&b.Reads|b.Writes&a.Reads != 0
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(400) {
 				trial := drawTrial(rand.New(rand.NewPCG(seed, 0)))
-				seen, _, plain := trial.search(t, Plain(1000), nil)
+				seen, _, plain := trial.search(t, harness.Plain(1000), nil)
 				if !plain.Covered[0].Complete {
 					continue
 				}
-				got, _, _ := trial.search(t, Exhaustive(0), wrong)
-				if len(lacking(seen, got)) > 0 {
+				got, _, _ := trial.search(t, harness.Exhaustive(0), wrong)
+				if len(harnesstest.Lacking(seen, got)) > 0 {
 					return
 				}
 			}
 			t.Error("no trial noticed")
 		})
 	}
-}
-
-func lacking(want, got map[string]bool) []string {
-	var list []string
-	for k := range maps.Keys(want) {
-		if !got[k] {
-			list = append(list, k)
-		}
-	}
-	slices.Sort(list)
-	return list
 }

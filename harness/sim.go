@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // Sim is one run of a scenario under one schedule. A scenario sets up its
@@ -24,11 +26,9 @@ type Sim struct {
 	always, eventually []oracle
 	sometimes          []sight
 	shows              []show
-	databases          int
-	servers            int  // of [Sim.Postgres]
-	onServer           bool // actors may wait in PostgreSQL
-	relations          int
-	budget             int // faults that may still happen
+	databases          int  // how many it has asked for
+	outside            bool // actors may wait outside of the process
+	budget             int  // faults that may still happen
 	histories          []*History
 	closers            []func()
 }
@@ -133,11 +133,11 @@ func (s *Sim) Sleep(d time.Duration) error {
 	}
 	due := s.now.Add(d)
 	s.run.timer(due)
-	_, err = a.gate(op{
-		text:   "sleeps " + d.String(),
-		foot:   footprint{reads: s.x.home.resources.of("clock")},
-		ready:  func() bool { return !s.now.Before(due) },
-		blames: func() string { return "the clock" },
+	_, err = a.Gate(engine.Op{
+		Text:   "sleeps " + d.String(),
+		Foot:   engine.Footprint{Reads: s.x.home.resources.of("clock")},
+		Ready:  func() bool { return !s.now.Before(due) },
+		Blames: func() string { return "the clock" },
 	})
 	return err
 }
@@ -149,7 +149,7 @@ func (s *Sim) Step(name string) error {
 	if a == nil {
 		return err
 	}
-	_, err = a.gate(op{text: name, foot: footprint{everything: true}})
+	_, err = a.Gate(engine.Op{Text: name, Foot: engine.Footprint{Everything: true}})
 	return err
 }
 

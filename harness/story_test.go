@@ -1,4 +1,4 @@
-package harness
+package harness_test
 
 import (
 	"context"
@@ -9,12 +9,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
+	"github.com/edgaze-ai/runcounter/harness/postgres"
+	"github.com/edgaze-ai/runcounter/harness/sqlite"
 )
 
 // lostUpdates has two actors, of whom an oracle expects that both are done, and
 // one who has nothing to do with it. None is said to be needed.
-func lostUpdates(s *Sim) {
-	db := s.DB(`create table counter (n integer not null)`, `insert into counter values (0)`, `create table noise (n integer)`)
+func lostUpdates(s *harness.Sim) {
+	db := sqlite.Open(s, `create table counter (n integer not null)`, `insert into counter values (0)`, `create table noise (n integer)`)
 	for _, name := range []string{"bystander", "first", "second"} {
 		s.Go(name, func(ctx context.Context) error {
 			return errors.Join(
@@ -46,7 +51,7 @@ func lostUpdates(s *Sim) {
 // TestTheStoryIsOfTheOrder and not of an actor that was left out, without whom
 // the oracle fails in any order.
 func TestTheStoryIsOfTheOrder(t *testing.T) {
-	r := mustFail(t, Explore(t, lostUpdates), "eventually", "both are counted")
+	r := harnesstest.MustFail(t, harness.Explore(t, lostUpdates), "eventually", "both are counted")
 	if len(r.Steps) != 4 || r.Switches != 2 || r.Left != "bystander, 2 operations" {
 		t.Errorf("not the lost update:\n%s", r)
 	}
@@ -55,7 +60,7 @@ func TestTheStoryIsOfTheOrder(t *testing.T) {
 // TestAReplayLeavesOutWhatTheStoryDoes, from the command line and from a file.
 func TestAReplayLeavesOutWhatTheStoryDoes(t *testing.T) {
 	t.Chdir(t.TempDir())
-	testOf("TestIt", lostUpdates)
+	harnesstest.Of("TestIt", lostUpdates)
 	files, err := filepath.Glob("testdata/schedules/TestIt-*.schedule")
 	if err != nil || len(files) != 1 {
 		t.Fatalf("kept %q, %v", files, err)
@@ -68,34 +73,25 @@ func TestAReplayLeavesOutWhatTheStoryDoes(t *testing.T) {
 	if want := "f1s2f1!b!f.1!s.1"; line != want {
 		t.Errorf("kept %s, want %s", line, want)
 	}
-	again := testOf("TestIt", lostUpdates)
-	if got := again.failed.String(); !strings.Contains(got, "the schedule of "+files[0]+" alone") {
-		t.Errorf("the file was not run first:\n%s%s", again.logs.String(), got)
+	again := harnesstest.Of("TestIt", lostUpdates)
+	if got := again.Errors.String(); !strings.Contains(got, "the schedule of "+files[0]+" alone") {
+		t.Errorf("the file was not run first:\n%s%s", again.Logs.String(), got)
 	}
-	defer func(before string) { *flagReplay = before }(*flagReplay)
-	*flagReplay = line
-	if got := testOf("TestIt", lostUpdates).failed.String(); !strings.Contains(got, "the counter is 1") {
+	setFlag(t, "harness.replay", line)
+	if got := harnesstest.Of("TestIt", lostUpdates).Errors.String(); !strings.Contains(got, "the counter is 1") {
 		t.Errorf("the replay says %s", got)
 	}
-	*flagReplay = "f9"
-	if got := testOf("TestIt", lostUpdates).failed.String(); !strings.Contains(got, "doesn't fit") {
+	setFlag(t, "harness.replay", "f9")
+	if got := harnesstest.Of("TestIt", lostUpdates).Errors.String(); !strings.Contains(got, "doesn't fit") {
 		t.Errorf("a schedule that does not fit passes: %s", got)
-	}
-}
-
-// TestTheReplayIsAShellCommand whatever a test is called.
-func TestTheReplayIsAShellCommand(t *testing.T) {
-	r := &Report{Test: "TestIt/isn't_(a+b)", Schedule: schedule{{letter: "w"}}}
-	if got, want := r.command(), `go test -run '^TestIt$/^isn'\''t_\(a\+b\)$' -harness.replay=w1`; got != want {
-		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
 // TestHabitsAreFaults in what a report says.
 func TestHabitsAreFaults(t *testing.T) {
-	r := mustFail(t, Explore(t, func(s *Sim) {
+	r := harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 		n := 0
-		s.Deliver([]Request{{Name: "it", Receive: func(context.Context) error { n++; return s.Step("is received") }}}, Twice)
+		s.Deliver([]harness.Request{{Name: "it", Receive: func(context.Context) error { n++; return s.Step("is received") }}}, harness.Twice)
 		s.Eventually("it came once", func() error {
 			if n > 1 {
 				return fmt.Errorf("it came %d times", n)
@@ -111,8 +107,8 @@ func TestHabitsAreFaults(t *testing.T) {
 // TestIdsBeginAnewInEverySchedule, those of AUTOINCREMENT too, which SQLite
 // keeps in a table of its own.
 func TestIdsBeginAnewInEverySchedule(t *testing.T) {
-	r := Explore(t, func(s *Sim) {
-		db := s.DB(`create table items (id integer primary key autoincrement, who text)`,
+	r := harness.Explore(t, func(s *harness.Sim) {
+		db := sqlite.Open(s, `create table items (id integer primary key autoincrement, who text)`,
 			`insert into items (who) values ('x'), ('y')`, `delete from items where who = 'y'`)
 		for _, name := range []string{"a", "b"} {
 			s.Go(name, func(ctx context.Context) error {
@@ -147,7 +143,7 @@ func TestTheSchemaBelongsToTheSetup(t *testing.T) {
 					t.Errorf("%s: it says %s", text, v)
 				}
 			}()
-			Explore(t, func(s *Sim) {
+			harness.Explore(t, func(s *harness.Sim) {
 				db := counter(s, true).Open()
 				for _, name := range []string{"a", "b"} {
 					s.Go(name, func(ctx context.Context) error {
@@ -163,10 +159,10 @@ func TestTheSchemaBelongsToTheSetup(t *testing.T) {
 // TestAnAdvisoryLockNeedsATable, or the orders of those who take it would not
 // all be tried.
 func TestAnAdvisoryLockNeedsATable(t *testing.T) {
-	mustFail(t, Explore(t, func(s *Sim) {
-		session := s.ReadCommitted(nil).Session()
+	harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
+		session := postgres.NewReadCommitted(s, nil).Session()
 		s.Go("worker", func(ctx context.Context) error {
-			_, err := session.Exec(ctx, &Statement{SQL: `select pg_advisory_xact_lock(1)`, Do: func(q *Query) error { return q.Advisory(1) }})
+			_, err := session.Exec(ctx, &postgres.Statement{SQL: `select pg_advisory_xact_lock(1)`, Do: func(q *postgres.Query) error { return q.Advisory(1) }})
 			return err
 		})
 	}), "panic", "must name a table")
@@ -176,7 +172,7 @@ func TestAnAdvisoryLockNeedsATable(t *testing.T) {
 // schedule, in a replay, and beside an operation that was left out.
 func TestAStoryHasTheClock(t *testing.T) {
 	t.Chdir(t.TempDir())
-	lease := func(s *Sim) {
+	lease := func(s *harness.Sim) {
 		holder, reaped := true, false
 		s.Go("holder", func(context.Context) error {
 			if err := s.Op(func() error { return s.Step("looks around") }); err != nil {
@@ -199,23 +195,22 @@ func TestAStoryHasTheClock(t *testing.T) {
 			return nil
 		})
 	}
-	r := mustFail(t, Explore(t, lease), "error", "the lease had run out")
-	if got, want := r.Schedule.String()+r.without, "c1r1h1!h.1"; got != want {
+	r := harnesstest.MustFail(t, harness.Explore(t, lease), "error", "the lease had run out")
+	if got, want := r.Word(), "c1r1h1!h.1"; got != want {
 		t.Errorf("the schedule is %s, want %s", got, want)
 	}
 	if len(r.Steps) != 3 || r.Steps[0].Text != "the clock moves to 5m0s" || r.Steps[0].Actor != -1 {
 		t.Errorf("the clock is not in\n%s", r)
 	}
-	first := testOf("TestIt", lease)
-	if !strings.Contains(first.failed.String(), "reproduced 3 of 3") || !strings.Contains(first.failed.String(), "saved ") {
-		t.Errorf("it says\n%s", first.failed.String())
+	first := harnesstest.Of("TestIt", lease)
+	if !strings.Contains(first.Errors.String(), "reproduced 3 of 3") || !strings.Contains(first.Errors.String(), "saved ") {
+		t.Errorf("it says\n%s", first.Errors.String())
 	}
-	if again := testOf("TestIt", lease); !strings.Contains(again.failed.String(), "alone") {
-		t.Errorf("the file was not run first:\n%s%s", again.logs.String(), again.failed.String())
+	if again := harnesstest.Of("TestIt", lease); !strings.Contains(again.Errors.String(), "alone") {
+		t.Errorf("the file was not run first:\n%s%s", again.Logs.String(), again.Errors.String())
 	}
-	defer func(before string) { *flagReplay = before }(*flagReplay)
-	*flagReplay = "c1r1h1!h.1"
-	if s := testOf("TestIt", lease); !strings.Contains(s.failed.String(), "the lease had run out") {
-		t.Errorf("the replay says %s", s.failed.String())
+	setFlag(t, "harness.replay", "c1r1h1!h.1")
+	if s := harnesstest.Of("TestIt", lease); !strings.Contains(s.Errors.String(), "the lease had run out") {
+		t.Errorf("the replay says %s", s.Errors.String())
 	}
 }

@@ -13,15 +13,16 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 var (
-	flagReplay   = flag.String("harness.replay", "", "run this schedule alone, such as w3r1w2; choose its test with -run")
-	flagSeed     = flag.Uint64("harness.seed", 1, "the seed of sampled schedules")
-	flagTime     = flag.Duration("harness.time", 0, "sample schedules for this long after the search, in each test")
-	flagHTML     = flag.String("harness.html", "", "write the timeline of a failure as a page into this folder")
-	flagPostgres = flag.String("harness.postgres", os.Getenv("HARNESS_POSTGRES"), "the address of a PostgreSQL, on which failures of the model are tried too, and where postgres.Start makes databases; by default $HARNESS_POSTGRES")
-	flagSave     = flag.Bool("harness.save", true, "keep failing schedules under testdata/schedules, to be run first next time")
+	flagReplay = flag.String("harness.replay", "", "run this schedule alone, such as w3r1w2; choose its test with -run")
+	flagSeed   = flag.Uint64("harness.seed", 1, "the seed of sampled schedules")
+	flagTime   = flag.Duration("harness.time", 0, "sample schedules for this long after the search, in each test")
+	flagHTML   = flag.String("harness.html", "", "write the timeline of a failure as a page into this folder")
+	flagSave   = flag.Bool("harness.save", true, "keep failing schedules under testdata/schedules, to be run first next time")
 )
 
 // Covered is what one strategy has done.
@@ -29,7 +30,7 @@ type Covered struct {
 	Strategy  Strategy
 	Schedules int  // that ran to their end
 	Redundant int  // that were broken off, being equivalent to others
-	Diverged  int  // that could not be followed on a real PostgreSQL, whatever was tried
+	Diverged  int  // that could not be followed on a real server, whatever was tried
 	Complete  bool // nothing was left to try
 	failed    bool
 }
@@ -45,7 +46,7 @@ func (c Covered) String() string {
 	}
 	end := "stopped there"
 	if c.Diverged > 0 {
-		end = fmt.Sprintf("and %s that PostgreSQL did not follow", thousands(c.Diverged))
+		end = fmt.Sprintf("and %s that the server did not follow", thousands(c.Diverged))
 	}
 	if c.failed {
 		end = "the last of which fails"
@@ -117,22 +118,20 @@ type explorer struct {
 	attentive  atomic.Bool // actors wait for more than the database, see [worker]
 	abandoned  bool        // an actor does not come back
 	executions int
-	reporting  bool                      // something has failed
-	landing    atomic.Pointer[worker]    // whose next gate the scheduler waits for
-	earlier    map[uint64]bool           // goroutines that are none of its
-	stackText  []byte                    // kept for [explorer.stacks]
-	vain       map[string]bool           // places that the machine's clock does not let go on
-	observe    func(*execution)          // sees every schedule that ran to its end, in detail
-	observeEnd func(*execution)          // sees every schedule, when it has been taken down
-	note       string                    // of a test's scenario
-	dependent  func(a, b footprint) bool // in place of the real one, for tests
+	reporting  bool                             // something has failed
+	landing    atomic.Pointer[worker]           // whose next gate the scheduler waits for
+	earlier    map[uint64]bool                  // goroutines that are none of its
+	stackText  []byte                           // kept for [explorer.stacks]
+	vain       map[string]bool                  // places that the machine's clock does not let go on
+	observe    func(*execution)                 // sees every schedule that ran to its end, in detail
+	observeEnd func(*execution)                 // sees every schedule, when it has been taken down
+	dependent  func(a, b engine.Footprint) bool // in place of the real one, for tests
 	watched    watched
 }
 
 func (x *explorer) onClose(do func())    { x.closers = append(x.closers, do) }
 func (x *explorer) current() *execution  { return x.run.Load() }
 func (x *explorer) running(r *execution) { x.run.Store(r) }
-func (x *explorer) detailed() bool       { r := x.run.Load(); return r != nil && r.detail }
 
 // identifies reports whether this execution looks up which goroutine calls. It
 // costs as much as a statement: where actors wait for nothing but the database,
@@ -145,7 +144,8 @@ func (x *explorer) identifies() bool {
 	return x.attentive.Load() || x.reporting || x.executions <= first || x.executions%oneIn == 0
 }
 
-func (a *actor) tell(result string) {
+// Tell says for a report what came of a step.
+func (a *actor) Tell(result string) {
 	if a.event != nil && a.sim.run.detail {
 		a.event.result = a.sim.x.rename(result)
 	}
@@ -194,7 +194,7 @@ func Explore(t testing.TB, scenario func(*Sim), options ...Option) *Result {
 }
 
 func newExplorer(t testing.TB, scenario func(*Sim), options []Option) *explorer {
-	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, goroutine: goroutineID(), vain: map[string]bool{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
+	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, goroutine: engine.Goroutine(), vain: map[string]bool{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
 	x.settings = settings{seed: *flagSeed, budget: 10_000}
 	for _, o := range options {
 		o(&x.settings)
@@ -303,7 +303,7 @@ func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, s
 		search = &exhaustive{bound: strategy.bound}
 	}
 	start := time.Now()
-	again := 0 // this schedule, on a real PostgreSQL
+	again := 0 // this schedule, on a server
 	for i := 0; ; i++ {
 		if strategy.schedules > 0 && covered.Schedules+covered.Redundant >= strategy.schedules || limit > 0 && time.Since(start) > limit {
 			return false
@@ -365,13 +365,13 @@ func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, s
 	}
 }
 
-// divergences is how often a schedule that a real PostgreSQL did not follow is
+// divergences is how often a schedule that a real server did not follow is
 // tried again: which of two statements comes first that one COMMIT lets go on
 // is not ours to say.
 const divergences = 5
 
-// live reports whether schedules run on a real PostgreSQL.
-func (x *explorer) live() bool { return x.settings.postgres != nil || len(x.home.servers) > 0 }
+// live reports whether an engine has its say in the order of steps.
+func (x *explorer) live() bool { return x.home.unsteady }
 
 func (x *explorer) chooser(strategy Strategy, search *exhaustive, i, steps int) chooser {
 	switch strategy.kind {
@@ -396,7 +396,7 @@ func (x *explorer) chooser(strategy Strategy, search *exhaustive, i, steps int) 
 func (x *explorer) sights() []string {
 	run := x.execute(&replay{loose: true}, omissions{}, false)
 	if f := run.failure; f != nil && f.Kind == "unscheduled" {
-		run.unscheduled(f.Message)
+		x.unscheduled(f.Message)
 	}
 	names := make([]string, len(run.sim.sometimes))
 	for i, s := range run.sim.sometimes {

@@ -45,13 +45,13 @@ func (x *explorer) notExplored() []string {
 // sentence says. It outweighs any other failure of the schedule, whose story
 // would be told by the wrong steps. One that comes when the schedule is over
 // fails the next one, and the last of them the exploration.
-func (r *execution) unscheduled(sentence string) {
-	r.x.caveats.mu.Lock()
-	defer r.x.caveats.mu.Unlock()
-	r.x.caveats.strays = append(r.x.caveats.strays, sentence)
+func (x *explorer) unscheduled(sentence string) {
+	x.caveats.mu.Lock()
+	defer x.caveats.mu.Unlock()
+	x.caveats.strays = append(x.caveats.strays, sentence)
 }
 
-// stray takes the first sentence that [execution.unscheduled] was given.
+// stray takes the first sentence that [explorer.unscheduled] was given.
 func (x *explorer) stray() (sentence string, ok bool) {
 	x.caveats.mu.Lock()
 	defer x.caveats.mu.Unlock()

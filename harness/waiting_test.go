@@ -1,4 +1,4 @@
-package harness
+package harness_test
 
 import (
 	"context"
@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
 )
 
 // lookThenWrite is a lost update, unless something else keeps two of them apart.
@@ -34,20 +37,9 @@ func countsTo(db *sql.DB, want int) func() error {
 	}
 }
 
-func mustPass(t *testing.T, r *Result) {
-	t.Helper()
-	if r.Failure != nil {
-		t.Fatalf("%s", r.Report)
-	}
-	t.Log(r)
-	if len(r.Covered) != 1 || !r.Covered[0].Complete || len(r.Unseen) > 0 {
-		t.Errorf("%s, unseen %q, want all orders", r, r.Unseen)
-	}
-}
-
 func TestCaseH10_AMutexIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	mustPass(t, Explore(t, func(s *Sim) {
+	harnesstest.MustPass(t, harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		var mu sync.Mutex
 		for _, name := range []string{"ann", "bob", "cy"} {
@@ -65,7 +57,7 @@ func TestCaseH10_AMutexIsWaitedFor(t *testing.T) {
 // that hangs on it is found, replayed and told.
 func TestCaseH10_EachMayTakeAMutexFirst(t *testing.T) {
 	t.Parallel()
-	scenario := func(s *Sim) (order func() string) {
+	scenario := func(s *harness.Sim) (order func() string) {
 		db := counter(s, true).Open()
 		var mu sync.Mutex
 		var took []string
@@ -83,13 +75,13 @@ func TestCaseH10_EachMayTakeAMutexFirst(t *testing.T) {
 		}
 		return func() string { return strings.Join(took, " ") }
 	}
-	mustPass(t, Explore(t, func(s *Sim) {
+	harnesstest.MustPass(t, harness.Explore(t, func(s *harness.Sim) {
 		order := scenario(s)
 		for _, want := range []string{"ann bob", "bob ann"} {
 			s.Sometimes(want, func() bool { return order() == want })
 		}
 	}))
-	report := mustFail(t, Explore(t, func(s *Sim) {
+	report := harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 		order := scenario(s)
 		s.Eventually("ann is first", func() error {
 			if got := order(); strings.HasPrefix(got, "bob") {
@@ -98,18 +90,18 @@ func TestCaseH10_EachMayTakeAMutexFirst(t *testing.T) {
 			return nil
 		})
 	}), "eventually", "ann is first")
-	again := Explore(t, func(s *Sim) {
+	again := harness.Explore(t, func(s *harness.Sim) {
 		order := scenario(s)
 		s.Eventually("ann is first", func() error { return errors.New(order()) })
-	}, WithStrategies(Replay(report.Schedule.String()+report.without)))
+	}, harness.WithStrategies(harness.Replay(report.Word())))
 	if again.Failure == nil || again.Failure.Message != "bob ann" {
-		t.Errorf("the replay of %s%s comes to %+v", report.Schedule, report.without, again.Failure)
+		t.Errorf("the replay of %s comes to %+v", report.Word(), again.Failure)
 	}
 }
 
 func TestCaseH10_ACircleOfMutexesIsADeadlock(t *testing.T) {
 	t.Parallel()
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		var one, two sync.Mutex
 		both := func(ctx context.Context, first, second *sync.Mutex) error {
@@ -125,7 +117,7 @@ func TestCaseH10_ACircleOfMutexesIsADeadlock(t *testing.T) {
 		s.Go("ann", func(ctx context.Context) error { return both(ctx, &one, &two) })
 		s.Go("bob", func(ctx context.Context) error { return both(ctx, &two, &one) })
 	})
-	report := mustFail(t, r, "deadlock", "ann waits in sync.Mutex.Lock at waiting_test.go:")
+	report := harnesstest.MustFail(t, r, "deadlock", "ann waits in sync.Mutex.Lock at waiting_test.go:")
 	if text := report.String(); !strings.Contains(text, "bob waits in sync.Mutex.Lock at waiting_test.go:") {
 		t.Errorf("the report names one alone:\n%s", text)
 	}
@@ -134,7 +126,7 @@ func TestCaseH10_ACircleOfMutexesIsADeadlock(t *testing.T) {
 func TestCaseH10_APoolOfOneIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, wrong := range []bool{false, true} {
-		r := Explore(t, func(s *Sim) {
+		r := harness.Explore(t, func(s *harness.Sim) {
 			db := counter(s, true).Open()
 			db.SetMaxOpenConns(1)
 			for _, name := range []string{"ann", "bob"} {
@@ -148,16 +140,16 @@ func TestCaseH10_APoolOfOneIsWaitedFor(t *testing.T) {
 			s.Eventually("both have counted", countsTo(db, 2))
 		})
 		if wrong {
-			mustFail(t, r, "eventually", "both have counted")
+			harnesstest.MustFail(t, r, "eventually", "both have counted")
 			continue
 		}
-		mustPass(t, r)
+		harnesstest.MustPass(t, r)
 	}
 }
 
 func TestCaseH10_AChannelIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	mustPass(t, Explore(t, func(s *Sim) {
+	harnesstest.MustPass(t, harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		jobs := make(chan int)
 		var all sync.WaitGroup
@@ -189,7 +181,7 @@ func TestCaseH10_AChannelIsWaitedFor(t *testing.T) {
 // own, and is at work beside them.
 func TestCaseH10_AWorkerEndsWhenTheOthersHave(t *testing.T) {
 	t.Parallel()
-	mustPass(t, Explore(t, func(s *Sim) {
+	harnesstest.MustPass(t, harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		seen := map[int]bool{}
 		s.Go("worker", func(ctx context.Context) error {
@@ -201,13 +193,13 @@ func TestCaseH10_AWorkerEndsWhenTheOthersHave(t *testing.T) {
 				seen[n] = true
 			}
 			return nil
-		}, Background(3))
+		}, harness.Background(3))
 		s.Go("ann", func(ctx context.Context) error { return increment(ctx, db) })
 		s.Sometimes("it looks before", func() bool { return seen[0] })
 		s.Sometimes("it looks afterwards alone", func() bool { return !seen[0] && seen[1] })
 	}))
-	mustFail(t, Explore(t, func(s *Sim) {
-		s.Go("worker", func(ctx context.Context) error { <-make(chan int); return nil }, Background(3))
+	harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
+		s.Go("worker", func(ctx context.Context) error { <-make(chan int); return nil }, harness.Background(3))
 		s.Go("ann", func(context.Context) error { return nil })
 	}), "deadlock", "worker waits in chan receive at waiting_test.go:")
 }
@@ -215,7 +207,7 @@ func TestCaseH10_AWorkerEndsWhenTheOthersHave(t *testing.T) {
 // TestCaseH10_WhatOnlyTheClockLetsGoOn is waited for, and stands in the verdict.
 func TestCaseH10_WhatOnlyTheClockLetsGoOn(t *testing.T) {
 	t.Parallel()
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		s.Go("worker", func(ctx context.Context) error {
 			select {
@@ -227,7 +219,7 @@ func TestCaseH10_WhatOnlyTheClockLetsGoOn(t *testing.T) {
 		})
 		s.Eventually("it has counted", countsTo(db, 1))
 	})
-	mustPass(t, r)
+	harnesstest.MustPass(t, r)
 	if text := r.String(); !strings.Contains(text, "all orders, but for what happens inside waiting for the machine's clock (select at waiting_test.go:") {
 		t.Errorf("the verdict is %q", text)
 	}
@@ -250,7 +242,7 @@ func TestCaseH11_AGoroutineOfAnActorIsNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := Explore(t, func(s *Sim) {
+			r := harness.Explore(t, func(s *harness.Sim) {
 				db := counter(s, true).Open()
 				s.Go("ann", func(ctx context.Context) error {
 					return do(ctx, func() error { return increment(ctx, db) })
@@ -266,7 +258,7 @@ func TestCaseH11_AGoroutineOfAnActorIsNamed(t *testing.T) {
 
 func TestCaseH18_AnActorThatLeavesIsAFailure(t *testing.T) {
 	t.Parallel()
-	r := Explore(t, func(s *Sim) {
+	r := harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		for _, name := range []string{"ann", "bob"} {
 			s.Go(name, func(ctx context.Context) error {
@@ -277,14 +269,14 @@ func TestCaseH18_AnActorThatLeavesIsAFailure(t *testing.T) {
 			})
 		}
 	})
-	mustFail(t, r, "error", "t.Fatal")
+	harnesstest.MustFail(t, r, "error", "t.Fatal")
 }
 
 // TestCaseH18_ATransactionWhoseContextEnds is rolled back by database/sql in a
 // goroutine of its own, at any moment from then on.
 func TestCaseH18_ATransactionWhoseContextEnds(t *testing.T) {
 	t.Parallel()
-	mustPass(t, Explore(t, func(s *Sim) {
+	harnesstest.MustPass(t, harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		over := false
 		var seen []bool
@@ -314,57 +306,4 @@ func TestCaseH18_ATransactionWhoseContextEnds(t *testing.T) {
 			s.Sometimes(fmt.Sprint("it is over: ", want), func() bool { return len(seen) == 1 && seen[0] == want })
 		}
 	}))
-}
-
-// TestStacksAreRead as the runtime prints them.
-func TestStacksAreRead(t *testing.T) {
-	t.Parallel()
-	all := parseStacks(`goroutine 7 [sync.Mutex.Lock, 2 minutes]:
-sync.(*Mutex).Lock(...)
-	/usr/lib/go/src/sync/mutex.go:46
-shop/bank.Pay(0x1)
-	/home/shop/bank/pay.go:12 +0x1d
-created by example.com/shop.Start in goroutine 3
-	/home/shop/start.go:9 +0x2c
-
-goroutine 8 [sync.Mutex.Lock]:
-modernc.org/libc.(*mutex).lock(0x1)
-	/home/go/pkg/mod/modernc.org/libc/mutex.go:5 +0x1d
-example.com/shop.Pay(0x1)
-	/home/shop/pay.go:12 +0x1d
-
-goroutine 9 [select]:
-database/sql.(*DB).conn(0x1)
-	/usr/lib/go/src/database/sql/sql.go:1369 +0x9a
-example.com/shop.Pay(0x1)
-	/home/shop/pay.go:30 +0x1d
-
-goroutine 11 [semacquire]:
-runtime.Stack({0x1, 0x2, 0x3}, 0x0)
-	/usr/lib/go/src/runtime/mprof.go:1369 +0x9a
-example.com/shop.Pay(0x1)
-	/home/shop/pay.go:31 +0x1d
-
-goroutine 10 [runnable]:
-main.main()
-	/home/shop/main.go:3 +0x1d`)
-	for _, want := range []struct {
-		id            uint64
-		parked, timed bool
-		text          string
-	}{
-		{7, true, false, "sync.Mutex.Lock at pay.go:12"},
-		{8, false, false, "sync.Mutex.Lock at mutex.go:5"}, // the engine's own
-		{9, true, true, "select at pay.go:30"},
-		{10, false, false, "runnable at main.go:3"},
-		{11, false, false, "semacquire at pay.go:31"}, // the runtime's
-	} {
-		s := all[want.id]
-		if s == nil || s.parked() != want.parked || s.timed() != want.timed || s.String() != want.text {
-			t.Errorf("goroutine %d is read as %+v, want %+v", want.id, s, want)
-		}
-	}
-	if s := all[7]; s.parent != 3 || s.creator != "example.com/shop.Start" {
-		t.Errorf("its origin is read as %+v", s)
-	}
 }

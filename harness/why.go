@@ -145,9 +145,9 @@ func (r *execution) accesses() []event {
 }
 
 // idle reports whether the answer to a statement that writes says that it found
-// no row. The model's doesn't tell; what it has written is noted.
+// no row. That of a terse engine doesn't tell; what it has written is noted.
 func (r *execution) idle(answer string) bool {
-	return strings.HasSuffix(answer, " 0") && !strings.HasPrefix(answer, "reads") || answer == "ok" && r.sim.relations == 0
+	return strings.HasSuffix(answer, " 0") && !strings.HasPrefix(answer, "reads") || answer == "ok" && !r.sim.traits().Terse
 }
 
 // plain is the name of a table without its schema.

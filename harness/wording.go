@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // A wording is what the text of a statement says of the rows that it is about, as
@@ -35,11 +37,11 @@ func (s wording) obscure(text string) bool {
 	if s.verb != "" {
 		return s.calls
 	}
-	switch word := verbOf(text); word {
+	switch word := engine.Verb(text); word {
 	case "savepoint", "release", "set", "show", "reset", "listen", "unlisten", "notify", "discard":
 		return false
 	default:
-		return commands[word] || word == "replace"
+		return engine.Command(word) || word == "replace"
 	}
 }
 

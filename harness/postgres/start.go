@@ -1,15 +1,9 @@
-// Package postgres starts a PostgreSQL server for tests, and gives each test a
-// database of its own there: code over PostgreSQL is explored with nothing set
-// up but PostgreSQL's binaries.
-//
-//	address := postgres.Start(t).Database(t, schema)
 package postgres
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/url"
@@ -62,7 +56,7 @@ type Server struct {
 // how to get one. Where the variable CI is set it fails.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	shared.once.Do(func() { shared.server, shared.err = start(given()) })
+	shared.once.Do(func() { shared.server, shared.err = start(*flagPostgres) })
 	switch err := shared.err; {
 	case err == nil:
 	case errors.Is(err, pgserver.ErrMissing) && os.Getenv("CI") == "":
@@ -78,14 +72,6 @@ var shared struct {
 	once   sync.Once
 	server *Server
 	err    error
-}
-
-// given is the address of a server that runs already, or "".
-func given() string {
-	if f := flag.Lookup("harness.postgres"); f != nil {
-		return f.Value.String() // which is the variable's by default
-	}
-	return os.Getenv("HARNESS_POSTGRES")
 }
 
 func start(address string) (*Server, error) {

@@ -46,7 +46,7 @@ func selling(t *testing.T, sell func(context.Context, *pgxpool.Pool) error) func
 	address := postgres.Start(t).Database(t, shop)
 	pools := map[string]*pgxpool.Pool{}
 	return func(s *harness.Sim) {
-		db := s.Postgres(harness.Postgres{Address: address})
+		db := postgres.New(s, postgres.Config{Address: address})
 		sold := 0
 		for _, name := range []string{"ada", "bob"} {
 			if pools[name] == nil {
@@ -72,7 +72,7 @@ func selling(t *testing.T, sell func(context.Context, *pgxpool.Pool) error) func
 	}
 }
 
-func open(t *testing.T, db *harness.PostgresDatabase) *pgxpool.Pool {
+func open(t *testing.T, db *postgres.Database) *pgxpool.Pool {
 	config, err := pgxpool.ParseConfig(db.Address())
 	if err != nil {
 		t.Fatal(err)

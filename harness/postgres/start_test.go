@@ -15,15 +15,16 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/internal/pgserver"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
-func TestMain(m *testing.M) { need.Main(m) }
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // NeedServer is for tests of this repository, which say what was not run.
 func NeedServer(t *testing.T) {
 	t.Helper()
 	need.UsesPostgres(t)
-	if _, err := pgserver.Find(); errors.Is(err, pgserver.ErrMissing) && given() == "" {
+	if _, err := pgserver.Find(); errors.Is(err, pgserver.ErrMissing) && *flagPostgres == "" {
 		need.Missing(t, err.Error())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -22,7 +23,7 @@ func BenchmarkSystem(b *testing.B) {
 			options := []harness.Option{harness.Share(b)}
 			n := 1000
 			if engine == "postgres" {
-				options, n = append(options, harness.OnPostgres(pgtest.Database(b))), 100
+				options, n = append(options, pg.On(pgtest.Database(b))), 100
 			}
 			schedules := 0
 			for seed := uint64(1); b.Loop(); seed++ {

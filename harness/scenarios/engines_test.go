@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
@@ -20,7 +21,7 @@ func TestPlantedBugsOnPostgreSQL(t *testing.T) {
 		}
 		y := ours()
 		b.plant(&y)
-		r := harness.Explore(t, b.scene(y), harness.WithStrategies(b.budgets()[0]), harness.VerifyOn(address))
+		r := harness.Explore(t, b.scene(y), harness.WithStrategies(b.budgets()[0]), pg.VerifyOn(address))
 		if r.Report == nil {
 			t.Errorf("%s: not found", b.name)
 			continue
@@ -29,7 +30,7 @@ func TestPlantedBugsOnPostgreSQL(t *testing.T) {
 		// as soon as its lock is given back.
 		_, onPostgres, _ := strings.Cut(r.Report.Engines, " · ")
 		same := strings.HasSuffix(onPostgres, " FAIL, same")
-		if !same && !strings.Contains(onPostgres, "PostgreSQL had chosen") {
+		if !same && !strings.Contains(onPostgres, "the server had chosen") {
 			t.Errorf("%s: on PostgreSQL it does not go wrong in the same way\n%s", b.name, r.Report)
 		}
 		if all++; same {
@@ -46,7 +47,7 @@ func TestPlantedBugsOnPostgreSQL(t *testing.T) {
 // meaning on a real server, a completion beside every deed: the laws hold there.
 func TestTheSQLOfTheSystemOnPostgreSQL(t *testing.T) {
 	t.Parallel()
-	on, shared, total := harness.OnPostgres(pgtest.Database(t)), harness.Share(t), 0
+	on, shared, total := pg.On(pgtest.Database(t)), harness.Share(t), 0
 	for n, d := range deeds {
 		if need.Raced && n%4 > 0 {
 			continue

@@ -10,6 +10,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
@@ -187,7 +188,7 @@ func countOnSQLiteInTwo(ctx context.Context, m *mirror, _ *sqlite.Store) (total 
 // on the model.
 func endingOnModel(y system) func(*harness.Sim) {
 	return func(s *harness.Sim) {
-		db := s.ReadCommitted(world())
+		db := pg.NewReadCommitted(s, world())
 		h := s.Linearizable("the first outcome wins", firstWins)
 		for i, as := range []int64{completed, failed} {
 			session := db.Session()
@@ -205,7 +206,7 @@ func endingOnModel(y system) func(*harness.Sim) {
 // folded, on the model.
 func countingOnModel(y system) func(*harness.Sim) {
 	return func(s *harness.Sim) {
-		db := s.ReadCommitted(world())
+		db := pg.NewReadCommitted(s, world())
 		h := s.Linearizable("a count is that of the runs that have ended", counter)
 		worker, reader, folder := db.Session(), db.Session(), db.Session()
 		s.Go("completes 1", func(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	lite "github.com/edgaze-ai/runcounter/harness/sqlite"
 )
 
 // What follows is a mirror in miniature, as people write one on SQLite: a
@@ -172,7 +173,7 @@ create table counts (owner integer primary key, n integer not null)`
 
 // open opens the miniature's database.
 func (x miniature) open(s *harness.Sim, faults ...harness.Fault) *sql.DB {
-	db := s.SQLite(harness.SQLite{Faults: faults, Setup: func(_ string, db *sql.DB) error {
+	db := lite.New(s, lite.Config{Faults: faults, Setup: func(_ string, db *sql.DB) error {
 		_, err := db.Exec(miniSchema)
 		return err
 	}})

@@ -9,48 +9,49 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // deed is one thing that can happen at the same time as others.
 type deed struct {
 	name string
-	do   func(ctx context.Context, y system, s *harness.Session) error
+	do   func(ctx context.Context, y system, s *pg.Session) error
 	with []harness.ActorOption
 }
 
 var deeds = []deed{
-	{"begin", func(ctx context.Context, y system, s *harness.Session) error {
+	{"begin", func(ctx context.Context, y system, s *pg.Session) error {
 		_, err := y.begin(ctx, s, 5, 1, 4)
 		return err
 	}, nil},
-	{"start", func(ctx context.Context, y system, s *harness.Session) error { return y.start(ctx, s, 2) }, nil},
-	{"complete", func(ctx context.Context, y system, s *harness.Session) error {
+	{"start", func(ctx context.Context, y system, s *pg.Session) error { return y.start(ctx, s, 2) }, nil},
+	{"complete", func(ctx context.Context, y system, s *pg.Session) error {
 		_, err := y.complete(ctx, s, 1, completed, 90)
 		return err
 	}, nil},
-	{"complete differently", func(ctx context.Context, y system, s *harness.Session) error {
+	{"complete differently", func(ctx context.Context, y system, s *pg.Session) error {
 		_, err := y.complete(ctx, s, 1, failed, 91)
 		return err
 	}, nil},
-	{"late running", func(ctx context.Context, y system, s *harness.Session) error { return y.late(ctx, s, 1) }, nil},
-	{"hand over", func(ctx context.Context, y system, s *harness.Session) error { return y.handOver(ctx, s, 1, 2) }, nil},
-	{"delete", func(ctx context.Context, y system, s *harness.Session) error { return y.remove(ctx, s, 1) }, nil},
-	{"amend", func(ctx context.Context, y system, s *harness.Session) error { return y.amend(ctx, s, 1) }, nil},
-	{"deliver", func(ctx context.Context, y system, s *harness.Session) error {
+	{"late running", func(ctx context.Context, y system, s *pg.Session) error { return y.late(ctx, s, 1) }, nil},
+	{"hand over", func(ctx context.Context, y system, s *pg.Session) error { return y.handOver(ctx, s, 1, 2) }, nil},
+	{"delete", func(ctx context.Context, y system, s *pg.Session) error { return y.remove(ctx, s, 1) }, nil},
+	{"amend", func(ctx context.Context, y system, s *pg.Session) error { return y.amend(ctx, s, 1) }, nil},
+	{"deliver", func(ctx context.Context, y system, s *pg.Session) error {
 		return y.deliver(ctx, s, 1, completed, 80)
 	}, nil},
-	{"deliver again", func(ctx context.Context, y system, s *harness.Session) error {
+	{"deliver again", func(ctx context.Context, y system, s *pg.Session) error {
 		if err := y.deliver(ctx, s, 1, completed, 80); err != nil {
 			return err
 		}
 		return y.deliver(ctx, s, 1, completed, 80)
 	}, nil},
-	{"sweep", func(ctx context.Context, y system, s *harness.Session) error { return y.sweep(ctx, s) }, nil},
-	{"fold", func(ctx context.Context, y system, s *harness.Session) error { return y.fold(ctx, s, 1) }, nil},
-	{"recount", func(ctx context.Context, y system, s *harness.Session) error { return y.recount(ctx, s, 1) }, nil},
-	{"audit", func(ctx context.Context, y system, s *harness.Session) error { return y.audit(ctx, s) }, nil},
-	{"crash and restart", func(ctx context.Context, y system, s *harness.Session) error {
+	{"sweep", func(ctx context.Context, y system, s *pg.Session) error { return y.sweep(ctx, s) }, nil},
+	{"fold", func(ctx context.Context, y system, s *pg.Session) error { return y.fold(ctx, s, 1) }, nil},
+	{"recount", func(ctx context.Context, y system, s *pg.Session) error { return y.recount(ctx, s, 1) }, nil},
+	{"audit", func(ctx context.Context, y system, s *pg.Session) error { return y.audit(ctx, s) }, nil},
+	{"crash and restart", func(ctx context.Context, y system, s *pg.Session) error {
 		_, err := y.complete(ctx, s, 1, completed, 92)
 		return err
 	}, []harness.ActorOption{harness.Restarts()}},
@@ -61,7 +62,7 @@ var deeds = []deed{
 func together(y system, list ...deed) func(*harness.Sim) {
 	ends := endings{}
 	return func(s *harness.Sim) {
-		db := s.ReadCommitted(world())
+		db := pg.NewReadCommitted(s, world())
 		laws(s, db)
 		told := make([]bool, len(list))
 		for i, d := range list {
@@ -115,7 +116,7 @@ func (e endings) hold(s *harness.Sim, contents func() string, laws []law) {
 }
 
 // durable looks for what the callers were told.
-func durable(db *harness.ReadCommitted, list []deed, told []bool) error {
+func durable(db *pg.ReadCommitted, list []deed, told []bool) error {
 	all := db.Contents()
 	for i, d := range list {
 		if !told[i] {
@@ -139,7 +140,7 @@ func durable(db *harness.ReadCommitted, list []deed, told []bool) error {
 }
 
 // contents is all that is committed, as a text.
-func contents(db *harness.ReadCommitted) string {
+func contents(db *pg.ReadCommitted) string {
 	var b []byte
 	all := db.Contents()
 	for _, table := range []string{"runs", "counts", "ledger", "presumed", "amendments"} {
@@ -158,7 +159,7 @@ func contents(db *harness.ReadCommitted) string {
 }
 
 // deliversAgain has a webhook arrive twice more.
-func deliversAgain(y system, db *harness.ReadCommitted) error {
+func deliversAgain(y system, db *pg.ReadCommitted) error {
 	ctx, session := context.Background(), db.Session()
 	var left [2]string
 	for i := range left {
@@ -174,7 +175,7 @@ func deliversAgain(y system, db *harness.ReadCommitted) error {
 }
 
 // quiet does once more what has been done.
-func quiet(y system, db *harness.ReadCommitted) error {
+func quiet(y system, db *pg.ReadCommitted) error {
 	was := contents(db)
 	if err := settled(y, db); err != nil {
 		return err
@@ -189,7 +190,7 @@ func quiet(y system, db *harness.ReadCommitted) error {
 }
 
 // settled sweeps, folds and recounts, and looks.
-func settled(y system, db *harness.ReadCommitted) error {
+func settled(y system, db *pg.ReadCommitted) error {
 	ctx, session := context.Background(), db.Session()
 	if err := y.sweep(ctx, session); err != nil {
 		return err

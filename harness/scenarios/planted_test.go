@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
@@ -42,17 +43,17 @@ var (
 )
 
 // in runs deeds at once in a world of their own, under laws 1 and 2.
-func in(world func() []harness.Table, list ...deed) scene { return on(nil, world, list...) }
+func in(world func() []pg.Table, list ...deed) scene { return on(nil, world, list...) }
 
 // unsure is in, on a server whose connections break during COMMIT.
-func unsure(world func() []harness.Table, list ...deed) scene {
+func unsure(world func() []pg.Table, list ...deed) scene {
 	return on([]harness.Fault{harness.LostBefore, harness.LostAfter}, world, list...)
 }
 
-func on(faults []harness.Fault, world func() []harness.Table, list ...deed) scene {
+func on(faults []harness.Fault, world func() []pg.Table, list ...deed) scene {
 	return func(y system) func(*harness.Sim) {
 		return func(s *harness.Sim) {
-			db := s.ReadCommitted(world(), faults...)
+			db := pg.NewReadCommitted(s, world(), faults...)
 			laws(s, db)
 			for i, d := range list {
 				session := db.Session()
@@ -64,7 +65,7 @@ func on(faults []harness.Fault, world func() []harness.Table, list ...deed) scen
 
 // counted is a world in which everything is in the counts, and the ledger is
 // empty.
-func counted() []harness.Table {
+func counted() []pg.Table {
 	w := world()
 	w[1].Rows = []row{{int64(1), int64(1)}}
 	w[2].Rows = nil
@@ -72,14 +73,14 @@ func counted() []harness.Table {
 }
 
 // uncounted is one in which the key of runs 4 and 5 has no row in counts.
-func uncounted() []harness.Table {
+func uncounted() []pg.Table {
 	w := counted()
 	w[0].Rows = append(w[0].Rows, row{int64(5), int64(2), running, nil, int64(99)})
 	return w
 }
 
 // presumedWorld is one in which a sweep has given run 1 an outcome.
-func presumedWorld() []harness.Table {
+func presumedWorld() []pg.Table {
 	w := world()
 	w[0].Rows[0] = row{int64(1), int64(1), failed, int64(15), int64(10)}
 	w[2].Rows = append(w[2].Rows, row{int64(1), int64(1)})
@@ -88,7 +89,7 @@ func presumedWorld() []harness.Table {
 }
 
 // zeros is one in which user 2 has a row of zeros.
-func zeros() []harness.Table {
+func zeros() []pg.Table {
 	w := counted()
 	w[1].Rows = append(w[1].Rows, row{int64(2), int64(0)})
 	return w
@@ -113,8 +114,8 @@ func limitsWhileOneEnds(y system) func(*harness.Sim) {
 }
 
 // limited has two calls begin a run where one slot of four is left.
-func limited(s *harness.Sim, y system) *harness.ReadCommitted {
-	db := s.ReadCommitted(world())
+func limited(s *harness.Sim, y system) *pg.ReadCommitted {
+	db := pg.NewReadCommitted(s, world())
 	laws(s, db)
 	taken := func() (n int) {
 		for _, r := range db.Rows("runs") {
@@ -149,7 +150,7 @@ func limited(s *harness.Sim, y system) *harness.ReadCommitted {
 // reads has a reader beside a fold: the count is 1 all the time.
 func reads(y system) func(*harness.Sim) {
 	return func(s *harness.Sim) {
-		db := s.ReadCommitted(world())
+		db := pg.NewReadCommitted(s, world())
 		laws(s, db)
 		folder, reader := db.Session(), db.Session()
 		s.Go("fold", func(ctx context.Context) error { return y.fold(ctx, folder, 1) })
@@ -166,7 +167,7 @@ func reads(y system) func(*harness.Sim) {
 // finishes has a worker that ends a run and must find it ended and counted.
 func finishes(y system) func(*harness.Sim) {
 	return func(s *harness.Sim) {
-		db := s.ReadCommitted(world())
+		db := pg.NewReadCommitted(s, world())
 		laws(s, db)
 		worker, other := db.Session(), db.Session()
 		s.Go("worker", func(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
@@ -23,13 +24,13 @@ import (
 // server: every actor has one of its own, as processes have, and a connection
 // of the application. They are kept from one schedule to the next.
 type source struct {
-	config harness.Postgres
+	config pg.Config
 	stores []*postgres.Store
 	apps   []*pgxpool.Pool
 }
 
 func newSource(t *testing.T) *source {
-	return &source{config: harness.Postgres{Address: pgtest.Database(t), Setup: func(address string) error {
+	return &source{config: pg.Config{Address: pgtest.Database(t), Setup: func(address string) error {
 		m, err := migrations.Postgres(t.Context(), address)
 		if err != nil {
 			return err
@@ -47,7 +48,7 @@ func newSource(t *testing.T) *source {
 
 // open returns the connections of as many actors, and one more for the oracles.
 func (c *source) open(t *testing.T, s *harness.Sim, actors int) {
-	db := s.Postgres(c.config)
+	db := pg.New(s, c.config)
 	for len(c.stores) <= actors {
 		st, err := postgres.Open(context.WithoutCancel(t.Context()), db.Address(), postgres.Options{Connect: db.Gate})
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -16,9 +17,9 @@ import (
 // READ COMMITTED here.
 type modelProgram struct {
 	name         string
-	tables       []harness.Table
+	tables       []pg.Table
 	wrong, right []func(*speaker)
-	holds        func(rows func(table string) []harness.Row, w *outside) bool
+	holds        func(rows func(table string) []pg.Row, w *outside) bool
 	kind         string
 	anomaly      string
 	faults       []harness.Fault
@@ -26,7 +27,7 @@ type modelProgram struct {
 
 // A speaker is an actor's session, and the error that it met.
 type speaker struct {
-	*harness.Session
+	*pg.Session
 	ctx context.Context
 	sim *harness.Sim
 	*outside
@@ -34,7 +35,7 @@ type speaker struct {
 }
 
 // do runs a statement, and returns the number that it returns, or 0.
-func (c *speaker) do(st *harness.Statement) (n int64) {
+func (c *speaker) do(st *pg.Statement) (n int64) {
 	if c.err != nil {
 		return 0
 	}
@@ -66,13 +67,13 @@ func (c *speaker) run(ctx context.Context, do func(*speaker)) error {
 
 // The statements, with their meaning.
 
-func is(column int, v any) func(harness.Row) bool {
-	return func(r harness.Row) bool { return r[column] == v }
+func is(column int, v any) func(pg.Row) bool {
+	return func(r pg.Row) bool { return r[column] == v }
 }
 
 // number returns the column of the first row that matches, or locks it too.
-func number(sql, table string, match func(harness.Row) bool, column int, how ...harness.Locking) *harness.Statement {
-	st := &harness.Statement{SQL: sql, Reads: []string{table}, Do: func(q *harness.Query) error {
+func number(sql, table string, match func(pg.Row) bool, column int, how ...pg.Locking) *pg.Statement {
+	st := &pg.Statement{SQL: sql, Reads: []string{table}, Do: func(q *pg.Query) error {
 		for _, r := range q.Select(table, match) {
 			q.Return(r[column])
 			break
@@ -81,7 +82,7 @@ func number(sql, table string, match func(harness.Row) bool, column int, how ...
 	}}
 	if len(how) > 0 {
 		st.Reads, st.Writes = nil, st.Reads
-		st.Do = func(q *harness.Query) error {
+		st.Do = func(q *pg.Query) error {
 			rows, err := q.ForUpdate(table, how[0], match)
 			for _, r := range rows {
 				q.Return(r[column])
@@ -92,17 +93,17 @@ func number(sql, table string, match func(harness.Row) bool, column int, how ...
 	return st
 }
 
-func howMany(sql, table string, match func(harness.Row) bool) *harness.Statement {
-	return &harness.Statement{SQL: sql, Reads: []string{table}, Do: func(q *harness.Query) error {
+func howMany(sql, table string, match func(pg.Row) bool) *pg.Statement {
+	return &pg.Statement{SQL: sql, Reads: []string{table}, Do: func(q *pg.Query) error {
 		q.Return(q.Count(table, match))
 		return nil
 	}}
 }
 
 // change returns the column of each row that it has written.
-func change(sql, table string, match func(harness.Row) bool, column int, to func(old int64) any) *harness.Statement {
-	return &harness.Statement{SQL: sql + " returning n", Writes: []string{table}, Do: func(q *harness.Query) error {
-		rows, err := q.Update(table, match, func(r harness.Row) harness.Row { r[column] = to(r[column].(int64)); return r })
+func change(sql, table string, match func(pg.Row) bool, column int, to func(old int64) any) *pg.Statement {
+	return &pg.Statement{SQL: sql + " returning n", Writes: []string{table}, Do: func(q *pg.Query) error {
+		rows, err := q.Update(table, match, func(r pg.Row) pg.Row { r[column] = to(r[column].(int64)); return r })
 		for _, r := range rows {
 			q.Return(r[column])
 		}
@@ -114,9 +115,9 @@ func add(n int64) func(int64) any { return func(old int64) any { return old + n 
 func to(n int64) func(int64) any  { return func(int64) any { return n } }
 
 // insertNew inserts a row, unless its key is there, and returns its first column.
-func insertNew(sql, table string, row ...any) *harness.Statement {
-	return &harness.Statement{SQL: sql, Writes: []string{table}, Do: func(q *harness.Query) error {
-		r, err := q.Insert(table, row, harness.Conflict{DoNothing: true})
+func insertNew(sql, table string, row ...any) *pg.Statement {
+	return &pg.Statement{SQL: sql, Writes: []string{table}, Do: func(q *pg.Query) error {
+		r, err := q.Insert(table, row, pg.Conflict{DoNothing: true})
 		if r != nil {
 			q.Return(r[0])
 		}
@@ -125,10 +126,10 @@ func insertNew(sql, table string, row ...any) *harness.Statement {
 }
 
 // numbers is a table of an id and a number.
-func numbers(name string, key int, rows ...[2]int64) harness.Table {
-	t := harness.Table{Name: name, Columns: []string{"id", "n"}, Key: key}
+func numbers(name string, key int, rows ...[2]int64) pg.Table {
+	t := pg.Table{Name: name, Columns: []string{"id", "n"}, Key: key}
 	for _, r := range rows {
-		t.Rows = append(t.Rows, harness.Row{r[0], r[1]})
+		t.Rows = append(t.Rows, pg.Row{r[0], r[1]})
 	}
 	return t
 }
@@ -141,12 +142,12 @@ func each(do func(c *speaker, who int64)) []func(*speaker) {
 
 func modelPoll(c *speaker) {
 	// No id is negative: what was seen is below the cursor.
-	st := &harness.Statement{
+	st := &pg.Statement{
 		SQL:   fmt.Sprintf(`select coalesce(max(id), 0) * 100 + count(*) from events where id > %d`, c.cursor),
 		Reads: []string{"events"},
-		Do: func(q *harness.Query) error {
+		Do: func(q *pg.Query) error {
 			n := int64(0)
-			for _, r := range q.Select("events", func(r harness.Row) bool { return r[0].(int64) > int64(c.cursor) }) {
+			for _, r := range q.Select("events", func(r pg.Row) bool { return r[0].(int64) > int64(c.cursor) }) {
 				n = max(n/100, r[0].(int64))*100 + n%100 + 1
 			}
 			q.Return(n)
@@ -167,7 +168,7 @@ func emit(c *speaker, id int64) {
 
 var modelPrograms = []modelProgram{
 	{
-		name: "lost update", tables: []harness.Table{numbers("counter", 1, [2]int64{1, 0})},
+		name: "lost update", tables: []pg.Table{numbers("counter", 1, [2]int64{1, 0})},
 		wrong: both(func(c *speaker) {
 			n := c.do(number(`select n from counter where id = 1`, "counter", is(0, int64(1)), 1))
 			c.do(change(fmt.Sprintf(`update counter set n = %d where id = 1`, n+1), "counter", is(0, int64(1)), 1, to(n+1)))
@@ -175,11 +176,11 @@ var modelPrograms = []modelProgram{
 		right: both(func(c *speaker) {
 			c.do(change(`update counter set n = n + 1 where id = 1`, "counter", is(0, int64(1)), 1, add(1)))
 		}),
-		holds:   func(rows func(string) []harness.Row, _ *outside) bool { return rows("counter")[0][1] == int64(2) },
+		holds:   func(rows func(string) []pg.Row, _ *outside) bool { return rows("counter")[0][1] == int64(2) },
 		anomaly: "lost update",
 	},
 	{
-		name: "claim without SKIP LOCKED", tables: []harness.Table{numbers("jobs", 1, [2]int64{1, 0}, [2]int64{2, 0}), numbers("done", 1, [2]int64{1, 0}, [2]int64{2, 0})},
+		name: "claim without SKIP LOCKED", tables: []pg.Table{numbers("jobs", 1, [2]int64{1, 0}, [2]int64{2, 0}), numbers("done", 1, [2]int64{1, 0}, [2]int64{2, 0})},
 		wrong: both(func(c *speaker) {
 			job := c.do(number(`select id from jobs where n = 0 order by id limit 1`, "jobs", is(1, int64(0)), 0))
 			c.do(change(fmt.Sprintf(`update jobs set n = 1 where id = %d`, job), "jobs", is(0, job), 1, to(1)))
@@ -187,32 +188,32 @@ var modelPrograms = []modelProgram{
 		}),
 		right: each(func(c *speaker, who int64) {
 			c.within(func() {
-				job := c.do(number(`select id from jobs where n = 0 order by id for update skip locked`, "jobs", is(1, int64(0)), 0, harness.SkipLocked))
+				job := c.do(number(`select id from jobs where n = 0 order by id for update skip locked`, "jobs", is(1, int64(0)), 0, pg.SkipLocked))
 				c.do(change(fmt.Sprintf(`update jobs set n = %d where id = %d`, who, job), "jobs", is(0, job), 1, to(who)))
 				c.do(change(fmt.Sprintf(`update done set n = n + 1 where id = %d`, job), "done", is(0, job), 1, add(1)))
 			})
 		}),
-		holds: func(rows func(string) []harness.Row, _ *outside) bool {
+		holds: func(rows func(string) []pg.Row, _ *outside) bool {
 			// A worker that finds every job locked has none.
 			return rows("done")[0][1].(int64) <= 1 && rows("done")[1][1].(int64) <= 1
 		},
 		anomaly: "stale read",
 	},
 	{
-		name: "oversell", tables: []harness.Table{numbers("stock", 1, [2]int64{1, 1})},
+		name: "oversell", tables: []pg.Table{numbers("stock", 1, [2]int64{1, 1})},
 		wrong: both(func(c *speaker) {
 			if c.do(number(`select n from stock where id = 1`, "stock", is(0, int64(1)), 1)) > 0 {
 				c.do(change(`update stock set n = n - 1 where id = 1`, "stock", is(0, int64(1)), 1, add(-1)))
 			}
 		}),
 		right: both(func(c *speaker) {
-			c.do(change(`update stock set n = n - 1 where id = 1 and n > 0`, "stock", func(r harness.Row) bool { return r[1].(int64) > 0 }, 1, add(-1)))
+			c.do(change(`update stock set n = n - 1 where id = 1 and n > 0`, "stock", func(r pg.Row) bool { return r[1].(int64) > 0 }, 1, add(-1)))
 		}),
-		holds:   func(rows func(string) []harness.Row, _ *outside) bool { return rows("stock")[0][1] == int64(0) },
+		holds:   func(rows func(string) []pg.Row, _ *outside) bool { return rows("stock")[0][1] == int64(0) },
 		anomaly: "stale read",
 	},
 	{
-		name: "check then insert", tables: []harness.Table{numbers("users", 0), numbers("accounts", 1)},
+		name: "check then insert", tables: []pg.Table{numbers("users", 0), numbers("accounts", 1)},
 		wrong: both(func(c *speaker) {
 			if c.do(howMany(`select count(*) from users where id = 7`, "users", is(0, int64(7)))) == 0 {
 				c.do(insertNew(`insert into users (id, n) values (7, 0) returning id`, "users", int64(7), int64(0)))
@@ -221,13 +222,13 @@ var modelPrograms = []modelProgram{
 		right: both(func(c *speaker) {
 			c.do(insertNew(`insert into accounts values (7, 0) on conflict do nothing returning id`, "accounts", int64(7), int64(0)))
 		}),
-		holds: func(rows func(string) []harness.Row, _ *outside) bool {
+		holds: func(rows func(string) []pg.Row, _ *outside) bool {
 			return len(rows("users"))+len(rows("accounts")) == 1
 		},
 		anomaly: "phantom",
 	},
 	{
-		name: "outbox before commit", tables: []harness.Table{numbers("orders", 1), numbers("outbox", 1)},
+		name: "outbox before commit", tables: []pg.Table{numbers("orders", 1), numbers("outbox", 1)},
 		wrong: []func(*speaker){
 			func(c *speaker) {
 				c.within(func() {
@@ -255,10 +256,10 @@ var modelPrograms = []modelProgram{
 				}
 			},
 		},
-		holds: func(_ func(string) []harness.Row, w *outside) bool { return w.seen == 0 },
+		holds: func(_ func(string) []pg.Row, w *outside) bool { return w.seen == 0 },
 	},
 	{
-		name: "idempotency key", tables: []harness.Table{numbers("keys", 1), numbers("account", 1, [2]int64{1, 0})},
+		name: "idempotency key", tables: []pg.Table{numbers("keys", 1), numbers("account", 1, [2]int64{1, 0})},
 		wrong: both(func(c *speaker) {
 			if c.do(howMany(`select count(*) from keys where id = 7`, "keys", is(0, int64(7)))) == 0 {
 				c.do(change(`update account set n = n + 10 where id = 1`, "account", is(0, int64(1)), 1, add(10)))
@@ -272,11 +273,11 @@ var modelPrograms = []modelProgram{
 				}
 			})
 		}),
-		holds:   func(rows func(string) []harness.Row, _ *outside) bool { return rows("account")[0][1] == int64(10) },
+		holds:   func(rows func(string) []pg.Row, _ *outside) bool { return rows("account")[0][1] == int64(10) },
 		anomaly: "phantom",
 	},
 	{
-		name: "lease by clock", tables: []harness.Table{numbers("lease", 1, [2]int64{1, 1}), numbers("result", 1, [2]int64{1, 0})},
+		name: "lease by clock", tables: []pg.Table{numbers("lease", 1, [2]int64{1, 1}), numbers("result", 1, [2]int64{1, 0})},
 		wrong: []func(*speaker){
 			func(c *speaker) {
 				c.err = c.sim.Step("works for longer than it thought")
@@ -291,23 +292,23 @@ var modelPrograms = []modelProgram{
 		right: []func(*speaker){
 			func(c *speaker) {
 				c.err = c.sim.Step("works for longer than it thought")
-				c.do(change(`update result set n = 1 where n <= 1`, "result", func(r harness.Row) bool { return r[1].(int64) <= 1 }, 1, to(1)))
+				c.do(change(`update result set n = 1 where n <= 1`, "result", func(r pg.Row) bool { return r[1].(int64) <= 1 }, 1, to(1)))
 			},
 			func(c *speaker) {
 				c.err = c.sim.Sleep(5 * time.Minute)
 				c.do(change(`update lease set n = 2 where id = 1`, "lease", nil, 1, to(2)))
-				c.do(change(`update result set n = 2 where n <= 2`, "result", func(r harness.Row) bool { return r[1].(int64) <= 2 }, 1, to(2)))
+				c.do(change(`update result set n = 2 where n <= 2`, "result", func(r pg.Row) bool { return r[1].(int64) <= 2 }, 1, to(2)))
 			},
 		},
-		holds: func(rows func(string) []harness.Row, _ *outside) bool {
+		holds: func(rows func(string) []pg.Row, _ *outside) bool {
 			return rows("lease")[0][1] == rows("result")[0][1]
 		},
 	},
 	{
-		name: "cursor over late commits", tables: []harness.Table{numbers("seq", 1, [2]int64{1, 0}), numbers("events", 1)},
+		name: "cursor over late commits", tables: []pg.Table{numbers("seq", 1, [2]int64{1, 0}), numbers("events", 1)},
 		wrong: append(both(func(c *speaker) { emit(c, drawID(c)) }), modelPoll),
 		right: append(both(func(c *speaker) { c.within(func() { emit(c, drawID(c)) }) }), modelPoll),
-		holds: func(rows func(string) []harness.Row, w *outside) bool {
+		holds: func(rows func(string) []pg.Row, w *outside) bool {
 			for _, r := range rows("events") {
 				if r[0].(int64) > int64(w.cursor) {
 					w.seen++
@@ -317,7 +318,7 @@ var modelPrograms = []modelProgram{
 		},
 	},
 	{
-		name: "retry after an unknown commit", tables: []harness.Table{numbers("account", 1, [2]int64{1, 100}), numbers("paid", 1)},
+		name: "retry after an unknown commit", tables: []pg.Table{numbers("account", 1, [2]int64{1, 100}), numbers("paid", 1)},
 		wrong: []func(*speaker){func(c *speaker) {
 			for range 2 {
 				c.err = nil
@@ -338,11 +339,11 @@ var modelPrograms = []modelProgram{
 				}
 			}
 		}},
-		holds:  func(rows func(string) []harness.Row, _ *outside) bool { return rows("account")[0][1] == int64(90) },
+		holds:  func(rows func(string) []pg.Row, _ *outside) bool { return rows("account")[0][1] == int64(90) },
 		faults: []harness.Fault{harness.LostBefore, harness.LostAfter},
 	},
 	{
-		name: "two locks in two orders", tables: []harness.Table{numbers("t", 1, [2]int64{1, 0}, [2]int64{2, 0})},
+		name: "two locks in two orders", tables: []pg.Table{numbers("t", 1, [2]int64{1, 0}, [2]int64{2, 0})},
 		wrong: each(func(c *speaker, who int64) {
 			c.within(func() {
 				for _, id := range []int64{who, 3 - who} {
@@ -357,11 +358,11 @@ var modelPrograms = []modelProgram{
 				}
 			})
 		}),
-		holds: func(rows func(string) []harness.Row, _ *outside) bool { return rows("t")[0][1] == int64(2) },
+		holds: func(rows func(string) []pg.Row, _ *outside) bool { return rows("t")[0][1] == int64(2) },
 		kind:  "error",
 	},
 	{
-		name: "write skew", tables: []harness.Table{numbers("doctors", 1, [2]int64{1, 1}, [2]int64{2, 1})},
+		name: "write skew", tables: []pg.Table{numbers("doctors", 1, [2]int64{1, 1}, [2]int64{2, 1})},
 		wrong: each(func(c *speaker, who int64) {
 			c.within(func() {
 				if c.do(howMany(`select count(*) from doctors where n = 1`, "doctors", is(1, int64(1)))) == 2 {
@@ -371,13 +372,13 @@ var modelPrograms = []modelProgram{
 		}),
 		right: each(func(c *speaker, who int64) {
 			c.within(func() {
-				c.do(number(`select id from doctors order by id for update`, "doctors", nil, 0, harness.Wait))
+				c.do(number(`select id from doctors order by id for update`, "doctors", nil, 0, pg.Wait))
 				if c.do(howMany(`select count(*) from doctors where n = 1`, "doctors", is(1, int64(1)))) == 2 {
 					c.do(change(fmt.Sprintf(`update doctors set n = 0 where id = %d`, who), "doctors", is(0, who), 1, to(0)))
 				}
 			})
 		}),
-		holds: func(rows func(string) []harness.Row, _ *outside) bool {
+		holds: func(rows func(string) []pg.Row, _ *outside) bool {
 			return rows("doctors")[0][1].(int64)+rows("doctors")[1][1].(int64) == 1
 		},
 		anomaly: "write skew",
@@ -387,7 +388,7 @@ var modelPrograms = []modelProgram{
 func (p modelProgram) on(actors []func(*speaker)) func(*harness.Sim) {
 	return func(s *harness.Sim) {
 		w := &outside{}
-		db := s.ReadCommitted(p.tables, p.faults...)
+		db := pg.NewReadCommitted(s, p.tables, p.faults...)
 		for i, do := range actors {
 			c := &speaker{Session: db.Session(), sim: s, outside: w}
 			s.Go(string(rune('a'+i)), func(ctx context.Context) error { return c.run(ctx, do) }, harness.Needed())
@@ -416,7 +417,7 @@ func TestProgramsOnTheModel(t *testing.T) {
 // TestProgramsOfTheModelOnPostgreSQL runs the same statements by their SQL.
 func TestProgramsOfTheModelOnPostgreSQL(t *testing.T) {
 	t.Parallel()
-	on := harness.OnPostgres(pgtest.Database(t))
+	on := pg.On(pgtest.Database(t))
 	for _, p := range modelPrograms {
 		t.Run(p.name, func(t *testing.T) { p.found(t, on) })
 	}

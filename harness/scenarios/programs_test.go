@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
+	lite "github.com/edgaze-ai/runcounter/harness/sqlite"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -384,7 +386,7 @@ func (p program) scenario(s *harness.Sim, actors []func(*client), connect func(a
 // onSQLite has readers beside a writer.
 func (p program) onSQLite(actors []func(*client)) func(*harness.Sim) {
 	return func(s *harness.Sim) {
-		db := s.SQLite(harness.SQLite{WAL: true, Faults: p.faults, Setup: func(_ string, db *sql.DB) (err error) {
+		db := lite.New(s, lite.Config{WAL: true, Faults: p.faults, Setup: func(_ string, db *sql.DB) (err error) {
 			for _, text := range p.setup {
 				_, failed := db.Exec(text)
 				err = errors.Join(err, failed)
@@ -401,7 +403,7 @@ func (p program) onSQLite(actors []func(*client)) func(*harness.Sim) {
 func (p program) onPostgres(t *testing.T, address string, actors []func(*client)) func(*harness.Sim) {
 	var dbs []*sql.DB
 	return func(s *harness.Sim) {
-		server := s.Postgres(harness.Postgres{Address: address, Faults: p.faults, Setup: func(address string) error {
+		server := pg.New(s, pg.Config{Address: address, Faults: p.faults, Setup: func(address string) error {
 			pgtest.Exec(t, address, append([]string{`drop schema public cascade`, `create schema public`}, p.setup...)...)
 			return nil
 		}})

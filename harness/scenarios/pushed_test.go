@@ -5,12 +5,13 @@ import (
 	"fmt"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 )
 
 // What follows counts by pushing and by polling, as is done where there is no
 // ledger: tables of events, of what was seen, and a cursor.
-func eventTables() []harness.Table {
-	return []harness.Table{
+func eventTables() []pg.Table {
+	return []pg.Table{
 		{Name: "counts", Columns: []string{"user_id", "n"}, Key: 1, Rows: []row{{int64(1), int64(0)}}},
 		{Name: "seen", Columns: []string{"event"}, Key: 1},
 		{Name: "events", Columns: []string{"seq", "at"}, Key: 1},
@@ -31,7 +32,7 @@ func addN(ctx context.Context, s *session, d int64) error {
 // mark says that a webhook was seen, and reports whether it is the first time.
 func mark(ctx context.Context, s *session, event int64) (bool, error) {
 	rows, err := exec(ctx, s, fmt.Sprintf(`insert into seen values (%d) on conflict do nothing returning event`, event), nil, tables("seen"), func(q *query) error {
-		r, err := q.Insert("seen", row{event}, harness.Conflict{DoNothing: true})
+		r, err := q.Insert("seen", row{event}, pg.Conflict{DoNothing: true})
 		if r != nil {
 			q.Return(event)
 		}
@@ -97,7 +98,7 @@ func pushedByACrasher(y system) func(*harness.Sim) { return pushing(y, harness.R
 
 func pushing(y system, with ...harness.ActorOption) func(*harness.Sim) {
 	return func(s *harness.Sim) {
-		db := s.ReadCommitted(eventTables())
+		db := pg.NewReadCommitted(s, eventTables())
 		sessions := []*session{db.Session(), db.Session(), db.Session()}
 		s.Go("webhook", func(ctx context.Context) error { return y.receive(ctx, sessions[0], 7) }, append(with, harness.Needed())...)
 		s.Go("again", func(ctx context.Context) error { return y.receive(ctx, sessions[1], 7) })
@@ -135,7 +136,7 @@ func pollByTime(ctx context.Context, s *session) error     { return pollBy(ctx, 
 func pollBy(ctx context.Context, s *session, column int, name string) error {
 	return inTx(ctx, s, func() error {
 		place, err := exec(ctx, s, `select upto from place where one = 1 for update`, nil, tables("place"), func(q *query) error {
-			rows, err := q.ForUpdate("place", harness.Wait, nil)
+			rows, err := q.ForUpdate("place", pg.Wait, nil)
 			for _, r := range rows {
 				q.Return(r[1])
 			}
@@ -172,13 +173,13 @@ func pollBy(ctx context.Context, s *session, column int, name string) error {
 // made and not when they are committed, and somebody who polls.
 func polled(y system) func(*harness.Sim) {
 	return func(s *harness.Sim) {
-		db := s.ReadCommitted(eventTables())
+		db := pg.NewReadCommitted(s, eventTables())
 		for i := range int64(2) {
 			writer := db.Session()
 			s.Go(fmt.Sprintf("writer %d", i+1), func(ctx context.Context) error {
 				return inTx(ctx, writer, func() error {
 					_, err := exec(ctx, writer, fmt.Sprintf(`insert into events values (%d, %d)`, i+1, 10*(i+1)), nil, tables("events"), func(q *query) error {
-						_, err := q.Insert("events", row{i + 1, 10 * (i + 1)}, harness.Conflict{})
+						_, err := q.Insert("events", row{i + 1, 10 * (i + 1)}, pg.Conflict{})
 						return err
 					})
 					return err

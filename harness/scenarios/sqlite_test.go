@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	lite "github.com/edgaze-ai/runcounter/harness/sqlite"
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
@@ -33,12 +34,12 @@ func after(minutes int) time.Time { return noon.Add(time.Duration(minutes) * tim
 // their own.
 type mirror struct {
 	sim  *harness.Sim
-	db   *harness.Database
+	db   *lite.Database
 	look *sql.DB
 }
 
 func newMirror(s *harness.Sim) *mirror {
-	m := &mirror{sim: s, db: s.SQLite(harness.SQLite{WAL: true, Setup: func(path string, _ *sql.DB) error {
+	m := &mirror{sim: s, db: lite.New(s, lite.Config{WAL: true, Setup: func(path string, _ *sql.DB) error {
 		st, err := sqlite.Open(context.Background(), path, sqlite.Options{Volatile: true})
 		if err != nil {
 			return err

@@ -7,28 +7,29 @@ import (
 	"slices"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 )
 
 // lockKey makes the row of a key where it is missing, and locks it: the one
 // order of locks begins with it.
-func lockKey(ctx context.Context, s *harness.Session, of int64, how harness.Locking) (bool, error) {
+func lockKey(ctx context.Context, s *pg.Session, of int64, how pg.Locking) (bool, error) {
 	if err := makeKey(ctx, s, of); err != nil {
 		return false, err
 	}
 	return lockKeyRow(ctx, s, of, how)
 }
 
-func makeKey(ctx context.Context, s *harness.Session, of int64) error {
+func makeKey(ctx context.Context, s *pg.Session, of int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`insert into counts values (%d, 0) on conflict (user_id) do nothing`, of), nil, tables("counts"), func(q *query) error {
-		_, err := q.Insert("counts", row{of, int64(0)}, harness.Conflict{DoNothing: true})
+		_, err := q.Insert("counts", row{of, int64(0)}, pg.Conflict{DoNothing: true})
 		return err
 	})
 	return err
 }
 
-func lockKeyRow(ctx context.Context, s *harness.Session, of int64, how harness.Locking) (bool, error) {
+func lockKeyRow(ctx context.Context, s *pg.Session, of int64, how pg.Locking) (bool, error) {
 	text := fmt.Sprintf(`select user_id from counts where user_id = %d for update`, of)
-	if how == harness.SkipLocked {
+	if how == pg.SkipLocked {
 		text += ` skip locked`
 	}
 	rows, err := exec(ctx, s, text, nil, tables("counts"), func(q *query) error {
@@ -41,9 +42,9 @@ func lockKeyRow(ctx context.Context, s *harness.Session, of int64, how harness.L
 	return len(rows) > 0, err
 }
 
-func fold(ctx context.Context, s *harness.Session, of int64) error {
+func fold(ctx context.Context, s *pg.Session, of int64) error {
 	return tried(ctx, s, func() error {
-		mine, err := lockKey(ctx, s, of, harness.SkipLocked)
+		mine, err := lockKey(ctx, s, of, pg.SkipLocked)
 		if err != nil || !mine {
 			return err
 		}
@@ -67,10 +68,10 @@ func sum(rows []row) (n int64) {
 	return n
 }
 
-func recount(ctx context.Context, s *harness.Session, of int64) error {
+func recount(ctx context.Context, s *pg.Session, of int64) error {
 	return tried(ctx, s, func() error {
 		for {
-			if mine, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+			if mine, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 				return err
 			} else if mine {
 				break
@@ -91,9 +92,9 @@ func recount(ctx context.Context, s *harness.Session, of int64) error {
 }
 
 // prune drops a row of zeros, which says the same as none.
-func prune(ctx context.Context, s *harness.Session, of int64) error {
+func prune(ctx context.Context, s *pg.Session, of int64) error {
 	return tried(ctx, s, func() error {
-		mine, err := lockKeyRow(ctx, s, of, harness.SkipLocked)
+		mine, err := lockKeyRow(ctx, s, of, pg.SkipLocked)
 		if err != nil || !mine {
 			return err
 		}
@@ -110,7 +111,7 @@ func stored(q *query, of int64) int64 {
 	return sum(q.Select("counts", col(0, of))) + sum(q.Select("ledger", col(0, of)))
 }
 
-func count(ctx context.Context, s *harness.Session, of int64) (int64, error) {
+func count(ctx context.Context, s *pg.Session, of int64) (int64, error) {
 	rows, err := exec(ctx, s, fmt.Sprintf(`select (coalesce((select n from counts where user_id = %d), 0) + coalesce((select sum(d) from ledger where user_id = %d), 0))::bigint`, of, of),
 		tables("counts", "ledger"), nil, func(q *query) error {
 			q.Return(stored(q, of))
@@ -125,7 +126,7 @@ func count(ctx context.Context, s *harness.Session, of int64) (int64, error) {
 // errDrift is an audit that found something.
 var errDrift = errors.New("the audit found a drift")
 
-func audit(ctx context.Context, s *harness.Session) error {
+func audit(ctx context.Context, s *pg.Session) error {
 	rows, err := exec(ctx, s, `select u, (coalesce((select n from counts where user_id = u), 0) + coalesce((select sum(d) from ledger where user_id = u), 0))::bigint, (select count(*) from runs where user_id = u and status >= 2 and completed_at is not null) from generate_series(1::bigint, 2) as u`,
 		tables("counts", "ledger", "runs"), nil, func(q *query) error {
 			for of := range int64(2) {
@@ -144,11 +145,11 @@ func audit(ctx context.Context, s *harness.Session) error {
 	return nil
 }
 
-func begin(ctx context.Context, s *harness.Session, run, of, limit int64) (began bool, err error) {
+func begin(ctx context.Context, s *pg.Session, run, of, limit int64) (began bool, err error) {
 	err = tried(ctx, s, func() error {
 		began = false
 		for {
-			if mine, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+			if mine, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 				return err
 			} else if mine {
 				break
@@ -169,7 +170,7 @@ func begin(ctx context.Context, s *harness.Session, run, of, limit int64) (began
 }
 
 // laws are the oracles of every scenario.
-func laws(s *harness.Sim, db *harness.ReadCommitted) {
+func laws(s *harness.Sim, db *pg.ReadCommitted) {
 	var all map[string][]row // as of the moment that the laws are asked about
 	s.Always("law 1: counts + ledger equal the ended runs", func() error {
 		all = db.Contents()
@@ -241,7 +242,7 @@ func outcomeOf(r row) string {
 	return name
 }
 
-func law1(db *harness.ReadCommitted) error { return exact(db.Contents()) }
+func law1(db *pg.ReadCommitted) error { return exact(db.Contents()) }
 
 func exact(all map[string][]row) error {
 	for of := range int64(2) {

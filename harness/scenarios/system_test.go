@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 )
 
 // The statuses of runs here, as numbers.
@@ -35,8 +36,8 @@ const (
 )
 
 type (
-	row   = harness.Row
-	query = harness.Query
+	row   = pg.Row
+	query = pg.Query
 )
 
 func ended(r row) bool { return r[status].(int64) >= completed && r[completedAt] != nil }
@@ -48,8 +49,8 @@ func stuck(r row) bool {
 // world is what each scenario begins with: run 1 is silent for too long, run 2
 // is not, run 3 has ended and is in the ledger, run 4 belongs to another user,
 // of whom nothing has been counted yet.
-func world() []harness.Table {
-	return []harness.Table{
+func world() []pg.Table {
+	return []pg.Table{
 		{Name: "runs", Columns: []string{"id", "user_id", "status", "completed_at", "updated_at"}, Key: 1, Rows: []row{
 			{int64(1), int64(1), running, nil, int64(10)},
 			{int64(2), int64(1), pending, nil, int64(99)},
@@ -68,25 +69,25 @@ func world() []harness.Table {
 // write it. (A trigger's statement stands behind the one that fires it, in the
 // same transaction.)
 type system struct {
-	begin    func(ctx context.Context, s *harness.Session, run, of int64, limit int64) (bool, error)
-	start    func(ctx context.Context, s *harness.Session, run int64) error
-	complete func(ctx context.Context, s *harness.Session, run, as, at int64) (won bool, err error)
-	late     func(ctx context.Context, s *harness.Session, run int64) error // a late running by the application
-	insert   func(ctx context.Context, s *harness.Session, run, of, as int64) error
-	handOver func(ctx context.Context, s *harness.Session, run, to int64) error
-	remove   func(ctx context.Context, s *harness.Session, run int64) error
-	amend    func(ctx context.Context, s *harness.Session, run int64) error
-	deliver  func(ctx context.Context, s *harness.Session, run, as, at int64) error // a webhook says that it has ended
-	sweep    func(ctx context.Context, s *harness.Session) error
-	fold     func(ctx context.Context, s *harness.Session, of int64) error
-	recount  func(ctx context.Context, s *harness.Session, of int64) error
-	prune    func(ctx context.Context, s *harness.Session, of int64) error
-	count    func(ctx context.Context, s *harness.Session, of int64) (int64, error)
-	audit    func(ctx context.Context, s *harness.Session) error
+	begin    func(ctx context.Context, s *pg.Session, run, of int64, limit int64) (bool, error)
+	start    func(ctx context.Context, s *pg.Session, run int64) error
+	complete func(ctx context.Context, s *pg.Session, run, as, at int64) (won bool, err error)
+	late     func(ctx context.Context, s *pg.Session, run int64) error // a late running by the application
+	insert   func(ctx context.Context, s *pg.Session, run, of, as int64) error
+	handOver func(ctx context.Context, s *pg.Session, run, to int64) error
+	remove   func(ctx context.Context, s *pg.Session, run int64) error
+	amend    func(ctx context.Context, s *pg.Session, run int64) error
+	deliver  func(ctx context.Context, s *pg.Session, run, as, at int64) error // a webhook says that it has ended
+	sweep    func(ctx context.Context, s *pg.Session) error
+	fold     func(ctx context.Context, s *pg.Session, of int64) error
+	recount  func(ctx context.Context, s *pg.Session, of int64) error
+	prune    func(ctx context.Context, s *pg.Session, of int64) error
+	count    func(ctx context.Context, s *pg.Session, of int64) (int64, error)
+	audit    func(ctx context.Context, s *pg.Session) error
 
-	receive func(ctx context.Context, s *harness.Session, event int64) error // counts a webhook
-	forget  func(ctx context.Context, s *harness.Session) error              // old webhooks
-	poll    func(ctx context.Context, s *harness.Session) error              // counts new events
+	receive func(ctx context.Context, s *pg.Session, event int64) error // counts a webhook
+	forget  func(ctx context.Context, s *pg.Session) error              // old webhooks
+	poll    func(ctx context.Context, s *pg.Session) error              // counts new events
 
 	mirror miniature
 }
@@ -100,7 +101,7 @@ func ours() system {
 }
 
 // inTx runs do in a transaction.
-func inTx(ctx context.Context, s *harness.Session, do func() error) error {
+func inTx(ctx context.Context, s *pg.Session, do func() error) error {
 	if err := s.Begin(ctx); err != nil {
 		return err
 	}
@@ -111,10 +112,10 @@ func inTx(ctx context.Context, s *harness.Session, do func() error) error {
 }
 
 // tried runs do again while the database asks for it, as the store does.
-func tried(ctx context.Context, s *harness.Session, do func() error) error {
+func tried(ctx context.Context, s *pg.Session, do func() error) error {
 	for try := 1; ; try++ {
 		err := inTx(ctx, s, do)
-		var state *harness.SQLState
+		var state *pg.SQLState
 		again := errors.Is(err, harness.ErrLost) || errors.As(err, &state) && (state.Code == "40001" || state.Code == "40P01")
 		if err == nil || !again || try == 3 {
 			return err
@@ -122,8 +123,8 @@ func tried(ctx context.Context, s *harness.Session, do func() error) error {
 	}
 }
 
-func exec(ctx context.Context, s *harness.Session, sql string, reads, writes []string, do func(q *query) error) ([]row, error) {
-	return s.Exec(ctx, &harness.Statement{SQL: sql, Reads: reads, Writes: writes, Do: do})
+func exec(ctx context.Context, s *pg.Session, sql string, reads, writes []string, do func(q *query) error) ([]row, error) {
+	return s.Exec(ctx, &pg.Statement{SQL: sql, Reads: reads, Writes: writes, Do: do})
 }
 
 func tables(names ...string) []string { return names }
@@ -131,9 +132,9 @@ func tables(names ...string) []string { return names }
 func col(i int, v int64) func(row) bool { return func(r row) bool { return r[i] == v } }
 
 // lockRun is select … for no key update: the run as it is now, or nil.
-func lockRun(ctx context.Context, s *harness.Session, run int64) (row, error) {
+func lockRun(ctx context.Context, s *pg.Session, run int64) (row, error) {
 	rows, err := exec(ctx, s, fmt.Sprintf(`select id, user_id, status, completed_at, updated_at from runs where id = %d for no key update`, run), nil, tables("runs"), func(q *query) error {
-		rows, err := q.ForUpdate("runs", harness.Wait, col(id, run))
+		rows, err := q.ForUpdate("runs", pg.Wait, col(id, run))
 		for _, r := range rows {
 			q.Return(r...)
 		}
@@ -146,7 +147,7 @@ func lockRun(ctx context.Context, s *harness.Session, run int64) (row, error) {
 }
 
 // setRun writes the outcome of a run.
-func setRun(ctx context.Context, s *harness.Session, run, as int64, at any) error {
+func setRun(ctx context.Context, s *pg.Session, run, as int64, at any) error {
 	text := "null"
 	if at != nil {
 		text = fmt.Sprint(at)
@@ -159,15 +160,15 @@ func setRun(ctx context.Context, s *harness.Session, run, as int64, at any) erro
 }
 
 // post appends to the ledger.
-func post(ctx context.Context, s *harness.Session, of, d int64) error {
+func post(ctx context.Context, s *pg.Session, of, d int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`insert into ledger values (%d, %d)`, of, d), nil, tables("ledger"), func(q *query) error {
-		_, err := q.Insert("ledger", row{of, d}, harness.Conflict{})
+		_, err := q.Insert("ledger", row{of, d}, pg.Conflict{})
 		return err
 	})
 	return err
 }
 
-func isPresumed(ctx context.Context, s *harness.Session, r row) (bool, error) {
+func isPresumed(ctx context.Context, s *pg.Session, r row) (bool, error) {
 	if !ended(r) {
 		return false, nil
 	}
@@ -180,7 +181,7 @@ func isPresumed(ctx context.Context, s *harness.Session, r row) (bool, error) {
 	return len(rows) > 0, err
 }
 
-func unpresume(ctx context.Context, s *harness.Session, run int64) error {
+func unpresume(ctx context.Context, s *pg.Session, run int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`delete from presumed where run_id = %d`, run), nil, tables("presumed"), func(q *query) error {
 		_, err := q.Delete("presumed", col(0, run))
 		return err
@@ -188,7 +189,7 @@ func unpresume(ctx context.Context, s *harness.Session, run int64) error {
 	return err
 }
 
-func complete(ctx context.Context, s *harness.Session, run, as, at int64) (won bool, err error) {
+func complete(ctx context.Context, s *pg.Session, run, as, at int64) (won bool, err error) {
 	err = tried(ctx, s, func() error {
 		won = false
 		r, err := lockRun(ctx, s, run)
@@ -213,7 +214,7 @@ func complete(ctx context.Context, s *harness.Session, run, as, at int64) (won b
 	return won, err
 }
 
-func start(ctx context.Context, s *harness.Session, run int64) error {
+func start(ctx context.Context, s *pg.Session, run int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`update runs set status = 1, updated_at = 100 where id = %d and status = 0`, run), nil, tables("runs"), func(q *query) error {
 		_, err := q.Update("runs", func(r row) bool { return r[id] == run && r[status] == pending }, func(r row) row {
 			r[status], r[updatedAt] = running, present
@@ -225,7 +226,7 @@ func start(ctx context.Context, s *harness.Session, run int64) error {
 }
 
 // late is the application's own update, which the guard patches.
-func late(ctx context.Context, s *harness.Session, run int64) error {
+func late(ctx context.Context, s *pg.Session, run int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`update runs set status = case when status >= 2 and completed_at is not null then status else 1 end, updated_at = 100 where id = %d`, run),
 		nil, tables("runs"), func(q *query) error {
 			_, err := q.Update("runs", col(id, run), func(r row) row {
@@ -242,7 +243,7 @@ func late(ctx context.Context, s *harness.Session, run int64) error {
 
 // insert is the application's own insert of a run that has ended: the guard
 // fills completed_at.
-func insert(ctx context.Context, s *harness.Session, run, of, as int64) error {
+func insert(ctx context.Context, s *pg.Session, run, of, as int64) error {
 	return inTx(ctx, s, func() error {
 		if err := insertRow(ctx, s, row{run, of, as, present, present}); err != nil {
 			return err
@@ -251,19 +252,19 @@ func insert(ctx context.Context, s *harness.Session, run, of, as int64) error {
 	})
 }
 
-func insertRow(ctx context.Context, s *harness.Session, r row) error {
+func insertRow(ctx context.Context, s *pg.Session, r row) error {
 	at := "null"
 	if r[completedAt] != nil {
 		at = fmt.Sprint(r[completedAt])
 	}
 	_, err := exec(ctx, s, fmt.Sprintf(`insert into runs values (%d, %d, %d, %s, %d)`, r[id], r[user], r[status], at, r[updatedAt]), nil, tables("runs"), func(q *query) error {
-		_, err := q.Insert("runs", r, harness.Conflict{})
+		_, err := q.Insert("runs", r, pg.Conflict{})
 		return err
 	})
 	return err
 }
 
-func handOver(ctx context.Context, s *harness.Session, run, to int64) error {
+func handOver(ctx context.Context, s *pg.Session, run, to int64) error {
 	return inTx(ctx, s, func() error {
 		r, err := lockRun(ctx, s, run)
 		if err != nil || r == nil {
@@ -279,7 +280,7 @@ func handOver(ctx context.Context, s *harness.Session, run, to int64) error {
 	})
 }
 
-func moveRun(ctx context.Context, s *harness.Session, run, to int64) error {
+func moveRun(ctx context.Context, s *pg.Session, run, to int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`update runs set user_id = %d where id = %d`, to, run), nil, tables("runs"), func(q *query) error {
 		_, err := q.Update("runs", col(id, run), func(r row) row { r[user] = to; return r })
 		return err
@@ -287,7 +288,7 @@ func moveRun(ctx context.Context, s *harness.Session, run, to int64) error {
 	return err
 }
 
-func remove(ctx context.Context, s *harness.Session, run int64) error {
+func remove(ctx context.Context, s *pg.Session, run int64) error {
 	return inTx(ctx, s, func() error {
 		rows, err := exec(ctx, s, fmt.Sprintf(`delete from runs where id = %d returning id, user_id, status, completed_at, updated_at`, run), nil, tables("runs"), func(q *query) error {
 			rows, err := q.Delete("runs", col(id, run))
@@ -307,14 +308,14 @@ func remove(ctx context.Context, s *harness.Session, run int64) error {
 }
 
 // amend re-opens a run, as an administrator decides.
-func amend(ctx context.Context, s *harness.Session, run int64) error {
+func amend(ctx context.Context, s *pg.Session, run int64) error {
 	return tried(ctx, s, func() error {
 		r, err := lockRun(ctx, s, run)
 		if err != nil || r == nil || !ended(r) {
 			return err
 		}
 		_, err = exec(ctx, s, fmt.Sprintf(`insert into amendments values (%d)`, run), nil, tables("amendments"), func(q *query) error {
-			_, err := q.Insert("amendments", row{run}, harness.Conflict{})
+			_, err := q.Insert("amendments", row{run}, pg.Conflict{})
 			return err
 		})
 		if err != nil {
@@ -332,7 +333,7 @@ func amend(ctx context.Context, s *harness.Session, run int64) error {
 
 // deliver looks at the run that a webhook names, and mends it where the old
 // record had ended and the run is active: somebody overwrote the outcome.
-func deliver(ctx context.Context, s *harness.Session, run, as, at int64) error {
+func deliver(ctx context.Context, s *pg.Session, run, as, at int64) error {
 	rows, err := exec(ctx, s, fmt.Sprintf(`select id, user_id, status, completed_at, updated_at from runs where id = %d and not exists (select from amendments where run_id = %d)`, run, run),
 		tables("runs", "amendments"), nil, func(q *query) error {
 			if len(q.Select("amendments", col(0, run))) > 0 {
@@ -362,7 +363,7 @@ func deliver(ctx context.Context, s *harness.Session, run, as, at int64) error {
 	})
 }
 
-func isAmended(ctx context.Context, s *harness.Session, run int64) (bool, error) {
+func isAmended(ctx context.Context, s *pg.Session, run int64) (bool, error) {
 	rows, err := exec(ctx, s, fmt.Sprintf(`select run_id from amendments where run_id = %d`, run), tables("amendments"), nil, func(q *query) error {
 		for _, r := range q.Select("amendments", col(0, run)) {
 			q.Return(r...)
@@ -372,10 +373,10 @@ func isAmended(ctx context.Context, s *harness.Session, run int64) (bool, error)
 	return len(rows) > 0, err
 }
 
-func sweep(ctx context.Context, s *harness.Session) error {
+func sweep(ctx context.Context, s *pg.Session) error {
 	return tried(ctx, s, func() error {
 		rows, err := exec(ctx, s, `select id, user_id, status, completed_at, updated_at from runs where status < 2 and updated_at + 5 <= 100 for no key update skip locked`, nil, tables("runs"), func(q *query) error {
-			rows, err := q.ForUpdate("runs", harness.SkipLocked, stuck)
+			rows, err := q.ForUpdate("runs", pg.SkipLocked, stuck)
 			for _, r := range rows {
 				q.Return(r...)
 			}
@@ -400,9 +401,9 @@ func sweep(ctx context.Context, s *harness.Session) error {
 	})
 }
 
-func presume(ctx context.Context, s *harness.Session, run, at int64) error {
+func presume(ctx context.Context, s *pg.Session, run, at int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`insert into presumed values (%d, %d) on conflict (run_id) do update set ended_at = excluded.ended_at`, run, at), nil, tables("presumed"), func(q *query) error {
-		_, err := q.Insert("presumed", row{run, at}, harness.Conflict{DoUpdate: func(row) row { return row{run, at} }})
+		_, err := q.Insert("presumed", row{run, at}, pg.Conflict{DoUpdate: func(row) row { return row{run, at} }})
 		return err
 	})
 	return err

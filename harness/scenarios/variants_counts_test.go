@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 )
 
 // foldDeletingMore sums in one statement and deletes in the next.
 func foldDeletingMore(ctx context.Context, s *session, of int64) error {
 	return inTx(ctx, s, func() error {
-		if mine, err := lockKey(ctx, s, of, harness.SkipLocked); err != nil || !mine {
+		if mine, err := lockKey(ctx, s, of, pg.SkipLocked); err != nil || !mine {
 			return err
 		}
 		_, err := exec(ctx, s, fmt.Sprintf(`update counts set n = n + coalesce((select sum(d) from ledger where user_id = %d), 0) where user_id = %d`, of, of), tables("ledger"), tables("counts"), func(q *query) error {
@@ -46,7 +46,7 @@ func foldLedgerFirst(ctx context.Context, s *session, of int64) error {
 		if err != nil {
 			return err
 		}
-		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+		if _, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 			return err
 		}
 		_, err = exec(ctx, s, fmt.Sprintf(`update counts set n = n + %d where user_id = %d`, sum(rows), of), nil, tables("counts"), func(q *query) error {
@@ -82,7 +82,7 @@ func foldUnlocked(ctx context.Context, s *session, of int64) error {
 func foldInTwo(ctx context.Context, s *session, of int64) error {
 	var d int64
 	err := inTx(ctx, s, func() error {
-		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+		if _, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 			return err
 		}
 		_, err := exec(ctx, s, fmt.Sprintf(`update counts set n = n + coalesce((select sum(d) from ledger where user_id = %d), 0) where user_id = %d`, of, of), tables("ledger"), tables("counts"), func(q *query) error {
@@ -119,7 +119,7 @@ func recountUnlocked(ctx context.Context, s *session, of int64) error {
 // recountInTwo deletes the ledger in one statement and counts in the next.
 func recountInTwo(ctx context.Context, s *session, of int64) error {
 	return inTx(ctx, s, func() error {
-		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+		if _, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 			return err
 		}
 		if err := dropLedger(ctx, s, of); err != nil {
@@ -174,7 +174,7 @@ func beginUnlocked(ctx context.Context, s *session, run, of, limit int64) (bool,
 // beginCountingEnded forgets the runs that have not ended.
 func beginCountingEnded(ctx context.Context, s *session, run, of, limit int64) (began bool, err error) {
 	err = inTx(ctx, s, func() error {
-		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+		if _, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 			return err
 		}
 		n, err := count(ctx, s, of)
@@ -191,7 +191,7 @@ func beginCountingEnded(ctx context.Context, s *session, run, of, limit int64) (
 // are right, and a run that ends between them is in neither.
 func beginInTwo(ctx context.Context, s *session, run, of, limit int64) (began bool, err error) {
 	err = inTx(ctx, s, func() error {
-		if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+		if _, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 			return err
 		}
 		n, err := count(ctx, s, of)

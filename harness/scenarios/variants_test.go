@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/edgaze-ai/runcounter/harness"
+	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 )
 
 // These are the parts of the system as people write them: each is small and
 // plausible, and wrong.
 
-type session = harness.Session
+type session = pg.Session
 
 // completing is a completion that keeps the count by a statement of its own
 // instead of the ledger.
@@ -71,7 +71,7 @@ func writeCount(ctx context.Context, s *session, of, n int64) error {
 func upsertCount(ctx context.Context, s *session, of int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`insert into counts values (%[1]d, `+countSQL+`) on conflict (user_id) do update set n = excluded.n`, of), tables("runs"), tables("counts"), func(q *query) error {
 		n := endedOf(q, of)
-		_, err := q.Insert("counts", row{of, n}, harness.Conflict{DoUpdate: func(row) row { return row{of, n} }})
+		_, err := q.Insert("counts", row{of, n}, pg.Conflict{DoUpdate: func(row) row { return row{of, n} }})
 		return err
 	})
 	return err
@@ -89,7 +89,7 @@ func updateWithSubselect(ctx context.Context, s *session, of int64) error {
 func lockAndCountAtOnce(ctx context.Context, s *session, of int64) error {
 	_, err := exec(ctx, s, fmt.Sprintf(`with l as (select user_id from counts where user_id = %[1]d for update) update counts as c set n = `+countSQL+` from l where c.user_id = l.user_id`, of), tables("runs"), tables("counts"), func(q *query) error {
 		n := endedOf(q, of)
-		if _, err := q.ForUpdate("counts", harness.Wait, col(0, of)); err != nil {
+		if _, err := q.ForUpdate("counts", pg.Wait, col(0, of)); err != nil {
 			return err
 		}
 		_, err := q.Update("counts", col(0, of), func(r row) row { r[1] = n; return r })
@@ -111,7 +111,7 @@ func advisoryAtOnce(ctx context.Context, s *session, of int64) error {
 }
 
 func lockMissingRow(ctx context.Context, s *session, of int64) error {
-	if _, err := lockKeyRow(ctx, s, of, harness.Wait); err != nil {
+	if _, err := lockKeyRow(ctx, s, of, pg.Wait); err != nil {
 		return err
 	}
 	return upsertCount(ctx, s, of)
@@ -119,7 +119,7 @@ func lockMissingRow(ctx context.Context, s *session, of int64) error {
 
 // makeLockCount is the one of them that is right.
 func makeLockCount(ctx context.Context, s *session, of int64) error {
-	if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+	if _, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 		return err
 	}
 	return upsertCount(ctx, s, of)
@@ -173,9 +173,9 @@ func completeRaising(ctx context.Context, s *session, run, as, at int64) (bool, 
 		if err := setRun(ctx, s, run, as, at); err != nil {
 			return err
 		}
-		return errors.Join(&harness.SQLState{Code: "42883", Message: "operator does not exist: boolean > integer"})
+		return errors.Join(&pg.SQLState{Code: "42883", Message: "operator does not exist: boolean > integer"})
 	})
-	var state *harness.SQLState
+	var state *pg.SQLState
 	if errors.As(err, &state) && state.Code == "42883" {
 		return false, nil
 	}
@@ -324,7 +324,7 @@ func handOverTwoLocks(ctx context.Context, s *session, run, to int64) error {
 			return err
 		}
 		for _, of := range []int64{r[user].(int64), to} {
-			if _, err := lockKey(ctx, s, of, harness.Wait); err != nil {
+			if _, err := lockKey(ctx, s, of, pg.Wait); err != nil {
 				return err
 			}
 		}
