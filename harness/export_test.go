@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
@@ -27,6 +29,7 @@ func (s Seen) Schedule() fmt.Stringer { return s.schedule() }
 func (s Seen) Trace() string          { return s.trace() }
 func (s Seen) Failed() *Failure       { return s.failure }
 func (s Seen) Aborted() bool          { return s.aborted }
+func (s Seen) Unsteady() bool         { return s.x.home.unsteady }
 func (s Seen) Actors() int            { return len(s.sim.actors) }
 
 func (s Seen) Steps() (list []SeenStep) {
@@ -64,6 +67,12 @@ func ExploreBefore(t testing.TB, eyes Eyes, scenario func(*Sim), options ...Opti
 	r := &Result{}
 	x.explore(r)
 	return r
+}
+
+// WithPatience is a gate that waits less for an oracle's statement.
+func WithPatience(c driver.Connector, d time.Duration) driver.Connector {
+	c.(*gateConnector).gate.patience = d
+	return c
 }
 
 // Follow draws schedules of a scenario, and follows each where another option

@@ -140,14 +140,17 @@ func (a *actor) Note(reads, writes []string, ends bool) {
 	ev.ends = ev.ends || ends
 }
 
+// anyTraits are those of a database of which nothing is known.
+var anyTraits = engine.Traits{
+	KeepRow:    "lock it before it is read",
+	ComeFirst:  "take a lock that both take, before the read, or run both as serializable",
+	ReadAfresh: "take a lock that both take, before the read, or put the condition into the statement that writes",
+}
+
 // traits are those of the databases of this schedule: the words of the first,
 // and terse where one is.
 func (s *Sim) traits() engine.Traits {
-	t := engine.Traits{
-		KeepRow:    "lock it before it is read",
-		ComeFirst:  "take a lock that both take, before the read, or run both as serializable",
-		ReadAfresh: "take a lock that both take, before the read, or put the condition into the statement that writes",
-	}
+	t := anyTraits
 	if s.x == nil || s.x.home == nil {
 		return t
 	}

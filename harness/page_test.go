@@ -37,8 +37,10 @@ func TestPage(t *testing.T) {
 		command, _, _ := strings.Cut(text, "\n")
 		return "```console\n" + command + "\n" + m.run(strings.TrimPrefix(command, "$ ")) + "```"
 	})
-	if out := m.run("go test . -run TestStrategies -v"); !strings.Contains(out, "--- PASS: TestStrategies") {
-		t.Error(out)
+	for _, name := range []string{"TestStrategies", "TestGated"} {
+		if out := m.run("go test . -run " + name + " -v"); !strings.Contains(out, "--- PASS: "+name) {
+			t.Error(out)
+		}
 	}
 	if *update {
 		if err := os.WriteFile(pagePath, []byte(got), 0o600); err != nil {
