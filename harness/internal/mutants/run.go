@@ -55,6 +55,7 @@ type Runner struct {
 // baseline is a package's tests without a mutant.
 type baseline struct {
 	sum    [sha256.Size]byte // of the program
+	rapid  bool              // it has the flags of pgregory.net/rapid
 	took   time.Duration
 	notRun []string
 	none   bool // no test files
@@ -109,7 +110,7 @@ func (r *Runner) Run(ctx context.Context, m Mutant, packages []string) (Result, 
 			result.Verdict, result.Output, result.Took = Invalid, said, time.Since(began)
 			return result, nil
 		}
-		sum, err := hash(program)
+		sum, _, err := read(program)
 		if err != nil {
 			return result, err
 		}
@@ -118,7 +119,7 @@ func (r *Runner) Run(ctx context.Context, m Mutant, packages []string) (Result, 
 		}
 		result.Verdict = Survived
 		limit := 3*b.took + r.Least
-		said, err = r.test(ctx, dir, program, overlay, limit)
+		said, err = r.test(ctx, dir, program, overlay, b.rapid, limit)
 		result.Took = time.Since(began)
 		switch {
 		case ctx.Err() != nil:
@@ -178,12 +179,16 @@ func (r *Runner) build(ctx context.Context, dir, overlay string) (program, said 
 var errTooLong = errors.New("the tests took too long")
 
 // test runs a package's tests up to the first that fails, and returns what they say.
-func (r *Runner) test(ctx context.Context, dir, program, overlay string, limit time.Duration) (string, error) {
+func (r *Runner) test(ctx context.Context, dir, program, overlay string, rapid bool, limit time.Duration) (string, error) {
 	// A test that hangs is ended by its own timeout, which says where; one that
 	// prevents that, by ours.
 	ended, cancel := context.WithTimeout(ctx, limit+10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ended, program, "-test.failfast", "-test.timeout="+limit.String()) //nolint:gosec // it was built a moment ago
+	args := []string{"-test.failfast", "-test.timeout=" + limit.String()}
+	if rapid {
+		args = append(args, noFailFile)
+	}
+	cmd := exec.CommandContext(ended, program, args...) //nolint:gosec // it was built a moment ago
 	cmd.Dir = filepath.Join(r.Root, filepath.FromSlash(dir))
 	cmd.WaitDelay = 5 * time.Second // a program that a test has left behind may hold its output
 	cmd.Env = append(os.Environ(), r.Env...)
@@ -211,13 +216,13 @@ func (r *Runner) baseline(ctx context.Context, dir string) (*baseline, error) {
 		return nil, fmt.Errorf("build the tests of %s: %w\n%s", dir, err, said)
 	}
 	b := &baseline{}
-	if b.sum, err = hash(program); errors.Is(err, os.ErrNotExist) {
+	if b.sum, b.rapid, err = read(program); errors.Is(err, os.ErrNotExist) {
 		b.none = true
 	} else if err != nil {
 		return nil, err
 	} else {
 		began := time.Now()
-		said, err = r.test(ctx, dir, program, "", time.Hour)
+		said, err = r.test(ctx, dir, program, "", b.rapid, time.Hour)
 		if err != nil {
 			return nil, fmt.Errorf("the tests of %s fail without a mutant: %w\n%s", dir, err, tail(said, 30))
 		}
@@ -236,12 +241,17 @@ func (r *Runner) baseline(ctx context.Context, dir string) (*baseline, error) {
 	return b, nil
 }
 
-func hash(file string) (sum [sha256.Size]byte, err error) {
+// noFailFile keeps rapid from writing what failed into the package's testdata, where it
+// would be tried again, and committed.
+const noFailFile = "-rapid.nofailfile"
+
+// read returns the sum of a program's bytes, and whether it knows noFailFile.
+func read(file string) (sum [sha256.Size]byte, rapid bool, err error) {
 	contents, err := os.ReadFile(file)
 	if err != nil {
-		return sum, err
+		return sum, false, err
 	}
-	return sha256.Sum256(contents), nil
+	return sha256.Sum256(contents), bytes.Contains(contents, []byte(noFailFile[1:])), nil
 }
 
 // tail is the end of a text.

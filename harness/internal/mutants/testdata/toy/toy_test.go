@@ -1,9 +1,19 @@
 package toy
 
 import (
+	"flag"
 	"strings"
 	"testing"
 )
+
+// noFailFile stands for the flag of pgregory.net/rapid.
+var noFailFile = flag.Bool("rapid.nofailfile", false, "write no files of failures")
+
+func TestNoFilesAreWritten(t *testing.T) {
+	if !*noFailFile {
+		t.Error("rapid writes what fails into testdata")
+	}
+}
 
 func TestSmaller(t *testing.T) {
 	if Smaller(1, 2) != 1 || Smaller(2, 1) != 1 {
