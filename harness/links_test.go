@@ -1,9 +1,12 @@
 package harness_test
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/internal/need"
 )
 
 // TestCaseH6_WhoUsesOneEngineLinksNoOther: a driver registers its name when it is
@@ -34,5 +37,20 @@ func TestCaseH6_WhoUsesOneEngineLinksNoOther(t *testing.T) {
 				t.Errorf("%s links %s", pkg, dep)
 			}
 		}
+	}
+}
+
+// TestCaseH6_BesideALibraryThatCallsItsDriverSQLite, in a module of its own.
+func TestCaseH6_BesideALibraryThatCallsItsDriverSQLite(t *testing.T) {
+	t.Parallel()
+	need.NoRaceDetector(t)
+	text, err := os.ReadFile("testdata/beside_test.go.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newPageModule(t, "")
+	m.write("beside_test.go", string(text))
+	if out := m.run("go test . -v"); !strings.Contains(out, "2 schedules, all orders, 0 failing") {
+		t.Error(out)
 	}
 }
