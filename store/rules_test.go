@@ -289,6 +289,37 @@ func TestPresumeNamesWhatTheRunWas(t *testing.T) {
 	}
 }
 
+func TestAnOutcomeThatSupersedesTakesFromTheRunWhatItLeavesOut(t *testing.T) {
+	t.Parallel()
+	const stuck = `{"code":"stuck","message":"No sign of life for 1m.","was":"running"}`
+	ended := store.Row{Status: store.Failed, StartedAt: epoch, CompletedAt: epoch.Add(time.Minute), DurationMS: store.MillisOf(60_000), ErrorDetails: stuck}
+	theirs := ended
+	theirs.DurationMS, theirs.ErrorDetails = store.MillisOf(7), `{"code":"theirs"}`
+	said := store.Outcome{Status: store.Completed, CompletedAt: epoch.Add(90 * time.Second)}
+	whole := said
+	whole.DurationMS, whole.ErrorDetails = store.MillisOf(5), `{"code":"said"}`
+	for name, c := range map[string]struct {
+		row      store.Row
+		presumed bool
+		outcome  store.Outcome
+		ms       int64
+		details  store.JSON
+	}{
+		"what a sweep filled in goes, and the duration is that to the new end": {ended, true, said, 90_000, ""},
+		"what the application wrote stays, beside a presumed outcome":          {theirs, true, said, 7, theirs.ErrorDetails},
+		"and beside a real one, of whatever words":                             {ended, false, said, 60_000, stuck},
+		"what the outcome says is said":                                        {ended, true, whole, 5, whole.ErrorDetails},
+		"beside what the application wrote too":                                {theirs, false, whole, 5, whole.ErrorDetails},
+	} {
+		got := store.Supersede(c.row, c.presumed, c.outcome)
+		want := c.outcome
+		want.DurationMS, want.ErrorDetails = store.MillisOf(c.ms), c.details
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestMillisOfIsCappedAndNeverNegative(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -101,6 +101,14 @@ func TestCaseT23_ASweepThatIsNotBriefTriesAll(t *testing.T) {
 	}
 }
 
+func TestASweepListsTheFirstOfManyRefusedRuns(t *testing.T) {
+	const refused = store.MaxReported + 5
+	got := mustSweep(t, &store.Sweeper{Store: newRefusing(refused), Batch: 500}, store.SweepOptions{})
+	if got.Unwritable != refused || len(got.Refused) != store.MaxReported {
+		t.Errorf("got %d unwritable, %d listed; want %d, %d", got.Unwritable, len(got.Refused), refused, store.MaxReported)
+	}
+}
+
 func TestCaseT23_ABatchThatFailsKeepsNoOtherFromBeingTried(t *testing.T) {
 	for fails, want := range map[int]int{1: 20, 2: 10, 3: 0} {
 		r := newRefusing(0)

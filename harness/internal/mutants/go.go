@@ -56,7 +56,7 @@ func (f *goFile) walk(node ast.Node, results *ast.FieldList) {
 	ast.Inspect(node, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.FuncDecl:
-			if n.Body != nil {
+			if n.Body != nil && (n.Recv == nil || n.Name.Name != "Error") {
 				f.walk(n.Body, n.Type.Results)
 			}
 			return false

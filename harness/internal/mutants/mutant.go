@@ -17,8 +17,8 @@
 // PL/pgSQL, is removed; an IF of such a body is never taken.
 //
 // Left out are tests and the packages that serve them, generated files, and what is
-// written for people alone: the arguments of loggers and of errors, SQL's comments and
-// the texts that it raises.
+// written for people alone: the arguments of loggers and of errors, methods Error, SQL's
+// comments and the texts that it raises.
 package mutants
 
 import (
