@@ -126,11 +126,7 @@ func (t *trial) target(ctx context.Context, target mutants.Target, all []mutants
 		if t.n > 0 && s.counted == t.n || t.time > 0 && time.Since(began) > t.time {
 			break
 		}
-		packages := target.Packages(t.runner.Root, m.File)
-		if t.ask != "" {
-			packages = strings.Split(t.ask, ",")
-		}
-		r, err := t.runner.Run(ctx, m, packages)
+		r, err := t.runner.Run(ctx, m, target.Packages(t.runner.Root, m.File, strings.FieldsFunc(t.ask, func(c rune) bool { return c == ',' })))
 		if err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ func TestEachVerdict(t *testing.T) {
 		{"query.sql", "now() {and => or}", Invalid, "."}, // as the engine says
 	} {
 		m := of(t, r.Root, tt.file, tt.edit)
-		got, err := r.Run(t.Context(), m, targets[0].Packages(r.Root, tt.file))
+		got, err := r.Run(t.Context(), m, targets[0].Packages(r.Root, tt.file, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,10 +114,19 @@ func TestATargetHasItsFilesAlone(t *testing.T) {
 		}
 		names[m.Name()] = true
 	}
-	if got := targets[0].Packages(r.Root, "toy.go"); !slices.Equal(got, []string{"."}) {
-		t.Errorf("packages: got %v, want its own", got)
-	}
-	if got := (Target{Then: []string{"a", "b"}}).Packages(r.Root, "none/x.go"); !slices.Equal(got, []string{"a", "b"}) {
-		t.Errorf("packages of a directory without tests: got %v, want the target's", got)
+	for _, tt := range []struct {
+		file      string
+		ask, want []string
+	}{
+		{"toy.go", nil, []string{".", "a", "b"}},
+		{"none/x.go", nil, []string{"a", "b"}},
+		{"toy.go", []string{Own}, []string{"."}},
+		{"none/x.go", []string{Own}, []string{"a", "b"}},
+		{"none/x.go", []string{Own, "c"}, []string{"c"}},
+		{"toy.go", []string{"c", Own, "."}, []string{"c", "."}},
+	} {
+		if got := (Target{Then: []string{"a", "b"}}).Packages(r.Root, tt.file, tt.ask); !slices.Equal(got, tt.want) {
+			t.Errorf("packages for %s, asked %v: got %v, want %v", tt.file, tt.ask, got, tt.want)
+		}
 	}
 }

@@ -15,14 +15,33 @@ type Target struct {
 	Then []string // packages that are asked after its own tests, the fastest first
 }
 
+// Own stands for the package in which a mutant stands.
+const Own = "own"
+
 // Packages are the directories whose tests are asked for a mutant of a file, in order:
-// the one that it stands in, and those of the target.
-func (t Target) Packages(root, file string) []string {
-	own := path.Dir(file)
-	if tests, err := filepath.Glob(filepath.Join(root, own, "*_test.go")); err != nil || len(tests) == 0 {
+// the one that it stands in, if it has tests, and those of the target; or those of ask,
+// if there is one with tests.
+func (t Target) Packages(root, file string, ask []string) []string {
+	all := append([]string{Own}, t.Then...)
+	if len(ask) > 0 {
+		all = ask
+	}
+	var packages []string
+	for _, dir := range all {
+		if dir == Own {
+			dir = path.Dir(file)
+			if tests, err := filepath.Glob(filepath.Join(root, dir, "*_test.go")); err != nil || len(tests) == 0 {
+				continue
+			}
+		}
+		if !slices.Contains(packages, dir) {
+			packages = append(packages, dir)
+		}
+	}
+	if len(packages) == 0 {
 		return t.Then
 	}
-	return slices.Compact(append([]string{own}, slices.DeleteFunc(slices.Clone(t.Then), func(dir string) bool { return dir == own })...))
+	return packages
 }
 
 // Mutants returns all mutants of a target. Directories of test data, and of packages
