@@ -29,7 +29,8 @@ import (
 // it waits is certain where all goroutines of the process stand still, as with a
 // database in memory. Where it waits for the network or sleeps, it is taken to
 // wait when it has had no answer for 200 milliseconds in which no other actor
-// went on; then the verdict says so.
+// went on; then the verdict says so. What actors wait for beside such a database,
+// such as a mutex, is not explored: the test ends after 30 seconds, and says where.
 //
 // Of a text of several statements, which is one step, the verdict says that too.
 // What triggers and functions of the database do is part of a statement's step,

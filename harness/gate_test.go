@@ -302,3 +302,22 @@ func TestGateEndsTheTestWhereAnOracleWaits(t *testing.T) {
 		t.Errorf("it says %s", got)
 	}
 }
+
+// TestGateWithAPoolOfOne, for which actors wait beside the database; and
+// transaction by transaction.
+func TestGateWithAPoolOfOne(t *testing.T) {
+	scenario := func(connections int) func(s *harness.Sim) {
+		return func(s *harness.Sim) {
+			db := gated(s, newToy())
+			db.SetMaxOpenConns(connections)
+			both(s, func(ctx context.Context) error { return inToyTx(ctx, db, "add a ?") })
+			s.Eventually("both are counted", addsUp(db, 2))
+		}
+	}
+	harnesstest.MustPass(t, harness.Explore(t, scenario(1)))
+	r := harness.Explore(t, scenario(0), harness.WithGrain(harness.Transactions))
+	harnesstest.MustPass(t, r)
+	if r.Schedules() != 2 {
+		t.Errorf("%s, want 2 schedules", r)
+	}
+}
