@@ -174,6 +174,30 @@ func TestAnomaliesHaveNames(t *testing.T) {
 			b: update t set n = 1 where id = 1 → wrote 1
 			a: select n + 1 from t where id = 1 → reads 2
 			a: commit`, ""},
+		{"as bun writes it", `
+			a: SELECT "account"."name", "account"."balance" FROM "accounts" AS "account" WHERE ("account"."name" = 'ada') → reads name=ada balance=100
+			b: UPDATE "accounts" AS "account" SET "balance" = 40 WHERE ("account"."name" = 'ada') → wrote 1
+			a: UPDATE "accounts" AS "account" SET "balance" = 30 WHERE ("account"."name" = 'ada') → wrote 1`, "lost update"},
+		{"as ent writes it", "\n"+
+			"			a: SELECT `accounts`.`id`, `accounts`.`name`, `accounts`.`balance` FROM `accounts` WHERE `accounts`.`name` = ? LIMIT 2  [ada] → reads id=1 name=ada balance=100\n"+
+			"			b: UPDATE `accounts` SET `balance` = ? WHERE `accounts`.`name` = ?  [40, ada] → wrote 1\n"+
+			"			a: UPDATE `accounts` SET `balance` = ? WHERE `accounts`.`name` = ?  [30, ada] → wrote 1", "lost update"},
+		{"as gorm writes it, with deleted rows that stay", "\n"+
+			"			a: SELECT * FROM `accounts` WHERE (name = ? AND `accounts`.`deleted_at` IS NULL) ORDER BY `accounts`.`name` LIMIT 1  [ada] → reads name=ada balance=100\n"+
+			"			b: UPDATE `accounts` SET `balance`=? WHERE `accounts`.`deleted_at` IS NULL AND `name` = ?  [40, ada] → wrote 1\n"+
+			"			a: UPDATE `accounts` SET `balance`=? WHERE `accounts`.`deleted_at` IS NULL AND `name` = ?  [30, ada] → wrote 1", "lost update"},
+		{"null is not the text", `
+			a: select n from t where k is null → reads n=0
+			b: update t set n = 1 where k = 'null' → wrote 1
+			a: update t set n = 2 where k is null → wrote 1`, ""},
+		{"a name that is a word of SQL", `
+			a: select n from t where "where" = 1 → reads n=0
+			b: update t set n = 1 where "where" = 1 → wrote 1
+			a: update t set n = 2 where "where" = 1 → wrote 1`, "lost update"},
+		{"not in parentheses", `
+			a: select n from t where not (k = 1) → reads n=0
+			b: update t set n = 1 where not (k = 1) → wrote 1
+			a: update t set n = 2 where not (k = 1) → wrote 1`, "stale read"},
 		{"two increments", `
 			a: update t set n = n + 1 → wrote 1
 			b: update t set n = n + 1 → wrote 1`, ""},
@@ -202,6 +226,7 @@ func FuzzWording(f *testing.F) {
 	for _, text := range []string{
 		`select 'it''s' from "t" as x where x.a = ?1 and 2 = b limit 1  [1, x]`, `update t set a = b, c = (select 1) from u where`,
 		`insert or replace into t (a, b) values (1, $2) returning a  [1, …]`, `delete from t where a = -1;`, `with x as (select 1) select`,
+		"select * from `t` where ((`t`.`a` = 1) and \"b\".\"c\" is null and (d = ?))  [1]", `update "t" set "where" = (1) where (("a")) = (1`,
 	} {
 		f.Add(text)
 	}

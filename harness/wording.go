@@ -2,6 +2,7 @@ package harness
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +46,10 @@ func (s wording) obscure(text string) bool {
 	}
 }
 
-var tokenPattern = regexp.MustCompile(`'(?:[^']|'')*'|"[^"]*"|[\pL_][\pL\d_.$]*|\d+(?:\.\d+)?|\?\d*|\$\d+|[:@][\pL_]\w*|<>|<=|>=|!=|\|\||::|\S`)
+// namePattern is a name, and what it is of before it, each of them in quotes or not.
+const namePattern = `(?:[\pL_][\pL\d_$]*|"[^"]*"|` + "`[^`]*`" + `)`
+
+var tokenPattern = regexp.MustCompile(`'(?:[^']|'')*'|` + namePattern + `(?:\.` + namePattern + `)*|\d+(?:\.\d+)?|\?\d*|\$\d+|[:@][\pL_]\w*|<>|<=|>=|!=|\|\||::|\S`)
 
 // wordingOf reads a statement as the timeline has it, its arguments in brackets
 // behind it.
@@ -111,8 +115,7 @@ func tokensOf(text string) (tokens []string, ok bool) {
 		case t[0] == ':' && len(t) > 1 && t != "::", t[0] == '@':
 			return nil, false
 		default:
-			t = strings.ToLower(strings.Trim(t, `"`))
-			t = t[strings.LastIndexByte(t, '.')+1:] // one table: whose column it is goes without saying
+			t = lastName(t) // one table: whose column it is goes without saying
 			if t == "=" {
 				t = "= "
 			}
@@ -123,6 +126,18 @@ func tokensOf(text string) (tokens []string, ok bool) {
 		tokens = tokens[:len(tokens)-1]
 	}
 	return tokens, len(used) == len(args)
+}
+
+// lastName is the last part of a name, in lower case and without its quotes.
+func lastName(t string) string {
+	if len(t) > 1 {
+		for _, quote := range "\"`" {
+			if rest, ok := strings.CutSuffix(t, string(quote)); ok {
+				return strings.ToLower(rest[strings.LastIndexByte(rest, byte(quote))+1:])
+			}
+		}
+	}
+	return strings.ToLower(t[strings.LastIndexByte(t, '.')+1:])
 }
 
 // value reports whether a token is a constant: it begins with "=", as no other
@@ -199,12 +214,24 @@ func (s *wording) readWhere(rest []string) {
 		}
 	}
 	s.rows, s.known = map[string]string{}, true
+	s.readConditions(where)
+}
+
+// isNull is the value of a column that is null, which no constant has.
+const isNull = "=\x00"
+
+// readConditions reads conditions that are joined by "and".
+func (s *wording) readConditions(where []string) {
 	for len(where) > 0 {
 		var part []string
 		if part, where = until(where, "and"); len(where) > 0 {
 			where = where[1:]
 		}
 		switch {
+		case enclosed(part):
+			s.readConditions(part[1 : len(part)-1])
+		case len(part) == 3 && word(part[0]) && part[1] == "is" && part[2] == "null":
+			s.rows[part[0]] = isNull
 		case len(part) == 3 && word(part[0]) && part[1] == "= " && value(part[2]):
 			s.rows[part[0]] = part[2]
 		case len(part) == 3 && word(part[2]) && part[1] == "= " && value(part[0]):
@@ -213,6 +240,23 @@ func (s *wording) readWhere(rest []string) {
 			s.known = false
 		}
 	}
+}
+
+// enclosed reports whether tokens are one pair of parentheses and what is in it.
+func enclosed(tokens []string) bool {
+	depth := 0
+	for i, t := range tokens {
+		switch t {
+		case "(":
+			depth++
+		case ")":
+			depth--
+		}
+		if depth == 0 {
+			return i > 0 && i == len(tokens)-1
+		}
+	}
+	return false
 }
 
 func (s *wording) readUpdate(tokens []string) {
@@ -315,15 +359,13 @@ func (s wording) covers(o wording, answer string) bool {
 	if s.known && !s.limited && (o.within(s) || s.within(o) && answer != "no rows") {
 		return true
 	}
-	if len(o.rows) != 1 {
+	if answer == "no rows" {
 		return false
 	}
-	for column, v := range o.rows { // the answer names it
-		for _, field := range strings.Fields(answer) {
-			if field == column+v {
-				return true
-			}
+	for column, v := range o.rows { // the select asked for it, or the answer names it
+		if s.rows[column] != v && !slices.Contains(strings.Fields(answer), column+v) {
+			return false
 		}
 	}
-	return false
+	return len(o.rows) > 0
 }

@@ -1,0 +1,4 @@
+create table accounts (
+    name text primary key,
+    balance integer not null
+);
