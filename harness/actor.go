@@ -39,6 +39,7 @@ type actor struct {
 	worker                     *worker     // its goroutine, until its function has returned
 	away                       *stack      // it is at no gate: it waits for something that is not the database
 	waiting                    atomic.Bool // it is at a gate
+	held                       bool        // it is at a gate, and is let go on to it by its clock first
 	parked                     bool        // it tried, and has to wait until another actor makes progress
 	done                       bool        // its function has returned
 	dead                       cause       // what its gates return from now on
@@ -99,7 +100,7 @@ var errLeft = errors.New("it ended by runtime.Goexit, as t.Fatal and t.Skip do: 
 // start runs an actor up to its first gate. What it does before it is its own
 // business, unless the exploration is attentive: then its start is a step.
 func (a *actor) start() {
-	a.done, a.refused, a.parked, a.err, a.ops, a.inOp = false, 0, false, nil, 0, 0
+	a.done, a.refused, a.held, a.parked, a.err, a.ops, a.inOp = false, 0, false, false, nil, 0, 0
 	a.dead.err.Store(nil)
 	ctx, cancel := context.WithCancel(context.WithValue(a.sim.ctx, actorKey{}, a))
 	a.cancel = cancel

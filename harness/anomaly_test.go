@@ -178,13 +178,13 @@ func TestAnomaliesHaveNames(t *testing.T) {
 			a: SELECT "account"."name", "account"."balance" FROM "accounts" AS "account" WHERE ("account"."name" = 'ada') → reads name=ada balance=100
 			b: UPDATE "accounts" AS "account" SET "balance" = 40 WHERE ("account"."name" = 'ada') → wrote 1
 			a: UPDATE "accounts" AS "account" SET "balance" = 30 WHERE ("account"."name" = 'ada') → wrote 1`, "lost update"},
-		{"as ent writes it", "\n"+
-			"			a: SELECT `accounts`.`id`, `accounts`.`name`, `accounts`.`balance` FROM `accounts` WHERE `accounts`.`name` = ? LIMIT 2  [ada] → reads id=1 name=ada balance=100\n"+
-			"			b: UPDATE `accounts` SET `balance` = ? WHERE `accounts`.`name` = ?  [40, ada] → wrote 1\n"+
+		{"as ent writes it", "\n" +
+			"			a: SELECT `accounts`.`id`, `accounts`.`name`, `accounts`.`balance` FROM `accounts` WHERE `accounts`.`name` = ? LIMIT 2  [ada] → reads id=1 name=ada balance=100\n" +
+			"			b: UPDATE `accounts` SET `balance` = ? WHERE `accounts`.`name` = ?  [40, ada] → wrote 1\n" +
 			"			a: UPDATE `accounts` SET `balance` = ? WHERE `accounts`.`name` = ?  [30, ada] → wrote 1", "lost update"},
-		{"as gorm writes it, with deleted rows that stay", "\n"+
-			"			a: SELECT * FROM `accounts` WHERE (name = ? AND `accounts`.`deleted_at` IS NULL) ORDER BY `accounts`.`name` LIMIT 1  [ada] → reads name=ada balance=100\n"+
-			"			b: UPDATE `accounts` SET `balance`=? WHERE `accounts`.`deleted_at` IS NULL AND `name` = ?  [40, ada] → wrote 1\n"+
+		{"as gorm writes it, with deleted rows that stay", "\n" +
+			"			a: SELECT * FROM `accounts` WHERE (name = ? AND `accounts`.`deleted_at` IS NULL) ORDER BY `accounts`.`name` LIMIT 1  [ada] → reads name=ada balance=100\n" +
+			"			b: UPDATE `accounts` SET `balance`=? WHERE `accounts`.`deleted_at` IS NULL AND `name` = ?  [40, ada] → wrote 1\n" +
 			"			a: UPDATE `accounts` SET `balance`=? WHERE `accounts`.`deleted_at` IS NULL AND `name` = ?  [30, ada] → wrote 1", "lost update"},
 		{"null is not the text", `
 			a: select n from t where k is null → reads n=0

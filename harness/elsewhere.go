@@ -69,7 +69,7 @@ func compare(run, there *execution) Verdict {
 
 // elsewhere is the same exploration with another setting.
 func (x *explorer) elsewhere(set Option) *explorer {
-	y := &explorer{t: x.t, scenario: x.scenario, settings: x.settings, home: &home{}, names: map[string]string{}, clock: x.clock, goroutine: x.goroutine, vain: x.vain, earlier: x.earlier}
+	y := &explorer{t: x.t, scenario: x.scenario, settings: x.settings, home: &home{}, names: map[string]string{}, clock: x.clock, goroutine: x.goroutine, vain: x.vain, ticking: x.ticking, passed: x.passed, earlier: x.earlier}
 	set(&y.settings)
 	y.attentive.Store(x.attentive.Load())
 	y.onClose(y.home.close)

@@ -279,12 +279,8 @@ func (a *actor) heard(said signal) (arrived bool) {
 }
 
 // longWait is how long goroutines that neither wait nor come to a gate may
-// compute before the test is given up; realTime is how long the machine's clock
-// is given to let one go on, where no actor can.
-const (
-	longWait = 30 * time.Second
-	realTime = 500 * time.Millisecond
-)
+// compute before the test is given up.
+const longWait = 30 * time.Second
 
 // land waits until an actor that was let go on stands at its next gate, has
 // returned, or is away.
@@ -389,11 +385,13 @@ func (r *execution) settle() {
 // arrivals looks which of those that were away stand at a gate now.
 func (r *execution) arrivals(all map[uint64]*stack) (some bool) {
 	for _, a := range r.sim.actors {
-		if a.away == nil {
+		alive := !r.ending && a.dead.get() == nil
+		if a.away == nil || a.ticks() && alive {
 			continue
 		}
+		place := a.away.String()
 		if a.hear() {
-			some = true
+			some, r.x.passed[place] = true, r.x.passed[place] || alive
 		} else {
 			a.away = all[a.worker.id]
 		}
@@ -407,39 +405,6 @@ func (r *execution) anyAway() bool {
 			return true
 		}
 	}
-	return false
-}
-
-// letTimePass gives the machine's clock a chance where no actor can go on, and
-// reports whether one arrived. A place that has waited in vain is not waited for
-// again.
-func (r *execution) letTimePass() bool {
-	all, _ := r.x.still()
-	key, timed := "", false
-	for _, a := range r.sim.actors {
-		if a.away != nil {
-			key += a.away.String() + "\n"
-		}
-	}
-	for id, s := range all {
-		timed = timed || id != r.x.goroutine && (s.timed() || !s.parked()) && r.x.descends(all, s)
-	}
-	if !timed || r.x.vain[key] {
-		return false
-	}
-	soon := time.NewTicker(time.Millisecond)
-	defer soon.Stop()
-	const looks = 300 // a machine that is busy lets us look less often
-	start := time.Now()
-	for i := 0; i < looks || time.Since(start) < realTime; i++ {
-		<-soon.C
-		all, _ := r.x.still()
-		if r.arrivals(all) {
-			r.x.unexplored("waiting for the machine's clock (" + strings.ReplaceAll(strings.TrimSpace(key), "\n", ", ") + ")")
-			return true
-		}
-	}
-	r.x.vain[key] = true
 	return false
 }
 

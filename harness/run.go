@@ -174,11 +174,11 @@ func (r *execution) loop() {
 		if r.endBackground() {
 			continue
 		}
+		if r.restart {
+			return
+		}
 		if len(ready) == 0 {
-			if waiting && r.letTimePass() {
-				continue
-			}
-			if waiting {
+			if waiting && !r.letTimePass() {
 				r.deadlock()
 			}
 			return
@@ -221,6 +221,9 @@ func (r *execution) endBackground() bool {
 	if !some {
 		return false
 	}
+	if r.askClock() {
+		return false
+	}
 	r.ending = true
 	for _, a := range r.sim.actors {
 		if !a.done && a.cancel != nil {
@@ -239,7 +242,7 @@ func (r *execution) ready() (ready []*actor, waiting bool) {
 		case a.done:
 		case a.background > 0 && a.steps >= a.background && !r.ending:
 			waiting = true
-		case a.away != nil, a.parked, a.op.Ready != nil && !a.op.Ready():
+		case a.away != nil && !a.ticks(), a.parked, !a.ticks() && a.op.Ready != nil && !a.op.Ready():
 			waiting = true
 		default:
 			ready = append(ready, a)
@@ -262,6 +265,9 @@ func (r *execution) step(a *actor) bool {
 		r.unpark()
 		return true
 	}
+	if a.ticks() {
+		return r.tick(a)
+	}
 	r.events = append(r.events, event{actor: a.id, op: a.inOp, text: a.op.Text, foot: a.op.Foot})
 	ev := &r.events[len(r.events)-1]
 	a.event = ev
@@ -271,6 +277,7 @@ func (r *execution) step(a *actor) bool {
 		return true
 	}
 	a.steps++
+	a.hold()
 	if a.away == nil {
 		a.event = nil
 	} else {
@@ -316,7 +323,7 @@ func (r *execution) unpark() {
 // ended looks at actors that have returned, and reports whether one failed.
 func (r *execution) ended() bool {
 	for _, a := range r.sim.actors {
-		if !a.done || a.err == nil || a.dead.get() != nil {
+		if !a.done || a.err == nil || a.dead.get() != nil || r.ending && a.background > 0 && errors.Is(a.err, context.Canceled) {
 			continue
 		}
 		kind := "error"

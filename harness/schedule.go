@@ -78,11 +78,15 @@ func (s schedule) String() string {
 
 // leftOut is what follows a schedule that was tried without a part of its
 // scenario: !b is without the actor b, !w.2 without the second operation of w.
-// With !* its starts and goings on are steps, see [worker].
+// With !* its starts and goings on are steps, see [worker]; with !^ the machine's
+// clock lets actors go on, see [execution.tick].
 func (r *execution) leftOut() string {
 	var b strings.Builder
 	if r.x.attentive.Load() {
 		b.WriteString("!" + attentive)
+	}
+	if len(r.x.ticking) > 0 {
+		b.WriteString("!" + ticking)
 	}
 	for _, a := range r.sim.actors {
 		if r.without.actors.has(a.id) {
@@ -130,13 +134,16 @@ func parseReplay(text string) (*replay, error) {
 	if at := slices.Index(r.without, attentive); at >= 0 {
 		r.attentive, r.without = true, slices.Delete(r.without, at, at+1)
 	}
+	if at := slices.Index(r.without, ticking); at >= 0 {
+		r.ticking, r.without = true, slices.Delete(r.without, at, at+1)
+	}
 	if second, _, _ := strings.Cut(rest, "\n"); err == nil && strings.HasPrefix(second, castBegins) {
 		r.cast, err = parseCast(second)
 	}
 	return r, err
 }
 
-const attentive = "*"
+const attentive, ticking = "*", "^"
 
 // parseSchedule reads what [schedule.String] wrote.
 func parseSchedule(text string) (schedule, error) {
@@ -218,6 +225,7 @@ type replay struct {
 	choice    int
 	within    *decision // whose choices are being asked for
 	attentive bool
+	ticking   bool
 }
 
 func (r *replay) rewind() { r.at, r.taken, r.choice, r.within = 0, 0, 0, nil }
@@ -232,6 +240,14 @@ func (r *replay) pick(run *execution, ready []*actor) *actor {
 		}
 		for _, a := range ready {
 			if a.letter == r.letter(d.letter) {
+				r.taken++
+				r.within, r.choice = d, 0
+				return a
+			}
+		}
+		for _, a := range run.sim.actors {
+			if a.letter == r.letter(d.letter) && a.away != nil && a.away.timed() && r.ticking { // as it was found then
+				run.x.ticking[a.name] = true
 				r.taken++
 				r.within, r.choice = d, 0
 				return a

@@ -71,8 +71,8 @@ func Needed() ActorOption { return func(a *actor) { a.needed = true } }
 
 // Background makes the actor one that works for as long as there are others,
 // such as a worker that asks for the next job again and again. Its context is
-// cancelled when all others have returned; it has to return then. Until that
-// moment it takes at most so many steps in a schedule: a loop would have no end
+// cancelled when all others have returned; it has to return then, with
+// [context.Canceled] if it likes. Until that moment it takes at most so many steps in a schedule: a loop would have no end
 // of orders, and the verdict says how far it was followed.
 func Background(steps int) ActorOption {
 	return func(a *actor) { a.background = max(steps, 1) }

@@ -119,6 +119,9 @@ type explorer struct {
 	abandoned  bool        // an actor does not come back
 	executions int
 	reporting  bool                             // something has failed
+	anew       bool                             // the search is to begin again, by what it knows now
+	ticking    map[string]bool                  // actors that the machine's clock lets go on, by name
+	passed     map[string]bool                  // places where actors were away, and whether another let them go on
 	landing    atomic.Pointer[worker]           // whose next gate the scheduler waits for
 	earlier    map[uint64]bool                  // goroutines that are none of its
 	stackText  []byte                           // kept for [explorer.stacks]
@@ -194,7 +197,7 @@ func Explore(t testing.TB, scenario func(*Sim), options ...Option) *Result {
 }
 
 func newExplorer(t testing.TB, scenario func(*Sim), options []Option) *explorer {
-	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, goroutine: engine.Goroutine(), vain: map[string]bool{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
+	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, goroutine: engine.Goroutine(), vain: map[string]bool{}, ticking: map[string]bool{}, passed: map[string]bool{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
 	x.settings = settings{seed: *flagSeed, budget: 10_000}
 	for _, o := range options {
 		o(&x.settings)
@@ -244,8 +247,8 @@ func (x *explorer) close() {
 // explore runs the plan until something fails.
 func (x *explorer) explore(result *Result) {
 	var seen []bool
-	for began := !x.attentive.Load(); began != x.attentive.Load(); {
-		began, seen = x.attentive.Load(), nil
+	for x.anew = true; x.anew; {
+		x.anew, seen = false, nil
 		*result = Result{}
 		if x.search(result, &seen) {
 			return
@@ -256,6 +259,7 @@ func (x *explorer) explore(result *Result) {
 			result.Unseen = append(result.Unseen, s)
 		}
 	}
+	x.neverPassed()
 	result.Unexplored = x.notExplored()
 	if sentence, ok := x.stray(); ok {
 		result.Failure = &Failure{Kind: "unscheduled", Message: sentence}
@@ -267,9 +271,10 @@ func (x *explorer) explore(result *Result) {
 }
 
 // search runs the plan, and reports whether something failed. It ends at once
-// where an actor is away for the first time: it is to begin anew then.
+// where an actor is away for the first time, or the machine's clock lets one go on:
+// it is to begin anew then.
 func (x *explorer) search(result *Result, seen *[]bool) (failed bool) {
-	plan, attentive := x.settings.plan, x.attentive.Load()
+	plan := x.settings.plan
 	byDefault := len(plan) == 0
 	if byDefault {
 		n := x.settings.budget
@@ -283,7 +288,7 @@ func (x *explorer) search(result *Result, seen *[]bool) (failed bool) {
 			return result.Failure != nil
 		}
 	}
-	if *flagTime > 0 && x.attentive.Load() == attentive {
+	if *flagTime > 0 && !x.anew {
 		return x.try(PCT(3, 0), *flagTime, result, seen) && result.Failure != nil
 	}
 	return false
@@ -311,6 +316,7 @@ func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, s
 		run := x.execute(x.chooser(strategy, search, i, result.Steps), omissions{}, x.observe != nil)
 		if run.restart {
 			x.attentive.Store(true)
+			x.anew = true
 			return true
 		}
 		if run.aborted {

@@ -204,6 +204,39 @@ func TestCaseH10_AWorkerEndsWhenTheOthersHave(t *testing.T) {
 	}), "deadlock", "worker waits in chan receive at waiting_test.go:")
 }
 
+// TestCaseH10_AStoryWithTicksIsToldAgain, and by its line alone, which says that the
+// machine's clock lets actors go on.
+func TestCaseH10_AStoryWithTicksIsToldAgain(t *testing.T) {
+	t.Parallel()
+	scenario := func(s *harness.Sim) {
+		db := counter(s, true).Open()
+		s.Go("worker", func(ctx context.Context) error {
+			for tick := time.NewTicker(100 * time.Millisecond); ; {
+				select {
+				case <-ctx.Done():
+					tick.Stop()
+					return nil
+				case <-tick.C:
+					if _, err := db.ExecContext(ctx, `update counter set n = 7`); err != nil {
+						return err
+					}
+				}
+			}
+		}, harness.Background(4))
+		s.Go("ann", func(ctx context.Context) error { return lookThenWrite(ctx, db) })
+		s.Eventually("ann has counted alone", countsTo(db, 1))
+	}
+	report := harnesstest.MustFail(t, harness.Explore(t, scenario), "eventually", "ann has counted alone")
+	line := report.Word()
+	if !strings.Contains(line, "!^") {
+		t.Errorf("the line %q does not say that the clock has steps", line)
+	}
+	again := harness.Explore(t, scenario, harness.WithStrategies(harness.Replay(line)))
+	if again.Failure == nil || again.Failure.Message != report.Failure.Message {
+		t.Errorf("the replay of %s comes to %+v, want %s", line, again.Failure, report.Failure.Message)
+	}
+}
+
 // TestCaseH10_WhatOnlyTheClockLetsGoOn is waited for, and stands in the verdict.
 func TestCaseH10_WhatOnlyTheClockLetsGoOn(t *testing.T) {
 	t.Parallel()
