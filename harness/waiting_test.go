@@ -211,7 +211,7 @@ func TestCaseH10_AStoryWithTicksIsToldAgain(t *testing.T) {
 	scenario := func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		s.Go("worker", func(ctx context.Context) error {
-			for tick := time.NewTicker(100 * time.Millisecond); ; {
+			for tick := time.NewTicker(50 * time.Millisecond); ; {
 				select {
 				case <-ctx.Done():
 					tick.Stop()
@@ -222,7 +222,7 @@ func TestCaseH10_AStoryWithTicksIsToldAgain(t *testing.T) {
 					}
 				}
 			}
-		}, harness.Background(4))
+		}, harness.Background(2))
 		s.Go("ann", func(ctx context.Context) error { return lookThenWrite(ctx, db) })
 		s.Eventually("ann has counted alone", countsTo(db, 1))
 	}
