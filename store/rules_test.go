@@ -289,6 +289,40 @@ func TestPresumeNamesWhatTheRunWas(t *testing.T) {
 	}
 }
 
+func TestWhatIsInOrder(t *testing.T) {
+	t.Parallel()
+	running := store.Row{Status: store.Running, StartedAt: epoch}
+	ended := store.Row{Status: store.Completed, StartedAt: epoch, CompletedAt: epoch.Add(time.Minute)}
+	later, failed := ended, ended
+	later.CompletedAt, failed.Status = epoch.Add(2*time.Minute), store.Failed
+	overwritten := ended
+	overwritten.Status = store.Running
+	for name, c := range map[string]struct {
+		change store.Change
+		want   bool
+	}{
+		"a run begins":       {store.Change{Op: store.Insert, Record: running}, true},
+		"one that has ended": {store.Change{Op: store.Insert, Record: ended}, true},
+		"one that has ended, and nobody knows when": {store.Change{Op: store.Insert, Record: store.Row{Status: store.Completed, CreatedAt: epoch}}, false},
+		"one without any time, which may have one":  {store.Change{Op: store.Insert, Record: store.Row{Status: store.Completed}}, false},
+		"a row that ended before it started":        {store.Change{Op: store.Insert, Record: store.Row{Status: store.Failed, StartedAt: epoch, CompletedAt: epoch.Add(-1)}}, true},
+		"a run that had ended":                      {store.Change{Op: store.Insert, Record: overwritten}, false},
+		"a run that goes":                           {store.Change{Op: store.Delete, Old: overwritten, HasOld: true}, true},
+		"it ends":                                   {store.Change{Op: store.Update, Record: ended, Old: running, HasOld: true}, true},
+		"it goes on":                                {store.Change{Op: store.Update, Record: running, Old: running, HasOld: true}, true},
+		"an update that shows no old row":           {store.Change{Op: store.Update, Record: ended}, false},
+		"it had been overwritten before":            {store.Change{Op: store.Update, Record: ended, Old: overwritten, HasOld: true}, false},
+		"its outcome stays":                         {store.Change{Op: store.Update, Record: ended, Old: ended, HasOld: true}, true},
+		"it is another one":                         {store.Change{Op: store.Update, Record: failed, Old: ended, HasOld: true}, false},
+		"at another time":                           {store.Change{Op: store.Update, Record: later, Old: ended, HasOld: true}, false},
+		"it is lost":                                {store.Change{Op: store.Update, Record: running, Old: ended, HasOld: true}, false},
+	} {
+		if got := store.InOrder(c.change); got != c.want {
+			t.Errorf("%s: in order %t, want %t", name, got, c.want)
+		}
+	}
+}
+
 func TestAnOutcomeThatSupersedesTakesFromTheRunWhatItLeavesOut(t *testing.T) {
 	t.Parallel()
 	const stuck = `{"code":"stuck","message":"No sign of life for 1m.","was":"running"}`

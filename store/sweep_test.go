@@ -169,6 +169,28 @@ func TestReportIsBounded(t *testing.T) {
 	}
 }
 
+// drifting has that many keys whose counts are wrong.
+type drifting struct {
+	store.Maintainer
+	keys int
+}
+
+func (d drifting) Audit(context.Context, store.Audit) (store.AuditResult, error) {
+	found := store.AuditResult{Keys: d.keys}
+	for n := range d.keys {
+		found.Drifts = append(found.Drifts, store.Drift{Key: store.KeyOf(sweepID(1<<20), sweepID(n+1), store.ID{})})
+	}
+	return found, nil
+}
+
+func TestAReportListsTheFirstOfManyDrifts(t *testing.T) {
+	const keys = store.MaxReported + 5
+	s := &store.Sweeper{Store: drifting{newMirror(t), keys}, Now: func() time.Time { return sweepStart }}
+	if r := mustSweep(t, s, store.SweepOptions{DryRun: true}); r.Drifting != keys || len(r.Drifts) != store.MaxReported {
+		t.Errorf("the dry run lists %d of %d drifts: want %d of %d", len(r.Drifts), r.Drifting, store.MaxReported, keys)
+	}
+}
+
 func TestDriftIsMendedAndToldForADay(t *testing.T) {
 	m := newMirror(t)
 	m.mustInsert(t, 1, 3, store.Completed)

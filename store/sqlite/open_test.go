@@ -27,6 +27,23 @@ func endedRun(n int) store.Change {
 	}}
 }
 
+// TestReadersCannotWrite: what reads by way of the readers' connections never takes the
+// lock of writers, not by mistake either.
+func TestReadersCannotWrite(t *testing.T) {
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "runs.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	const write = `delete from tombstones`
+	if _, err := s.writer.ExecContext(t.Context(), write); err != nil {
+		t.Errorf("a writer: %v", err)
+	}
+	if _, err := s.reader.ExecContext(t.Context(), write); err == nil {
+		t.Error("a reader deletes: want it refused")
+	}
+}
+
 func TestAPathWithStrangeCharactersIsOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?c#d%20é.db")
 	s, err := Open(t.Context(), path, Options{})
