@@ -34,6 +34,7 @@ func TestMutantsOfGo(t *testing.T) {
 		"numbers":        {`x = x + 1*time.Second; x++; x -= 7`, []string{"removed: x = x + 1*time.Second => ", "arithmetic: + => -", "constant: 1 => 0", "removed: x++ => ", "arithmetic: ++ => --", "removed: x -= 7 => ", "arithmetic: -= => +="}},
 		"texts":          {`x = "a" + "b" + c`, []string{`removed: x = "a" + "b" + c => `}},
 		"arguments":      {`return f(ctx, from, to.x, nil, 2)`, []string{"no-error: f(ctx, from, to.x, nil, 2) => nil", "swapped: from, to.x => to.x, from"}},
+		"min and max":    {`g(max(x, y), min(x, y))`, []string{"removed: g(max(x, y), min(x, y)) => "}},
 		"for people":     {`slog.Info("x", "n", 1); s.log.Warn("x", 1 < 2); return fmt.Errorf("%d", 1)`, []string{`no-error: fmt.Errorf("%d", 1) => nil`}},
 		"SQL":            {"x = `select 1 from t where a = 0`", []string{"removed: x = `select 1 from t where a = 0` => ", "sql-negated: = => <>", "sql-constant: 0 => 1"}},
 		"English":        {`x = "with one or the other, and not from here"`, []string{`removed: x = "with one or the other, and not from here" => `}},
