@@ -38,12 +38,34 @@ func (s wording) obscure(text string) bool {
 	if s.verb != "" {
 		return s.calls
 	}
+	if _, inside := bare(text); inside {
+		return true
+	}
 	switch word := engine.Verb(text); word {
 	case "savepoint", "release", "set", "show", "reset", "listen", "unlisten", "notify", "discard":
 		return false
 	default:
 		return engine.Command(word) || word == "replace"
 	}
+}
+
+var insidePlace = regexp.MustCompile(`^[^\s:]+:\d+: `)
+
+// bare is a step's statement without the place in a function at which it stands,
+// in words of SQL.
+func bare(text string) (statement string, inside bool) {
+	place := insidePlace.FindString(text)
+	if place == "" {
+		return text, false
+	}
+	text = text[len(place):]
+	if rest, ok := strings.CutPrefix(text, "return query "); ok {
+		return rest, true
+	}
+	if rest, ok := strings.CutPrefix(text, "perform "); ok {
+		return "select " + rest, true
+	}
+	return text, true
 }
 
 // namePattern is a name, and what it is of before it, each of them in quotes or not.
@@ -54,6 +76,7 @@ var tokenPattern = regexp.MustCompile(`'(?:[^']|'')*'|` + namePattern + `(?:\.` 
 // wordingOf reads a statement as the timeline has it, its arguments in brackets
 // behind it.
 func wordingOf(text string) (s wording) {
+	text, _ = bare(text)
 	tokens, ok := tokensOf(text)
 	if !ok || len(tokens) == 0 {
 		return s

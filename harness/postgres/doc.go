@@ -33,6 +33,10 @@
 // empties and fills every table of its database before each schedule: give it
 // one of its own, such as [Start] makes, on a server that it finds and starts.
 //
+// A call of a function is one step there, and the verdict names the function. With
+// StepInto of [Config] the statements of functions in plpgsql are steps as well:
+// their bodies have gates in them for as long as the test runs.
+//
 // On a real server a replay is not the same byte for byte. One COMMIT can let
 // several statements go on, and PostgreSQL chooses among them; a schedule that
 // it does not follow is tried again, and counted where that does not help.

@@ -36,6 +36,13 @@ type Config struct {
 	// tell whether it took effect. See [harness.Sim.Faults].
 	Faults []harness.Fault
 
+	// StepInto are functions and procedures in plpgsql whose statements are steps,
+	// as those of an actor are; without it a call is one step, and the verdict names
+	// the function. Each is a pattern of [path.Match] for schema and name, such as
+	// public.begin_run, app.* or *. The role has to own them. For as long as the
+	// database is explored, their bodies have gates in them.
+	StepInto []string
+
 	held func(engine.Actor) // sees who waits for a lock; for tests
 }
 
@@ -64,6 +71,7 @@ type Database struct {
 	observer *observer
 	refill   string
 	came     atomic.Bool // something of an actor's through the gate
+	stepped  *stepping   // nil where no function is stepped through
 
 	mu     sync.Mutex
 	users  map[uint32]engine.Actor // of backends, in this schedule
@@ -105,6 +113,11 @@ func (d *Database) make(host engine.Host) (err error) {
 		return err
 	}
 	host.OnClose(d.leave)
+	if len(d.config.StepInto) > 0 {
+		if d.stepped, err = d.observer.stepsInto(d.config.StepInto); err != nil {
+			return errors.Join(err, d.stepped.undone(d.observer))
+		}
+	}
 	d.refill, err = d.observer.keep()
 	return err
 }
@@ -123,6 +136,7 @@ func (d *Database) leave() {
 	if d.refill != "" {
 		_ = d.observer.exec(d.refill) // it may be gone
 	}
+	_ = d.stepped.undone(d.observer)
 	d.observer.close()
 }
 
@@ -226,6 +240,7 @@ func (d *Database) forget() {
 	for _, w := range wires {
 		w.cleans()
 	}
+	d.opensGates()
 }
 
 // Crashed ends what a dead process had open. A connection that was idle is the

@@ -44,7 +44,8 @@ type serverSide struct {
 	tag    string
 	code   string // of an error
 	looked func(waits bool)
-	stray  string // what it said unasked
+	stray  string    // what it said unasked
+	stands *standing // the gate in a function at which it does
 }
 
 // expectAnswer notes what the server will say to a message.
@@ -244,11 +245,15 @@ func (b *serverSide) notices(body []byte) bool {
 	if err := n.Decode(body); err != nil {
 		return true
 	}
+	if at, ok := gateSays(&pgconn.Notice{SeverityUnlocalized: n.SeverityUnlocalized, Routine: n.Routine, Message: n.Message}); ok {
+		b.stands = &at
+		return false
+	}
 	if n.SeverityUnlocalized != "LOG" {
 		return b.settling == 0 && !b.own
 	}
 	notice := &pgconn.Notice{SeverityUnlocalized: n.SeverityUnlocalized, Routine: n.Routine, Message: n.Message}
-	if waits, said := lockWord(notice); said && b.looked != nil {
+	if waits, said := lockWord(notice); said && b.looked != nil && !isGate(notice) {
 		b.looked(waits)
 	}
 	return false

@@ -67,8 +67,9 @@ type relationRuns struct {
 	Rule     string
 }
 
-// looksInside reads what a database may run.
-func (o *observer) looksInside() (*insides, error) {
+// looksInside reads what a database may run beyond the functions that are
+// stepped through.
+func (o *observer) looksInside(stepped *stepping) (*insides, error) {
 	functions, err := queryRows[userFunction](o, userFunctions)
 	if err != nil {
 		return nil, err
@@ -77,40 +78,58 @@ func (o *observer) looksInside() (*insides, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &insides{functions: map[string][]string{}, relations: map[string][]string{}, seen: map[string][]string{}}
-	said := map[uint32]string{}
-	for _, f := range divisible(functions) {
-		in.functions[f.Name] = append(in.functions[f.Name], f.Said)
-		said[f.OID] = f.Said
-	}
-	for _, r := range runs {
-		if what := r.Rule + said[r.Function]; what != "" {
-			in.relations[r.Relation] = append(in.relations[r.Relation], what)
+	// What is said of a function depends on those that it calls.
+	said, in := map[uint32][]string{}, readInsides(nil, functions, runs)
+	for more := true; more; in = readInsides(said, functions, runs) {
+		more = false
+		for _, f := range functions {
+			if list := in.says(f, stepped.of(f)); len(list) > len(said[f.OID]) {
+				said[f.OID], more = list, true
+			}
 		}
 	}
 	return in, nil
 }
 
-// divisible returns the functions within which something of another session can
-// come between: those that read or write, and have a snapshot for each of their
-// statements, as volatile ones do; and those that call one of them. What a stable
-// function reads is of one moment, that of the statement that calls it.
-func divisible(functions []userFunction) (list []userFunction) {
-	names := map[string]bool{}
-	for more := true; more; {
-		more = false
-		var rest []userFunction
-		for _, f := range functions {
-			tokens := lex(f.Body, false)
-			if f.divides(tokens) || slices.ContainsFunc(called(tokens), func(name string) bool { return names[name] }) {
-				list, more, names[f.Name] = append(list, f), true, true
-			} else {
-				rest = append(rest, f)
-			}
-		}
-		functions = rest
+// readInsides is what is said of names, where this is said of the functions.
+func readInsides(said map[uint32][]string, functions []userFunction, runs []relationRuns) *insides {
+	in := &insides{functions: map[string][]string{}, relations: map[string][]string{}, seen: map[string][]string{}}
+	for _, f := range functions {
+		in.functions[f.Name] = append(in.functions[f.Name], said[f.OID]...)
 	}
-	return list
+	for _, r := range runs {
+		if r.Rule != "" {
+			in.relations[r.Relation] = append(in.relations[r.Relation], r.Rule)
+		}
+		in.relations[r.Relation] = append(in.relations[r.Relation], said[r.Function]...)
+	}
+	return in
+}
+
+// says is what to say of a function within which something of another session
+// can come between: one that reads or writes, and has a snapshot for each of its
+// statements, as volatile ones have; and one that calls such a one. What a stable
+// function reads is of one moment, that of the statement that calls it. Of one
+// that is stepped through there is to say what can't be, and what it runs.
+func (in *insides) says(f userFunction, stepped *steppedFunction) (list []string) {
+	if stepped != nil && stepped.refused == "" {
+		if len(stepped.left) > 0 {
+			list = append(list, linesOf(stepped.left)+" of "+f.Said)
+		}
+		for _, text := range append([]string{withoutGates(f.Body)}, stepped.runs...) {
+			list = append(list, in.of(text, false)...)
+		}
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	tokens := lex(f.Body, false)
+	if f.divides(tokens) || slices.ContainsFunc(called(tokens), func(name string) bool { return len(in.functions[name]) > 0 }) {
+		if stepped != nil {
+			return []string{f.Said + ", which can't be stepped through (" + stepped.refused + ")"}
+		}
+		return []string{f.Said}
+	}
+	return nil
 }
 
 // Of readingWords one stands in each statement that reads, writes or locks; with
@@ -184,7 +203,7 @@ func (d *Database) names(text, tag string, backslash bool) {
 	d.mu.Unlock()
 	if in == nil {
 		var err error
-		if in, err = d.observer.looksInside(); err != nil {
+		if in, err = d.observer.looksInside(d.stepped); err != nil {
 			d.host().Unexplored("the functions of the database, which can't be looked up: " + err.Error())
 			return
 		}

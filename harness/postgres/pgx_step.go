@@ -28,11 +28,12 @@ type portal struct {
 
 // wireStep is a step under way.
 type wireStep struct {
-	a     engine.Actor
-	fault harness.Fault
-	what  sqlStatement
-	data  []message // of COPY
-	err   error     // why no answer came
+	a      engine.Actor
+	fault  harness.Fault
+	what   sqlStatement
+	data   []message // of COPY
+	err    error     // why no answer came
+	inside bool      // it has come to a gate in a function
 }
 
 // segment takes messages up to one to which the server answers. Each statement
@@ -44,6 +45,7 @@ func (w *wire) segment(list []message) error {
 	w.mu.Lock()
 	w.user = a
 	w.mu.Unlock()
+	w.gate.now().closes(w.pid, a != nil)
 	if a == nil {
 		return w.astray(list)
 	}

@@ -264,6 +264,9 @@ func (w *wire) pump() error {
 		if err := w.receive(seen); err != nil {
 			return err
 		}
+		if err := w.standsInside(); err != nil {
+			return err
+		}
 	}
 }
 
