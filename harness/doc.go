@@ -167,10 +167,10 @@
 //	2,500 schedules of all orders up to 2 preemptions, stopped there; sampled: PCT(3), 2,500, 0 failing
 //
 // What runs as one step though it has an inside, such as a function of the
-// database that the engine can't step through, is named: "all orders, but for
-// what happens inside the function public.begin_run". And where an engine
-// notices that something ran which was no step at all, the schedule fails as
-// "unscheduled", whatever its oracles say.
+// database, is named: "all orders, but for what happens inside the function
+// public.begin_run". Functions in plpgsql can be stepped through: see StepInto of
+// postgres.Config. And where an engine notices that something ran which was no
+// step at all, the schedule fails as "unscheduled", whatever its oracles say.
 //
 // "All orders" without more says that nothing was left to try. "Stopped there"
 // says that the budget was spent first ([Budget], or a number in the strategy).
