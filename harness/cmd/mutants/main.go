@@ -48,6 +48,7 @@ func run(ctx context.Context, root string, targets []mutants.Target, accepted st
 	set.StringVar(&o.dir, "dir", "", "only this directory of the table")
 	set.StringVar(&o.only, "only", "", "only the mutant FILE:LINE:KIND, and print what its tests say")
 	set.StringVar(&o.ask, "ask", "", "ask the tests of these directories alone, with commas between; own is the mutant's own")
+	set.StringVar(&o.tests, "run", "", "run these of the tests alone, as go test's -run: what survives may be killed by others")
 	set.BoolVar(&o.list, "list", false, "print the mutants, in the order in which they are drawn, and run none")
 	set.StringVar(&o.survivors, "survivors", "mutants-survived.txt", "the file for those that survive")
 	set.DurationVar(&o.spare, "spare", 30*time.Second, "what tests may take, beyond three times as long as without a mutant")

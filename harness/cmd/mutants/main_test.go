@@ -68,6 +68,15 @@ func TestAnAcceptedSurvivorThatIsKilledIsTold(t *testing.T) {
 	}
 }
 
+func TestAnotherTestThanTheOneThatKillsIt(t *testing.T) {
+	t.Parallel()
+	name, _ := listed(t, "a {< => >=} b")
+	code, out := called(t, "", "-only", name, "-run", "TestSum", "-survivors", filepath.Join(t.TempDir(), "survived"))
+	if code != 0 || !strings.Contains(out, "survived  "+name) {
+		t.Errorf("got %d and %s, want it to survive TestSum", code, out)
+	}
+}
+
 func TestASampleHasAsManyThatCount(t *testing.T) {
 	t.Parallel()
 	code, out := called(t, "", "-n", "2", "-seed", "3", "-ask", ".", "-survivors", filepath.Join(t.TempDir(), "survived"))

@@ -25,7 +25,7 @@ type options struct {
 	n                    int
 	seed                 uint64
 	dir, only, survivors string
-	ask                  string
+	ask, tests           string
 	list                 bool
 	spare, time          time.Duration
 	least                float64
@@ -57,7 +57,7 @@ func (o options) run(ctx context.Context, root string, targets []mutants.Target,
 	defer func() { _ = os.RemoveAll(scratch) }() // it lies among what the system clears
 	t := trial{
 		options: o, accepted: accepted, made: map[string]bool{}, out: out,
-		runner: &mutants.Runner{Root: root, Scratch: scratch, Least: o.spare, Verbose: errs},
+		runner: &mutants.Runner{Root: root, Scratch: scratch, Tests: o.tests, Least: o.spare, Verbose: errs},
 	}
 	if os.Getenv(seeds) == "" {
 		t.runner.Env = []string{seeds + "=30"}

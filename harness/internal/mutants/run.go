@@ -46,6 +46,7 @@ type Runner struct {
 	Root    string        // the module's directory
 	Scratch string        // an existing directory, for what is built
 	Least   time.Duration // tests may take three times as long as without a mutant, and this
+	Tests   string        // as go test's -run; all where empty
 	Env     []string      // for the tests, besides that of this process
 	Verbose io.Writer     // hears what takes time
 
@@ -185,6 +186,9 @@ func (r *Runner) test(ctx context.Context, dir, program, overlay string, rapid b
 	ended, cancel := context.WithTimeout(ctx, limit+10*time.Second)
 	defer cancel()
 	args := []string{"-test.failfast", "-test.timeout=" + limit.String()}
+	if r.Tests != "" {
+		args = append(args, "-test.run="+r.Tests)
+	}
 	if rapid {
 		args = append(args, noFailFile)
 	}
