@@ -36,6 +36,7 @@ type actor struct {
 	background                 int       // how many steps it takes before the others have returned; 0: it is one of them
 	steps                      int
 	cancel                     context.CancelFunc
+	remote                     *remote     // where its statements come from another process
 	worker                     *worker     // its goroutine, until its function has returned
 	away                       *stack      // it is at no gate: it waits for something that is not the database
 	waiting                    atomic.Bool // it is at a gate
@@ -103,8 +104,12 @@ func (a *actor) start() {
 	a.done, a.refused, a.held, a.parked, a.err, a.ops, a.inOp = false, 0, false, false, nil, 0, 0
 	a.dead.err.Store(nil)
 	ctx, cancel := context.WithCancel(context.WithValue(a.sim.ctx, actorKey{}, a))
-	a.cancel = cancel
-	a.startWorker(func() { a.run(ctx) })
+	a.cancel, a.remote = cancel, nil
+	body := func() { a.run(ctx) }
+	if _, ok := a.sim.addressed[a.name]; ok {
+		body = a.serves(body)
+	}
+	a.startWorker(body)
 	a.resume()
 }
 
@@ -115,7 +120,7 @@ func (a *actor) run(ctx context.Context) {
 			a.err = &panicked{v, stackOfPanic()}
 		}
 	}()
-	if a.sim.x.attentive.Load() {
+	if a.sim.x.attentive.Load() && a.remote == nil {
 		if _, err := a.Gate(engine.Op{Text: "starts", Foot: a.sim.memory()}); err != nil {
 			a.err = err
 			return
@@ -208,7 +213,7 @@ func (a *actor) kill(why error) {
 	if a.worker == nil || a.away != nil {
 		return
 	}
-	a.dead.set(why)
+	a.die(why)
 	a.abort()
 	a.resume()
 	if !a.done && a.away == nil {

@@ -45,6 +45,9 @@ func (r *execution) beside(who string) error {
 
 // origin says whose goroutine it is that is no actor's.
 func (x *explorer) origin(id uint64) string {
+	if m := x.remoteOf(id); m != nil {
+		return "the function of the actor " + m.actor.name + ", whose statements come by its address,"
+	}
 	y := &explorer{} // another goroutine than the scheduler's
 	all := y.stacks()
 	s := all[id]

@@ -53,6 +53,9 @@ var (
 	Hash      = hash
 )
 
+// WithQuiet says how long another process may send nothing.
+func WithQuiet(d time.Duration) Option { return func(s *settings) { s.quiet = d } }
+
 // ExploreBefore is [Explore], before eyes.
 func ExploreBefore(t testing.TB, eyes Eyes, scenario func(*Sim), options ...Option) *Result {
 	x := newExplorer(t, scenario, options)

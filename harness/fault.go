@@ -54,7 +54,7 @@ func (s *Sim) fault(a *actor, o engine.Op) (Fault, error) {
 		a.event.fault = f
 	}
 	if f == CrashBefore {
-		a.dead.set(errCrashed)
+		a.die(errCrashed)
 		return f, errCrashed
 	}
 	return f, nil

@@ -307,6 +307,9 @@ func (a *actor) land() {
 				return
 			}
 		case x.live(): // what waits there may wait for its connection, whose reader no actor is
+			if a.remote != nil && time.Since(start) > x.settings.quiet {
+				a.quiet()
+			}
 			if time.Since(start) > longWait {
 				all, _ := x.still()
 				x.patient(start, all)
@@ -414,7 +417,7 @@ func (r *execution) anyAway() bool {
 func (r *execution) takeDown(cancel context.CancelFunc) {
 	for _, a := range r.sim.actors {
 		if a.worker != nil {
-			a.dead.set(errStopped)
+			a.die(errStopped)
 		}
 	}
 	r.killAll()

@@ -107,7 +107,7 @@ func (a *actor) Dead() error  { return a.dead.get() }
 
 // Crash ends an actor after what it has done: its process has died.
 func (a *actor) Crash() error {
-	a.dead.set(errCrashed)
+	a.die(errCrashed)
 	return errCrashed
 }
 

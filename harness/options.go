@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
@@ -18,6 +19,7 @@ type settings struct {
 	grain  Grain
 	engine map[any]any // what engines want to find, see [engine.Setting]
 	home   *home
+	quiet  time.Duration // how long another process may be
 }
 
 // Grain is how much of an actor is one step.

@@ -124,6 +124,7 @@ func (x *explorer) execute(c chooser, without omissions, detail bool) *execution
 		}
 	}()
 	x.scenario(s)
+	s.unambiguous()
 	letters(s.actors)
 	if p, ok := c.(*replay); ok {
 		if p.begin(run); run.diverged != "" {

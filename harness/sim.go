@@ -26,9 +26,10 @@ type Sim struct {
 	always, eventually []oracle
 	sometimes          []sight
 	shows              []show
-	databases          int  // how many it has asked for
-	outside            bool // actors may wait outside of the process
-	budget             int  // faults that may still happen
+	databases          int                             // how many it has asked for
+	outside            bool                            // actors may wait outside of the process
+	budget             int                             // faults that may still happen
+	addressed          map[string][]func(engine.Actor) // actors whose statements come from another process, and what is done when one has returned
 	histories          []*History
 	closers            []func()
 }
@@ -127,30 +128,29 @@ func (s *Sim) Now() time.Time { return s.now }
 // for a lease to run out or a sweep to fall due: all orders of that and the
 // other steps are explored.
 func (s *Sim) Sleep(d time.Duration) error {
-	a, err := s.x.caller()
-	if a == nil || d <= 0 {
+	return s.inTurn(func(a *actor) error {
+		if d <= 0 {
+			return nil
+		}
+		due := s.now.Add(d)
+		s.run.timer(due)
+		_, err := a.Gate(engine.Op{
+			Text:   "sleeps " + d.String(),
+			Foot:   engine.Footprint{Reads: s.x.home.resources.of("clock")},
+			Ready:  func() bool { return !s.now.Before(due) },
+			Blames: func() string { return "the clock" },
+		})
 		return err
-	}
-	due := s.now.Add(d)
-	s.run.timer(due)
-	_, err = a.Gate(engine.Op{
-		Text:   "sleeps " + d.String(),
-		Foot:   engine.Footprint{Reads: s.x.home.resources.of("clock")},
-		Ready:  func() bool { return !s.now.Before(due) },
-		Blames: func() string { return "the clock" },
 	})
-	return err
 }
 
 // Step is a step without a statement: a moment at which the others may come
 // between, that touches what no database knows of.
 func (s *Sim) Step(name string) error {
-	a, err := s.x.caller()
-	if a == nil {
+	return s.inTurn(func(a *actor) error {
+		_, err := a.Gate(engine.Op{Text: name, Foot: engine.Footprint{Everything: true}})
 		return err
-	}
-	_, err = a.Gate(engine.Op{Text: name, Foot: engine.Footprint{Everything: true}})
-	return err
+	})
 }
 
 // Choose returns a number from 0 to n-1. Every one of them is tried; 0 is what
@@ -166,6 +166,9 @@ func (s *Sim) Choose(n int) int {
 // minimiser leaves out whole operations where the failure stays. One within
 // another belongs to it.
 func (s *Sim) Op(do func() error) error {
+	if s.function() != nil {
+		return do() // a process is left out as a whole
+	}
 	a, err := s.x.caller()
 	if err != nil {
 		return err

@@ -112,6 +112,8 @@ type explorer struct {
 	names      map[string]string // of ids, in the order of their appearance
 	stepping   atomic.Bool       // an actor runs
 	workers    sync.Map          // actors by their goroutines
+	remotes    sync.Map          // by the names of their actors, see [remote]
+	functions  sync.Map          // the same by the goroutines of their functions
 	steps      atomic.Int64      // that actors were let go on for
 	caveats    caveats
 	goroutine  uint64      // that the scenario and its oracles run on
@@ -198,7 +200,7 @@ func Explore(t testing.TB, scenario func(*Sim), options ...Option) *Result {
 
 func newExplorer(t testing.TB, scenario func(*Sim), options []Option) *explorer {
 	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, goroutine: engine.Goroutine(), vain: map[string]bool{}, ticking: map[string]bool{}, passed: map[string]bool{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
-	x.settings = settings{seed: *flagSeed, budget: 10_000}
+	x.settings = settings{seed: *flagSeed, budget: 10_000, quiet: longWait}
 	for _, o := range options {
 		o(&x.settings)
 	}

@@ -37,6 +37,8 @@
 // StepInto of [Config] the statements of functions in plpgsql are steps as well:
 // their bodies have gates in them for as long as the test runs.
 //
+// [Database.Proxy] is the address at which a process in any language is an actor.
+//
 // On a real server a replay is not the same byte for byte. One COMMIT can let
 // several statements go on, and PostgreSQL chooses among them; a schedule that
 // it does not follow is tried again, and counted where that does not help.
@@ -53,6 +55,8 @@
 //   - What actors over [New] wait for beside the server: a mutex, a channel, a
 //     connection of a full pool. After 30 seconds the test fails, and says where.
 //     On the model that is explored.
+//   - What other processes wait for, or tell each other, beside the server: see
+//     [Database.Proxy].
 //   - Anomalies that need more than the model has: it has READ COMMITTED and
 //     neither REPEATABLE READ nor SERIALIZABLE, no foreign keys, no unique index
 //     beside the primary key, no savepoints, no triggers, and it meets rows in the

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -73,11 +74,12 @@ type Database struct {
 	came     atomic.Bool // something of an actor's through the gate
 	stepped  *stepping   // nil where no function is stepped through
 
-	mu     sync.Mutex
-	users  map[uint32]engine.Actor // of backends, in this schedule
-	wires  map[uint32]*wire
-	types  *pgtype.Map
-	inside *insides // nil where the database may run what it didn't when it was looked at
+	mu      sync.Mutex
+	proxies map[string]*proxy       // by their actors
+	users   map[uint32]engine.Actor // of backends, in this schedule
+	wires   map[uint32]*wire
+	types   *pgtype.Map
+	inside  *insides // nil where the database may run what it didn't when it was looked at
 }
 
 // New returns the database of this schedule. The scenario calls it in the same
@@ -146,23 +148,33 @@ func (d *Database) Address() string { return d.config.Address }
 // Gate makes every statement on the connections of this configuration a step of
 // the actor that sends it. TLS is between the gate and the server from now on.
 func (d *Database) Gate(config *pgx.ConnConfig) {
-	dial, secure, optional := config.DialFunc, config.TLSConfig, config.TLSConfig == nil
-	config.TLSConfig, config.SSLNegotiation = nil, ""
-	for _, f := range config.Fallbacks {
-		optional = optional || f.TLSConfig == nil
-		f.TLSConfig = nil
-	}
+	dial := takeTLS(config)
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dial(ctx, network, address)
-		if err == nil && secure != nil && network != "unix" {
-			c, err = encrypt(ctx, c, secure, optional)
-		}
 		if err != nil {
 			return nil, err
 		}
 		w := newWire(c, gateOf(d.config.Address))
 		w.impatient = true
 		return w, nil
+	}
+}
+
+// takeTLS takes encryption from a configuration, and returns a function that dials
+// with it.
+func takeTLS(config *pgx.ConnConfig) pgconn.DialFunc {
+	dial, secure, optional := config.DialFunc, config.TLSConfig, config.TLSConfig == nil
+	config.TLSConfig, config.SSLNegotiation = nil, ""
+	for _, f := range config.Fallbacks {
+		optional = optional || f.TLSConfig == nil
+		f.TLSConfig = nil
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err == nil && secure != nil && network != "unix" {
+			return encrypt(ctx, c, secure, optional)
+		}
+		return c, err
 	}
 }
 
@@ -283,6 +295,7 @@ func traits() engine.Traits {
 type passage struct {
 	database *Database
 	actor    engine.Actor
+	proxy    *proxy // by which it came from another process, or nil
 	pid      uint32
 	looked   atomic.Bool   // for a deadlock, see [lockWord]
 	patience time.Duration // until it has, where it doesn't say so
@@ -290,12 +303,12 @@ type passage struct {
 
 // Held reports whether the statement waits for a lock.
 func (p *passage) Held(since time.Time) (blames string, held bool) {
-	blames, stable := p.database.blockers(p)
-	held = stable && (p.looked.Load() || time.Since(since) >= p.patience)
+	names, stable := p.database.blockers(p)
+	held = stable && (p.looked.Load() || time.Since(since) >= p.patience) && (p.proxy == nil || p.proxy.held(p.actor, names, since))
 	if see := p.database.config.held; held && see != nil {
 		see(p.actor)
 	}
-	return blames, held
+	return strings.Join(names, " and "), held
 }
 
 // Abort ends the backend.
@@ -304,7 +317,7 @@ func (p *passage) Abort() { p.database.observer.end(p.pid) }
 // blockers says whom a statement waits for, and whether that stays so until one
 // of the actors goes on: two looks must agree that everybody who waits does so,
 // in the end, for a backend of ours that has nothing to do.
-func (d *Database) blockers(p *passage) (names string, stable bool) {
+func (d *Database) blockers(p *passage) (names []string, stable bool) {
 	var pids []int32
 	for _, f := range d.host().Underway(p.actor) {
 		if other, ok := f.(*passage); ok && other.database == d {
@@ -313,17 +326,16 @@ func (d *Database) blockers(p *passage) (names string, stable bool) {
 	}
 	before, _, ok := d.observer.standing(pids, d.userOf)
 	if !ok {
-		return "", false
+		return nil, false
 	}
 	after, behind, ok := d.observer.standing(pids, d.userOf)
 	if !ok || before != after {
-		return "", false
+		return nil, false
 	}
-	var list []string
 	for _, pid := range behind[int32(p.pid)] {
-		if name := d.userOf(pid); !slices.Contains(list, name) {
-			list = append(list, name)
+		if name := d.userOf(pid); !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
-	return strings.Join(list, " and "), len(list) > 0
+	return names, len(names) > 0
 }

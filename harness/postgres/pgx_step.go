@@ -88,6 +88,9 @@ func (w *wire) segment(list []message) error {
 func (w *wire) astray(list []message) error {
 	for _, m := range list {
 		if _, isStep := w.reads(m); isStep {
+			if w.proxy != nil {
+				return w.proxy.stray()
+			}
 			if _, err := w.gate.now().host().Caller(); err != nil {
 				return err
 			}
@@ -178,6 +181,9 @@ func (w *wire) run(a engine.Actor, what sqlStatement, list []message, more bool)
 		o.Text += w.shows(what.portal)
 	}
 	w.mu.Unlock()
+	if w.proxy != nil && what.word(0) == "listen" {
+		w.gate.now().host().Unexplored("a wait for notifications in the process of " + a.Name())
+	}
 	if what.commits() {
 		for _, f := range w.gate.now().config.Faults {
 			if f == harness.LostBefore || f == harness.LostAfter {
@@ -231,7 +237,7 @@ func (w *wire) flies(a engine.Actor) {
 	defer w.mu.Unlock()
 	d := w.gate.now()
 	d.uses(w, a)
-	p := &passage{database: d, actor: a, pid: w.pid, patience: w.patience()}
+	p := &passage{database: d, actor: a, proxy: w.proxy, pid: w.pid, patience: w.patience()}
 	w.passage, w.looked = p, p.looked.Store
 }
 

@@ -30,12 +30,8 @@ func accountsOf(t *testing.T, configure func(*pgx.ConnConfig), faults ...harness
 
 // accountsSeen are accounts that say who waits for a lock.
 func accountsSeen(t *testing.T, configure func(*pgx.ConnConfig), held func(engine.Actor), faults ...harness.Fault) func(s *harness.Sim) []*pgxpool.Pool {
-	config := Config{Address: pgtest.Database(t), Faults: faults, held: held, Setup: func(address string) error {
-		pgtest.Exec(t, address, `drop table if exists accounts, given, keyed`, `drop sequence if exists tickets`,
-			`create table accounts (id int primary key, n int not null, seen int generated always as (n * 2) stored)`,
-			`insert into accounts values (1, 0), (2, 0)`, `create table given (n int)`, `create table keyed (n int primary key)`, `create sequence tickets`)
-		return nil
-	}}
+	config := accountsConfig(t)
+	config.held, config.Faults = held, faults
 	var pools []*pgxpool.Pool
 	return func(s *harness.Sim) []*pgxpool.Pool {
 		db := New(s, config)
@@ -46,6 +42,16 @@ func accountsSeen(t *testing.T, configure func(*pgx.ConnConfig), held func(engin
 		}
 		return pools
 	}
+}
+
+// accountsConfig is the database of [accounts].
+func accountsConfig(t *testing.T) Config {
+	return Config{Address: pgtest.Database(t), Setup: func(address string) error {
+		pgtest.Exec(t, address, `drop table if exists accounts, given, keyed`, `drop sequence if exists tickets`,
+			`create table accounts (id int primary key, n int not null, seen int generated always as (n * 2) stored)`,
+			`insert into accounts values (1, 0), (2, 0)`, `create table given (n int)`, `create table keyed (n int primary key)`, `create sequence tickets`)
+		return nil
+	}}
 }
 
 // gatedPool is a pool whose connections lead through the gate. The caller closes it.

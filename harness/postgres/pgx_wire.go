@@ -20,7 +20,8 @@ import (
 type wire struct {
 	net.Conn  // to the server, in TLS or not
 	gate      *gate
-	impatient bool // its reader may be sent away, see [wire.Read]
+	impatient bool   // its reader may be sent away, see [wire.Read]
+	proxy     *proxy // whose client writes, or nil
 
 	writing  sync.Mutex
 	in       []byte    // written, and no whole message yet
@@ -31,6 +32,7 @@ type wire struct {
 	step     *wireStep // that is interrupted by data which it waits for, of COPY
 
 	reading chan struct{} // held by who reads from the server
+	news    chan struct{} // closed when something has come; of mu
 	buffer  []byte
 
 	mu sync.Mutex // what follows
@@ -64,7 +66,7 @@ var (
 
 func newWire(c net.Conn, g *gate) *wire {
 	return &wire{
-		Conn: c, gate: g, reading: make(chan struct{}, 1), buffer: make([]byte, 16<<10),
+		Conn: c, gate: g, reading: make(chan struct{}, 1), news: make(chan struct{}), buffer: make([]byte, 16<<10),
 		prepared: map[string]preparedText{}, portals: map[string]portal{},
 		serverSide: serverSide{parameters: map[string]string{}, told: map[string][]uint32{}},
 	}
@@ -230,18 +232,31 @@ func (w *wire) Read(b []byte) (int, error) {
 
 // receive reads from the server once, unless it has said something since.
 func (w *wire) receive(seen int) error {
-	w.reading <- struct{}{}
+	w.mu.Lock()
+	came, news := w.seen != seen, w.news
+	w.mu.Unlock()
+	if came {
+		return nil
+	}
+	select {
+	case w.reading <- struct{}{}:
+	case <-news: // who has read it may wait for more already
+		return nil
+	}
 	defer func() { <-w.reading }()
 	w.mu.Lock()
-	news := w.seen != seen
+	came = w.seen != seen
 	w.mu.Unlock()
-	if news {
+	if came {
 		return nil
 	}
 	n, err := w.Conn.Read(w.buffer)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.answered(w.buffer[:n])
+	if w.answered(w.buffer[:n]); n > 0 {
+		close(w.news)
+		w.news = make(chan struct{})
+	}
 	if len(w.reply) > 0 {
 		reply := w.reply
 		w.reply = nil

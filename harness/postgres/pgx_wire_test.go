@@ -15,6 +15,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/harness"
 	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
+	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -348,5 +349,26 @@ func TestADatabaseWithoutAGateIsNoProof(t *testing.T) {
 	harnesstest.MustFail(t, harness.Explore(t, scenario(false)), "unscheduled", "give each configuration that connects to it to its method Gate")
 	if r := harness.Explore(t, scenario(true)); r.Failure != nil {
 		t.Fatal(r.Report)
+	}
+}
+
+// TestWhatHasComeIsNotWaitedFor has a reader that waits for more while others ask
+// for what it has read, or is about to: they would wait for as long.
+func TestWhatHasComeIsNotWaitedFor(t *testing.T) {
+	client, server := net.Pipe()
+	w := newWire(client, &gate{})
+	first := make(chan error, 1)
+	go func() { first <- w.receive(0) }()
+	if _, err := server.Write([]byte("N\x00\x00\x00\x05\x00")); err != nil {
+		t.Fatal(err)
+	}
+	if err := need.Await(t, "what was sent", first); err != nil {
+		t.Fatal(err)
+	}
+	w.reading <- struct{}{} // it waits for more
+	asked := make(chan error, 1)
+	go func() { asked <- w.receive(0) }()
+	if err := need.Await(t, "what has come", asked); err != nil {
+		t.Error(err)
 	}
 }

@@ -18,7 +18,12 @@ import (
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if what := os.Getenv(processVariable); what != "" {
+		os.Exit(process(what))
+	}
+	pgtest.Main(m)
+}
 
 // NeedServer is for tests of this repository, which say what was not run.
 func NeedServer(t *testing.T) {

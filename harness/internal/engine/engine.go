@@ -11,6 +11,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -22,6 +23,9 @@ type Engine interface {
 	// Traits is what reports need to know of the engine.
 	Traits() Traits
 }
+
+// ErrIdle is what [Host.Ask] returns where the actor has not begun, or has returned.
+var ErrIdle = errors.New("harness: the actor does not run")
 
 // A Verifier is an engine that can say whether a failure is one elsewhere too.
 type Verifier interface {
@@ -95,6 +99,16 @@ type Host interface {
 	// Unscheduled fails the schedule: what ran is not what was scheduled, as the
 	// sentence says.
 	Unscheduled(sentence string)
+
+	// Addressed says that the statements of the actor of a name come from another
+	// process, in this schedule: by Ask, and not from its function. left is called
+	// when that has returned, in the actor's goroutine and as part of its last step.
+	Addressed(name string, left func(a Actor))
+	// Ask has the goroutine of such an actor do something, when it has done what it
+	// was asked for before, and returns when it is done. Nothing is done where the
+	// actor has crashed, or its schedule is over: then the error is its statements'.
+	// It is [ErrIdle] where the actor does not run.
+	Ask(name string, do func(a Actor)) error
 
 	// Outside says that statements run in another process, in the goroutines of
 	// their actors.
