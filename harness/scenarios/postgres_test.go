@@ -55,18 +55,24 @@ func (c *source) open(t *testing.T, s *harness.Sim, actors int) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = st.Close() })
-		config, err := pgxpool.ParseConfig(db.Address())
-		if err != nil {
-			t.Fatal(err)
-		}
-		db.Gate(config.ConnConfig)
-		app, err := pgxpool.NewWithConfig(context.WithoutCancel(t.Context()), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(app.Close)
+		app := appOf(t, db)
 		c.stores, c.apps = append(c.stores, st), append(c.apps, app)
 	}
+}
+
+// appOf is an application's connections, through the gate.
+func appOf(t *testing.T, db *pg.Database) *pgxpool.Pool {
+	config, err := pgxpool.ParseConfig(db.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.Gate(config.ConnConfig)
+	app, err := pgxpool.NewWithConfig(context.WithoutCancel(t.Context()), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(app.Close)
+	return app
 }
 
 // bySource are the acts that an application's own statements do there, instead
