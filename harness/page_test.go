@@ -28,13 +28,21 @@ func TestPage(t *testing.T) {
 	}
 	page := string(b)
 	m := newPageModule(t, pgtest.Database(t))
-	got := regexp.MustCompile("(?ms)^```(go|console)\n(.*?)^```$").ReplaceAllStringFunc(page, func(block string) string {
+	got := regexp.MustCompile("(?ms)^```(go|js|console)\n(.*?)^```$").ReplaceAllStringFunc(page, func(block string) string {
 		kind, text, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(block, "```"), "```"), "\n")
-		if kind == "go" {
+		first, _, _ := strings.Cut(text, "\n")
+		switch kind {
+		case "js":
+			m.write(strings.TrimPrefix(first, "// "), text)
+			return block
+		case "go":
 			m.take(text)
 			return block
 		}
-		command, _, _ := strings.Cut(text, "\n")
+		command := first
+		if strings.HasSuffix(command, "TestVisit") && !m.hasNode() {
+			return block
+		}
 		return "```console\n" + command + "\n" + m.run(strings.TrimPrefix(command, "$ ")) + "```"
 	})
 	for _, name := range []string{"TestStrategies", "TestGated"} {
@@ -79,6 +87,20 @@ func newPageModule(t *testing.T, address string) *pageModule {
 		"\nrequire github.com/edgaze-ai/runcounter v0.0.0\n\nreplace github.com/edgaze-ai/runcounter => "+top+"\n")
 	m.write("go.sum", string(sum))
 	return m
+}
+
+// hasNode gives the module npm's packages, where there are any.
+func (m *pageModule) hasNode() bool {
+	m.t.Helper()
+	modules := os.Getenv("RUNCOUNTER_TEST_NODE_MODULES")
+	if modules == "" {
+		need.InPart(m.t, "RUNCOUNTER_TEST_NODE_MODULES names no node_modules with npm's pg; .ci/run installs them")
+		return false
+	}
+	if err := os.Symlink(modules, filepath.Join(m.dir, "node_modules")); err != nil {
+		m.t.Fatal(err)
+	}
+	return true
 }
 
 // take puts a block of Go where it belongs. The shorter ones have a place in
