@@ -118,3 +118,11 @@ func FuzzParseID(f *testing.F) {
 		}
 	})
 }
+
+func TestAColumnThatIsNoTextIsNoID(t *testing.T) {
+	t.Parallel()
+	var id store.ID
+	if err := id.Scan(int64(7)); err == nil {
+		t.Errorf("got %q of a number, want an error", id)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
 	modernc "modernc.org/sqlite"
@@ -96,6 +97,38 @@ func TestAReadOnlyFileIsUnavailableUntilItCanBeWritten(t *testing.T) {
 	}
 	if err := s.Ping(t.Context()); err != nil {
 		t.Errorf("Ping: %v", err)
+	}
+}
+
+// TestPingTriesToWriteOnce: a sound file's Ping waits for no writer, behind the first.
+func TestPingTriesToWriteOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "runs.db")
+	s, err := Open(t.Context(), path, Options{Volatile: true, BusyTimeout: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	other, err := Open(t.Context(), path, Options{Volatile: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, tried := range []bool{false, true} {
+		if tried {
+			if err := s.Ping(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		writer, err := other.writer.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ping(t.Context()); (err == nil) != tried {
+			t.Errorf("Ping beside a writer: got %v; that it was written before: %t", err, tried)
+		}
+		if err := writer.Rollback(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
