@@ -42,7 +42,7 @@ var templates = []template{
 	},
 	func(i, k int64) *postgres.Statement {
 		return &postgres.Statement{SQL: fmt.Sprintf(`insert into b values (%d, %d) on conflict (id) do update set n = b.n * 2 + excluded.n`, i, k), Writes: []string{"b"}, Do: func(q *postgres.Query) error {
-			_, err := q.Insert("b", postgres.Row{i, k}, postgres.Conflict{DoUpdate: func(r postgres.Row) postgres.Row { return postgres.Row{r[0], r[1].(int64)*2 + k} }})
+			_, err := q.Insert("b", postgres.Row{i, k}, postgres.Conflict{DoUpdate: func(r postgres.Row) postgres.Row { return postgres.Row{r[0], plus(r[1], r[1], k)} }})
 			return err
 		}}
 	},
@@ -82,7 +82,7 @@ var templates = []template{
 	func(i, k int64) *postgres.Statement {
 		return &postgres.Statement{SQL: `insert into b select id, n from a order by id on conflict (id) do update set n = b.n + excluded.n`, Reads: []string{"a"}, Writes: []string{"b"}, Do: func(q *postgres.Query) error {
 			for _, r := range q.Select("a", nil) {
-				if _, err := q.Insert("b", r, postgres.Conflict{DoUpdate: func(there postgres.Row) postgres.Row { return postgres.Row{there[0], there[1].(int64) + r[1].(int64)} }}); err != nil {
+				if _, err := q.Insert("b", r, postgres.Conflict{DoUpdate: func(there postgres.Row) postgres.Row { return postgres.Row{there[0], plus(there[1], r[1])} }}); err != nil {
 					return err
 				}
 			}
@@ -137,6 +137,19 @@ var templates = []template{
 			return nil
 		}}
 	},
+}
+
+// plus adds as SQL does: with null it is null.
+func plus(list ...any) any {
+	var sum int64
+	for _, v := range list {
+		n, ok := v.(int64)
+		if !ok {
+			return nil
+		}
+		sum += n
+	}
+	return sum
 }
 
 // program is a small set of transactions that was drawn at random.
