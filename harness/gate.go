@@ -293,7 +293,7 @@ func (c *gateConn) ends(how func(driver.Tx) error) error {
 	}
 	c.tx = nil
 	if c.forget != nil {
-		c.forget()
+		defer c.forget()
 		c.forget = nil
 	}
 	if c.isShut() {

@@ -376,6 +376,7 @@ func (r *execution) settle() {
 	for r.contexts.expected() || r.anyAway() {
 		all, still := r.x.still()
 		if still {
+			r.contexts.closed()
 			r.arrivals(all)
 			break
 		}

@@ -15,12 +15,15 @@ import (
 func (a *actor) Beside(conn any, foot engine.Footprint, rollBack func()) error {
 	run := a.sim.run
 	if err := a.dead.get(); err != nil {
-		run.contexts.forget(conn)
+		run.contexts.close(conn)
 		return err // what it had open is rolled back with it
 	}
 	b := &actor{sim: a.sim, name: a.name + "'s context", needed: true, parent: a}
 	b.worker = &worker{id: engine.Goroutine(), in: make(chan struct{}), out: make(chan signal, 2), gone: true}
-	defer func() { b.worker.out <- returned }()
+	defer func() {
+		run.contexts.close(conn)
+		b.worker.out <- returned
+	}()
 	a.sim.x.workers.Store(b.worker.id, b)
 	run.contexts.leave(conn, b)
 	if _, err := b.Gate(engine.Op{Text: "has ended: rollback", Foot: foot}); err != nil {
@@ -37,6 +40,8 @@ type contexts struct {
 	mu   sync.Mutex
 	of   map[any]<-chan struct{} // of a connection: when it has ended
 	came []*actor
+	// Somebody closes a connection, after its rollback and in its own goroutine.
+	closing bool
 }
 
 func (c *contexts) watch(ctx context.Context, conn any) {
@@ -64,11 +69,29 @@ func (c *contexts) leave(conn any, newcomer *actor) {
 	c.came = append(c.came, newcomer)
 }
 
+// close forgets a connection that is about to be closed.
+func (c *contexts) close(conn any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.of, conn)
+	c.closing = true
+}
+
+// closed says that nobody is at it any more.
+func (c *contexts) closed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = false
+}
+
 // expected reports whether database/sql is about to roll back a transaction
-// whose context has ended.
+// whose context has ended, or at it.
 func (c *contexts) expected() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closing {
+		return true
+	}
 	for _, ended := range c.of {
 		select {
 		case <-ended:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/harness"
 	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
+	"github.com/edgaze-ai/runcounter/harness/sqlite"
 )
 
 // lookThenWrite is a lost update, unless something else keeps two of them apart.
@@ -339,4 +340,27 @@ func TestCaseH18_ATransactionWhoseContextEnds(t *testing.T) {
 			s.Sometimes(fmt.Sprint("it is over: ", want), func() bool { return len(seen) == 1 && seen[0] == want })
 		}
 	}))
+}
+
+// TestCaseH18_TransactionsThatNobodyEnds are given up by database/sql when their
+// schedule is over, before the next one has their connections.
+func TestCaseH18_TransactionsThatNobodyEnds(t *testing.T) {
+	t.Parallel()
+	harnesstest.MustPass(t, harness.Explore(t, func(s *harness.Sim) {
+		db := sqlite.Open(s, `create table counter (n)`)
+		for _, name := range []string{"ann", "bob", "cy", "dora"} {
+			s.Go(name, func(ctx context.Context) error {
+				tx, err := db.BeginTx(ctx, nil)
+				if err != nil {
+					return err
+				}
+				for range 2 {
+					if _, err := tx.ExecContext(ctx, `insert into counter values (1)`); err != nil {
+						return err // and leaves it open
+					}
+				}
+				return tx.Commit()
+			})
+		}
+	}, harness.WithStrategies(harness.Exhaustive(0))))
 }
