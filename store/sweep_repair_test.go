@@ -122,3 +122,14 @@ func TestCaseT23_ABatchThatFailsKeepsNoOtherFromBeingTried(t *testing.T) {
 		}
 	}
 }
+
+func TestASweepGivesUpBehindThreeFailedBatchesInARow(t *testing.T) {
+	r := newRefusing(0)
+	for n := range 50 {
+		r.runs = append(r.runs, store.Suspect{ID: sweepID(100 + n), User: sweepID(1 << 21)})
+	}
+	r.fails = 5
+	if got, err := (&store.Sweeper{Store: r, Batch: 10}).Sweep(t.Context(), store.SweepOptions{}); err == nil || got.Repairs() != 0 || r.fails != 2 {
+		t.Errorf("got %d repaired, %v, and %d of five failures left; want none, an error, and two", got.Repairs(), err, r.fails)
+	}
+}
