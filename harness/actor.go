@@ -40,6 +40,8 @@ type actor struct {
 	worker                     *worker     // its goroutine, until its function has returned
 	away                       *stack      // it is at no gate: it waits for something that is not the database
 	waiting                    atomic.Bool // it is at a gate
+	apart                      atomic.Bool // it is away
+	behindDoor                 bool        // it is not, and stands at the door
 	held                       bool        // it is at a gate, and is let go on to it by its clock first
 	parked                     bool        // it tried, and has to wait until another actor makes progress
 	done                       bool        // its function has returned
@@ -101,7 +103,7 @@ var errLeft = errors.New("it ended by runtime.Goexit, as t.Fatal and t.Skip do: 
 // start runs an actor up to its first gate. What it does before it is its own
 // business, unless the exploration is attentive: then its start is a step.
 func (a *actor) start() {
-	a.done, a.refused, a.held, a.parked, a.err, a.ops, a.inOp = false, 0, false, false, nil, 0, 0
+	a.done, a.refused, a.behindDoor, a.held, a.parked, a.err, a.ops, a.inOp = false, 0, false, false, false, nil, 0, 0
 	a.dead.err.Store(nil)
 	ctx, cancel := context.WithCancel(context.WithValue(a.sim.ctx, actorKey{}, a))
 	a.cancel, a.remote = cancel, nil
@@ -136,6 +138,7 @@ func (a *actor) resume() {
 	before := a.sim.current.Swap(a)
 	a.sim.x.steps.Add(1)
 	a.sim.x.stepping.Store(true)
+	a.behindDoor = false
 	a.worker.in <- struct{}{}
 	a.land()
 	a.sim.x.stepping.Store(false)

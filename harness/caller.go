@@ -28,6 +28,9 @@ func (x *explorer) caller() (*actor, error) {
 	}
 	id := engine.Goroutine()
 	if a := x.at(id); a != nil {
+		if a.apart.Load() {
+			a.door()
+		}
 		return a, nil
 	}
 	if id == x.goroutine || !x.stepping.Load() {

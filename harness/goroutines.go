@@ -43,7 +43,8 @@ type signal int8
 const (
 	atGate signal = iota
 	returned
-	look // what it does: it has said nothing for a moment
+	look   // what it does: it has said nothing for a moment
+	atDoor // it has come back by itself, see [actor.door]
 )
 
 func newWorker() *worker {
@@ -273,9 +274,31 @@ func (a *actor) heard(said signal) (arrived bool) {
 		return false
 	case returned:
 		a.returned()
+	case atDoor:
+		a.behindDoor = true
 	}
-	a.away = nil
+	a.goAway(nil)
 	return true
+}
+
+// goAway notes where an actor is that is at no gate; nil where it is back.
+func (a *actor) goAway(where *stack) {
+	a.away = where
+	a.apart.Store(where != nil)
+}
+
+// door holds an actor up that was away and wants to use a database: whatever let it
+// go on, it must not do so beside the actor whose turn it is.
+func (a *actor) door() {
+	a.worker.out <- atDoor
+	<-a.worker.in
+}
+
+// enter lets an actor that stands at the door go on, to its gate.
+func (a *actor) enter() {
+	if a.behindDoor {
+		a.resume()
+	}
 }
 
 // longWait is how long goroutines that neither wait nor come to a gate may
@@ -298,7 +321,11 @@ func (a *actor) land() {
 	var before *stack
 	for round := 0; ; round++ {
 		if a.hear() {
-			return
+			if !a.behindDoor {
+				return
+			}
+			a.behindDoor = false // it had been taken for away
+			a.worker.in <- struct{}{}
 		}
 		switch {
 		case a.flight.Load() == sent:
@@ -321,8 +348,12 @@ func (a *actor) land() {
 			all, still := x.still()
 			if s := all[a.worker.id]; still && len(a.worker.out) == 0 {
 				if before != nil && *before == *s { // and was a moment ago
-					a.away = s
-					return
+					a.goAway(s)
+					all, still := x.still() // the clock may have let it go on before it was known to be away
+					if now := all[a.worker.id]; still && len(a.worker.out) == 0 && *now == *s {
+						return
+					}
+					a.goAway(nil)
 				}
 				before = s
 				a.pause(50 * time.Microsecond)
@@ -377,7 +408,9 @@ func (r *execution) settle() {
 		all, still := r.x.still()
 		if still {
 			r.contexts.closed()
-			r.arrivals(all)
+			if r.arrivals(all) {
+				continue // who has come may have let others go on
+			}
 			break
 		}
 		r.x.patient(start, all)
@@ -396,6 +429,7 @@ func (r *execution) arrivals(all map[uint64]*stack) (some bool) {
 		place := a.away.String()
 		if a.hear() {
 			some, r.x.passed[place] = true, r.x.passed[place] || alive
+			a.enter()
 		} else {
 			a.away = all[a.worker.id]
 		}

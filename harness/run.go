@@ -415,7 +415,7 @@ func (r *execution) deadlock() {
 		if a.done {
 			continue
 		}
-		what := a.name + " waits in " + engine.Clip(a.op.Text, 60)
+		what := a.name + " waits in " + engine.Clip(a.next().Text, 60)
 		if a.away != nil {
 			what = a.name + " waits in " + a.away.String()
 		} else if a.op.Blames != nil {

@@ -11,8 +11,9 @@ import (
 func easy(run *execution, ready []*actor) *actor {
 	var found *actor
 	for _, a := range ready {
-		faulty := run.sim.budget > 0 && len(a.op.Faults) > 0
-		if a.id < 0 || !a.op.Foot.Local() || faulty {
+		o := a.next()
+		faulty := run.sim.budget > 0 && len(o.Faults) > 0
+		if a.id < 0 || !o.Foot.Local() || faulty {
 			continue
 		}
 		if a == run.last {
@@ -128,7 +129,7 @@ func (e *exhaustive) newNode(run *execution, ready []*actor) node {
 	}
 	for _, a := range run.sim.actors {
 		if !a.done {
-			n.foots[a.id] = a.op.Foot
+			n.foots[a.id] = a.next().Foot
 		}
 	}
 	faulty := false // what happened is not what was to happen

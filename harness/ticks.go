@@ -3,6 +3,8 @@ package harness
 import (
 	"strings"
 	"time"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // An actor may wait for the machine's clock: in a loop over a ticker, or for a
@@ -40,6 +42,15 @@ func (a *actor) ticks() bool {
 	return a.held || a.away != nil && a.away.timed() && a.sim.x.ticking[a.name]
 }
 
+// next is what an actor does when it is chosen. What it is about to do behind what
+// it waits for is not looked at: it may come there at this moment.
+func (a *actor) next() engine.Op {
+	if a.held || a.away != nil {
+		return engine.Op{Foot: a.sim.memory()}
+	}
+	return a.op
+}
+
 // hold holds an actor that has come to a statement by itself.
 func (a *actor) hold() {
 	a.held = a.sim.x.ticking[a.name] && !a.done && a.away == nil && !a.parked && a.op.Text != goesOn
@@ -60,6 +71,7 @@ func (r *execution) tick(a *actor) bool {
 		}
 		r.x.unexplored("waiting for the machine's clock (" + place + "), but for when it ends")
 	}
+	a.enter()
 	a.held = false
 	r.settle()
 	return true

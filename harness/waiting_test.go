@@ -212,7 +212,7 @@ func TestCaseH10_AStoryWithTicksIsToldAgain(t *testing.T) {
 	scenario := func(s *harness.Sim) {
 		db := counter(s, true).Open()
 		s.Go("worker", func(ctx context.Context) error {
-			for tick := time.NewTicker(50 * time.Millisecond); ; {
+			for tick := time.NewTicker(200 * time.Millisecond); ; {
 				select {
 				case <-ctx.Done():
 					tick.Stop()

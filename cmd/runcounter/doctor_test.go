@@ -311,7 +311,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 	}
 }
 
-// named report.Failure the test unless the report has such a line, and complains of
+// named fails the test unless the report has such a line, and complains of
 // nothing else.
 func named(t *testing.T, name string, r report.Report, want report.Finding) {
 	t.Helper()

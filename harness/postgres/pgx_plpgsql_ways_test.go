@@ -17,6 +17,7 @@ import (
 	"github.com/edgaze-ai/runcounter/harness"
 	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
+	"github.com/edgaze-ai/runcounter/internal/wait"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
@@ -174,6 +175,7 @@ func TestFunctionsAreLeftAsTheyWere(t *testing.T) {
 	if r.Failure != nil || r.Steps < 6 {
 		t.Error(r, r.Report)
 	}
+	wait.Until(t, "the sessions have ended, and their locks with them", func() bool { _, locked := bodiesOf(t, address)["a lock"]; return !locked })
 	if diff := cmp.Diff(before, bodiesOf(t, address)); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
 	}

@@ -311,7 +311,7 @@ func TestH10AWorkerOnATickerEndsWhenTheOthersHave(t *testing.T) {
 		}
 	}
 	var seen []int
-	r := harness.Explore(t, worker(50*time.Millisecond, &seen))
+	r := harness.Explore(t, worker(200*time.Millisecond, &seen))
 	if r.Failure != nil || len(r.Unseen) > 0 || !strings.Contains(r.String(), "but for what happens inside waiting for the machine's clock (select at cases_test.go:") {
 		t.Errorf("got %s, unseen %q, want all, and the clock named; %v", r, r.Unseen, r.Report)
 	}
