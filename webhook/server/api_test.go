@@ -3,9 +3,12 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -327,11 +330,23 @@ func TestTheMemoryOfTheAPIIsBounded(t *testing.T) {
 		t.Errorf("a body over the limit: got %d %s, want 413", got.status, got.body)
 	}
 	// Another request holds half of the memory while this one wants all of it.
-	c := r.dial()
-	defer c.Close()
-	fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 51200\r\n\r\n{", at, apiKey)
+	hold := func() net.Conn {
+		c := r.dial()
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 51200\r\n\r\n{", at, apiKey)
+		return c
+	}
+	c := hold()
+	defer func() { _ = c.Close() }()
 	wait.Until(t, "the other request holds its memory", func() bool {
-		return r.api("POST", at, body).status == http.StatusServiceUnavailable
+		if r.api("POST", at, body).status == http.StatusServiceUnavailable {
+			return true
+		}
+		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) { // it came too late, and was refused itself
+			_ = c.Close()
+			c = hold()
+		}
+		return false
 	})
 	if got := r.api("POST", at, body); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 		t.Errorf("without memory: got %d %s, want 503 and a time", got.status, got.body)
