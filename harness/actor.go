@@ -54,9 +54,8 @@ type actor struct {
 	inOp                       int         // which of them it is in, from 1
 
 	// Where a statement of its own may wait outside of the process.
-	flight  atomic.Int32
-	passage engine.Flight
-	arrived bool // the answer for which it had to wait
+	flight  atomic.Pointer[aloft] // the last statement that was sent to where it may wait
+	arrived bool                  // the answer for which it had to wait
 }
 
 // A cause is why an actor's statements fail.

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/harness/internal/engine"
@@ -18,30 +19,57 @@ const (
 // found to wait for another.
 const outsidePatience = 20 * time.Second
 
+// aloft is a statement under way. The scheduler looks at it while its actor may have
+// its answer, and send the next.
+type aloft struct {
+	engine.Flight
+	state atomic.Int32
+}
+
 // Fly says that a statement of the actor is sent to where it may have to wait.
 func (a *actor) Fly(f engine.Flight) {
-	a.passage = f
-	a.flight.Store(sent) // from here on the scheduler looks
+	up := &aloft{Flight: f}
+	up.state.Store(sent)
+	a.flight.Store(up) // from here on the scheduler looks
 }
 
 // Land is where its answer has arrived. What had to wait for another's waits
 // here until the actor is chosen again.
 func (a *actor) Land() error {
-	if a.flight.CompareAndSwap(sent, grounded) {
+	up := a.flight.Load()
+	if up.state.CompareAndSwap(sent, grounded) {
 		return nil
 	}
 	a.yield()
 	a.arrived = false
-	a.flight.Store(grounded)
+	up.state.Store(grounded)
 	return a.dead.get() // it was aborted, perhaps after its answer
+}
+
+// underway returns the actor's statement and its state; grounded where there is none.
+func (a *actor) underway() (up *aloft, state int32) {
+	if up = a.flight.Load(); up != nil {
+		state = up.state.Load()
+	}
+	return up, state
+}
+
+// flies reports whether the scheduler waits for an answer.
+func (a *actor) flies() bool {
+	_, state := a.underway()
+	return state == sent
 }
 
 // heldUp looks whether a statement that was sent waits for another actor's. Then
 // going on with its answer is the actor's next step.
 func (a *actor) heldUp(start time.Time) bool {
-	blames, held := a.passage.Held(start)
-	if !held || !a.flight.CompareAndSwap(sent, blocked) {
-		if time.Since(start) > outsidePatience && a.flight.Load() == sent {
+	up, state := a.underway()
+	if state != sent {
+		return false
+	}
+	blames, held := up.Held(start)
+	if !held || !up.state.CompareAndSwap(sent, blocked) {
+		if time.Since(start) > outsidePatience && up.state.Load() == sent {
 			panic(fmt.Sprintf("harness: the server has neither answered nor blocked %s for %s: %s", a.name, outsidePatience, a.op.Text))
 		}
 		return false
@@ -50,23 +78,23 @@ func (a *actor) heldUp(start time.Time) bool {
 	a.op = engine.Op{
 		Text: "… goes on", Foot: engine.Footprint{Everything: true},
 		Ready: func() bool {
-			a.arrived = a.arrived || a.arrives()
+			a.arrived = a.arrived || a.arrives(up)
 			return a.arrived
 		},
-		Blames: func() string { blames, _ := a.passage.Held(time.Time{}); return blames },
+		Blames: func() string { blames, _ := up.Held(time.Time{}); return blames },
 	}
 	return true
 }
 
 // arrives waits until a statement that was blocked has its answer, or is found
 // to be blocked still.
-func (a *actor) arrives() bool {
+func (a *actor) arrives(up *aloft) bool {
 	deadline := time.Now().Add(outsidePatience)
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
 		if a.answered() {
 			return true
 		}
-		if _, held := a.passage.Held(time.Time{}); held {
+		if _, held := up.Held(time.Time{}); held {
 			return false
 		}
 		select {
@@ -93,20 +121,24 @@ func (a *actor) answered() bool {
 
 // abort ends the statement that an actor waits for.
 func (a *actor) abort() {
-	if a.flight.CompareAndSwap(sent, blocked) || a.flight.Load() == blocked && !a.arrived {
-		a.passage.Abort()
+	up, state := a.underway()
+	if state == grounded {
+		return
+	}
+	if up.state.CompareAndSwap(sent, blocked) || up.state.Load() == blocked && !a.arrived {
+		up.Abort()
 		<-a.worker.out
 	}
 }
 
 func (h host) Underway(asks engine.Actor) (list []engine.Flight) {
 	for _, a := range h.s.actors {
-		state := a.flight.Load()
+		up, state := a.underway()
 		if state == blocked && !a.arrived && engine.Actor(a) != asks { // who stands in front of it may have its answer, and be idle
 			a.arrived = a.answered()
 		}
 		if state == blocked && !a.arrived || state == sent {
-			list = append(list, a.passage)
+			list = append(list, up.Flight)
 		}
 	}
 	return list

@@ -328,9 +328,9 @@ func (a *actor) land() {
 			a.worker.in <- struct{}{}
 		}
 		switch {
-		case a.flight.Load() == sent:
+		case a.flies():
 			a.pause(min(300*time.Microsecond<<min(round, 3), 2*time.Millisecond)) // most answers come at once
-			if a.hear() || a.flight.Load() == sent && a.heldUp(start) {
+			if a.hear() || a.heldUp(start) {
 				return
 			}
 		case x.live(): // what waits there may wait for its connection, whose reader no actor is
