@@ -111,7 +111,7 @@ select kind, deletions, sum(calls) as calls, sum(changes) as changes from run_co
 	s.exec(`insert into run_counter_webhook.calls (request_id, message_id, changes, deletions, fate) values (1, 'x', 5, 0, null), (2, 'x', 6, 2, null), (3, 'x', 7, 0, 'arrived'), (4, 'x', 8, 0, 'refused')`)
 	seen := s.text(`select pg_current_snapshot()`)
 	s.exec(`insert into run_counter_webhook.calls (request_id, message_id, changes) values (1, 'x', 9)`)
-	s.exec(`update run_counter_webhook.settings set mended = '` + seen + `', mended_at = clock_timestamp()`)
+	s.exec(`update run_counter_webhook.settings set recovered = '` + seen + `', recovered_at = clock_timestamp()`)
 	s.exec(`select run_counter_webhook.prune(1000000, 0)`)
 	if got := s.text(sums); got != "lost f 4 40, statements f 256 512, unseen f 1 9, unseen t 1 6" {
 		t.Errorf("the sums are %s, want the calls of which nothing is known, but for what an import has read", got)
@@ -122,9 +122,9 @@ select kind, deletions, sum(calls) as calls, sum(changes) as changes from run_co
 	lost("")
 }
 
-// What was committed only after an import had begun is not mended by it, however
+// What was committed only after an import had begun is not recovered by it, however
 // long before it was written.
-func TestCaseD6_AnImportMendsNothingThatWasOpenWhenItBegan(t *testing.T) {
+func TestCaseD6_AnImportRepairsNothingThatWasOpenWhenItBegan(t *testing.T) {
 	t.Parallel()
 	s := newSending(t, tableWithDrafts, theWebhook())
 	other, err := pgx.Connect(t.Context(), s.address)
@@ -142,11 +142,11 @@ func TestCaseD6_AnImportMendsNothingThatWasOpenWhenItBegan(t *testing.T) {
 	s.exec(`commit`)
 	left := `select concat_ws(' ', (select count(*) from run_counter_webhook.losses), (select count(*) from run_counter_webhook.failures), (select count(*) from run_counter_webhook.calls))`
 	if got := s.text(`select run_counter_webhook.acknowledge('` + seen + `', '` + at + `')`); got != "0" || s.text(left) != "1 1 1" {
-		t.Errorf("the import mended %s, and left %s; want all of it left", got, s.text(left))
+		t.Errorf("the import recovered %s, and left %s; want all of it left", got, s.text(left))
 	}
 	seen = s.text(`select pg_current_snapshot()`)
 	if got := s.text(`select run_counter_webhook.acknowledge('` + seen + `', clock_timestamp())`); got != "5" || s.text(left) != "0 0 0" {
-		t.Errorf("the next one mended %s, and left %s; want nothing left", got, s.text(left))
+		t.Errorf("the next one recovered %s, and left %s; want nothing left", got, s.text(left))
 	}
 }
 

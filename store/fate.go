@@ -177,8 +177,8 @@ func (d *Deliveries) Lose(fate Fate, l Loss) {
 	d.Lost[fate] = sum
 }
 
-// Unmended returns how many calls and statements nothing has mended.
-func (d Deliveries) Unmended() int64 {
+// Unrecovered returns how many calls and statements nothing has recovered.
+func (d Deliveries) Unrecovered() int64 {
 	n := d.Failed
 	for _, l := range d.Lost {
 		n += l.Calls
@@ -245,7 +245,7 @@ func (d Deliveries) Complaints() (all []Complaint) {
 	if d.Failed > 0 {
 		all = append(all, Complaint{
 			Kind: ComplaintStatements, What: Quantity(d.Failed, "statement was committed without its webhook", "statements were committed without their webhook"), Why: d.FailedWhy,
-			Fix: "runcounter doctor says what is missing; the reasons are in run_counter_webhook.failures; " + thenMend, Now: d.FailedAgo < failedNow,
+			Fix: "runcounter doctor says what is missing; the reasons are in run_counter_webhook.failures; " + thenRecover, Now: d.FailedAgo < failedNow,
 		})
 	}
 	for _, fate := range Fates {
@@ -271,7 +271,7 @@ func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 	c := Complaint{Kind: string(fate), Why: d.Examples[fate], Fix: fate.Fix(), Now: fate == d.Newest}
 	lost := d.Lost[fate]
 	if lost.Calls > 0 {
-		c.Fix += "; " + thenMend
+		c.Fix += "; " + thenRecover
 	}
 	if n == 0 { // all of it is longer ago than this look goes
 		c.What = fmt.Sprintf("%s with %s %s, the first %s ago, and nothing has recovered it", Quantity(lost.Calls, "call", "calls"),
@@ -294,8 +294,8 @@ func (d Deliveries) complaint(fate Fate, n int64) Complaint {
 	return c
 }
 
-// thenMend is the last part of a fix: what ends the naming of a loss.
-const thenMend = "then tell a mirror what it missed: runcounter import --from; or say that nothing is missing: runcounter webhook acknowledge"
+// thenRecover is the last part of a fix: what ends the naming of a loss.
+const thenRecover = "then tell a mirror what it missed: runcounter import --from; or say that nothing is missing: runcounter webhook acknowledge"
 
 // failedNow is the greatest age of the newest statement without its webhook where it is
 // still going on.

@@ -128,9 +128,9 @@ type Maintainer interface {
 
 	// AuditTotals compares the totals with the counts of their users, in one
 	// snapshot, and returns those that are wrong, as [TotalOf] names them: Stored
-	// is the total, Actual the sum of the counts. Where they are to be mended, it
+	// is the total, Actual the sum of the counts. Where they are to be repaired, it
 	// adds the difference.
-	AuditTotals(ctx context.Context, mend bool) ([]Drift, error)
+	AuditTotals(ctx context.Context, repair bool) ([]Drift, error)
 
 	// Recount sets the count of a key from its runs, and logs a repair where
 	// that changed it. Totals change by the same.

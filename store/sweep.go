@@ -62,7 +62,7 @@ type SweepOptions struct {
 	// Brief goes past the other runs of a user of whom many were refused, and
 	// leaves them to the next sweep, so that the other users' don't wait.
 	Brief bool
-	// Partitions has counts mended that partitions have changed which came or
+	// Partitions has counts corrected that partitions have changed which came or
 	// went, and audits all keys.
 	Partitions bool
 }
@@ -88,14 +88,14 @@ type SweepReport struct {
 	Audited   int // keys compared with the runs behind them
 	Drifts    []Drift
 	Drifting  int     // keys whose count was wrong, of which Drifts are the first [MaxReported]
-	Mended    int     // of these, how many this sweep recounted
-	Totals    []Drift // of workflows, that were not the sum of their users' counts; mended unless this was a dry run
+	Corrected int     // of these, how many this sweep recounted
+	Totals    []Drift // of workflows, that were not the sum of their users' counts; corrected unless this was a dry run
 	Webhooks  Deliveries
 	// Altered says how the watched table differs from the one that the store was
 	// made for, and what to do; "" where it does not.
 	Altered string
 	// Partitions are those of the watched table, and Withheld what they changed
-	// and no operator has asked to mend.
+	// and no operator has asked to correct.
 	Partitions Partitions
 	Withheld   Withheld
 }
@@ -239,7 +239,7 @@ func (s *Sweeper) Degraded() []string {
 	}
 	if d := st.LastDrift; d.Drifting > 0 && s.now().Sub(d.At) < 24*time.Hour {
 		all = append(all, fmt.Sprintf("Drift was found at %s in %d of %d audited keys, and corrected in %d. It should never happen: the log says which.",
-			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Mended))
+			d.At.Format(time.RFC3339), d.Drifting, d.Audited, d.Corrected))
 	}
 	if st.Report.Altered != "" {
 		all = append(all, "The watched table was altered, and what counts its runs was made for the table as it was: the log and runcounter doctor say how, and what to do.")
@@ -321,7 +321,7 @@ func (s *Sweeper) report(ctx context.Context, r SweepReport, err error) {
 	case r.Repairs() > 0 || r.Drifting > 0:
 		level = slog.LevelInfo
 	}
-	attrs := []any{"repaired", r.Reasons, "folded", r.Folded, "audited", r.Audited, "drifting", r.Drifting, "mended", r.Mended}
+	attrs := []any{"repaired", r.Reasons, "folded", r.Folded, "audited", r.Audited, "drifting", r.Drifting, "corrected", r.Corrected}
 	if r.Incomplete() {
 		attrs = append(attrs, "unwritable", r.Unwritable, "postponed", r.Postponed)
 	}

@@ -12,7 +12,7 @@ import (
 // again.
 //
 // Where partitions came or went, all keys are looked at once, to know what that
-// changed, and nothing is mended before it is asked for.
+// changed, and nothing is corrected before it is asked for.
 func (s *Sweeper) audit(ctx context.Context, r *SweepReport, partitions bool) error {
 	var event int64
 	if s.Source != nil {
@@ -50,9 +50,9 @@ func (s *Sweeper) compare(ctx context.Context, r *SweepReport, withhold bool) er
 		}
 		r.Audited += found.Keys
 		for _, drift := range found.Drifts {
-			var mendErr error
-			withhold, mendErr = s.mendDrift(ctx, r, drift, withhold)
-			errs = errors.Join(errs, mendErr)
+			var correctErr error
+			withhold, correctErr = s.correctDrift(ctx, r, drift, withhold)
+			errs = errors.Join(errs, correctErr)
 		}
 		after = found.Next
 		if !r.Full || after.IsZero() {
@@ -70,9 +70,9 @@ func (s *Sweeper) compare(ctx context.Context, r *SweepReport, withhold bool) er
 	return errs
 }
 
-// mendDrift recounts a key that drifts, unless it is to be withheld, and reports
+// correctDrift recounts a key that drifts, unless it is to be withheld, and reports
 // whether the next ones are.
-func (s *Sweeper) mendDrift(ctx context.Context, r *SweepReport, drift Drift, withhold bool) (bool, error) {
+func (s *Sweeper) correctDrift(ctx context.Context, r *SweepReport, drift Drift, withhold bool) (bool, error) {
 	if !withhold && !r.DryRun {
 		done, err := s.recount(ctx, r, drift.Key)
 		withhold = !done

@@ -133,7 +133,7 @@ func (s *Sweeper) settlePartitions(ctx context.Context, r *SweepReport) error {
 	return s.readPartitions(ctx, r)
 }
 
-// recount mends a key, and reports false where it left it, since a partition came
+// recount corrects a key, and reports false where it left it, since a partition came
 // or went meanwhile.
 func (s *Sweeper) recount(ctx context.Context, r *SweepReport, key Key) (done bool, err error) {
 	done = true
@@ -147,7 +147,7 @@ func (s *Sweeper) recount(ctx context.Context, r *SweepReport, key Key) (done bo
 		return true, fmt.Errorf("recount %s: %w", key, err)
 	}
 	if recounted.Changed() { // otherwise another sweeper was faster
-		r.Mended++
+		r.Corrected++
 	}
 	return done, nil
 }

@@ -151,8 +151,8 @@ func TestDryRunReportsWhatASweepDoesAndWritesNothing(t *testing.T) {
 	if diff := cmp.Diff(would.Repaired, did.Repaired); diff != "" {
 		t.Errorf("what the dry run said (-) and the sweep did (+):\n%s", diff)
 	}
-	if diff := cmp.Diff(would.Drifts, did.Drifts); diff != "" || would.Mended != 0 || did.Mended != 1 {
-		t.Errorf("drifts of the dry run (-) and the sweep (+), mended %d and %d:\n%s", would.Mended, did.Mended, diff)
+	if diff := cmp.Diff(would.Drifts, did.Drifts); diff != "" || would.Corrected != 0 || did.Corrected != 1 {
+		t.Errorf("drifts of the dry run (-) and the sweep (+), corrected %d and %d:\n%s", would.Corrected, did.Corrected, diff)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestAReportListsTheFirstOfManyDrifts(t *testing.T) {
 	}
 }
 
-func TestDriftIsMendedAndToldForADay(t *testing.T) {
+func TestDriftIsRepairedAndToldForADay(t *testing.T) {
 	m := newMirror(t)
 	m.mustInsert(t, 1, 3, store.Completed)
 	m.mustSpoil(t, 2)
@@ -204,8 +204,8 @@ func TestDriftIsMendedAndToldForADay(t *testing.T) {
 		Stored: store.Tallies{Ended: store.Tally{Completed: 2}},
 		Actual: store.Tallies{Ended: store.Tally{Completed: 1}},
 	}}
-	if diff := cmp.Diff(want, r.Drifts); diff != "" || r.Mended != 1 {
-		t.Errorf("mended %d, drifts (-want +got):\n%s", r.Mended, diff)
+	if diff := cmp.Diff(want, r.Drifts); diff != "" || r.Corrected != 1 {
+		t.Errorf("corrected %d, drifts (-want +got):\n%s", r.Corrected, diff)
 	}
 	if left := mustAudit(t, m).Drifts; len(left) != 0 {
 		t.Errorf("after the sweep these drift: %v", left)
@@ -317,7 +317,7 @@ func TestOneFailingStepDoesNotStopTheOthers(t *testing.T) {
 		broken        broken
 		want          []error
 		repairs, fold int
-		mended        int
+		corrected     int
 	}{
 		{"repairs fail", broken{failStuck: errStuck}, []error{errStuck}, 0, 3, 1},
 		{"the fold fails", broken{fold: errFold}, []error{errFold}, 2, 0, 1},
@@ -338,9 +338,9 @@ func TestOneFailingStepDoesNotStopTheOthers(t *testing.T) {
 					t.Errorf("the error %v does not hold %v", err, want)
 				}
 			}
-			if r.Repairs() != tt.repairs || r.Folded != tt.fold || r.Drifting != 1 || r.Mended != tt.mended {
-				t.Errorf("repaired %d, folded %d, drifting %d, mended %d; want %d, %d, 1, %d",
-					r.Repairs(), r.Folded, r.Drifting, r.Mended, tt.repairs, tt.fold, tt.mended)
+			if r.Repairs() != tt.repairs || r.Folded != tt.fold || r.Drifting != 1 || r.Corrected != tt.corrected {
+				t.Errorf("repaired %d, folded %d, drifting %d, corrected %d; want %d, %d, 1, %d",
+					r.Repairs(), r.Folded, r.Drifting, r.Corrected, tt.repairs, tt.fold, tt.corrected)
 			}
 			if st := s.Status(); st.Failures != 1 || !st.LastSuccess.IsZero() || !st.FailedAt.Equal(sweepStart) {
 				t.Errorf("the status says %d failures, last success %s, failed at %s", st.Failures, st.LastSuccess, st.FailedAt)

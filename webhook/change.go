@@ -179,7 +179,7 @@ func (e *changeReader) change(d Decoder) (c store.Change, ours bool, bad *BadDel
 	c = store.Change{Op: e.op, Record: e.record.row, Version: e.version, Mark: e.mark}
 	// The record is whole. An old row that is not is taken as absent: some
 	// publishers send the primary key alone, and what can't be read of it by
-	// now was mended by this change.
+	// now was set right by this change.
 	if c.HasOld = e.op == store.Delete || e.old.present && e.old.requireColumns() == nil; c.HasOld {
 		c.Old = e.old.row
 	}

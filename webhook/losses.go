@@ -20,9 +20,9 @@ type losses struct {
 	n     int64
 }
 
-// Unmended describes the metric of what was lost, which a mirror has by what it
+// Unrecovered describes the metric of what was lost, which a mirror has by what it
 // is told and a source by its sweeps.
-var Unmended = prometheus.NewDesc("runcounter_webhook_unmended",
+var Unrecovered = prometheus.NewDesc("runcounter_webhook_unrecovered",
 	"Calls and statements that were lost, and nothing has recovered: neither an import into the mirror nor runcounter webhook acknowledge.", nil, nil)
 
 // hear takes what a call that was taken says of those before it. It is signed
@@ -72,12 +72,12 @@ func (l *losses) degraded() []string {
 }
 
 // Describe implements prometheus.Collector.
-func (l *losses) Describe(to chan<- *prometheus.Desc) { to <- Unmended }
+func (l *losses) Describe(to chan<- *prometheus.Desc) { to <- Unrecovered }
 
 // Collect implements prometheus.Collector. There is nothing to tell before a
 // webhook of our own has told anything.
 func (l *losses) Collect(to chan<- prometheus.Metric) {
 	if n, known := l.told(); known {
-		to <- prometheus.MustNewConstMetric(Unmended, prometheus.GaugeValue, float64(n))
+		to <- prometheus.MustNewConstMetric(Unrecovered, prometheus.GaugeValue, float64(n))
 	}
 }

@@ -57,8 +57,8 @@ func TestCaseD8_AnUpdateWhoseOldRowIsNotWholeIsTakenWithoutIt(t *testing.T) {
 		{"a replica identity of id and user", `{"id":"` + anID + `","user_id":"` + aUser + `"}`, false},
 		{"without a user", `{"id":"` + anID + `","status":"running"}`, false},
 		{"without a status, which this change gave it", strings.Replace(columns(""), `"running"`, "null", 1), false},
-		{"with an empty status, which this change mended", strings.Replace(columns(""), "running", "", 1), false},
-		{"with a time that is none, which this change mended", columns(`,"created_at":"soon"`), false},
+		{"with an empty status, which this change repaired", strings.Replace(columns(""), "running", "", 1), false},
+		{"with a time that is none, which this change repaired", columns(`,"created_at":"soon"`), false},
 		{"whole", columns(""), true},
 		{"of a guest", strings.Replace(columns(""), `"`+aUser+`"`, "null", 1), true},
 	} {

@@ -12,7 +12,7 @@ import (
 func auditCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "audit",
-		Category:  groupMend,
+		Category:  groupMaintain,
 		Usage:     "compares every count with the runs behind it",
 		UsageText: "runcounter audit [flags]",
 		Description: `It writes nothing. The exit code is 1 where a count is wrong, which should never
@@ -69,7 +69,7 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 				Health   healthJSON  `json:"health"`
 			}{keys, len(drifts), driftsJSON(drifts), causesJSON(causes), driftsJSON(totals), healthJSON(health)})
 		} else {
-			err = printAudit(cmd, keys, drifts, causes, totals, health, mendBy(partitions))
+			err = printAudit(cmd, keys, drifts, causes, totals, health, repairBy(partitions))
 		}
 		if err == nil && len(drifts)+len(totals) > 0 {
 			err = failed(nil)
@@ -103,7 +103,7 @@ func causesOf(ctx context.Context, db backend, drifts []store.Drift) ([]store.Ke
 		if err != nil {
 			return nil, err
 		}
-		if h.Drift.Stored != h.Drift.Actual { // else a second process mended it meanwhile
+		if h.Drift.Stored != h.Drift.Actual { // else a second process repaired it meanwhile
 			causes = append(causes, h)
 		}
 	}

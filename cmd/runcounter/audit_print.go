@@ -36,7 +36,7 @@ func causesJSON(causes []store.KeyHistory) []causeJSON {
 	return all
 }
 
-func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store.KeyHistory, totals []store.Drift, h store.Health, mend string) error {
+func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store.KeyHistory, totals []store.Drift, h store.Health, repair string) error {
 	var b strings.Builder
 	audited := store.Quantity(int64(keys), "key", "keys") + " audited"
 	if len(drifts) == 0 {
@@ -55,13 +55,13 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 			}
 			fmt.Fprintf(&b, "  all of it: %s\n", explainLine(cause.Drift.Key))
 		}
-		fmt.Fprintf(&b, "\n%s, %d of them wrong. %s\n", audited, len(drifts), mend)
+		fmt.Fprintf(&b, "\n%s, %d of them wrong. %s\n", audited, len(drifts), repair)
 	}
 	if len(totals) > 0 {
 		if err := printTable(&b, driftTable(totals)); err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "\n%s of all users together, as run_counter.totals has them. %s\n", store.Quantity(int64(len(totals)), "count is wrong", "counts are wrong"), mend)
+		fmt.Fprintf(&b, "\n%s of all users together, as run_counter.totals has them. %s\n", store.Quantity(int64(len(totals)), "count is wrong", "counts are wrong"), repair)
 	}
 	for _, odd := range []struct {
 		n    int64
@@ -82,8 +82,8 @@ func printAudit(cmd *cli.Command, keys int, drifts []store.Drift, causes []store
 	return err
 }
 
-// mendBy says what mends drift.
-func mendBy(p store.Partitions) string {
+// repairBy says what repairs drift.
+func repairBy(p store.Partitions) string {
 	if p.Moved() {
 		return p.Sentence()
 	}

@@ -60,7 +60,7 @@ type (
 		Folded     int           `json:"folded"`
 		Audited    int           `json:"audited"`
 		Drifting   int           `json:"drifting"`
-		Mended     int           `json:"mended"`
+		Corrected  int           `json:"corrected"`
 		Drifts     []driftJSON   `json:"drifts"`
 		Totals     []driftJSON   `json:"totals"`
 		Webhooks   *callsJSON    `json:"webhooks"`
@@ -154,10 +154,10 @@ func TestCount(t *testing.T) {
 	golden(t, "count-nobody", must(t, dir, "", "count", "--user", otherWorkflow))
 }
 
-// TestATotalThatIsWrong is found once the counts are right, and mended.
+// TestATotalThatIsWrong is found once the counts are right, and corrected.
 func TestATotalThatIsWrong(t *testing.T) {
 	t.Parallel()
-	for name, mend := range map[string][]string{"a recount": {"recount", "--all-drifting"}, "a sweep": {"sweep", "--full"}} {
+	for name, correct := range map[string][]string{"a recount": {"recount", "--all-drifting"}, "a sweep": {"sweep", "--full"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filled(t)
@@ -167,14 +167,14 @@ func TestATotalThatIsWrong(t *testing.T) {
 				t.Errorf("audit: got exit code %d and\n%s", r.code, r.out)
 			}
 			if got := mustJSON[countShape](t, dir, "", "count", "--workflow", sampleWorkflow); got.Count != 6 {
-				t.Errorf("before it is mended: got %+v, want 6", got)
+				t.Errorf("before it is corrected: got %+v, want 6", got)
 			}
-			if out := must(t, dir, "", mend...); !strings.Contains(out, "+2") {
-				t.Errorf("got\n%s\nwant the total that was mended", out)
+			if out := must(t, dir, "", correct...); !strings.Contains(out, "+2") {
+				t.Errorf("got\n%s\nwant the total that was corrected", out)
 			}
 			must(t, dir, "", "audit")
 			if got := mustJSON[countShape](t, dir, "", "count", "--workflow", sampleWorkflow); got.Count != 4 {
-				t.Errorf("mended: got %+v, want 4", got)
+				t.Errorf("corrected: got %+v, want 4", got)
 			}
 		})
 	}

@@ -133,11 +133,11 @@ func awaitReady(t *testing.T, base string, status int) answered {
 func TestADiskThatFailsAndHeals(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name  string
-		dir   func(t *testing.T) string
-		spoil func(t *testing.T, dir string)
-		mend  func(t *testing.T, dir string)
-		want  string
+		name   string
+		dir    func(t *testing.T) string
+		spoil  func(t *testing.T, dir string)
+		repair func(t *testing.T, dir string)
+		want   string
 	}{
 		{
 			"the disk is full", smallDisk,
@@ -156,7 +156,7 @@ func TestADiskThatFailsAndHeals(t *testing.T) {
 				files := databaseFiles(t, dir)
 				t.Cleanup(func() { // what is immutable can't be removed either
 					for _, file := range files {
-						_ = exec.Command("chattr", "-i", file).Run() // it may have been mended, or be gone
+						_ = exec.Command("chattr", "-i", file).Run() // it may have been repaired, or be gone
 					}
 				})
 				mustRun(t, "chattr", append([]string{"+i"}, files...)...)
@@ -208,11 +208,11 @@ func TestADiskThatFailsAndHeals(t *testing.T) {
 			if ready := awaitReady(t, p.url, http.StatusServiceUnavailable); !strings.Contains(ready.text, tt.want) {
 				t.Errorf("/readyz says %s, want it to hold %q", ready.text, tt.want)
 			}
-			tt.mend(t, dir)
+			tt.repair(t, dir)
 			awaitReady(t, p.url, http.StatusOK)
 			for range 20 {
 				if a := post(); a.status != http.StatusOK {
-					t.Errorf("a mended disk: got %+v", a)
+					t.Errorf("a repaired disk: got %+v", a)
 				}
 			}
 			found := check(t, dir, acked)
@@ -281,6 +281,6 @@ func TestAFileThatMayNotBeWrittenWhenServeStarts(t *testing.T) {
 	mode(0o600)
 	awaitReady(t, p.url, http.StatusOK)
 	if a := ask(t, http.MethodPost, p.url+hookPath, completion(2)); a.status != http.StatusOK {
-		t.Errorf("a mended file: got %+v", a)
+		t.Errorf("a repaired file: got %+v", a)
 	}
 }

@@ -16,7 +16,7 @@ import (
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
-		Category:  groupMend,
+		Category:  groupMaintain,
 		Usage:     "checks an installation, and says what is wrong and how to fix it",
 		UsageText: "runcounter doctor [--strict] [flags]",
 		Description: `It changes nothing, and works without a running server. Each line is ok, a WARNING

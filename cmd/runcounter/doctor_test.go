@@ -170,7 +170,7 @@ func whole(t *testing.T, address string) (all []string) {
 	return all
 }
 
-// TestDoctorNamesWhatIsWrong breaks one thing after the other. What mends it
+// TestDoctorNamesWhatIsWrong breaks one thing after the other. What repairs it
 // is, where that is SQL, the fix that doctor names.
 func TestDoctorNamesWhatIsWrong(t *testing.T) {
 	need.Serial(t)
@@ -189,7 +189,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		name, breaks, check string
 		status              report.Status
 		finding, fix        string
-		mends               string // the fix where empty
+		repairs             string // the fix where empty
 	}{
 		{"the guard is dropped", `drop trigger zzzz_run_counter_guard on workflow_runs`,
 			"triggers", report.Failure, "zzzz_run_counter_guard on public.workflow_runs is missing: an outcome can be overwritten", "runcounter migrate print", "script"},
@@ -295,7 +295,7 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		pgtest.Exec(t, admin, tt.breaks)
 		r := examination(t, address, func(s *doctor.Source) { s.Thresholds.OldSnapshot = 0 })
 		named(t, tt.name, r, report.Finding{Check: tt.check, Status: tt.status, Text: tt.finding, Fix: tt.fix})
-		switch tt.mends {
+		switch tt.repairs {
 		case "":
 			pgtest.Exec(t, admin, fixOf(r, tt.check))
 		case "script":
@@ -303,10 +303,10 @@ create trigger runs after insert or update or delete on workflow_runs for each r
 		case "calls":
 			pgtest.Exec(t, admin, `delete from net._http_response where id > 1`)
 		default:
-			pgtest.Exec(t, admin, tt.mends)
+			pgtest.Exec(t, admin, tt.repairs)
 		}
 		if left := complaints(examination(t, address, nil)); len(left) > 0 {
-			t.Fatalf("%s, and mended: got %+v, want nothing", tt.name, left)
+			t.Fatalf("%s, and repaired: got %+v, want nothing", tt.name, left)
 		}
 	}
 }

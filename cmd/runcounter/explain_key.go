@@ -86,7 +86,7 @@ func keyText(h store.KeyHistory) (string, error) {
 		}
 	}
 	if h.Drift.Stored != h.Drift.Actual {
-		fmt.Fprintf(&b, "\nWRONG: what is stored differs from the runs. %s\nMend it with: runcounter recount %s\n",
+		fmt.Fprintf(&b, "\nWRONG: what is stored differs from the runs. %s\nCorrect it with: runcounter recount %s\n",
 			h.Cause, keyFlags(h.Drift.Key))
 	} else {
 		b.WriteString("What is stored equals the runs behind it.\n")

@@ -8,15 +8,15 @@ import (
 
 // The groups of commands and of flags in --help.
 const (
-	groupRun   = "To run it"
-	groupAsk   = "To ask and to tell"
-	groupMend  = "To look after it"
-	flagsWhere = "Where"
-	flagsWho   = "Who may come in"
-	flagsUsers = "Signed-in users"
-	flagsRules = "What counts"
-	flagsWhat  = "What"
-	flagsLog   = "Output"
+	groupRun      = "To run it"
+	groupAsk      = "To ask and to tell"
+	groupMaintain = "To look after it"
+	flagsWhere    = "Where"
+	flagsWho      = "Who may come in"
+	flagsUsers    = "Signed-in users"
+	flagsRules    = "What counts"
+	flagsWhat     = "What"
+	flagsLog      = "Output"
 )
 
 const defaultDatabase = "sqlite:runcounter.db"

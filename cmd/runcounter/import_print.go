@@ -49,8 +49,8 @@ func printImport(out, errs io.Writer, done backfill.TableResult) error {
 	rate := float64(done.Rows) / max(done.Seconds, 0.001)
 	_, err := fmt.Fprintf(out, "Imported %s from %s, of which %d said something new, in %.1f s (%.0f rows/s).\n",
 		store.Quantity(done.Runs, "run", "runs"), done.From, done.Changed, done.Seconds, rate)
-	if err == nil && done.Mended > 0 {
-		_, err = fmt.Fprintf(out, "It recovered %s of the webhook.\n", store.Quantity(done.Mended, "lost call", "lost calls"))
+	if err == nil && done.Recovered > 0 {
+		_, err = fmt.Fprintf(out, "It recovered %s of the webhook.\n", store.Quantity(done.Recovered, "lost call", "lost calls"))
 	}
 	return err
 }

@@ -22,7 +22,7 @@ import (
 func deadLettersCommand() *cli.Command {
 	return &cli.Command{
 		Name:     "dead-letters",
-		Category: groupMend,
+		Category: groupMaintain,
 		Usage:    "shows, replays and drops what could not be read",
 		UsageText: "runcounter dead-letters list [flags]\nruncounter dead-letters show NUMBER [flags]\n" +
 			"runcounter dead-letters replay | drop (NUMBER | --reason TEXT | --until TIME | --all) [flags]",

@@ -42,7 +42,7 @@ func (g *gauges) Describe(to chan<- *prometheus.Desc) {
 		to <- d
 	}
 	if g.sweeper.Source != nil { // a mirror's is the server's own
-		to <- webhook.Unmended
+		to <- webhook.Unrecovered
 	}
 }
 
@@ -90,7 +90,7 @@ func collectWebhooks(w store.Deliveries, gauge func(d *prometheus.Desc, v float6
 	gauge(webhookQueue, float64(w.Queued))
 	gauge(webhookOldest, w.Oldest.Seconds())
 	gauge(webhookFailed, float64(w.Failed))
-	gauge(webhook.Unmended, float64(w.Unmended()))
+	gauge(webhook.Unrecovered, float64(w.Unrecovered()))
 	switch w.Worker {
 	case store.WorkerUp:
 		gauge(webhookWorker, 1)

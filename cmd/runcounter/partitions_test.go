@@ -22,7 +22,7 @@ func TestCaseT10_TheCommandNamesATableThatWasAltered(t *testing.T) {
 }
 
 // TestCaseT14_TheCommandAsksBeforeAPartitionChangesCounts: sweep, audit and
-// doctor say that it went, and only what is asked for mends.
+// doctor say that it went, and only what is asked for repairs.
 func TestCaseT14_TheCommandAsksBeforeAPartitionChangesCounts(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
@@ -65,7 +65,7 @@ select '`+sampleUser+`', '`+sampleWorkflow+`', 'completed', '2025-06-01'::timest
 	}
 	wantCount("6")
 	if r := run("sweep", "--partitions"); r.code != exitFine || !strings.Contains(r.out, "1 drifted, 1 corrected") {
-		t.Errorf("asked for: got %+v, want the key mended", r)
+		t.Errorf("asked for: got %+v, want the key repaired", r)
 	}
 	wantCount("3")
 	if r := run("sweep"); r.code != exitFine {

@@ -14,7 +14,7 @@ import (
 func recountCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "recount",
-		Category:  groupMend,
+		Category:  groupMaintain,
 		Usage:     "sets a count from the runs behind it",
 		UsageText: "runcounter recount --user ID (--workflow ID | --draft ID) [flags]\nruncounter recount --all-drifting [flags]",
 		Description: `A count that was right stays as it is, and nothing is written. What was changed

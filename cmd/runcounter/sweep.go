@@ -13,7 +13,7 @@ import (
 func sweepCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sweep",
-		Category:  groupMend,
+		Category:  groupMaintain,
 		Usage:     "ends stuck runs and corrects counts once, as serve does all the time",
 		UsageText: "runcounter sweep [--dry-run] [--full] [--partitions] [flags]",
 		Description: `A run that was silent for longer than its limit is presumed failed, or cancelled

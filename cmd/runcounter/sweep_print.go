@@ -36,7 +36,7 @@ type sweepJSON struct {
 	Folded     int           `json:"folded"`
 	Audited    int           `json:"audited"`
 	Drifting   int           `json:"drifting"`
-	Mended     int           `json:"mended"`
+	Corrected  int           `json:"corrected"`
 	Drifts     []driftJSON   `json:"drifts"`
 	Totals     []driftJSON   `json:"totals"`   // of workflows, that were not the sum of their users' counts
 	Webhooks   *callsJSON    `json:"webhooks"` // null where it could not be read
@@ -88,7 +88,7 @@ func sweepJSONOf(r store.SweepReport) sweepJSON {
 	j := sweepJSON{
 		DryRun: r.DryRun, Full: r.Full, Repaired: r.Repairs(), Repairs: []repairJSON{},
 		Unwritable: r.Unwritable, Refused: []refusedJSON{},
-		Folded: r.Folded, Audited: r.Audited, Drifting: r.Drifting, Mended: r.Mended, Drifts: driftsJSON(r.Drifts), Totals: driftsJSON(r.Totals),
+		Folded: r.Folded, Audited: r.Audited, Drifting: r.Drifting, Corrected: r.Corrected, Drifts: driftsJSON(r.Drifts), Totals: driftsJSON(r.Totals),
 		Webhooks:      callsJSONOf(r.Webhooks),
 		NewPartitions: namesJSON(r.Partitions.New), GonePartitions: namesJSON(r.Partitions.Gone), Withheld: r.Withheld.Keys,
 	}
@@ -147,7 +147,7 @@ func printSweep(out io.Writer, r store.SweepReport) error {
 		fmt.Fprintf(&b, "A sweep would repair %s. Of %s audited, %d drift. Nothing was written.\n", repaired, keys, r.Drifting)
 	default:
 		fmt.Fprintf(&b, "Repaired %s, folded %s, audited %s: %d drifted, %d corrected.\n",
-			repaired, store.Quantity(int64(r.Folded), "ledger row", "ledger rows"), keys, r.Drifting, r.Mended)
+			repaired, store.Quantity(int64(r.Folded), "ledger row", "ledger rows"), keys, r.Drifting, r.Corrected)
 		b.WriteString(callsText(r.Webhooks))
 	}
 	if n := len(r.Totals); n > 0 {

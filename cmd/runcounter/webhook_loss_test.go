@@ -138,7 +138,7 @@ func eventually(t *testing.T, what string, so func() bool) {
 }
 
 // TestEachLossIsNamedByOneSweep loses a call in each way there is. One sweep
-// names it: its report, /readyz, the metrics and doctor; and once it is mended,
+// names it: its report, /readyz, the metrics and doctor; and once it is recovered,
 // nobody says anything.
 func TestEachLossIsNamedByOneSweep(t *testing.T) {
 	need.Serial(t)
@@ -159,7 +159,7 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 		fix      string
 		check    string   // of doctor
 		doctor   string   // what it finds, where that is another line
-		mends    []string // beside the URL
+		repairs  []string // beside the URL
 		restarts bool     // pg_net's worker
 	}{
 		{name: "a dead worker", breaks: func() { p.net.Stop(); p.run(); p.gone() },
@@ -183,7 +183,7 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 			p.exec(`select vault.update_secret(id, 'whsec_' || encode(decode(repeat('ab', 32), 'hex'), 'base64')) from vault.secrets where name = 'run_counter_webhook'`)
 			to(p.url + "/webhooks/workflow-runs")()
 		}, kind: "unauthorised", finding: "were not let in (401, 403)", fix: "RUNCOUNTER_WEBHOOK_SECRET. A signed call that waited for more than an hour",
-			mends: []string{`select vault.update_secret(id, '` + webhookKey + `') from vault.secrets where name = 'run_counter_webhook'`}},
+			repairs: []string{`select vault.update_secret(id, '` + webhookKey + `') from vault.secrets where name = 'run_counter_webhook'`}},
 		{name: "another path", breaks: to(p.url + "/webhooks/workflow_runs"),
 			kind: "no_page", finding: "met no such page (404, 405)", fix: "https://HOST/webhooks/workflow-runs"},
 		{name: "a body that can't be read", breaks: to(status(http.StatusRequestEntityTooLarge)),
@@ -199,7 +199,7 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 			p.run()
 			p.exec(`select vault.update_secret(id, null, 'run_counter_webhook') from vault.secrets where name = 'hidden'`)
 		}, kind: "statements", metric: `failed_statements 1`, finding: "1 statement was committed without its webhook", fix: "run_counter_webhook.failures",
-			check: "webhook", doctor: "1 statement was committed without their webhook, the newest", mends: []string{`delete from run_counter_webhook.failures`}},
+			check: "webhook", doctor: "1 statement was committed without their webhook, the newest", repairs: []string{`delete from run_counter_webhook.failures`}},
 	} {
 		tt.breaks()
 		if diff := cmp.Diff([]string{tt.kind}, p.complains()); diff != "" {
@@ -228,15 +228,15 @@ func TestEachLossIsNamedByOneSweep(t *testing.T) {
 			p.net.Start()
 			p.there()
 		}
-		p.exec(append(tt.mends, `delete from run_counter_webhook.calls`)...)
+		p.exec(append(tt.repairs, `delete from run_counter_webhook.calls`)...)
 		must(t, t.TempDir(), "", "webhook", "acknowledge", "--database-url", p.address)
 		to(p.url + "/webhooks/workflow-runs")()
 		if kinds, told := p.complains(), p.degraded(); len(kinds) > 0 || len(told) > 0 {
-			t.Errorf("%s, and mended: a sweep complains of %v, /readyz of %q; want nothing", tt.name, kinds, told)
+			t.Errorf("%s, and recovered: a sweep complains of %v, /readyz of %q; want nothing", tt.name, kinds, told)
 		}
 		p.metric("worker_up", "1")
 		if left := complaints(examination(t, p.address, nil)); len(left) > 0 {
-			t.Errorf("%s, and mended: doctor complains of %+v", tt.name, left)
+			t.Errorf("%s, and recovered: doctor complains of %+v", tt.name, left)
 		}
 	}
 }
@@ -353,7 +353,7 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 		name, breaks string
 		status       report.Status
 		finding, fix string
-		mends        func() // the fix as SQL where nil
+		repairs      func() // the fix as SQL where nil
 	}{
 		{"a trigger is missing", `drop trigger run_counter_webhook_update on workflow_runs`,
 			report.Failure, `run_counter_webhook_update on public.workflow_runs is missing: no update is told`, "runcounter webhook install", install()},
@@ -378,13 +378,13 @@ func TestDoctorKnowsOurWebhook(t *testing.T) {
 		if !found || len(lines) != 1 {
 			t.Errorf("%s: got %+v, want %s %q", tt.name, lines, tt.status, tt.finding)
 		}
-		if tt.mends == nil {
+		if tt.repairs == nil {
 			p.exec(lines[0].Fix)
 		} else {
-			tt.mends()
+			tt.repairs()
 		}
 		if left := complaints(examination(t, p.address, nil)); len(left) > 0 {
-			t.Fatalf("%s, and mended: got %+v, want nothing", tt.name, left)
+			t.Fatalf("%s, and recovered: got %+v, want nothing", tt.name, left)
 		}
 	}
 

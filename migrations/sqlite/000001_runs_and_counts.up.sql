@@ -84,7 +84,7 @@ create table if not exists idempotency_keys ( -- the run that a begin with such 
 -- every snapshot; a run is in one row. Writers to SQLite take turns, so there is
 -- no ledger: the program adds the differences of a transaction to the counts. No
 -- check holds these at 0 and above: a count that was made wrong by hand must not
--- stop the writes before it is mended.
+-- stop the writes before it is repaired.
 create table if not exists counts ( -- ended runs of a key; runcounter recount rebuilds them: do not edit
     user_id  text    not null,
     kind     text    not null check (kind in ('workflow', 'draft', 'all')),

@@ -51,7 +51,7 @@ type TableResult struct {
 	Changed     int64    `json:"changed"` // said something new
 	Bad         int64    `json:"bad"`
 	Reasons     []BadRow `json:"bad_rows"`     // the first hundred
-	Mended      int64    `json:"mended"`       // lost calls and statements of the webhook
+	Recovered   int64    `json:"recovered"`    // lost calls and statements of the webhook
 	RowSecurity bool     `json:"row_security"` // a policy decides which rows were seen
 	Seconds     float64  `json:"seconds"`
 }
@@ -91,7 +91,7 @@ func Resume(ctx context.Context, marks Marks, source string, restart bool) (sqli
 
 // Import imports all rows after the mark, which moves along with every batch and is
 // dropped at the end. If the role sees every row and each could be read, the losses of
-// the table's webhook that reading covers are then marked as mended; an import that
+// the table's webhook that reading covers are then marked as recovered; an import that
 // was resumed passes the zero Reading, since it began too long ago.
 //
 // The result says how far the import came, also beside an error: a context that is
@@ -111,20 +111,20 @@ func (t Table) Import(ctx context.Context, mark sqlite.ImportMark, reading postg
 	}
 	err := t.takePages(ctx, mark)
 	if err == nil && !t.done.RowSecurity && t.done.AllBad() == 0 {
-		err = t.mend(ctx, reading)
+		err = t.markRecovered(ctx, reading)
 	}
 	t.done.Seconds = t.Now().Sub(begun).Seconds()
 	return t.done, err
 }
 
-// mend tells the webhook of the table that its mirror has caught up. A mirror
+// markRecovered tells the webhook of the table that its mirror has caught up. A mirror
 // that never heard of it is not its mirror, but a file for a trial.
-func (t *Table) mend(ctx context.Context, reading postgres.Reading) error {
+func (t *Table) markRecovered(ctx context.Context, reading postgres.Reading) error {
 	heard, err := t.To.Heard(ctx)
 	if err != nil || !heard {
 		return err
 	}
-	t.done.Mended, err = t.From.Mended(ctx, reading)
+	t.done.Recovered, err = t.From.Recovered(ctx, reading)
 	return err
 }
 

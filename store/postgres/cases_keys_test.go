@@ -16,7 +16,7 @@ import (
 // fills no batch.
 func TestCaseARowThatHasEndedAndSaysNotWhenIsDated(t *testing.T) {
 	t.Parallel()
-	for name, mend := range map[string]func(f *fixture, r store.Row){
+	for name, repair := range map[string]func(f *fixture, r store.Row){
 		"by a sweep": func(f *fixture, r store.Row) {
 			got, err := f.store.FailStuck(f.Context(), store.FailStuck{Now: time.Now(), Limits: store.DefaultLimits(), Max: 1})
 			if err != nil || len(got) != 1 || got[0].Reason != store.NoTime || got[0].Before.ID != r.ID {
@@ -45,7 +45,7 @@ func TestCaseARowThatHasEndedAndSaysNotWhenIsDated(t *testing.T) {
 					f.enact(store.Change{Op: store.Insert, Record: r})
 				}
 				for m, r := range []store.Row{updated, created} {
-					mend(f, r)
+					repair(f, r)
 					if got := f.runOne(10*n + m + 1); got.Status != status || got.Presumed || !got.CompletedAt.Equal(r.StartedAt.Add(time.Minute)) || got.DurationMS != store.MillisOf(60_000) {
 						t.Errorf("got %+v, want it ended as of a minute after its start, for real", got)
 					}
@@ -96,9 +96,9 @@ func TestCaseAPresumedRunTakesItsMarkAlongWhoseverItBecomes(t *testing.T) {
 	exact(t, f.store)
 }
 
-// TestCaseARecountMendsMarksThatHandsLeftBehind has rows and marks written with
+// TestCaseARecountRepairsMarksThatHandsLeftBehind has rows and marks written with
 // the triggers off, so that they disagree in each way that there is.
-func TestCaseARecountMendsMarksThatHandsLeftBehind(t *testing.T) {
+func TestCaseARecountRepairsMarksThatHandsLeftBehind(t *testing.T) {
 	t.Parallel()
 	for name, hand := range map[string]string{
 		"the run is gone":           `delete from workflow_runs`,

@@ -135,7 +135,7 @@ func writeFates(ctx context.Context, tx pgx.Tx, there senders, calls []call, now
 			continue
 		case fate == "":
 			fate, dropped = store.FateUnseen, append(dropped, c.seq)
-		case fate.Lost() && c.mended:
+		case fate.Lost() && c.recovered:
 			dropped = append(dropped, c.seq)
 		default:
 			at := c.answeredAt
@@ -144,7 +144,7 @@ func writeFates(ctx context.Context, tx pgx.Tx, there senders, calls []call, now
 			}
 			settled, fates, details, times = append(settled, c.seq), append(fates, string(fate)), append(details, detail), append(times, at)
 		}
-		if fate.Lost() && !c.mended {
+		if fate.Lost() && !c.recovered {
 			lost.add(c, fate, detail, now)
 		}
 	}
@@ -207,7 +207,7 @@ returning *), unseen as (
 insert into run_counter_webhook.losses (kind, calls, changes, deletions, since, at)
 select $7::text, count(*), sum(g.changes), g.deletions > 0, min(g.at), max(g.at)
   from gone as g cross join run_counter_webhook.settings as s
- where g.fate is null and not `+mendedSQL("g")+`
+ where g.fate is null and not `+recoveredSQL("g")+`
  group by g.deletions > 0)
 select count(*) from gone`,
 				now, keepArrived.Microseconds(), keepLost.Microseconds(), there.net, there.keeps.Microseconds(), settleBatch, string(store.FateUnseen)).Scan(&pruned)

@@ -22,7 +22,7 @@ func (p *telling) ten() {
 	p.exec(fmt.Sprintf(`insert into workflow_runs (id, user_id, workflow_id, status) select gen_random_uuid(), '%[1]s', '%[1]s', 'running' from generate_series(1, 10)`, storetest.MustID('a', 1)))
 }
 
-// lost returns the losses that nothing has mended, without their ages.
+// lost returns the losses that nothing has recovered, without their ages.
 func lost(d store.Deliveries) map[store.Fate]store.Loss {
 	all := map[store.Fate]store.Loss{}
 	for fate, l := range d.Lost {
@@ -43,8 +43,8 @@ func (p *telling) wantLost(when string, want map[store.Fate]store.Loss, all ...s
 
 // A crash takes one call with ten rows, hundreds of others follow, a sweep
 // settles them, and the log of calls is pruned: the loss is known until it is
-// mended.
-func TestCaseD6_ALossIsKnownUntilItIsMended(t *testing.T) {
+// recovered.
+func TestCaseD6_ALossIsKnownUntilItIsRepaired(t *testing.T) {
 	t.Parallel()
 	p, n := newTellingNet(t)
 	n.Pace(0)
@@ -82,7 +82,7 @@ func TestCaseD6_ALossIsKnownUntilItIsMended(t *testing.T) {
 // What an import read needs no call any more: of those that were lost and of
 // those that are lost later, unless their transaction was open when it began, or
 // they told of a deletion.
-func TestCaseD6_AnImportMendsWhatItHasRead(t *testing.T) {
+func TestCaseD6_AnImportRepairsWhatItHasRead(t *testing.T) {
 	t.Parallel()
 	p := newTelling(t)
 	p.installs() // and nothing sends
@@ -106,7 +106,7 @@ func TestCaseD6_AnImportMendsWhatItHasRead(t *testing.T) {
 	seen, at := p.text(`select pg_current_snapshot()::text`), p.text(`select clock_timestamp()::text`)
 	p.runs(1) // comes after that
 	if got := p.text(fmt.Sprintf(`select run_counter_webhook.acknowledge('%s', '%s')::text`, seen, at)); got != "3" {
-		t.Errorf("the import has mended %s, want two calls and a statement", got)
+		t.Errorf("the import has recovered %s, want two calls and a statement", got)
 	}
 	if err := open.Commit(t.Context()); err != nil {
 		t.Fatal(err)

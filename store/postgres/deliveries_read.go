@@ -111,7 +111,7 @@ type call struct {
 	queued     bool
 	changes    int64
 	deletions  bool // among the changes
-	mended     bool // an import has read the rows since, as its transaction left them
+	recovered  bool // an import has read the rows since, as its transaction left them
 	// Since it was made, pg_net's numbers have begun anew: another call has its
 	// number, or none has come so far yet.
 	renumbered, unnumbered bool
@@ -139,10 +139,10 @@ func (c call) fate(in senders) (fate store.Fate, detail string) {
 	return store.FateWaiting, ""
 }
 
-// mendedSQL is whether an import has read what a call tells: its transaction was
+// recoveredSQL is whether an import has read what a call tells: its transaction was
 // over when the import began. An import brings no deletion. The settings are s.
-func mendedSQL(call string) string {
-	return `(` + call + `.deletions = 0 and coalesce(` + call + `.at <= s.mended_at and pg_visible_in_snapshot(` + call + `.xact, s.mended), false))`
+func recoveredSQL(call string) string {
+	return `(` + call + `.deletions = 0 and coalesce(` + call + `.at <= s.recovered_at and pg_visible_in_snapshot(` + call + `.xact, s.recovered), false))`
 }
 
 // openCalls returns the calls without a fate, the oldest first. To settle them
@@ -177,7 +177,7 @@ select (select min(at) from run_counter_webhook.calls where fate is null),
 	}
 	text := `
 select c.seq, extract(epoch from $1::timestamptz - c.at)::double precision, ` + answerSQL + `, r.created,
-       q.id is not null, l.newest > c.seq, coalesce(c.request_id > n.numbered, false), c.changes::bigint, c.deletions > 0, ` + mendedSQL("c") + `
+       q.id is not null, l.newest > c.seq, coalesce(c.request_id > n.numbered, false), c.changes::bigint, c.deletions > 0, ` + recoveredSQL("c") + `
   from run_counter_webhook.calls as c
   left join run_counter_webhook.settings as s on true
   join (select request_id, max(seq) as newest from run_counter_webhook.calls group by request_id) as l on l.request_id = c.request_id
@@ -197,7 +197,7 @@ select c.seq, extract(epoch from $1::timestamptz - c.at)::double precision, ` + 
 	err = send(ctx, tx, query{text: text, args: args, read: func(rows pgx.Rows) error {
 		c := call{timeout: timeout}
 		into := append([]any{&c.seq, (*span)(&c.age)}, intoAnswer(&c.answer)...)
-		if err := rows.Scan(append(into, (*instant)(&c.answeredAt), &c.queued, &c.renumbered, &c.unnumbered, &c.changes, &c.deletions, &c.mended)...); err != nil {
+		if err := rows.Scan(append(into, (*instant)(&c.answeredAt), &c.queued, &c.renumbered, &c.unnumbered, &c.changes, &c.deletions, &c.recovered)...); err != nil {
 			return err
 		}
 		if c.seq != seen { // two answers of one number: the first is as good
@@ -279,7 +279,7 @@ select c.fate, count(*), coalesce((array_agg(c.detail order by c.seq desc))[1], 
 			note(store.Fate(fate), n, example, seq, age)
 			return err
 		}},
-		query{text: unmendedSQL, args: []any{now}, read: func(rows pgx.Rows) error { return readLoss(rows, d) }})
+		query{text: unrecoveredSQL, args: []any{now}, read: func(rows pgx.Rows) error { return readLoss(rows, d) }})
 	if err != nil {
 		return err
 	}
@@ -293,11 +293,11 @@ select c.fate, count(*), coalesce((array_agg(c.detail order by c.seq desc))[1], 
 			switch {
 			case fate == store.FateWaiting:
 				d.Oldest, d.Timeout = max(d.Oldest, c.age), c.timeout
-			case fate.Lost() && c.mended:
+			case fate.Lost() && c.recovered:
 				continue
 			case fate.Lost():
 				d.Lose(fate, c.loss(fate))
-			case fate == "" && !c.mended:
+			case fate == "" && !c.recovered:
 				d.Lose(store.FateUnseen, c.loss(store.FateUnseen))
 			}
 			if fate != "" {
@@ -309,9 +309,9 @@ select c.fate, count(*), coalesce((array_agg(c.detail order by c.seq desc))[1], 
 	return nil
 }
 
-// unmendedSQL sums up the losses that nothing has mended, by what became of the
+// unrecoveredSQL sums up the losses that nothing has recovered, by what became of the
 // calls. Those of statements begin in a log of their own.
-const unmendedSQL = `
+const unrecoveredSQL = `
 select l.kind, sum(l.calls)::bigint, sum(l.changes)::bigint, coalesce(sum(l.calls) filter (where l.deletions), 0)::bigint,
        extract(epoch from $1::timestamptz - min(l.since))::double precision, extract(epoch from $1::timestamptz - max(l.at))::double precision,
        coalesce((array_agg(l.detail order by l.at desc))[1], '')

@@ -337,6 +337,6 @@ func TestStatementsWithoutTheirWebhookAreCounted(t *testing.T) {
 		t.Errorf("got %+v, want three statements and why", d)
 	}
 	if d := p.after(16 * time.Minute); d.Failed != 3 || d.FailedAgo < 15*time.Minute {
-		t.Errorf("a quarter of an hour later: got %d, the newest %s ago; want them as they are until they are mended", d.Failed, d.FailedAgo)
+		t.Errorf("a quarter of an hour later: got %d, the newest %s ago; want them as they are until they are recovered", d.Failed, d.FailedAgo)
 	}
 }

@@ -78,7 +78,7 @@ var guards = []struct {
 		"select p_user_id, p_idempotency_key, id_of_run where false; if false then null; end if; perform 1;"), "begin again"},
 	{"a fold moves the totals too", noTotals, "a fold changes no count"},
 	{"a recount changes the total", noTotals, "a recount changes the total"},
-	{"a wrong total is mended", noTotals, "an audit finds a total"},
+	{"a wrong total is repaired", noTotals, "an audit finds a total"},
 	{"a total is added to, and never set", func(f *fixture) {
 		pgtest.Exec(f, f.address, `create function sets() returns trigger language plpgsql as $$ begin
 			if tg_op = 'UPDATE' then new.n := new.n - old.n; else new.shard := 0; end if; return new; end $$;
@@ -99,7 +99,7 @@ var guards = []struct {
 	}, "chaos without the guard"},
 }
 
-// noTotals keeps what is folded, recounted and mended out of the totals.
+// noTotals keeps what is folded, recounted and repaired out of the totals.
 func noTotals(f *fixture) {
 	pgtest.Exec(f, f.address, `create function unmoved() returns trigger language plpgsql as $$ begin return null; end $$;
 		create trigger a before insert or update on run_counter.totals for each row execute function unmoved()`)

@@ -152,10 +152,10 @@ func TestCasesT36_WhatIsReadTogetherIsOfOneMoment(t *testing.T) {
 	}
 }
 
-// TestCaseT30_ATruncateInRepeatableReadIsMendedByTheNextSweep has a run end
+// TestCaseT30_ATruncateInRepeatableReadIsRepairedByTheNextSweep has a run end
 // between a transaction's snapshot and its TRUNCATE. The sweep audits a key at a
 // time, and this is the second.
-func TestCaseT30_ATruncateInRepeatableReadIsMendedByTheNextSweep(t *testing.T) {
+func TestCaseT30_ATruncateInRepeatableReadIsRepairedByTheNextSweep(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	sweeper := &store.Sweeper{Store: f.store, Source: f.store, Slice: 1}
@@ -172,10 +172,10 @@ func TestCaseT30_ATruncateInRepeatableReadIsMendedByTheNextSweep(t *testing.T) {
 	if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{DryRun: true}); err != nil || !r.Full || r.Drifting != 1 {
 		t.Errorf("a dry sweep: %+v, %v; want it to find the one", r, err)
 	}
-	for _, want := range []struct{ full, mended bool }{{true, true}, {false, false}} {
+	for _, want := range []struct{ full, repaired bool }{{true, true}, {false, false}} {
 		r, err := sweeper.Sweep(t.Context(), store.SweepOptions{})
-		if err != nil || r.Full != want.full || (r.Mended == 1) != want.mended {
-			t.Errorf("a sweep: %+v, %v; want full %v, and mended %v", r, err, want.full, want.mended)
+		if err != nil || r.Full != want.full || (r.Corrected == 1) != want.repaired {
+			t.Errorf("a sweep: %+v, %v; want full %v, and repaired %v", r, err, want.full, want.repaired)
 		}
 	}
 	exact(t, f.store)

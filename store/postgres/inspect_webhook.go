@@ -150,7 +150,7 @@ func (w *WebhookState) lookAtLogs(ctx context.Context, tx pgx.Tx) error {
 	d := store.Deliveries{Examples: map[store.Fate]string{}}
 	err := send(ctx, tx,
 		query{text: `select count(*) from run_counter_webhook.calls`, read: func(rows pgx.Rows) error { return rows.Scan(&w.Calls) }},
-		query{text: unmendedSQL, args: []any{time.Now()}, read: func(rows pgx.Rows) error { return readLoss(rows, &d) }})
+		query{text: unrecoveredSQL, args: []any{time.Now()}, read: func(rows pgx.Rows) error { return readLoss(rows, &d) }})
 	w.Failures, w.FailedWhy, w.FailedAgo = d.Failed, d.FailedWhy, d.FailedAgo
 	return err
 }

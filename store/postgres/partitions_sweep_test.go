@@ -55,11 +55,11 @@ func TestCaseT14_APartitionThatIsMadeLaterIsNoticed(t *testing.T) {
 
 	pgtest.Exec(t, f.address, strings.NewReplacer("april", "may", "-05-", "-06-", "-04-", "-05-").Replace(april),
 		strings.Replace(aprilsRun, "-04-", "-05-", 1), `truncate may`)
-	if r := mustSweep(t, sweeper, store.SweepOptions{}); r.Withheld != (store.Withheld{Keys: 1, Runs: -1}) || r.Mended > 0 {
+	if r := mustSweep(t, sweeper, store.SweepOptions{}); r.Withheld != (store.Withheld{Keys: 1, Runs: -1}) || r.Corrected > 0 {
 		t.Errorf("emptied before: got %+v, want the key found and left", r)
 	}
-	if r := mustSweep(t, sweeper, store.SweepOptions{Partitions: true}); r.Mended != 1 || len(r.PartitionSentences()) > 0 {
-		t.Errorf("asked for: got %+v, want it mended", r)
+	if r := mustSweep(t, sweeper, store.SweepOptions{Partitions: true}); r.Corrected != 1 || len(r.PartitionSentences()) > 0 {
+		t.Errorf("asked for: got %+v, want it repaired", r)
 	}
 	pgtest.Exec(t, f.address, strings.Replace(aprilsRun, "-04-", "-05-", 1), `truncate may`)
 	exact(t, f.store)
@@ -83,8 +83,8 @@ func TestCaseT14_APartitionOfAnotherOwnerIsNamed(t *testing.T) {
 	}
 	pgtest.Exec(t, f.address, aprilsRun)
 	pgtest.Exec(t, admin, `truncate april`)
-	if r := mustSweep(t, sweeper, store.SweepOptions{Full: true}); r.Mended != 1 {
-		t.Errorf("a sweep after its TRUNCATE: got %+v, want the count mended", r)
+	if r := mustSweep(t, sweeper, store.SweepOptions{Full: true}); r.Corrected != 1 {
+		t.Errorf("a sweep after its TRUNCATE: got %+v, want the count repaired", r)
 	}
 	pgtest.Exec(t, admin, `do $$ begin execute 'alter table april owner to ' || (select tableowner from pg_tables where tablename = 'january'); end $$`)
 	if r := mustSweep(t, sweeper, store.SweepOptions{}); len(r.PartitionSentences()) > 0 {
@@ -114,7 +114,7 @@ func TestCaseT14_CountsStayWhenAPartitionIsDetachedUntilItIsAskedFor(t *testing.
 		for _, full := range []bool{true, false, false} { // looked at once, and then as before
 			r := mustSweep(t, sweeper, store.SweepOptions{})
 			if said := strings.Join(r.PartitionSentences(), " "); r.Full != full || r.Drifting > 0 || r.Withheld != changes || !strings.Contains(said, sentence) || !strings.Contains(said, "runcounter sweep --partitions") {
-				t.Errorf("%s: got %+v, %q; want nothing mended, and it said", what, r, said)
+				t.Errorf("%s: got %+v, %q; want nothing repaired, and it said", what, r, said)
 			}
 			if said := strings.Join(sweeper.Degraded(), " "); !strings.Contains(said, "Partitions of the watched table came or went, and 2 counts") || strings.Contains(said, "january") {
 				t.Errorf("%s: strangers read %q, want that some came or went, and no name", what, said)
@@ -124,10 +124,10 @@ func TestCaseT14_CountsStayWhenAPartitionIsDetachedUntilItIsAskedFor(t *testing.
 			t.Errorf("%s: the count is %d, want %d", what, got, want)
 		}
 	}
-	wantSettled := func(what string, mended int, want int64, asked bool) {
+	wantSettled := func(what string, repaired int, want int64, asked bool) {
 		t.Helper()
-		if r := mustSweep(t, sweeper, store.SweepOptions{Partitions: asked}); r.Mended != mended || len(r.PartitionSentences()) > 0 {
-			t.Errorf("%s: got %+v, want %d mended", what, r, mended)
+		if r := mustSweep(t, sweeper, store.SweepOptions{Partitions: asked}); r.Corrected != repaired || len(r.PartitionSentences()) > 0 {
+			t.Errorf("%s: got %+v, want %d repaired", what, r, repaired)
 		}
 		if got := counted(); got != want {
 			t.Errorf("%s: the count is %d, want %d", what, got, want)
@@ -167,7 +167,7 @@ func TestCaseT14_CountsStayWhenAPartitionIsDetachedUntilItIsAskedFor(t *testing.
 	wantSettled("asked for again", 2, 64, true)
 }
 
-// detaching takes a partition off between an audit and what mends.
+// detaching takes a partition off between an audit and what repairs.
 type detaching struct {
 	*Store
 	detach func()
@@ -181,14 +181,14 @@ func (d detaching) Audit(ctx context.Context, a store.Audit) (store.AuditResult,
 	return found, err
 }
 
-// TestCaseT14_APartitionThatGoesWhileAnAuditMendsIsNoticed has a key drift for
+// TestCaseT14_APartitionThatGoesWhileAnAuditRepairsIsNoticed has a key drift for
 // another reason.
-func TestCaseT14_APartitionThatGoesWhileAnAuditMendsIsNoticed(t *testing.T) {
+func TestCaseT14_APartitionThatGoesWhileAnAuditRepairsIsNoticed(t *testing.T) {
 	t.Parallel()
 	f := newPartitioned(t)
 	pgtest.Exec(t, f.address, partitionedRuns, `insert into run_counter.counts select distinct user_id, kind, ref_id, 'failed', false, 1 from run_counter.counts on conflict (user_id, kind, ref_id, status, presumed) do update set n = counts.n + 1`, `insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n) values ('`+ada+`', 'workflow', '`+adaFlow+`', 'failed', false, 1)`)
 	sweeper := &store.Sweeper{Store: detaching{f.store, func() { pgtest.Exec(t, f.address, `alter table workflow_runs detach partition january`) }}, Source: f.store, Limits: store.Limits{}}
-	if r := mustSweep(t, sweeper, store.SweepOptions{}); r.Mended != 0 || r.Withheld.Keys != 1 {
+	if r := mustSweep(t, sweeper, store.SweepOptions{}); r.Corrected != 0 || r.Withheld.Keys != 1 {
 		t.Errorf("got %+v, want the key left as it is", r)
 	}
 	if c, err := f.store.Count(t.Context(), f.key); err != nil || c.Tallies.Ended.Total() != 49 {

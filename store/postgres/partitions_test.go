@@ -128,9 +128,9 @@ func TestCaseT14_TruncateOfPartitionsIsCounted(t *testing.T) {
 	})
 }
 
-// TestCaseT14_TruncateOfAPartitionInRepeatableReadIsMendedByTheNextSweep: its
+// TestCaseT14_TruncateOfAPartitionInRepeatableReadIsRepairedByTheNextSweep: its
 // snapshot is older than what it takes away.
-func TestCaseT14_TruncateOfAPartitionInRepeatableReadIsMendedByTheNextSweep(t *testing.T) {
+func TestCaseT14_TruncateOfAPartitionInRepeatableReadIsRepairedByTheNextSweep(t *testing.T) {
 	t.Parallel()
 	f := newPartitioned(t)
 	old := f.session()
@@ -141,8 +141,8 @@ func TestCaseT14_TruncateOfAPartitionInRepeatableReadIsMendedByTheNextSweep(t *t
 		t.Fatalf("%d keys drift, want the one that the TRUNCATE could not see", got)
 	}
 	r, err := sweeperOf(f.store).Sweep(t.Context(), store.SweepOptions{})
-	if err != nil || !r.Full || r.Mended != 1 {
-		t.Errorf("a sweep: %+v, %v; want it full, and the key mended", r, err)
+	if err != nil || !r.Full || r.Corrected != 1 {
+		t.Errorf("a sweep: %+v, %v; want it full, and the key repaired", r, err)
 	}
 	exact(t, f.store)
 }
@@ -303,7 +303,7 @@ create table others partition of workflow_runs default`))
 }
 
 // TestCaseT14_APartitionWhoseSchemaIsClosedToUs is emptied as it is without us, and
-// the next sweep mends the counts.
+// the next sweep repairs the counts.
 func TestCaseT14_APartitionWhoseSchemaIsClosedToUs(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
@@ -312,8 +312,8 @@ func TestCaseT14_APartitionWhoseSchemaIsClosedToUs(t *testing.T) {
 	pgtest.Exec(t, address, partitionedRuns)
 	pgtest.Exec(t, pgtest.Admin(t, address), `alter schema archive owner to postgres`, `truncate archive.others`)
 	s := mustOpen(t, address, Options{})
-	if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Drifting == 0 || r.Mended != r.Drifting {
-		t.Errorf("got %+v, %v; want the counts mended", r, err)
+	if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Drifting == 0 || r.Corrected != r.Drifting {
+		t.Errorf("got %+v, %v; want the counts repaired", r, err)
 	}
 	exact(t, s)
 }

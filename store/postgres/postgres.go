@@ -274,7 +274,7 @@ func (s *Store) forget() {
 var errTableChanged = errors.New("another meaning was given to the table's columns or statuses meanwhile: try again")
 
 // requireSameTable stops what is about to write by what was said of the table, where
-// that is no longer said: it would mend counts that are right. It is asked for
+// that is no longer said: it would repair counts that are right. It is asked for
 // once the key is locked, so that what migrate up counts comes behind.
 func (h features) requireSameTable(ctx context.Context, tx pgx.Tx) error {
 	if !h.installed {

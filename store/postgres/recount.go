@@ -108,7 +108,7 @@ func (s *Store) recountLocked(ctx context.Context, db features, key store.Key, n
 		if err != nil {
 			return fmt.Errorf("recount %s: %w", key, err)
 		}
-		if !r.Changed() { // a second process mended it meanwhile
+		if !r.Changed() { // a second process repaired it meanwhile
 			return nil
 		}
 		if err := sure(db, tx); err != nil {
@@ -120,7 +120,7 @@ func (s *Store) recountLocked(ctx context.Context, db features, key store.Key, n
 }
 
 // recountLockTimeout bounds a recount's wait for its key: a sweep has others to
-// mend.
+// repair.
 const recountLockTimeout = "2s"
 
 // repairMarks looks through the marks of a locked key, and of its runs, for what

@@ -195,7 +195,7 @@ func TestCaseT26_ALeaseIsAMoment(t *testing.T) {
 }
 
 // TestCaseT26_WhatIsSaidWhileAStoreIsOpen: the store that looked before it was said
-// mends no count that is right by now, and writes no word that means something else.
+// repairs no count that is right by now, and writes no word that means something else.
 func TestCaseT26_WhatIsSaidWhileAStoreIsOpen(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(s *Store, key store.Key) error{

@@ -243,8 +243,8 @@ select id, '`+ada+`', '`+adaFlow+`', 'running' from (select gen_random_uuid() as
 	}
 }
 
-// TestWhatTriggersDidNotSeeIsFoundAndMended restores rows as a dump does.
-func TestWhatTriggersDidNotSeeIsFoundAndMended(t *testing.T) {
+// TestWhatTriggersDidNotSeeIsFoundAndRepaired restores rows as a dump does.
+func TestWhatTriggersDidNotSeeIsFoundAndRepaired(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.end(1)
@@ -252,8 +252,8 @@ func TestWhatTriggersDidNotSeeIsFoundAndMended(t *testing.T) {
 		strings.Replace(f.insert(3), f.key.User.String(), bob, 1))
 	sweeper := sweeperOf(f.store)
 	r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Full: true})
-	if err != nil || r.Drifting != 1 || r.Mended != 1 { // one for one at the first key, which is right again
-		t.Errorf("the sweep: %+v, %v; want one key mended", r, err)
+	if err != nil || r.Drifting != 1 || r.Corrected != 1 { // one for one at the first key, which is right again
+		t.Errorf("the sweep: %+v, %v; want one key repaired", r, err)
 	}
 	exact(t, f.store)
 	if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting != 0 {

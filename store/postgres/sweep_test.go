@@ -295,8 +295,8 @@ func TestCaseT1_IDsOfZerosKeepNothingOfOthersFromBeingCountedOrEnded(t *testing.
 			pgtest.Exec(t, f.address, `update workflow_runs set status = 'completed'`)
 			sweep(0)
 			pgtest.Exec(t, f.address, `delete from run_counter.counts`)
-			if r, err := (&store.Sweeper{Store: f.store, Source: f.store, Slice: 1}).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Mended != r.Drifting || r.Drifting < 10 {
-				t.Errorf("the sweep: %d of %d mended, %v; want all", r.Mended, r.Drifting, err)
+			if r, err := (&store.Sweeper{Store: f.store, Source: f.store, Slice: 1}).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Corrected != r.Drifting || r.Drifting < 10 {
+				t.Errorf("the sweep: %d of %d repaired, %v; want all", r.Corrected, r.Drifting, err)
 			}
 			sweep(0)
 			var after store.Key

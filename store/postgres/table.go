@@ -271,10 +271,10 @@ func (t *Table) Begin(ctx context.Context) (r Reading, err error) {
 	return r, nil
 }
 
-// Mended tells the webhook that a mirror has all that was there when the reading
-// began, and returns how many lost calls and statements are mended by that: none
+// Recovered tells the webhook that a mirror has all that was there when the reading
+// began, and returns how many lost calls and statements are recovered by that: none
 // where the role may not, or there is no webhook of this table.
-func (t *Table) Mended(ctx context.Context, r Reading) (n int64, err error) {
+func (t *Table) Recovered(ctx context.Context, r Reading) (n int64, err error) {
 	if r == (Reading{}) {
 		return 0, nil
 	}

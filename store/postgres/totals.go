@@ -69,13 +69,13 @@ select null::text, kind, ref_id, status, presumed, stored, actual from (
      group by 1, 2, 3, 4) as k
  where wrong`
 
-// The lock of a mender, which no fold waits for: with two of them both would add the
+// The lock of a repairer, which no fold waits for: with two of them both would add the
 // same difference. What it sees after that is newer than what the one before it did.
 const lockTotalsSQL = `lock table run_counter.totals in share update exclusive mode`
 
-var mendTotalsSQL = `
+var repairTotalsSQL = `
 with wrong as materialized (` + wrongTotalsSQL + `
-), mended as (` + addTotalsSQL(`(select kind, ref_id, status, presumed, actual - stored as n from wrong) as w`) + `
+), repaired as (` + addTotalsSQL(`(select kind, ref_id, status, presumed, actual - stored as n from wrong) as w`) + `
 )
 select * from wrong order by kind, ref_id`
 
@@ -93,22 +93,22 @@ delete from run_counter.totals as t
    and (f.kind, f.ref_id, f.status, f.presumed) in (select kind, ref_id, status, presumed from free group by 1, 2, 3, 4 having sum(n) = 0)`
 
 // AuditTotals implements [store.Maintainer].
-func (s *Store) AuditTotals(ctx context.Context, mend bool) ([]store.Drift, error) {
+func (s *Store) AuditTotals(ctx context.Context, repair bool) ([]store.Drift, error) {
 	return installed(ctx, s, func(_ features, wrong *[]store.Drift) error {
 		if err := send(ctx, s.pool, query{text: wrongTotalsSQL + ` order by kind, ref_id`, read: addDrifts(wrong)}); err != nil {
 			return fmt.Errorf("audit the totals: %w", err)
 		}
-		if !mend {
+		if !repair {
 			return nil
 		}
 		var queries []query
 		if len(*wrong) > 0 {
-			*wrong = nil // a second process may have mended them meanwhile
+			*wrong = nil // a second process may have repaired them meanwhile
 			// Counts that a policy hides must not be taken for none.
-			queries = []query{{text: `set local row_security = off`}, {text: lockTotalsSQL}, {text: mendTotalsSQL, read: addDrifts(wrong)}}
+			queries = []query{{text: `set local row_security = off`}, {text: lockTotalsSQL}, {text: repairTotalsSQL, read: addDrifts(wrong)}}
 		}
 		if err := s.commit(ctx, append(queries, query{text: pruneTotalsSQL})...); err != nil {
-			return fmt.Errorf("mend the totals: %w", err)
+			return fmt.Errorf("repair the totals: %w", err)
 		}
 		return nil
 	})

@@ -15,9 +15,9 @@ import (
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
-// TestAWrongTotalIsMendedOnce has two menders find the same difference, of which the
+// TestAWrongTotalIsRepairedOnce has two repairers find the same difference, of which the
 // second waits for the first; without the lock both add it.
-func TestAWrongTotalIsMendedOnce(t *testing.T) {
+func TestAWrongTotalIsRepairedOnce(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		lock  string
@@ -35,10 +35,10 @@ func TestAWrongTotalIsMendedOnce(t *testing.T) {
 				first.do(tt.lock)
 			}
 			f.end(2)
-			f.mustFold() // which waits for no mender
-			first.do(mendTotalsSQL)
+			f.mustFold() // which waits for no repairer
+			first.do(repairTotalsSQL)
 			second.begin(func() error {
-				_, err := second.conn.Exec(t.Context(), `begin;`+tt.lock+mendTotalsSQL+`; commit`, pgx.QueryExecModeSimpleProtocol)
+				_, err := second.conn.Exec(t.Context(), `begin;`+tt.lock+repairTotalsSQL+`; commit`, pgx.QueryExecModeSimpleProtocol)
 				return err
 			})
 			first.do(`commit`)
@@ -58,7 +58,7 @@ func TestTheStoresAuditOfTotalsWaitsForAnother(t *testing.T) {
 	f.mustFold()
 	pgtest.Exec(t, f.address, `update run_counter.totals set n = n + 5`)
 	first := f.session()
-	first.do(`begin`, lockTotalsSQL, mendTotalsSQL)
+	first.do(`begin`, lockTotalsSQL, repairTotalsSQL)
 	ended := make(chan error, 1)
 	var wrong []store.Drift
 	go func() {
@@ -69,7 +69,7 @@ func TestTheStoresAuditOfTotalsWaitsForAnother(t *testing.T) {
 	until(t, func() bool { return waits(t, first.watcher, `application_name = 'runcounter'`) })
 	first.do(`commit`)
 	if err := need.Await(t, "the end of the audit", ended); err != nil || len(wrong) > 0 {
-		t.Errorf("got %+v, %v; want nothing left to mend", wrong, err)
+		t.Errorf("got %+v, %v; want nothing left to repair", wrong, err)
 	}
 	exact(t, f.store)
 }

@@ -11,10 +11,10 @@ import (
 
 func TestCaseD24_AFileThatIsReplacedOrRemovedUnderTheStoreIsNoticed(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		spoil func(t *testing.T, path string)
-		mend  func(t *testing.T, path string)
-		want  string
+		name   string
+		spoil  func(t *testing.T, path string)
+		repair func(t *testing.T, path string)
+		want   string
 	}{
 		{"case D24: another file is moved to its place", func(t *testing.T, path string) {
 			other := filepath.Join(t.TempDir(), "copy.db")
@@ -45,7 +45,7 @@ func TestCaseD24_AFileThatIsReplacedOrRemovedUnderTheStoreIsNoticed(t *testing.T
 			mustBeStorageFault(t, err, c.want)
 			_, err = s.Fold(t.Context(), now, 100)
 			mustBeStorageFault(t, err, c.want)
-			c.mend(t, path)
+			c.repair(t, path)
 			if err := s.Ping(t.Context()); err != nil {
 				t.Errorf("Ping, with everything in its place again: %v", err)
 			}

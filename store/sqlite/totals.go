@@ -43,25 +43,25 @@ select kind, ref_id, status, presumed, stored, actual
  where (kind, ref_id) in (select kind, ref_id from sides where stored <> actual)
  order by 1, 2`
 
-const mendTotalsSQL = `
+const repairTotalsSQL = `
 insert into totals (kind, ref_id, status, presumed, n)
 select kind, ref_id, status, presumed, actual - stored from (` + wrongTotalsSQL + `) where stored <> actual
     on conflict (kind, ref_id, status, presumed) do update set n = n + excluded.n`
 
 // AuditTotals implements [store.Maintainer].
-func (s *Store) AuditTotals(ctx context.Context, mend bool) (wrong []store.Drift, err error) {
+func (s *Store) AuditTotals(ctx context.Context, repair bool) (wrong []store.Drift, err error) {
 	look := func(q querier) error {
 		wrong, err = readWrongTotals(ctx, q)
 		return err
 	}
-	if err := s.read(ctx, look); err != nil || !mend || len(wrong) == 0 {
+	if err := s.read(ctx, look); err != nil || !repair || len(wrong) == 0 {
 		return wrong, err
 	}
 	err = s.write(ctx, func(t *tx) error {
-		if err := look(t.tx); err != nil { // a second process may have mended them meanwhile
+		if err := look(t.tx); err != nil { // a second process may have repaired them meanwhile
 			return err
 		}
-		return t.execText("mend the totals", mendTotalsSQL)
+		return t.execText("repair the totals", repairTotalsSQL)
 	})
 	return wrong, err
 }

@@ -103,7 +103,7 @@ var countCases = []contractCase{
 		s.wantCount(adaResize, 40)
 		s.wantTotal(allResize, 40)
 	}},
-	{"an audit finds every key that was spoiled, page by page, and a recount mends it", func(s *script) {
+	{"an audit finds every key that was spoiled, page by page, and a recount repairs it", func(s *script) {
 		keys := []store.Key{adaResize, adaSketch, bobResize}
 		for _, key := range keys {
 			s.complete(s.mustBegin(key), store.Completed, time.Second)

@@ -23,12 +23,12 @@ var needs = map[string][]string{
 	"a run with an unknown status, or without a key, is kept and not counted":  {"other words"},
 	"many changes of many runs in one batch are answered each with its keys":   {"draft_id"},
 
-	"a policy is applied on reading, without a recount":                               {"begun", "cancelled", "timeout"},
-	"the keys of a workflow and of a draft are counted apart":                         {"draft_id"},
-	"a fold changes no count, and a second one finds nothing":                         {"cancelled"},
-	"an audit finds every key that was spoiled, page by page, and a recount mends it": {"draft_id"},
-	"an audit sees a count without runs, and runs without a count":                    {"draft_id"},
-	"a history tells what happened to a run, and how a count comes about":             {"begun", "pending", "cancelled"},
+	"a policy is applied on reading, without a recount":                                 {"begun", "cancelled", "timeout"},
+	"the keys of a workflow and of a draft are counted apart":                           {"draft_id"},
+	"a fold changes no count, and a second one finds nothing":                           {"cancelled"},
+	"an audit finds every key that was spoiled, page by page, and a recount repairs it": {"draft_id"},
+	"an audit sees a count without runs, and runs without a count":                      {"draft_id"},
+	"a history tells what happened to a run, and how a count comes about":               {"begun", "pending", "cancelled"},
 
 	"a total is what the users of a workflow or draft have together":              {"draft_id", "begun", "cancelled", "timeout"},
 	"a total follows runs that change hands, and those that are deleted":          {"draft_id"},

@@ -225,8 +225,8 @@ func (r renamed) Total(ctx context.Context, of store.Key) (store.Count, error) {
 	return back(r, count, err)
 }
 
-func (r renamed) AuditTotals(ctx context.Context, mend bool) ([]store.Drift, error) {
-	wrong, err := r.Store.AuditTotals(ctx, mend)
+func (r renamed) AuditTotals(ctx context.Context, repair bool) ([]store.Drift, error) {
+	wrong, err := r.Store.AuditTotals(ctx, repair)
 	return back(r, wrong, err)
 }
 

@@ -17,9 +17,9 @@ func (s *script) wantTotal(of store.Key, want int64) {
 	}
 }
 
-func (s *script) auditTotals(mend bool) []store.Drift {
+func (s *script) auditTotals(repair bool) []store.Drift {
 	s.Helper()
-	wrong, err := s.Store.AuditTotals(s.ctx, mend)
+	wrong, err := s.Store.AuditTotals(s.ctx, repair)
 	if err != nil {
 		s.Fatalf("AuditTotals: %v", err)
 	}
@@ -103,7 +103,7 @@ var totalCases = []contractCase{
 		spoiled, right := ended(7), ended(2)
 		spoiled.Ended.Failed, right.Ended.Failed = 1, 1
 		wrong := []store.Drift{{Key: allResize, Stored: spoiled, Actual: right}}
-		s.quietly("an audit that mends nothing", func() { want(s, "wrong totals", s.auditTotals(false), wrong) })
+		s.quietly("an audit that repairs nothing", func() { want(s, "wrong totals", s.auditTotals(false), wrong) })
 		dry, err := (&store.Sweeper{Store: s.Store, Source: s.Source, Now: func() time.Time { return at(time.Hour) }}).Sweep(s.ctx, store.SweepOptions{Full: true, DryRun: true})
 		want(s, "a dry run", dry.Totals, wrong)
 		swept, again := (&store.Sweeper{Store: s.Store, Source: s.Source, Now: func() time.Time { return at(time.Hour) }}).Sweep(s.ctx, store.SweepOptions{Full: true})

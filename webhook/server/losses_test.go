@@ -60,8 +60,8 @@ func TestCaseD6_AMirrorSaysWhatItWasNotTold(t *testing.T) {
 			t.Errorf("%s: /readyz says %q, want %q", when, degraded, sentence)
 		}
 		text := string(r.api("GET", "/metrics", "").body)
-		if got := strings.Contains(text, "\nruncounter_webhook_unmended "+metric+"\n"); got != (metric != "") || metric == "" && strings.Contains(text, "runcounter_webhook_unmended") {
-			t.Errorf("%s: the metrics lack runcounter_webhook_unmended %s", when, metric)
+		if got := strings.Contains(text, "\nruncounter_webhook_unrecovered "+metric+"\n"); got != (metric != "") || metric == "" && strings.Contains(text, "runcounter_webhook_unrecovered") {
+			t.Errorf("%s: the metrics lack runcounter_webhook_unrecovered %s", when, metric)
 		}
 	}
 	at := time.Now()
@@ -89,5 +89,5 @@ func TestCaseD6_AMirrorSaysWhatItWasNotTold(t *testing.T) {
 	send(ours(1))
 	want("one is left", "1 call or statement was lost on the way here", "1")
 	send(ours(0))
-	want("mended", "", "0")
+	want("recovered", "", "0")
 }

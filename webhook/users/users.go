@@ -238,7 +238,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 
 // reasonOf says in our words what the parser found: its own may repeat what is
 // in the token. What it found is set beside what is configured here where an
-// operator can mend it: which algorithm, and which issuer. Neither is a secret;
+// operator can correct it: which algorithm, and which issuer. Neither is a secret;
 // the issuer was vouched for by the signature before it was looked at.
 func (v *Verifier) reasonOf(err error, t *jwt.Token, c claims) string {
 	switch {

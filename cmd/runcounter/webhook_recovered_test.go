@@ -10,7 +10,7 @@ import (
 
 // A mirror elsewhere misses what a call told that no receiver took: the database says
 // so, the mirror says so, and both until an import has told it.
-func TestCaseD6_SourceAndMirrorNameALossUntilAnImportMendsIt(t *testing.T) {
+func TestCaseD6_SourceAndMirrorNameALossUntilAnImportRepairsIt(t *testing.T) {
 	t.Parallel()
 	p := newWatchedProject(t)
 	dir := t.TempDir()
@@ -25,7 +25,7 @@ func TestCaseD6_SourceAndMirrorNameALossUntilAnImportMendsIt(t *testing.T) {
 	}
 	hook := serve.url + "/webhooks/workflow-runs"
 	one(hook)
-	mirror.metric("unmended", "0")
+	mirror.metric("unrecovered", "0")
 	one("http://127.0.0.1:1/webhooks/workflow-runs")
 	for range 3 {
 		one(hook)
@@ -42,7 +42,7 @@ func TestCaseD6_SourceAndMirrorNameALossUntilAnImportMendsIt(t *testing.T) {
 	if got := mirror.degraded(); len(got) != 1 || !strings.HasPrefix(got[0], "1 call or statement was lost on the way here") {
 		t.Errorf("the mirror's /readyz says %q, want the loss", got)
 	}
-	mirror.metric("unmended", "1")
+	mirror.metric("unrecovered", "1")
 	p.exec(`delete from run_counter_webhook.calls`) // the log is pruned
 	if kinds := p.complains(); len(kinds) != 1 || kinds[0] != "refused" {
 		t.Errorf("with the log pruned, a sweep complains of %v", kinds)
@@ -50,7 +50,7 @@ func TestCaseD6_SourceAndMirrorNameALossUntilAnImportMendsIt(t *testing.T) {
 	if got := p.degraded(); len(got) != 1 || !strings.HasPrefix(got[0], "1 call with 1 change were refused or led nowhere") {
 		t.Errorf("with the log pruned, /readyz says %q", got)
 	}
-	p.metric("unmended", "1")
+	p.metric("unrecovered", "1")
 
 	must(t, t.TempDir(), "", "import", "--from", p.address) // into a file that the webhook never told of anything
 	if kinds := p.complains(); len(kinds) != 1 {
@@ -60,14 +60,14 @@ func TestCaseD6_SourceAndMirrorNameALossUntilAnImportMendsIt(t *testing.T) {
 		t.Errorf("the import says\n%s", text)
 	}
 	if kinds := p.complains(); len(kinds) > 0 {
-		t.Errorf("mended, and a sweep complains of %v", kinds)
+		t.Errorf("recovered, and a sweep complains of %v", kinds)
 	}
-	eventually(t, "a call of a later second says that it is mended", func() bool {
+	eventually(t, "a call of a later second says that it is recovered", func() bool {
 		one(hook)
 		return len(mirror.degraded()) == 0
 	})
-	mirror.metric("unmended", "0")
-	p.metric("unmended", "0")
+	mirror.metric("unrecovered", "0")
+	p.metric("unrecovered", "0")
 }
 
 func TestCaseD19_StatusAndInstallNameASecretThatVaultCantDecrypt(t *testing.T) {
