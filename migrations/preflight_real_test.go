@@ -57,9 +57,8 @@ update workflow_runs set status = 'waiting', started_at = now(); update workflow
     started_at timestamptz, completed_at timestamptz, created_at timestamptz not null default now());`,
 		life: `insert into workflow_runs (counselor_id, workflow_id, status) values ('` + alice + `', '` + flow + `', 'running');
 update workflow_runs set status = 'completed', completed_at = now(), execution_time_ms = 5; delete from workflow_runs;`,
-		want: []string{refusedHead + "there is no column user_id: another that plays the role is named with --column user=NAME, and where there is none, and runs are counted by workflow alone, with --column user=; " +
-			"what helps: alter table public.workflow_runs add column user_id uuid" + refusedTail},
-		say: []string{"--column", "user=counselor_id"},
+		want: []string{refusedHead + "there is no column user_id: if counselor_id is what plays the role user, say --column user=counselor_id; " +
+			"with every mapping that could be guessed it can be, check each: runcounter migrate up --column user=counselor_id --column duration_ms=execution_time_ms" + refusedTail},
 	},
 	{
 		name: "case R8: serial ids, a wallet, times without zone",

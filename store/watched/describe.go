@@ -341,17 +341,34 @@ func (d *describer) miss(f *roleFacts, named bool) {
 }
 
 // guessAbsent proposes to count by workflow alone, or by user alone, where a table
-// has no column by whose name it could be the other.
+// has no column by whose name it could be the other. It proposes a column for the
+// user if that is the only one that could be, and not the id of a thing.
 func (d *describer) guessAbsent() {
 	t, guessed := d.report.Table, d.report.Guessed.Columns
-	for role, other := range map[Role]Role{User: Workflow, Workflow: User} {
-		_, said := guessed[role]
-		if said || t.Has(role) || !t.Has(other) && guessed[other] == "" || slices.ContainsFunc(d.catalog.Columns, d.maybe(role)) {
+	for _, roles := range [][2]Role{{User, Workflow}, {Workflow, User}} {
+		role, other := roles[0], roles[1]
+		if _, said := guessed[role]; said || t.Has(role) || !t.Has(other) && guessed[other] == "" {
 			continue
 		}
-		guessed[role] = ""
+		var could []string
+		for _, column := range d.catalog.Columns {
+			if d.maybe(role)(column) {
+				could = append(could, column.Name)
+			}
+		}
+		people := slices.DeleteFunc(slices.Clone(could), func(name string) bool { return role != User || things.MatchString(name) })
+		switch {
+		case len(could) == 0:
+			guessed[role] = ""
+		case len(people) == 1:
+			guessed[role] = people[0]
+		}
 	}
 }
+
+// things matches ids of what is no person and no organisation.
+var things = regexp.MustCompile(`(?i)(run|flow|job|task|step|node|batch|queue|trace|span|request|session|correlation|idempotency|external|parent|root|previous|retry|worker|version|deployment|` +
+	`event|message|thread|trigger|schedule|agent|template|model|file|snapshot|execution|invocation|project|environment|plan|subscription|invoice)(_by|_id|_uid|By|Id|ID)$`)
 
 // maybe says of a column that plays no role whether it could be for one.
 func (d *describer) maybe(role Role) func(CatalogColumn) bool {

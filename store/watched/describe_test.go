@@ -329,7 +329,10 @@ func TestCasesR7R9R14_WhatIsAbsentIsProposedWhereNothingCouldBeIt(t *testing.T) 
 		{"case R14: no user", []string{"workflow_id uuid"}, User, ""},
 		{"case R12: no user, and other columns", []string{"workflow_id varchar", "failure_reason text", "progress_metadata json"}, User, ""},
 		{"case R1: an organisation", []string{"workflow_id uuid", "org_id uuid"}, User, "org_id"},
-		{"case R7: a counselor could be the user", []string{"workflow_id uuid", "counselor_id uuid"}, User, "-"},
+		{"case R7: a counselor, the one column that could be the user", []string{"workflow_id uuid", "counselor_id uuid", "execution_time_ms int4"}, User, "counselor_id"},
+		{"case R7: of two that could be the user", []string{"workflow_id uuid", "counselor_id uuid", "patient_id uuid"}, User, "-"},
+		{"an id of something that runs is no user", []string{"workflow_id uuid", "trace_id uuid"}, User, "-"},
+		{"an id of something that runs, beside one of a person", []string{"workflow_id uuid", "parent_run_id uuid", "patientId uuid"}, User, "patientId"},
 		{"a recipe could be the workflow", []string{"user_id uuid", "recipe text"}, Workflow, "-"},
 		{"case R6: neither", nil, User, "-"},
 	} {
