@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -55,7 +57,7 @@ var forCounting = []wanted{
 	{name: "updated_at", role: watched.UpdatedAt, types: moments, optional: true, named: true, moves: true},
 	{name: "lease", role: watched.Lease, types: moments, add: "timestamptz", optional: true, named: true, read: true},
 	{name: "completed_at", role: watched.CompletedAt, types: moments, add: "timestamptz", named: true, moves: true, nulled: true},
-	{name: "duration_ms", role: watched.DurationMS, types: []string{"int4", "int8"}, optional: true, named: true, yields: true, moves: true, nulled: true},
+	{name: "duration_ms", role: watched.DurationMS, types: []string{"int4", "int8", "numeric"}, optional: true, named: true, yields: true, moves: true, nulled: true},
 	{name: "error_details", role: watched.ErrorDetails, types: jsons, optional: true, named: true, yields: true, moves: true, nulled: true},
 	{name: "state_snapshot", role: watched.StateSnapshot, types: jsons, optional: true, named: true, yields: true, moves: true},
 }
@@ -72,7 +74,7 @@ func reading(all []wanted) (read []wanted) {
 		case watched.StateSnapshot: // it is not sent
 			continue
 		case watched.DurationMS:
-			w.types = append(slices.Clone(w.types), "int2", "numeric")
+			w.types = append(slices.Clone(w.types), "int2")
 		}
 		read = append(read, w)
 	}
@@ -248,11 +250,17 @@ func (w wanted) unlike(column watched.CatalogColumn, partitions bool) fault {
 		if helps && !column.Nondeterministic && !partitions {
 			one.help = alter + strings.ReplaceAll(cast, "$", bareIdent(w.name))
 		} else if column.Type == "citext" && slices.Contains(w.types, "uuid") {
-			one.what += ": the database's locale says which spellings of a citext are one id, and neither tokens nor mirrors know it"
+			one.what += ": the database's locale says which spellings of a citext are one id, and neither tokens nor mirrors know it; " +
+				"as text each spelling is an id of its own, so let the application write small letters"
+			if !partitions {
+				one.help = alter + "type text using lower(" + bareIdent(w.name) + "::text)"
+			}
 		} else if w.optional && w.named {
 			one.what += fmt.Sprintf(", or is left alone with --column %s=", w.role)
 		}
 		return one
+	case !w.read && w.role == watched.DurationMS && tooShort(column):
+		return fault{fmt.Sprintf("%s is %s, which is too short for %d, the longest duration that Run Counter writes", w.name, described(column), store.MaxMillis), alter + "type numeric"}
 	case frozen:
 		return fault{w.name + " is generated always and has to be writable", alter + "drop expression"}
 	case partitions && w.moves && !slices.Contains(crossed, w.role):
@@ -286,6 +294,13 @@ func (w wanted) uncounted(column watched.CatalogColumn) fault {
 
 // short are texts that can't hold the longest of our words, cancelling.
 var short = regexp.MustCompile(`^character(?: varying)?\([0-9]\)$`)
+
+// tooShort reports a numeric that can't hold every duration.
+func tooShort(column watched.CatalogColumn) bool {
+	var digits, behind int
+	n, _ := fmt.Sscanf(column.Stored(), "numeric(%d,%d)", &digits, &behind)
+	return n == 2 && !column.Generated && digits-behind < len(strconv.Itoa(store.MaxMillis))
+}
 
 // need names the types that a column may have.
 func (w wanted) need() string {

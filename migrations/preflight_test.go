@@ -62,8 +62,9 @@ var unusualTables = []unusual{
 		want: []string{"status is character(9) and has to be text or varchar or char or citext or an enum; what helps: alter table public.workflow_runs alter column status type text"},
 	},
 	{
-		name: "case T5: users of citext", alter: `create extension citext; alter table workflow_runs alter user_id type citext`, life: aLife + " ",
-		want: []string{refusedHead + "user_id is public.citext and has to be uuid or bigint or integer or smallint or text or varchar: the database's locale says which spellings of a citext are one id, and neither tokens nor mirrors know it" + refusedTail},
+		name: "case T5: users of citext", alter: `create extension citext; alter table workflow_runs alter user_id type citext`,
+		want: []string{refusedHead + "user_id is public.citext and has to be uuid or bigint or integer or smallint or text or varchar: the database's locale says which spellings of a citext are one id, and neither tokens nor mirrors know it; " +
+			"as text each spelling is an id of its own, so let the application write small letters; what helps: alter table public.workflow_runs alter column user_id type text using lower(user_id::text)" + refusedTail},
 	},
 	{
 		name: "case T5: a domain over a short text", alter: `create domain word as varchar(9); alter table workflow_runs alter status type word`,
@@ -78,6 +79,10 @@ var unusualTables = []unusual{
 		name:  "case T5: a collation under which words that differ are equal",
 		alter: `create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false); alter table workflow_runs alter status type text collate blind`,
 		want:  []string{"status is text under a collation by which values that differ can be equal and has to be text or varchar or char or citext or an enum"},
+	},
+	{
+		name: "durations of a short numeric", alter: `alter table workflow_runs alter duration_ms type numeric(9, 3)`,
+		want: []string{refusedHead + "duration_ms is numeric(9,3), which is too short for 2147483647, the longest duration that Run Counter writes; what helps: alter table public.workflow_runs alter column duration_ms type numeric" + refusedTail},
 	},
 	{name: "case T6: error_details of varchar", alter: `alter table workflow_runs alter error_details type varchar(80)`, want: []string{"error_details is character varying(80) and has to be jsonb or json or text, or is left alone with --column error_details=" + refusedTail}, say: []string{"--column", "error_details="}},
 	{name: "case T6: state_snapshot of varchar", alter: `alter table workflow_runs alter state_snapshot type varchar(80)`, want: []string{"state_snapshot is character varying(80) and has to be jsonb or json or text, or is left alone with --column state_snapshot=" + refusedTail}, say: []string{"--column", "state_snapshot="}},
@@ -240,6 +245,8 @@ func TestCasesOfTablesThatAreUnderstood(t *testing.T) {
 		"case T1: a user that may be null":                                tableWithDrafts + `alter table workflow_runs alter user_id drop not null, alter created_at drop not null, alter updated_at drop not null`,
 		"columns of the application":                                      tableWithDrafts + `alter table workflow_runs add cost numeric(12, 4) not null default 0, add word varchar(20), add at timestamp, add ids bigint generated always as identity`,
 		"durations of bigint, times of micros":                            tableWithDrafts + `alter table workflow_runs alter duration_ms type bigint, alter completed_at type timestamptz(6)`,
+		"durations of numeric":                                            tableWithDrafts + `alter table workflow_runs alter duration_ms type numeric`,
+		"durations of numeric(13, 3)":                                     tableWithDrafts + `alter table workflow_runs alter duration_ms type numeric(13, 3)`,
 		"case T5: varchar":                                                tableWithDrafts + `alter table workflow_runs alter status type varchar(20)`,
 		"case T5: a domain":                                               tableWithDrafts + `create domain run_status as text check (value <> ''); alter table workflow_runs alter status type run_status`,
 		"case T9: a domain over times without zone":                       tableWithDrafts + `create domain clock as timestamp(3); alter table workflow_runs alter completed_at type clock`,

@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"math"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -182,6 +183,27 @@ func (m *millis) ScanInt64(v pgtype.Int8) error {
 		*m = millis{MS: int32(min(max(v.Int64, -store.MaxMillis), store.MaxMillis)), Valid: true}
 	}
 	return nil
+}
+
+// ScanNumeric cuts a fraction off, as a mirror does; NaN is null.
+func (m *millis) ScanNumeric(v pgtype.Numeric) error {
+	*m = millis{}
+	switch {
+	case !v.Valid || v.NaN:
+		return nil
+	case v.InfinityModifier != pgtype.Finite:
+		return m.ScanInt64(pgtype.Int8{Int64: int64(v.InfinityModifier) * math.MaxInt64, Valid: true})
+	}
+	ms, shift := new(big.Int).Set(v.Int), new(big.Int)
+	if shift.Exp(big.NewInt(10), big.NewInt(int64(max(v.Exp, -v.Exp))), nil); v.Exp < 0 {
+		ms.Div(ms, shift)
+	} else {
+		ms.Mul(ms, shift)
+	}
+	if !ms.IsInt64() {
+		ms.SetInt64(int64(ms.Sign()) * math.MaxInt64)
+	}
+	return m.ScanInt64(pgtype.Int8{Int64: ms.Int64(), Valid: true})
 }
 
 // span is a time in seconds. What clocks that differ make negative is none.

@@ -72,6 +72,11 @@ func eachAlone() []Found {
 		like("case T6: state_snapshot of json", roles{watched.StateSnapshot: "state_snapshot json"}),
 		like("case T6: state_snapshot of text", roles{watched.StateSnapshot: "state_snapshot text"}),
 		like("case T8: a duration that is generated", roles{watched.DurationMS: "duration_ms bigint generated always as (42) stored"}),
+		like("a duration of numeric", roles{watched.DurationMS: "duration_ms numeric"}),
+		like("a duration of numeric, with microseconds", roles{watched.DurationMS: "took numeric(13, 3)"}),
+		like("case T4: users of citext", roles{watched.User: "user_id extensions.citext"}).with(own(func(m *Found) {
+			m.Before, m.Refused = anyCase, "what helps: alter table public.workflow_runs alter column user_id type text using lower(user_id::text)"
+		})),
 		like("case T9: times without zone", timesOf("timestamp")),
 		like("case T9: times without zone, of Berlin", timesOf("timestamp")).with(own(func(m *Found) { m.Zone = "Europe/Berlin" })),
 		like("case T9: an end without zone", roles{watched.CompletedAt: "completed_at timestamp"}),
