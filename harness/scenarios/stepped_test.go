@@ -39,7 +39,7 @@ func steppedSource(t *testing.T, plant string, into ...string) *source {
 func (c *source) beginsWhileOneEnds(t *testing.T, limit int) func(*harness.Sim) {
 	return func(s *harness.Sim) {
 		c.open(t, s, 2)
-		look := c.stores[2]
+		look := c.oracle.store
 		s.Go("begins", func(ctx context.Context) error {
 			_, err := c.apps[0].Exec(ctx, `select public.begin_workflow_run($1, $2, p_limit => $3, p_run_id => $4)`, pgx.QueryExecModeExec, ada.String(), resize.String(), limit, runID(5).String())
 			return err
