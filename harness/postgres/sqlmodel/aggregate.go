@@ -127,11 +127,11 @@ func (a *aggregate) fold(s *tally, v any) error {
 		}
 		s.value = n
 	case "min":
-		if compare(v, s.value) < 0 {
+		if compare(v, s.value) <= 0 { // of equal ones the last, which may have another scale
 			s.value = v
 		}
 	case "max":
-		if compare(v, s.value) > 0 {
+		if compare(v, s.value) >= 0 {
 			s.value = v
 		}
 	case "bool_and", "every":

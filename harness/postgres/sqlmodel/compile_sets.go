@@ -90,41 +90,49 @@ func (c *compiler) setOperation(s *selectStmt, sc *scope) *queryPlan {
 		if err != nil {
 			return nil, err
 		}
-		return combine(s.op, s.all, a, b), nil
+		return combine(s.op, s.all, a, b)
 	})
 }
 
-func combine(op string, all bool, a, b [][]any) (out [][]any) {
+func combine(op string, all bool, a, b [][]any) (out [][]any, err error) {
 	if op == "union" {
 		if out = append(slices.Clone(a), b...); all {
-			return out
+			return out, nil
 		}
 		a, out = out, nil
 	}
-	there := map[string]int{}
+	there, first := map[string]int{}, map[string][]any{}
 	if op != "union" {
 		for _, row := range b {
-			there[rowKey(row)]++
+			k := rowKey(row)
+			there[k]++
+			first[k] = row
 		}
 	}
-	seen := map[string]bool{}
+	seen := map[string][]any{}
 	for _, row := range a {
 		k := rowKey(row)
-		if !all {
-			if seen[k] || op == "intersect" && there[k] == 0 || op == "except" && there[k] > 0 {
-				continue
+		like, repeated := seen[k]
+		if !repeated && op == "intersect" {
+			like = first[k]
+		}
+		if like != nil {
+			if err := identical(like, row); err != nil {
+				return nil, err
 			}
-			seen[k] = true
-			out = append(out, row)
-			continue
 		}
 		match := there[k] > 0
-		there[k]--
-		if match == (op == "intersect") {
+		if all {
+			there[k]--
+		}
+		if seen[k] = row; repeated && !all {
+			continue
+		}
+		if op == "union" || match == (op == "intersect") {
 			out = append(out, row)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // tail adds order, limit and offset to rows whose columns they name.

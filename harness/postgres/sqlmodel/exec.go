@@ -267,7 +267,7 @@ func (x *exec) childChanged(r *reference, e event) error {
 }
 
 // each locks the rows that match, one after the other, and does something with
-// each as it is then.
+// each as it is then. Where there is nothing to do, one row is enough.
 func (x *exec) each(t *table, mode lockMode, match func([]any) bool, do func(*version) error) (some bool, err error) {
 	for _, v := range slices.Clone(x.s.st.heaps[t.id]) {
 		if !x.visible(v) || !match(v.values) {
@@ -280,11 +280,11 @@ func (x *exec) each(t *table, mode lockMode, match func([]any) bool, do func(*ve
 		if what == gone || what == itsOwn || what == changed && !match(now.values) {
 			continue
 		}
-		some = true
-		if do != nil {
-			if err := do(now); err != nil {
-				return false, err
-			}
+		if some = true; do == nil {
+			break
+		}
+		if err := do(now); err != nil {
+			return false, err
 		}
 	}
 	return some, nil

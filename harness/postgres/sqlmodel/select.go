@@ -55,14 +55,17 @@ func (p *selectPlan) rows(x *exec, up *env) ([][]any, error) {
 		return p.lock(x, list, limit, offset)
 	}
 	rows := make([][]any, 0, len(list))
-	seen := map[string]bool{}
+	seen := map[string][]any{}
 	for _, t := range list {
 		if p.distinct {
 			k := rowKey(t.out)
-			if seen[k] {
+			if before, ok := seen[k]; ok {
+				if err := identical(before, t.out); err != nil {
+					return nil, err
+				}
 				continue
 			}
-			seen[k] = true
+			seen[k] = t.out
 		}
 		rows = append(rows, t.out)
 	}
@@ -165,6 +168,7 @@ func compareKeys(order []sortKey, a, b []any) int {
 func (p *selectPlan) groups(x *exec, up *env) (list []tuple, err error) {
 	type group struct {
 		e       *env
+		keys    []any
 		tallies []tally
 	}
 	var all []*group
@@ -181,9 +185,12 @@ func (p *selectPlan) groups(x *exec, up *env) (list []tuple, err error) {
 		k := rowKey(values)
 		g := byKey[k]
 		if g == nil {
-			g = &group{e.clone(), make([]tally, len(p.aggs))}
+			g = &group{e.clone(), values, make([]tally, len(p.aggs))}
 			byKey[k] = g
 			all = append(all, g)
+		}
+		if err := identical(g.keys, values); err != nil {
+			return err
 		}
 		for i, a := range p.aggs {
 			if err := a.add(&g.tallies[i], e); err != nil {
@@ -196,7 +203,7 @@ func (p *selectPlan) groups(x *exec, up *env) (list []tuple, err error) {
 		return nil, err
 	}
 	if len(all) == 0 && len(p.keys) == 0 {
-		all = append(all, &group{&env{up: up, x: x}, make([]tally, len(p.aggs))})
+		all = append(all, &group{&env{up: up, x: x}, nil, make([]tally, len(p.aggs))})
 	}
 	for _, g := range all {
 		g.e.aggs = make([]any, len(p.aggs))

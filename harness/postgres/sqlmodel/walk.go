@@ -90,6 +90,22 @@ func titleOf(x expr) string {
 	return "?column?"
 }
 
+// identical refuses two rows that are not distinct and look different: which of
+// them PostgreSQL returns depends on its plan.
+func identical(a, b []any) error {
+	for i, v := range a {
+		d, ok := v.(decimal)
+		if w, _ := b[i].(decimal); ok && d.scale != w.scale {
+			return refuse("which of %s and %s, which are equal, PostgreSQL returns", d, w)
+		}
+		j, ok := v.(interval)
+		if w, _ := b[i].(interval); ok && j != w {
+			return refuse("which of %s and %s, which are equal, PostgreSQL returns", j, w)
+		}
+	}
+	return nil
+}
+
 // rowKey is a text that two rows share where their values are not distinct.
 func rowKey(values []any) string {
 	var b strings.Builder
