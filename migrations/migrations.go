@@ -127,12 +127,29 @@ func (m *Migrator) Down() error {
 
 // Status says where a database stands.
 type Status struct {
-	Version uint // 0: nothing was applied
-	Latest  uint
-	Dirty   bool // a migration was interrupted; Up runs it again
+	Version uint `json:"version"` // 0: nothing was applied
+	Latest  uint `json:"latest"`
+	Dirty   bool `json:"dirty"` // a migration was interrupted; Up runs it again
 	// GoingDown says of a dirty one that it was the last of a Down, which may
 	// have dropped everything or nothing: Up undoes it, Down finishes it.
-	GoingDown bool
+	GoingDown bool `json:"-"`
+}
+
+// Verdict says in words where the database stands, and what to do.
+func (s Status) Verdict() string {
+	switch {
+	case s.GoingDown:
+		return "a migrate down was interrupted: runcounter migrate up undoes it, and keeps the runs that are still there; runcounter migrate down --yes finishes it"
+	case s.Dirty:
+		return "a migration was interrupted; runcounter migrate up runs it again"
+	case s.Version == 0:
+		return "empty; runcounter migrate up applies it"
+	case s.Version < s.Latest:
+		return "runcounter migrate up applies what is missing"
+	case s.Version > s.Latest:
+		return "made by a newer runcounter: run that one"
+	}
+	return "up to date"
 }
 
 // Status returns where the database stands, and changes nothing.

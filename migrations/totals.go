@@ -14,24 +14,24 @@ import (
 
 // Total is a key's count by the function that ours replaced, and by ours.
 type Total struct {
-	User string
-	Kind string // workflow or draft
-	Ref  string
-	Old  int64
-	New  int64
+	User string `json:"user_id"`
+	Kind string `json:"kind"` // workflow or draft
+	Ref  string `json:"ref_id"`
+	Old  int64  `json:"old"`
+	New  int64  `json:"new"`
 }
 
 // Totals says how an earlier get_user_workflow_run_count had counted.
 type Totals struct {
-	Function  string  // what it was, with its arguments
-	Compared  int     // for how many keys both have answered
-	Different []Total // where they don't agree
-	Failed    int     // for how many keys the earlier one failed
-	Failure   string  // how, the first time
-	More      bool    // there are more keys than were asked for
+	Function  string  `json:"function"`  // what it was, with its arguments
+	Compared  int     `json:"compared"`  // for how many keys both have answered
+	Different []Total `json:"different"` // where they don't agree
+	Failed    int     `json:"failed"`    // for how many keys the earlier one failed
+	Failure   string  `json:"failure"`   // how, the first time
+	More      bool    `json:"more"`      // there are more keys than were asked for
 	// Keeps is the policy under which all of them would stay as they were, "" where
 	// they do, or where none is.
-	Keeps string
+	Keeps string `json:"policy_that_keeps_them,omitempty"`
 }
 
 const (

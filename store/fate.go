@@ -211,12 +211,12 @@ func (d Deliveries) Known() (n int64) {
 
 // Complaint is one thing that is wrong with webhooks.
 type Complaint struct {
-	Kind string // does not change while the thing lasts: a [Fate], worker, queue or statements
-	What string // a sentence without its end, which names no user
-	Why  string // an example in the words of pg_net or PostgreSQL; not for strangers
-	Fix  string
+	Kind string `json:"kind"`    // does not change while the thing lasts: a [Fate], worker, queue or statements
+	What string `json:"finding"` // a sentence without its end, which names no user
+	Why  string `json:"example"` // an example in the words of pg_net or PostgreSQL; not for strangers
+	Fix  string `json:"fix"`
 	// Now: it is so at this moment, or was with the newest call.
-	Now bool
+	Now bool `json:"-"`
 }
 
 // ToStrangers returns the sentence that /readyz may say of it.

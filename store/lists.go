@@ -23,6 +23,17 @@ func UserCounts(ctx context.Context, of CountSearcher, user ID, after Key, limit
 	return of.SearchCounts(ctx, CountQuery{User: user, After: after, Limit: limit})
 }
 
+// AllUserCounts returns all of a user's counts, in order.
+func AllUserCounts(ctx context.Context, of CountSearcher, user ID) (all []Count, err error) {
+	const page = 1000
+	for after := (Key{}); ; after = all[len(all)-1].Key {
+		counts, err := UserCounts(ctx, of, user, after, page)
+		if all = append(all, counts...); err != nil || len(counts) < page {
+			return all, err
+		}
+	}
+}
+
 // RunState is a reason to look at runs.
 type RunState string
 

@@ -178,6 +178,9 @@ type Drift struct {
 	Actual Tallies // the runs
 }
 
+// Wrong reports whether the count is.
+func (d Drift) Wrong() bool { return d.Stored != d.Actual }
+
 // RecountResult holds a key's tallies before and after a Recount.
 type RecountResult struct {
 	Key    Key
@@ -206,10 +209,10 @@ func (d DeadLetter) Whole() bool { return max(int64(len(d.Body)), d.Kept) == d.B
 
 // Health counts what deserves an operator's attention.
 type Health struct {
-	Active        int64 // runs that have not ended
-	NoKey         int64 // runs without a user, or with neither a workflow nor a draft: not counted
-	UnknownStatus int64 // runs with a status of none of the seven: not counted
-	EndedTooSoon  int64 // runs that ended before they started
-	Ledger        int64 // rows to fold
-	DeadLetters   int64
+	Active        int64 `json:"active"`         // runs that have not ended
+	NoKey         int64 `json:"without_key"`    // runs without a user, or with neither a workflow nor a draft: not counted
+	UnknownStatus int64 `json:"unknown_status"` // runs with a status of none of the seven: not counted
+	EndedTooSoon  int64 `json:"ended_too_soon"` // runs that ended before they started
+	Ledger        int64 `json:"ledger_rows"`    // rows to fold
+	DeadLetters   int64 `json:"dead_letters"`
 }

@@ -126,6 +126,30 @@ func ReplayEach(letters []store.DeadLetter, replay func(seq int64) (Replayed, er
 	return results, nil
 }
 
+// ReplayAll replays the letters that a query names, page after page, latest first. With
+// an error come the results up to there.
+//
+// Errors: [ErrNoLetter] where the query names one that is not there, and those of replay.
+func ReplayAll(ctx context.Context, letters Letters, q store.DeadLetterQuery, replay func(seq int64) (Replayed, error)) (results []Replayed, err error) {
+	for q.Limit = 100; ; {
+		page, err := letters.DeadLetters(ctx, q)
+		if err != nil {
+			return results, err
+		}
+		replayed, err := ReplayEach(page, replay)
+		results = append(results, replayed...)
+		switch {
+		case err != nil:
+			return results, err
+		case q.Seq != 0 && len(results) == 0:
+			return nil, ErrNoLetter
+		case q.Seq != 0 || len(page) < q.Limit:
+			return results, nil
+		}
+		q.Before = page[len(page)-1].Seq
+	}
+}
+
 // Replay is [Replay] for a receiver: its changes wait in the queue with those of
 // deliveries, and take a slot among them.
 func (r *Receiver) Replay(ctx context.Context, seq int64) (Replayed, error) {

@@ -1,32 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
-
-// refuseEmpty refuses a flag or an argument that is given and empty: it is a
-// variable that is not set ("$UNSET"), and to go on as if it had been left out
-// would do something that was not meant. An empty variable of the environment
-// is none.
-func refuseEmpty(cmd *cli.Command) error {
-	for _, text := range cmd.Args().Slice() {
-		if strings.TrimSpace(text) == "" {
-			return badUsage("an argument is empty: is a variable not set? Leave it out, or give it a value")
-		}
-	}
-	for _, f := range cmd.Flags {
-		flag, ok := f.(*cli.StringFlag)
-		if ok && flag.IsSet() && len(flag.Sources.Chain) == 0 && strings.TrimSpace(cmd.String(flag.Name)) == "" {
-			return badUsage("--%s is empty: is a variable not set? Leave it out, or give it a value", flag.Name)
-		}
-	}
-	return nil
-}
 
 // settleDatabase reads the address that --database-url names, for all commands
 // that have it: an empty one is refused, and what other tools have put into it
@@ -82,4 +67,48 @@ func hasFlag(cmd *cli.Command, name string) bool {
 		}
 	}
 	return false
+}
+
+// mustExist refuses a SQLite file that is not there.
+func mustExist(cmd *cli.Command) error {
+	if isPostgres(cmd.String("database-url")) {
+		return nil // to connect is to see
+	}
+	path, err := sqlitePath(cmd.String("database-url"))
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no database at %s: name it with DATABASE_URL or --database-url, or make one with runcounter serve or runcounter import", path)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+func isPostgres(address string) bool {
+	return strings.HasPrefix(address, "postgres:") || strings.HasPrefix(address, "postgresql:")
+}
+
+// sqlitePath returns the file that an address names, as an absolute path.
+// Errors never repeat the address, which may hold a password.
+func sqlitePath(address string) (string, error) {
+	if address == "" {
+		address = defaultDatabase
+	}
+	scheme, path, found := strings.Cut(address, ":")
+	switch {
+	case !found || scheme != "sqlite":
+		return "", badUsage("DATABASE_URL is not an address that this build knows: write sqlite:PATH, such as sqlite:runcounter.db, or postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full")
+	}
+	path = strings.TrimPrefix(path, "//")
+	switch {
+	case path == "" || strings.HasSuffix(path, "/"):
+		return "", badUsage("DATABASE_URL names no file: write sqlite:PATH, such as sqlite:runcounter.db")
+	case strings.Contains(path, "?"):
+		return "", badUsage("DATABASE_URL takes no parameters: leave out what stands from the ? on")
+	case strings.Contains(path, ":memory:"):
+		return "", badUsage("counts have to outlive the program, so a database in memory is not allowed: name a file, such as sqlite:runcounter.db")
+	}
+	return filepath.Abs(path)
 }

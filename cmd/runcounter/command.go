@@ -4,53 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"strings"
 
 	"github.com/urfave/cli/v3"
-
-	"github.com/edgaze-ai/runcounter/migrations"
-	"github.com/edgaze-ai/runcounter/store"
 )
-
-// The exit codes, as --help explains them.
-const (
-	exitFine        = 0
-	exitNo          = 1
-	exitUsage       = 2
-	exitUnreachable = 3
-)
-
-// exitError carries the exit code of an error. Errors of the flag parser come
-// without one: they are wrong usage.
-type exitError struct {
-	code int
-	err  error // nil where the output has said it all
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
-
-// failed returns the error of exit code 1, the answer "no", with or without a sentence
-// on stderr.
-func failed(err error) error { return &exitError{exitNo, err} }
-
-// badUsage returns an error that a person can fix on the command line.
-func badUsage(format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Errorf(format, args...)}
-}
 
 // action wraps every command: it refuses flags and arguments that are given and
-// empty, names the database, and gives every error its exit code.
-func action(do cli.ActionFunc) cli.ActionFunc {
+// empty, and arguments beyond the first few, which the command would ignore (a
+// forgotten "--" before a flag must not go unnoticed), names the database, and gives
+// every error its exit code.
+func action(arguments int, do cli.ActionFunc) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
 		if err := refuseEmpty(cmd); err != nil {
 			return err
+		}
+		if cmd.NArg() > arguments {
+			return badUsage("%s does not know what to do with %q; %s --help shows its usage", cmd.FullName(), cmd.Args().Get(arguments), cmd.FullName())
 		}
 		where, err := settleDatabase(cmd)
 		if err != nil {
@@ -64,59 +33,6 @@ func action(do cli.ActionFunc) cli.ActionFunc {
 		}
 		return err
 	}
-}
-
-func coded(err error) error {
-	if _, coded := errors.AsType[*exitError](err); err == nil || coded {
-		return err
-	}
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return failed(fmt.Errorf("%w, or it was deleted: check the id", err))
-	case errors.Is(err, migrations.ErrTable):
-		return failed(err)
-	case errors.Is(err, store.ErrInvalid):
-		return &exitError{exitUsage, err}
-	}
-	return &exitError{exitUnreachable, err}
-}
-
-// run is the program: its result is the exit code.
-func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
-	cli.HelpPrinter = printHelp
-	root := rootCommand()
-	root.Reader, root.Writer, root.ErrWriter = in, out, errs
-	err := root.Run(ctx, helpOf(root, args))
-	if err == nil {
-		return exitFine
-	}
-	code := exitUsage
-	if coded, ok := errors.AsType[*exitError](err); ok {
-		code = coded.code
-	}
-	if err.Error() != "" {
-		if _, unheard := fmt.Fprintf(errs, "runcounter: %s\n", err); unheard != nil {
-			return code // nobody listens; the exit code still tells
-		}
-	}
-	return code
-}
-
-// helpOf leaves out what stands between a command and --help, as in runcounter
-// webhook status --help: the library would look for a command of that name.
-func helpOf(root *cli.Command, args []string) []string {
-	if len(args) < 4 || root.Command(args[1]) == nil {
-		return args
-	}
-	for _, arg := range args[2:] {
-		switch arg {
-		case "--":
-			return args
-		case "--help", "-h":
-			return []string{args[0], args[1], arg}
-		}
-	}
-	return args
 }
 
 func rootCommand() *cli.Command {
@@ -170,11 +86,21 @@ func prepare(cmd *cli.Command) {
 	}
 }
 
-// atMost refuses arguments that the command would ignore: a forgotten "--"
-// before a flag must not go unnoticed.
-func atMost(n int, cmd *cli.Command) error {
-	if cmd.NArg() > n {
-		return badUsage("%s does not know what to do with %q; %s --help shows its usage", cmd.FullName(), cmd.Args().Get(n), cmd.FullName())
+// refuseEmpty refuses a flag or an argument that is given and empty: it is a
+// variable that is not set ("$UNSET"), and to go on as if it had been left out
+// would do something that was not meant. An empty variable of the environment
+// is none.
+func refuseEmpty(cmd *cli.Command) error {
+	for _, text := range cmd.Args().Slice() {
+		if strings.TrimSpace(text) == "" {
+			return badUsage("an argument is empty: is a variable not set? Leave it out, or give it a value")
+		}
+	}
+	for _, f := range cmd.Flags {
+		flag, ok := f.(*cli.StringFlag)
+		if ok && flag.IsSet() && len(flag.Sources.Chain) == 0 && strings.TrimSpace(cmd.String(flag.Name)) == "" {
+			return badUsage("--%s is empty: is a variable not set? Leave it out, or give it a value", flag.Name)
+		}
 	}
 	return nil
 }

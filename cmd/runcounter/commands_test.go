@@ -20,6 +20,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/backfill"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 const otherWorkflow = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
@@ -51,22 +52,22 @@ type (
 		Reason      string `json:"reason"`
 	}
 	sweepShape struct {
-		DryRun     bool          `json:"dry_run"`
-		Full       bool          `json:"full"`
-		Repaired   int           `json:"repaired"`
-		Unwritable int           `json:"unwritable"`
-		Refused    []refusedJSON `json:"refused"`
-		Repairs    []repairShape `json:"repairs"`
-		Folded     int           `json:"folded"`
-		Audited    int           `json:"audited"`
-		Drifting   int           `json:"drifting"`
-		Corrected  int           `json:"corrected"`
-		Drifts     []driftJSON   `json:"drifts"`
-		Totals     []driftJSON   `json:"totals"`
-		Webhooks   *callsJSON    `json:"webhooks"`
-		New        []string      `json:"new_partitions"`
-		Gone       []string      `json:"gone_partitions"`
-		Withheld   int           `json:"withheld"`
+		DryRun     bool            `json:"dry_run"`
+		Full       bool            `json:"full"`
+		Repaired   int             `json:"repaired"`
+		Unwritable int             `json:"unwritable"`
+		Refused    []api.Refused   `json:"refused"`
+		Repairs    []repairShape   `json:"repairs"`
+		Folded     int             `json:"folded"`
+		Audited    int             `json:"audited"`
+		Drifting   int             `json:"drifting"`
+		Corrected  int             `json:"corrected"`
+		Drifts     []api.Drift     `json:"drifts"`
+		Totals     []api.Drift     `json:"totals"`
+		Webhooks   *api.Deliveries `json:"webhooks"`
+		New        []string        `json:"new_partitions"`
+		Gone       []string        `json:"gone_partitions"`
+		Withheld   int             `json:"withheld"`
 	}
 	importShape struct {
 		Lines    int                `json:"lines"`
@@ -202,8 +203,8 @@ func TestSweepOfTheCommandEndsTheSilentRun(t *testing.T) {
 	dir := filled(t)
 	golden(t, "sweep-dry-run", must(t, dir, "", "sweep", "--dry-run"))
 	want := sweepShape{
-		Full: true, Repaired: 1, Folded: 0, Audited: 2, Drifts: []driftJSON{}, Totals: []driftJSON{}, New: []string{}, Gone: []string{},
-		Refused: []refusedJSON{},
+		Full: true, Repaired: 1, Folded: 0, Audited: 2, Drifts: []api.Drift{}, Totals: []api.Drift{}, New: []string{}, Gone: []string{},
+		Refused: []api.Refused{},
 		Repairs: []repairShape{{runID(5), "running", "failed", "2026-01-31T12:10:00.000000Z", "stuck"}},
 	}
 	if diff := cmp.Diff(want, mustJSON[sweepShape](t, dir, "", "sweep", "--full", "--stuck-after", "running=10m")); diff != "" {
@@ -233,7 +234,7 @@ func TestAuditAndRecount(t *testing.T) {
 	must(t, dir, "", "audit")
 	spoil(t, dir)
 	type shape struct {
-		Recounted []recountedJSON `json:"recounted"`
+		Recounted []api.Recount `json:"recounted"`
 	}
 	args := []string{"recount", "--user", sampleUser, "--workflow", sampleWorkflow}
 	got := mustJSON[shape](t, dir, "", args...).Recounted

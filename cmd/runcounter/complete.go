@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/cmd/runcounter/internal/view"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook/api"
 )
@@ -32,14 +33,11 @@ Examples:
 			&cli.StringFlag{Name: "state-snapshot", Category: flagsWhat, Usage: "the final state, as `JSON`"},
 			descriptionFlag(), databaseFlag(), jsonFlag(),
 		},
-		Action: action(complete),
+		Action: action(1, complete),
 	}
 }
 
 func complete(ctx context.Context, cmd *cli.Command) error {
-	if err := atMost(1, cmd); err != nil {
-		return err
-	}
 	completion, err := completionOf(cmd, time.Now())
 	if err != nil {
 		return err
@@ -49,16 +47,7 @@ func complete(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return fmt.Errorf("complete run %s: %w", completion.ID.Shown(), err)
 		}
-		if cmd.Bool("json") {
-			return printJSON(cmd.Root().Writer, api.CompletedRunOf(result))
-		}
-		text := "This call ended the run:"
-		if !result.Won {
-			text = "Lost: the run had ended already, and nothing was changed. It stands as"
-		}
-		_, err = fmt.Fprintf(cmd.Root().Writer, "%s %s at %s.\nThe count of %s is %d.\n",
-			text, result.Run.Status, api.Instant(result.Run.CompletedAt), result.Run.Key(), result.Count.Count)
-		return err
+		return show(cmd, api.CompletedRunOf(result), view.Completed(result))
 	})
 }
 

@@ -137,9 +137,9 @@ func check(t *testing.T, dir string, ids []store.ID) map[string]bool {
 			found[id.String()] = true
 		}
 	}
-	keys, drifts, err := auditAll(t.Context(), db)
-	if err != nil || len(drifts) > 0 {
-		t.Errorf("of %d keys these drift: %v, %v", keys, drifts, err)
+	audited, err := store.AuditAll(t.Context(), db, db)
+	if err != nil || audited.Wrong() {
+		t.Errorf("of %d keys these drift: %v, %v", audited.Keys, audited.Drifts, err)
 	}
 	return found
 }

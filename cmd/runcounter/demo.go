@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -38,17 +37,11 @@ Examples:
 			&cli.IntFlag{Name: "runs", Category: flagsWhat, Value: 2000, Usage: "the `NUMBER` of runs"},
 			&cli.BoolFlag{Name: "once", Category: flagsWhat, Usage: "end after the result"},
 		},
-		Action: action(runDemo),
+		Action: action(0, runDemo),
 	}
 }
 
-// demoSenders is how many connections deliver at once.
-const demoSenders = 32
-
 func runDemo(ctx context.Context, cmd *cli.Command) (err error) {
-	if err := atMost(0, cmd); err != nil {
-		return err
-	}
 	runs := cmd.Int("runs")
 	if runs < 1 || runs > 100_000 {
 		return badUsage("--runs must be between 1 and 100000")
@@ -65,7 +58,7 @@ func runDemo(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	d := demonstration{World: w, path: filepath.Join(dir, "runcounter.db"), out: cmd.Root().Writer, errs: cmd.Root().ErrWriter}
+	d := demonstration{World: w, dir: dir, out: cmd.Root().Writer, errs: cmd.Root().ErrWriter}
 	// Not a child of ctx: in it the parser would find this command, and make
 	// serve one of its own. serve hears the signals itself.
 	serveCtx, end := context.WithCancel(context.Background())
@@ -74,7 +67,7 @@ func runDemo(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	wrong, err := d.show(ctx, filepath.Join(dir, "naive.db"), cmd.Uint64("seed"))
+	wrong, err := d.show(ctx, cmd.Uint64("seed"))
 	if err == nil && !cmd.Bool("once") {
 		fmt.Fprintf(d.out, "\nThe server goes on with these runs at %s/\nCtrl-C ends it and removes its files.\n", d.url)
 		select {

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/store/doctor"
 	"github.com/edgaze-ai/runcounter/store/doctor/report"
-	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
 
@@ -35,14 +32,11 @@ Examples:
 			&cli.BoolFlag{Name: "strict", Category: flagsWhat, Usage: "exit with 1 for warnings too"},
 			databaseFlag(), listenFlag(), portFlag(), secretFlag(), keyFlag(), policyFlag(), leaseFlag(), stuckFlag(), jsonFlag(),
 		},
-		Action: action(runDoctor),
+		Action: action(0, runDoctor),
 	}
 }
 
 func runDoctor(ctx context.Context, cmd *cli.Command) error {
-	if err := atMost(0, cmd); err != nil {
-		return err
-	}
 	r, err := diagnose(ctx, cmd)
 	if err != nil {
 		return err
@@ -69,11 +63,7 @@ func diagnose(ctx context.Context, cmd *cli.Command) (report.Report, error) {
 
 // openInspected opens the source of --database-url for doctor to look at.
 func openInspected(ctx context.Context, cmd *cli.Command) (*doctor.Source, error) {
-	source, err := doctor.OpenSource(ctx, cmd.String("database-url"), doctorConfig(cmd, true))
-	if errors.Is(err, postgres.ErrAddress) {
-		return nil, badUsage("DATABASE_URL is %w", err)
-	}
-	return source, err
+	return doctor.OpenSource(ctx, cmd.String("database-url"), doctorConfig(cmd, true))
 }
 
 // doctorConfig is what serve would be told by the same flags and environment.
@@ -91,11 +81,7 @@ func doctorConfig(cmd *cli.Command, source bool) doctor.Config {
 // printReport prints a report. Its error makes the exit code 1 if a check failed or,
 // if strict, warned.
 func printReport(cmd *cli.Command, r report.Report, strict bool) error {
-	out, write := cmd.Root().Writer, r.Print
-	if cmd.Bool("json") {
-		write = func(w io.Writer) error { return printJSON(w, r) }
-	}
-	if err := write(out); err != nil {
+	if err := show(cmd, r, r.Text()); err != nil {
 		return err
 	}
 	if r.Failures > 0 || r.Warnings > 0 && strict {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/cmd/runcounter/internal/view"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 func explainCommand() *cli.Command {
@@ -27,14 +30,11 @@ Examples:
 			&cli.IntFlag{Name: "runs", Category: flagsWhat, Value: 20, Usage: "list at most `N` runs behind a count"},
 			descriptionFlag(), databaseFlag(), jsonFlag(),
 		},
-		Action: action(explain),
+		Action: action(1, explain),
 	}
 }
 
 func explain(ctx context.Context, cmd *cli.Command) error {
-	if err := atMost(1, cmd); err != nil {
-		return err
-	}
 	if text := cmd.Args().First(); text != "" {
 		if cmd.IsSet("user") || cmd.IsSet("workflow") || cmd.IsSet("draft") {
 			return badUsage("name a run, or a count with --user and --workflow or --draft, but not both")
@@ -52,14 +52,39 @@ func explain(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	return withStore(ctx, cmd, func(db backend) error {
-		key, err := o.key(ctx, db)
-		if err == nil && key.IsZero() {
-			err = badUsage("say which of the user's counts: add --workflow or --draft; runcounter count --user lists them")
-		}
-		if err != nil {
-			return err
-		}
-		return explainKey(ctx, cmd, db, key)
-	})
+	return withStore(ctx, cmd, func(db backend) error { return explainKey(ctx, cmd, db, o) })
+}
+
+func explainRun(ctx context.Context, cmd *cli.Command, db backend, id store.ID) error {
+	h, err := db.History(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !h.Found && h.DeletedAt.IsZero() && len(h.Repairs)+len(h.Amendments) == 0 {
+		return failed(fmt.Errorf("run %s: %w; was it deleted, or is this another database?", id.Shown(), store.ErrNotFound))
+	}
+	return show(cmd, api.HistoryOf(h), view.History(id, h))
+}
+
+func explainKey(ctx context.Context, cmd *cli.Command, db backend, o owner) error {
+	key, err := o.key(ctx, db)
+	if err == nil && key.IsZero() {
+		err = badUsage("say which of the user's counts: add --workflow or --draft; runcounter count --user lists them")
+	}
+	if err != nil {
+		return err
+	}
+	limit := cmd.Int("runs")
+	if limit < 0 || limit > 10_000 {
+		return badUsage("--runs must be between 0 and 10000")
+	}
+	h, err := db.KeyHistory(ctx, key, limit)
+	if err != nil {
+		return err
+	}
+	err = show(cmd, api.KeyHistoryOf(h), view.KeyHistory(h))
+	if err == nil && h.Drift.Wrong() {
+		err = failed(nil)
+	}
+	return err
 }

@@ -73,25 +73,8 @@ func policyFlag() cli.Flag {
 	return &cli.StringFlag{Name: "count-policy", Category: flagsRules, DefaultText: "what the database says, at first outcomes", Usage: "which runs count, a `POLICY`: outcomes (completed, failed) or terminal (all)", Sources: cli.EnvVars("RUNCOUNTER_COUNT_POLICY")}
 }
 
-func tableFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "table", Category: flagsRules, Value: "public.workflow_runs",
-		Usage:   "the table of the runs, as `SCHEMA.TABLE`; changes of others are ignored",
-		Sources: cli.EnvVars("RUNCOUNTER_TABLE"),
-	}
-}
-
 func partitionsFlag() cli.Flag {
 	return noneFlag("partitions", flagsRules, "`NAMES` under which a sender tells of the table's partitions, separated by commas; * stands for any text, as in public.workflow_runs_*", "RUNCOUNTER_PARTITIONS")
-}
-
-// importTableFlag names the same table, which a mirror reads once.
-func importTableFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "table", Category: flagsWhat, Value: "public.workflow_runs",
-		Usage:   "the table or view that --from reads, as `SCHEMA.TABLE`",
-		Sources: cli.EnvVars("RUNCOUNTER_TABLE"),
-	}
 }
 
 func leaseFlag() cli.Flag {

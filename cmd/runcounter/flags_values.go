@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"io"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -51,4 +53,31 @@ func oneOf(cmd *cli.Command, name string, choices ...string) (string, error) {
 		}
 	}
 	return "", badUsage("--%s %q is none of %s", name, value, strings.Join(choices, ", "))
+}
+
+// openArgument opens the file that the argument names; - is standard input, and so is
+// none.
+func openArgument(cmd *cli.Command) (io.ReadCloser, error) {
+	name := cmd.Args().First()
+	if name == "" || name == "-" {
+		return io.NopCloser(cmd.Root().Reader), nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, badUsage("%w: name a file, or - for standard input", err)
+	}
+	return file, nil
+}
+
+// policyOf returns the policy that a flag names, and nil where it names none.
+func policyOf(cmd *cli.Command, flag string) (*store.Policy, error) {
+	name := cmd.String(flag)
+	if name == "" {
+		return nil, nil
+	}
+	policy, err := store.ParsePolicy(name)
+	if err != nil {
+		return nil, badUsage("--%s: %w", flag, err)
+	}
+	return &policy, nil
 }

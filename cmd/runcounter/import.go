@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -40,20 +40,17 @@ Examples:
     'select to_jsonb(r) from workflow_runs r' | runcounter import
   psql "$SUPABASE_DB_URL" -c \
     'copy (select to_jsonb(r) from workflow_runs r) to stdout' | runcounter import --copy`,
-		Flags: []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "from", Category: flagsWhat, Usage: "the `ADDRESS` to read from: postgres://USER:PASSWORD@HOST:5432/NAME"},
 			&cli.BoolFlag{Name: "restart", Category: flagsWhat, Usage: "with --from: begin anew where an import was stopped"},
 			&cli.BoolFlag{Name: "copy", Category: flagsWhat, Usage: "the lines come from COPY in its text format, which doubles backslashes"},
-			importTableFlag(), columnFlag(), statusFlag(), anyCaseFlag(), zoneFlag(), timesFlag(), claimFlag(), descriptionFlag(), leaseFlag(), databaseFlag(), jsonFlag(),
-		},
-		Action: action(importRuns),
+			tableFlag(flagsWhat, "the table or view that --from reads, as `SCHEMA.TABLE`"),
+		}, overrideFlags(claimFlag()), []cli.Flag{leaseFlag(), databaseFlag(), jsonFlag()}),
+		Action: action(1, importRuns),
 	}
 }
 
 func importRuns(ctx context.Context, cmd *cli.Command) (err error) {
-	if err := atMost(1, cmd); err != nil {
-		return err
-	}
 	if isPostgres(cmd.String("database-url")) {
 		return badUsage("a PostgreSQL database has its runs in public.workflow_runs already: runcounter migrate up counts them; import is for a mirror, --database-url sqlite:PATH")
 	}
@@ -67,15 +64,11 @@ func importRuns(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	in := cmd.Root().Reader
-	if name := cmd.Args().First(); name != "" && name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return badUsage("%w: name a file, or - for standard input", err)
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		in = file
+	in, err := openArgument(cmd)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, in.Close()) }()
 	db, err := openStore(ctx, cmd)
 	if err != nil {
 		return err
@@ -89,32 +82,5 @@ func importRuns(ctx context.Context, cmd *cli.Command) (err error) {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("%w; %s had been imported by then: import again, it is safe", err, store.Quantity(int64(done.Runs), "run", "runs"))
 	}
-	return printLines(cmd, done)
-}
-
-// printLines prints the result of an import of lines. Its error makes the exit code 1
-// if a line was not read, or there was none.
-func printLines(cmd *cli.Command, done backfill.LinesResult) error {
-	if cmd.Bool("json") {
-		if err := printJSON(cmd.Root().Writer, done); err != nil {
-			return err
-		}
-	} else {
-		for _, bad := range done.Reasons {
-			if _, err := fmt.Fprintf(cmd.Root().ErrWriter, "line %d: %s\n", bad.Line, bad.Reason); err != nil {
-				return err
-			}
-		}
-		if _, err := fmt.Fprintf(cmd.Root().Writer, "Imported %s, of which %d said something new.\n",
-			store.Quantity(int64(done.Runs), "run", "runs"), done.Changed); err != nil {
-			return err
-		}
-	}
-	if done.Lines == 0 {
-		return failed(errors.New("there was nothing to import: the file, or standard input, has no line with a run"))
-	}
-	if done.Bad > 0 {
-		return failed(fmt.Errorf("%s could not be read; the others were imported", store.Quantity(int64(done.Bad), "line", "lines")))
-	}
-	return nil
+	return reportLines(cmd, done)
 }

@@ -89,5 +89,5 @@ func importTable(ctx context.Context, cmd *cli.Command, table *postgres.Table, d
 	bar := newBar(errs, total, counted, mark.Taken, time.Now)
 	done, err := backfill.Table{From: table, Name: name, To: db.mirror, Rows: decoder, Now: time.Now, Progress: bar.show}.Import(ctx, mark, reading)
 	bar.end(done.AllRows())
-	return reportImport(cmd, done, err)
+	return reportTable(cmd, done, err)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 // litestreamImage is a folder with what the image has on its path: the program,
@@ -97,7 +98,7 @@ func TestALostVolumeIsRestored(t *testing.T) {
 			t.Errorf("run %s was acked before the last sync and is gone", id)
 		}
 	}
-	if swept := mustJSON[sweepJSON](t, data, "", "sweep", "--full"); swept.Drifting != 0 || swept.Audited == 0 {
+	if swept := mustJSON[api.Sweep](t, data, "", "sweep", "--full"); swept.Drifting != 0 || swept.Audited == 0 {
 		t.Errorf("sweep --full: got %+v, want keys and no drift", swept)
 	}
 	t.Logf("%d acked when the machine was lost, %d of them in the backup, of which %d had to be", len(b.acked), len(found), len(synced))

@@ -4,10 +4,53 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	_ "time/tzdata" // for --timezone: the images have no zones
+
+	"github.com/urfave/cli/v3"
 )
 
 func main() {
 	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the program: its result is the exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	cli.HelpPrinter = printHelp
+	root := rootCommand()
+	root.Reader, root.Writer, root.ErrWriter = in, out, errs
+	err := root.Run(ctx, helpOf(root, args))
+	if err == nil {
+		return exitFine
+	}
+	code := exitUsage
+	if coded, ok := errors.AsType[*exitError](err); ok {
+		code = coded.code
+	}
+	if err.Error() != "" {
+		if _, unheard := fmt.Fprintf(errs, "runcounter: %s\n", err); unheard != nil {
+			return code // nobody listens; the exit code still tells
+		}
+	}
+	return code
+}
+
+// helpOf leaves out what stands between a command and --help, as in runcounter
+// webhook status --help: the library would look for a command of that name.
+func helpOf(root *cli.Command, args []string) []string {
+	if len(args) < 4 || root.Command(args[1]) == nil {
+		return args
+	}
+	for _, arg := range args[2:] {
+		switch arg {
+		case "--":
+			return args
+		case "--help", "-h":
+			return []string{args[0], args[1], arg}
+		}
+	}
+	return args
 }

@@ -413,7 +413,7 @@ func (w *history) compare(t *testing.T, when string, s store.Store, want map[sto
 func decoderBy(t *testing.T, flags ...string) (d webhook.Decoder) {
 	t.Helper()
 	serve := rootCommand().Command("serve")
-	serve.Action = action(func(_ context.Context, cmd *cli.Command) (err error) {
+	serve.Action = action(0, func(_ context.Context, cmd *cli.Command) (err error) {
 		d, err = decoderOf(cmd)
 		return err
 	})

@@ -9,8 +9,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/cmd/runcounter/internal/view"
 	"github.com/edgaze-ai/runcounter/migrations"
-	"github.com/edgaze-ai/runcounter/store"
 )
 
 func migrateCommand() *cli.Command {
@@ -54,16 +54,13 @@ Examples:
 				Sources: cli.EnvVars("RUNCOUNTER_COUNT_POLICY"),
 			},
 			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that down is meant"},
-			jsonFlag(),
-		}, overrideFlags()...),
-		Action: action(migrate),
+			jsonFlag(), watchedFlag(),
+		}, overrideFlags(guardFlag(), claimFlag())...),
+		Action: action(1, migrate),
 	}
 }
 
 func migrate(ctx context.Context, cmd *cli.Command) error {
-	if err := atMost(1, cmd); err != nil {
-		return err
-	}
 	switch cmd.Args().First() {
 	case "up":
 		return migrateUp(ctx, cmd)
@@ -77,21 +74,35 @@ func migrate(ctx context.Context, cmd *cli.Command) error {
 	return badUsage("say what to do: runcounter migrate up, down, status or print")
 }
 
+// printStatus says where the database stands, with what a migration has just done.
+func printStatus(cmd *cli.Command, m *migrations.Migrator) error {
+	s, err := m.Status()
+	if err != nil {
+		return err
+	}
+	totals := m.Totals()
+	if totals != nil {
+		totals.Different = append([]migrations.Total{}, totals.Different...) // never null in JSON
+	}
+	return show(cmd, struct {
+		migrations.Status
+		Notes   []string           `json:"notes,omitempty"`
+		Earlier *migrations.Totals `json:"earlier_function,omitempty"`
+	}{s, m.Said(), totals}, view.Schema(s, m.Said(), totals))
+}
+
 func migrateUp(ctx context.Context, cmd *cli.Command) error {
 	if isPostgres(cmd.String("database-url")) {
 		said, err := overridesOf(cmd)
 		if err != nil {
 			return err
 		}
-		policy := cmd.String("policy")
-		if policy != "" {
-			if _, err := store.ParsePolicy(policy); err != nil {
-				return badUsage("--policy: %w", err)
-			}
+		if _, err := policyOf(cmd, "policy"); err != nil {
+			return err
 		}
 		return withMigrator(ctx, cmd, func(m *migrations.Migrator) error {
 			m.Override(said)
-			m.SetPolicy(policy)
+			m.SetPolicy(cmd.String("policy"))
 			if err := m.Up(); err != nil {
 				return err
 			}
@@ -131,17 +142,10 @@ func migrateDown(ctx context.Context, cmd *cli.Command) error {
 func withMigrator(ctx context.Context, cmd *cli.Command, do func(*migrations.Migrator) error) error {
 	if address := cmd.String("database-url"); isPostgres(address) {
 		m, err := migrations.Postgres(ctx, address)
-		if errors.Is(err, migrations.ErrAddress) {
-			return badUsage("DATABASE_URL is %w", err)
-		}
 		if err != nil {
 			return err
 		}
-		err = do(m)
-		if errors.Is(err, migrations.ErrAddress) {
-			err = badUsage("DATABASE_URL is %w", err)
-		}
-		return errors.Join(err, m.Close())
+		return errors.Join(do(m), m.Close())
 	}
 	if err := mustExist(cmd); err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -53,8 +52,7 @@ func unseenTable(cmd *cli.Command) (watched.Table, error) {
 		if err != nil {
 			return watched.Table{}, badUsage("--description: %w", err)
 		}
-		var looked tableReport
-		if err := json.Unmarshal(text, &looked); err == nil && len(looked.Table.Columns) > 0 {
+		if looked, ok := migrations.ReadTableReport(text); ok {
 			if looked.Refused != "" {
 				return looked.Table, failed(errors.New(looked.Refused))
 			}

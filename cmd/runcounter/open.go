@@ -3,10 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -82,17 +78,12 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 		return backend{}, err
 	}
 	options := postgres.Options{LeaseColumn: cmd.String("lease-column"), Said: said}
-	if name := cmd.String("count-policy"); name != "" {
-		policy, err := store.ParsePolicy(name)
-		if err != nil {
-			return backend{}, badUsage("--count-policy: %w", err)
-		}
-		options.Policy = policy
+	if policy, err := policyOf(cmd, "count-policy"); err != nil {
+		return backend{}, err
+	} else if policy != nil {
+		options.Policy = *policy
 	}
 	s, err := postgres.Open(ctx, address, options)
-	if errors.Is(err, postgres.ErrAddress) {
-		return backend{}, badUsage("DATABASE_URL is %w", err)
-	}
 	if err != nil {
 		return backend{}, err
 	}
@@ -133,47 +124,4 @@ func withStore(ctx context.Context, cmd *cli.Command, do func(db backend) error)
 		return err
 	}
 	return errors.Join(do(db), db.Close())
-}
-
-func mustExist(cmd *cli.Command) error {
-	if isPostgres(cmd.String("database-url")) {
-		return nil // to connect is to see
-	}
-	path, err := sqlitePath(cmd.String("database-url"))
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no database at %s: name it with DATABASE_URL or --database-url, or make one with runcounter serve or runcounter import", path)
-	} else if err != nil {
-		return err
-	}
-	return nil
-}
-
-func isPostgres(address string) bool {
-	return strings.HasPrefix(address, "postgres:") || strings.HasPrefix(address, "postgresql:")
-}
-
-// sqlitePath returns the file that an address names, as an absolute path.
-// Errors never repeat the address, which may hold a password.
-func sqlitePath(address string) (string, error) {
-	if address == "" {
-		address = defaultDatabase
-	}
-	scheme, path, found := strings.Cut(address, ":")
-	switch {
-	case !found || scheme != "sqlite":
-		return "", badUsage("DATABASE_URL is not an address that this build knows: write sqlite:PATH, such as sqlite:runcounter.db, or postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full")
-	}
-	path = strings.TrimPrefix(path, "//")
-	switch {
-	case path == "" || strings.HasSuffix(path, "/"):
-		return "", badUsage("DATABASE_URL names no file: write sqlite:PATH, such as sqlite:runcounter.db")
-	case strings.Contains(path, "?"):
-		return "", badUsage("DATABASE_URL takes no parameters: leave out what stands from the ? on")
-	case strings.Contains(path, ":memory:"):
-		return "", badUsage("counts have to outlive the program, so a database in memory is not allowed: name a file, such as sqlite:runcounter.db")
-	}
-	return filepath.Abs(path)
 }

@@ -3,12 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/cmd/runcounter/internal/view"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 func recountCommand() *cli.Command {
@@ -29,23 +30,13 @@ Examples:
 			&cli.BoolFlag{Name: "all-drifting", Category: flagsWhat, Usage: "recount every key that an audit finds wrong"},
 			databaseFlag(), jsonFlag(),
 		},
-		Action: action(recount),
+		Action: action(0, recount),
 	}
-}
-
-type recountedJSON struct {
-	keyJSON
-	Before  store.Tallies `json:"before"`
-	After   store.Tallies `json:"after"`
-	Changed bool          `json:"changed"`
 }
 
 var errWhichCount = badUsage("say which count: add --workflow ID or --draft ID, or recount --all-drifting")
 
 func recount(ctx context.Context, cmd *cli.Command) error {
-	if err := atMost(0, cmd); err != nil {
-		return err
-	}
 	all := cmd.Bool("all-drifting")
 	var o owner
 	if all {
@@ -61,82 +52,42 @@ func recount(ctx context.Context, cmd *cli.Command) error {
 			return errWhichCount
 		}
 	}
-	return withStore(ctx, cmd, func(db backend) error {
+	return withStore(ctx, cmd, func(db backend) (err error) {
 		if err := mustStore(db); err != nil {
 			return err
 		}
-		var keys []store.Key
-		if !all {
-			key, err := o.key(ctx, db)
-			if err == nil && key.IsZero() {
-				err = errWhichCount
-			}
-			if err != nil {
-				return err
-			}
-			keys = []store.Key{key}
-		} else {
-			partitions, err := db.partitions(ctx)
-			if err != nil {
-				return err
-			}
-			if partitions.Moved() {
-				return failed(errors.New(partitions.Sentence()))
-			}
-			_, drifts, err := auditAll(ctx, db)
-			if err != nil {
-				return err
-			}
-			keys = keys[:0]
-			for _, d := range drifts {
-				keys = append(keys, d.Key)
-			}
-		}
 		var done []store.RecountResult
-		for _, k := range keys {
-			r, err := db.Recount(ctx, k, time.Now())
-			if err != nil {
-				return err
-			}
-			done = append(done, r)
-		}
 		if all {
-			totals, err := db.AuditTotals(ctx, true)
-			if err != nil {
-				return err
-			}
-			for _, d := range totals {
-				done = append(done, store.RecountResult{Key: d.Key, Before: d.Stored, After: d.Actual})
-			}
+			done, err = recountAll(ctx, db)
+		} else {
+			done, err = recountOne(ctx, db, o)
 		}
-		return printRecounted(cmd, done)
+		if err != nil {
+			return err
+		}
+		return show(cmd, api.RecountedOf(done), view.Recounted(done))
 	})
 }
 
-func printRecounted(cmd *cli.Command, done []store.RecountResult) error {
-	out := cmd.Root().Writer
-	if cmd.Bool("json") {
-		rows := []recountedJSON{}
-		for _, r := range done {
-			rows = append(rows, recountedJSON{keyJSONOf(r.Key), r.Before, r.After, r.Changed()})
-		}
-		return printJSON(out, struct {
-			Recounted []recountedJSON `json:"recounted"`
-		}{rows})
+func recountOne(ctx context.Context, db backend, o owner) ([]store.RecountResult, error) {
+	key, err := o.key(ctx, db)
+	if err == nil && key.IsZero() {
+		err = errWhichCount
 	}
-	var changed []store.Drift
-	for _, r := range done {
-		if r.Changed() {
-			changed = append(changed, store.Drift{Key: r.Key, Stored: r.Before, Actual: r.After})
-		}
+	if err != nil {
+		return nil, err
 	}
-	if len(changed) == 0 {
-		_, err := fmt.Fprintln(out, "Every count was right; nothing was changed.")
-		return err
+	r, err := db.Recount(ctx, key, time.Now())
+	return []store.RecountResult{r}, err
+}
+
+func recountAll(ctx context.Context, db backend) ([]store.RecountResult, error) {
+	partitions, err := db.partitions(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if err := printTable(out, driftTable(changed)); err != nil {
-		return err
+	if partitions.Moved() {
+		return nil, failed(errors.New(partitions.Sentence()))
 	}
-	_, err := fmt.Fprintf(out, "\nRecounted %s.\n", store.Quantity(int64(len(changed)), "key", "keys"))
-	return err
+	return store.RecountDrifting(ctx, db, time.Now)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 // removeDatabase is the disk that is gone.
@@ -54,7 +55,7 @@ func TestABackupThatIsRestored(t *testing.T) {
 			if err := os.Rename(filepath.Join(dir, "copy.db"), filepath.Join(dir, "runcounter.db")); err != nil {
 				t.Fatal(err)
 			}
-			if swept := mustJSON[sweepJSON](t, dir, "", "sweep", "--full"); swept.Drifting != 0 || swept.Audited == 0 {
+			if swept := mustJSON[api.Sweep](t, dir, "", "sweep", "--full"); swept.Drifting != 0 || swept.Audited == 0 {
 				t.Errorf("the restored copy: got %+v, want keys and no drift", swept)
 			}
 			restored := check(t, dir, b.sent)
@@ -75,7 +76,7 @@ func TestABackupThatIsRestored(t *testing.T) {
 			if found := check(t, dir, b.sent); len(found) != len(b.sent) {
 				t.Errorf("%d of %d runs are there after the replay", len(found), len(b.sent))
 			}
-			if swept := mustJSON[sweepJSON](t, dir, "", "sweep", "--full"); swept.Drifting != 0 {
+			if swept := mustJSON[api.Sweep](t, dir, "", "sweep", "--full"); swept.Drifting != 0 {
 				t.Errorf("after the replay: got %+v, want no drift", swept)
 			}
 		})

@@ -7,7 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"sync"
+	"slices"
 	"syscall"
 	"time"
 
@@ -62,21 +62,20 @@ Examples:
   export RUNCOUNTER_WEBHOOK_SECRET=$(openssl rand -base64 32)
   export RUNCOUNTER_API_KEY=$(openssl rand -base64 32)
   runcounter serve --listen :8080 --database-url sqlite:/data/runcounter.db`,
-		Flags: append(userFlags(),
+		Flags: slices.Concat(userFlags(), []cli.Flag{
 			listenFlag(), portFlag(), metricsFlag(), drainFlag(), databaseFlag(), secretFlag(), keyFlag(), clientFlag(), policyFlag(),
-			tableFlag(), partitionsFlag(), columnFlag(), statusFlag(), anyCaseFlag(), zoneFlag(), timesFlag(), claimFlag(), descriptionFlag(), leaseFlag(), stuckFlag(),
+			tableFlag(flagsRules, usageTable), partitionsFlag(),
+		}, overrideFlags(claimFlag()), []cli.Flag{
+			leaseFlag(), stuckFlag(),
 			&cli.DurationFlag{Name: "sweep-every", Category: flagsRules, Value: 30 * time.Second, Usage: "the `DURATION` between two sweeps", Sources: cli.EnvVars("RUNCOUNTER_SWEEP_EVERY")},
 			&cli.StringFlag{Name: "log-level", Category: flagsLog, Value: "info", Usage: "the `LEVEL` from which on to log: debug, info, warn or error", Sources: cli.EnvVars("RUNCOUNTER_LOG_LEVEL")},
 			&cli.StringFlag{Name: "log-format", Category: flagsLog, DefaultText: "text on a terminal or on loopback, else json", Usage: "the `FORMAT` of the log: text or json", Sources: cli.EnvVars("RUNCOUNTER_LOG_FORMAT")},
-		),
-		Action: action(serve),
+		}),
+		Action: action(0, serve),
 	}
 }
 
 func serve(ctx context.Context, cmd *cli.Command) (err error) {
-	if err := atMost(0, cmd); err != nil {
-		return err
-	}
 	s, err := settingsOf(cmd)
 	if err != nil {
 		return err
@@ -113,21 +112,19 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 	}
 	config := server.Config{
 		Store: db, Reader: db, Letters: db, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, AdmissionTimeout: admissionTimeout,
-		Loopback: s.address.IP.IsLoopback(), Log: s.log, Degraded: sweeper.Degraded, Mirror: !db.source,
+		Loopback: s.address.IP.IsLoopback(), Log: s.log, Sweeper: sweeper, SweepEvery: s.every, Mirror: !db.source,
 	}
 	config.Console = s.console(cmd, db, sweeper)
 	if db.source {
 		config.AdmissionTimeout = 0 // the sweep finds what a refused delivery would have told
 		config.Workers = sourceWorkers
 		config.Idle = db.idle
-		direct := everySecond(func() []string { return directText(ctx, db.database) })
-		config.Degraded = func() []string { return append(sweeper.Degraded(), direct()...) }
+		config.Degraded = everySecond(func() []string { return directText(ctx, db.database) })
 	}
 	srv, err := server.New(config)
 	if err != nil {
 		return badUsage("%w", err)
 	}
-	srv.Registry().MustRegister(&gauges{sweeper: sweeper, health: srv.Health})
 	listener, err := net.ListenTCP("tcp", s.address) // what was checked, not the name that led to it
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: choose another address with --listen or PORT", err), srv.Shutdown(ctx))
@@ -145,7 +142,14 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		}()
 	}
 	s.announce(cmd.Root().ErrWriter, listener.Addr(), db)
-	return s.work(ctx, stop, srv, listener, sweeper)
+	err = srv.Run(ctx, listener, s.drain, finishIn, func() {
+		stop() // from here on a signal ends the process at once
+		s.log.Info("stopping: finishing what was accepted; a second signal ends it at once", "drain", s.drain.String())
+	})
+	if err == nil {
+		s.log.Info("stopped")
+	}
+	return err
 }
 
 // open waits for a PostgreSQL server that is not there yet: the machines of a
@@ -164,40 +168,4 @@ func (s settings) open(ctx context.Context, cmd *cli.Command) (backend, error) {
 		case <-time.After(pause):
 		}
 	}
-}
-
-// work serves until a signal comes or the listener fails, then finishes what
-// was accepted and ends the sweep that is under way.
-func (s settings) work(ctx context.Context, stop func(), srv *server.Server, listener net.Listener, sweeper *store.Sweeper) error {
-	var sweeping sync.WaitGroup
-	sweepCtx, stopSweeping := context.WithCancel(ctx)
-	defer sweeping.Wait()
-	defer stopSweeping()
-	sweeping.Go(func() { sweeper.Run(sweepCtx, s.every) })
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
-	var ended error
-	select {
-	case <-ctx.Done():
-		stop() // from here on a signal ends the process at once
-		s.log.Info("stopping: finishing what was accepted; a second signal ends it at once", "drain", s.drain.String())
-		srv.Leave()
-	case ended = <-served:
-	}
-	finish, cancel := context.WithTimeout(context.Background(), finishIn)
-	defer cancel()
-	if ended == nil {
-		select {
-		case <-time.After(s.drain):
-		case ended = <-served:
-		}
-	}
-	err := errors.Join(ended, srv.Shutdown(finish))
-	if ended == nil {
-		err = errors.Join(err, <-served)
-	}
-	if err == nil {
-		s.log.Info("stopped")
-	}
-	return err
 }

@@ -72,14 +72,8 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 	if s.every = cmd.Duration("sweep-every"); s.every <= 0 {
 		return s, badUsage("--sweep-every must be longer than 0, such as 30s: without sweeps stuck runs stay stuck")
 	}
-	if name := cmd.String("count-policy"); name != "" {
-		policy, err := store.ParsePolicy(name)
-		if err != nil {
-			return s, badUsage("--count-policy: %w", err)
-		}
-		s.policy = &policy
-	}
-	return s, nil
+	s.policy, err = policyOf(cmd, "count-policy")
+	return s, err
 }
 
 // around reads the flags of what surrounds the listener: the proxy before it,

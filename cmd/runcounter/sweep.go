@@ -7,7 +7,9 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/cmd/runcounter/internal/view"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
 func sweepCommand() *cli.Command {
@@ -37,14 +39,11 @@ Examples:
 			&cli.BoolFlag{Name: "partitions", Category: flagsWhat, Usage: "correct, too, what partitions that came or went have changed; audits every key"},
 			stuckFlag(), leaseFlag(), descriptionFlag(), databaseFlag(), jsonFlag(),
 		},
-		Action: action(sweep),
+		Action: action(0, sweep),
 	}
 }
 
 func sweep(ctx context.Context, cmd *cli.Command) error {
-	if err := atMost(0, cmd); err != nil {
-		return err
-	}
 	limits, err := limitsOf(cmd)
 	if err != nil {
 		return err
@@ -79,9 +78,6 @@ func sweep(ctx context.Context, cmd *cli.Command) error {
 		for _, sentence := range report.PartitionSentences() {
 			err = errors.Join(err, failed(errors.New(sentence)))
 		}
-		if cmd.Bool("json") {
-			return errors.Join(err, printJSON(cmd.Root().Writer, sweepJSONOf(report)))
-		}
-		return errors.Join(err, printSweep(cmd.Root().Writer, report))
+		return errors.Join(err, show(cmd, api.SweepOf(report), view.Sweep(report)))
 	})
 }

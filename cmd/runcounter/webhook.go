@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -40,23 +41,20 @@ Examples:
   runcounter webhook print --url https://counter.example.com > webhook.sql
   runcounter webhook rotate           # then tell the receiver, then:
   runcounter webhook rotate --finish`,
-		Flags: []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			databaseFlag(),
 			&cli.StringFlag{Name: "url", Category: flagsWhat, Usage: "the `URL` of the receiver; without a path, it gets " + migrations.ReceiverPath},
 			&cli.DurationFlag{Name: "timeout", Category: flagsWhat, Value: 5 * time.Second, Usage: "the `DURATION` that pg_net waits for an answer, 1s to 1m"},
 			&cli.BoolFlag{Name: "finish", Category: flagsWhat, Usage: "of rotate: the receiver knows the second secret, drop the first"},
 			&cli.BoolFlag{Name: "cancel", Category: flagsWhat, Usage: "of rotate: drop the second secret"},
 			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that remove is meant"},
-			tableFlag(), leaseFlag(), columnFlag(), statusFlag(), anyCaseFlag(), zoneFlag(), timesFlag(), descriptionFlag(), jsonFlag(),
-		},
-		Action: action(webhookAction),
+			tableFlag(flagsRules, usageTable), leaseFlag(),
+		}, overrideFlags(), []cli.Flag{jsonFlag()}),
+		Action: action(1, webhookAction),
 	}
 }
 
 func webhookAction(ctx context.Context, cmd *cli.Command) error {
-	if err := atMost(1, cmd); err != nil {
-		return err
-	}
 	switch cmd.Args().First() {
 	case "install":
 		return webhookInstall(ctx, cmd)

@@ -42,17 +42,10 @@ func withWebhook(ctx context.Context, cmd *cli.Command, do func(*migrations.Webh
 		return err
 	}
 	s, err := migrations.OpenWebhook(ctx, cmd.String("database-url"))
-	if errors.Is(err, migrations.ErrAddress) {
-		return badUsage("DATABASE_URL is %w", err)
-	}
 	if err != nil {
 		return err
 	}
-	err = do(s)
-	if errors.Is(err, migrations.ErrRotation) || errors.Is(err, migrations.ErrSealed) {
-		err = failed(err)
-	}
-	return errors.Join(err, s.Close())
+	return errors.Join(do(s), s.Close())
 }
 
 func mustBePostgres(cmd *cli.Command) error {
@@ -80,22 +73,19 @@ func webhookInstall(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		if cmd.Bool("json") {
-			return printJSON(cmd.Root().Writer, struct {
-				URL    string `json:"url"`
-				Table  string `json:"table"`
-				Secret string `json:"secret"`
-			}{w.URL, w.Schema + "." + w.Table, made.Secret})
-		}
-		_, err = fmt.Fprintf(cmd.Root().Writer, `The webhook of %s.%s sends to %s
+		table := w.Schema + "." + w.Table
+		return show(cmd, struct {
+			URL    string `json:"url"`
+			Table  string `json:"table"`
+			Secret string `json:"secret"`
+		}{w.URL, table, made.Secret}, fmt.Sprintf(`The webhook of %s sends to %s
 
 Its receiver knows it by this secret, beside those that it has already:
 
   export RUNCOUNTER_WEBHOOK_SECRET='%s'
 
 %sThen see what becomes of the calls: runcounter webhook status
-`, w.Schema, w.Table, w.URL, made.Secret, mirrorNeeds(made.Table))
-		return err
+`, table, w.URL, made.Secret, mirrorNeeds(made.Table)))
 	})
 }
 

@@ -53,11 +53,10 @@ func newWatchedProject(t *testing.T) *watchedProject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := server.New(server.Config{Store: db, Secrets: secrets, Loopback: true, Degraded: p.sweeper.Degraded, Decoder: webhook.Decoder{Schema: "public", Table: "workflow_runs"}})
+	server, err := server.New(server.Config{Store: db, Secrets: secrets, Loopback: true, Sweeper: p.sweeper, Decoder: webhook.Decoder{Schema: "public", Table: "workflow_runs"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Registry().MustRegister(&gauges{sweeper: p.sweeper, health: server.Health})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/urfave/cli/v3"
 
@@ -37,17 +36,13 @@ Give it to the receiver, in place of the first or beside it, and restart that:
 Then drop the first: runcounter webhook rotate --finish
 `, secret)
 		}
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case cmd.Bool("json"):
-			return printJSON(cmd.Root().Writer, struct {
-				Rotating bool   `json:"rotating"`
-				Secret   string `json:"secret,omitempty"`
-			}{secret != "", secret})
 		}
-		_, err = io.WriteString(cmd.Root().Writer, text)
-		return err
+		return show(cmd, struct {
+			Rotating bool   `json:"rotating"`
+			Secret   string `json:"secret,omitempty"`
+		}{secret != "", secret}, text)
 	})
 }
 
@@ -59,12 +54,8 @@ func webhookRemove(ctx context.Context, cmd *cli.Command) error {
 		if err := s.Remove(); err != nil {
 			return err
 		}
-		if cmd.Bool("json") {
-			return printJSON(cmd.Root().Writer, struct {
-				Removed bool `json:"removed"`
-			}{true})
-		}
-		_, err := io.WriteString(cmd.Root().Writer, "The webhook and its secret are gone. What was queued is still sent.\n")
-		return err
+		return show(cmd, struct {
+			Removed bool `json:"removed"`
+		}{true}, "The webhook and its secret are gone. What was queued is still sent.\n")
 	})
 }

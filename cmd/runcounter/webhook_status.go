@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/urfave/cli/v3"
 
@@ -16,23 +14,16 @@ import (
 func webhookAcknowledge(ctx context.Context, cmd *cli.Command) error {
 	return withWebhook(ctx, cmd, func(s *migrations.WebhookSwitch) error {
 		n, err := s.Acknowledge()
-		if errors.Is(err, migrations.ErrWebhook) {
-			return failed(err)
-		}
 		if err != nil {
 			return err
-		}
-		if cmd.Bool("json") {
-			return printJSON(cmd.Root().Writer, struct {
-				Acknowledged int64 `json:"acknowledged"`
-			}{n})
 		}
 		text := "No loss was known, so there was nothing to acknowledge.\n"
 		if n > 0 {
 			text = fmt.Sprintf("%s acknowledged: nothing names them any more.\n", store.Quantity(n, "lost call or statement is", "lost calls and statements are"))
 		}
-		_, err = io.WriteString(cmd.Root().Writer, text)
-		return err
+		return show(cmd, struct {
+			Acknowledged int64 `json:"acknowledged"`
+		}{n}, text)
 	})
 }
 

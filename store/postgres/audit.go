@@ -104,7 +104,7 @@ func audit(ctx context.Context, to sender, db features, a store.Audit, until sto
 		if out.Keys++; out.Keys == a.Max {
 			out.Next = d.Key
 		}
-		if d.Stored != d.Actual {
+		if d.Wrong() {
 			out.Drifts = append(out.Drifts, d)
 		}
 	}

@@ -72,7 +72,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		for i := range h.Runs {
 			h.Runs[i].Counted = h.Runs[i].CountsUnder(h.Policy)
 		}
-		if h.Drift.Stored == h.Drift.Actual {
+		if !h.Drift.Wrong() {
 			return nil
 		}
 		var err error

@@ -39,7 +39,7 @@ func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sur
 		// A count that is right in one snapshot is right (law 1), and nothing
 		// needs to be locked to see it.
 		found, err := s.compare(ctx, db, key)
-		if err != nil || found.Stored == found.Actual {
+		if err != nil || !found.Wrong() {
 			r.Before, r.After = found.Stored, found.Actual
 			return err
 		}

@@ -87,7 +87,7 @@ func compare(counts, runs []keyed, limit int) store.AuditResult {
 			continue
 		}
 		out.Keys++
-		if d.Stored != d.Actual {
+		if d.Wrong() {
 			out.Drifts = append(out.Drifts, d)
 		}
 	}

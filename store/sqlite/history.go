@@ -65,7 +65,7 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 				return fmt.Errorf("look up %s: %w", key, err)
 			}
 		}
-		if h.Drift.Stored != h.Drift.Actual {
+		if h.Drift.Wrong() {
 			h.Cause = "The tables counts or workflow_runs were written by hand: nothing in this program can do that."
 		}
 		if h.Runs, err = latestRuns(ctx, q, key, policy, limit); err != nil {

@@ -100,15 +100,13 @@ func (a *API) getUserCounts(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	page := UserCounts{User: user, Counts: []Count{}}
+	page := UserCounts{User: user}
 	if len(counts) > int(size) {
 		counts = counts[:size]
 		next := cursor(counts[size-1].Key)
 		page.Next = &next
 	}
-	for _, count := range counts {
-		page.Counts = append(page.Counts, CountOf(count))
-	}
+	page.Counts = CountsOf(counts)
 	return answer.JSON(c, fiber.StatusOK, page)
 }
 

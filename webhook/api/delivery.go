@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
+	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -49,4 +51,28 @@ type Change struct {
 	Table  string `json:"table"`
 	Record *Row   `json:"record"`
 	Old    *Row   `json:"old_record"`
+}
+
+// ChangeOf returns a change of a run that took a second and has a row afterwards. Before
+// an UPDATE it had another status.
+func ChangeOf(kind string, row Row, was store.Status) Change {
+	end := cmp.Or(row.CompletedAt, row.UpdatedAt)
+	row.CreatedAt = Instant(time.Time(end).Add(-time.Second))
+	row.StartedAt = row.CreatedAt
+	change := Change{Type: kind}
+	if kind != "DELETE" {
+		change.Record = &row
+	}
+	if kind == "INSERT" {
+		return change
+	}
+	old := row
+	if kind == "UPDATE" {
+		old.Status, old.CompletedAt, old.UpdatedAt = was, Instant{}, row.StartedAt
+		if was.Terminal() {
+			old.CompletedAt = row.StartedAt
+		}
+	}
+	change.Old = &old
+	return change
 }

@@ -68,11 +68,7 @@ func (a *API) getLetters(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	listed := LetterPage{[]Letter{}, next}
-	for _, d := range page {
-		listed.Letters = append(listed.Letters, LetterOf(d))
-	}
-	return answer.JSON(c, fiber.StatusOK, listed)
+	return answer.JSON(c, fiber.StatusOK, LetterPage{LettersOf(page), next})
 }
 
 // getLetter answers GET /v1/dead-letters/{seq}, with the body.
@@ -124,15 +120,7 @@ func (a *API) replayLetters(c *fiber.Ctx, f *fields) error {
 	if err != nil {
 		return err
 	}
-	all := LettersReplayed{Letters: []LetterResult{}, Next: next}
-	for _, r := range results {
-		if r.Applied {
-			all.Replayed++
-		} else {
-			all.Left++
-		}
-		all.Letters = append(all.Letters, LetterResultOf(r))
-	}
+	all := LettersReplayed{ReplaysOf(results), next}
 	a.cfg.Log.Info("dead letters were replayed", "request", answer.RequestID(c), "replayed", all.Replayed, "left", all.Left)
 	return answer.JSON(c, fiber.StatusOK, all)
 }

@@ -41,6 +41,9 @@ func CountOf(c store.Count) Count {
 	return Count{webhook.KeyCountOf(c.Key, c.Count), c.Tallies.Ended, Instant(c.LastRunAt)}
 }
 
+// CountsOf returns counts as the API shows them.
+func CountsOf(counts []store.Count) []Count { return each(counts, CountOf) }
+
 // UserCounts is a page of a user's counts.
 type UserCounts struct {
 	User   store.ID `json:"user_id"`
@@ -118,6 +121,9 @@ func LetterOf(d store.DeadLetter) Letter {
 	return Letter{d.Seq, Instant(d.ReceivedAt), d.Reason, d.Bytes, d.Kept, d.Whole()}
 }
 
+// LettersOf returns dead letters as the API shows them.
+func LettersOf(letters []store.DeadLetter) []Letter { return each(letters, LetterOf) }
+
 // LetterPage is a page of dead letters, latest first.
 type LetterPage struct {
 	Letters []Letter `json:"dead_letters"`
@@ -156,12 +162,30 @@ func LetterResultOf(r webhook.Replayed) LetterResult {
 	return LetterResult{r.Seq, r.Applied, r.Reason, a.Received, a.Changed, a.Ignored}
 }
 
-// LettersReplayed answers POST /v1/dead-letters/replay.
-type LettersReplayed struct {
+// Replays are the results of replaying several dead letters.
+type Replays struct {
 	Replayed int            `json:"replayed"`
 	Left     int            `json:"left"`
 	Letters  []LetterResult `json:"dead_letters"`
-	Next     *int64         `json:"next"` // pass it as before; nil where none is left
+}
+
+// ReplaysOf returns the results of replays as the API shows them.
+func ReplaysOf(results []webhook.Replayed) Replays {
+	all := Replays{Letters: each(results, LetterResultOf)}
+	for _, r := range results {
+		if r.Applied {
+			all.Replayed++
+		} else {
+			all.Left++
+		}
+	}
+	return all
+}
+
+// LettersReplayed answers POST /v1/dead-letters/replay.
+type LettersReplayed struct {
+	Replays
+	Next *int64 `json:"next"` // pass it as before; nil where none is left
 }
 
 // LettersDropped says how many dead letters were dropped.

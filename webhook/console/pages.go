@@ -215,7 +215,7 @@ func (c *Console) key(f *fiber.Ctx, who session) error {
 	if err != nil {
 		return err
 	}
-	return c.show(f, who, "key", "Count", keyData{h, tallyRows(h), h.Drift.Stored != h.Drift.Actual})
+	return c.show(f, who, "key", "Count", keyData{h, tallyRows(h), h.Drift.Wrong()})
 }
 
 type runsData struct {

@@ -216,7 +216,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // metricOf adds up a metric over its labels.
 func metricOf(t *testing.T, r *rig, name string) (sum float64) {
 	t.Helper()
-	families, err := r.server.Registry().Gather()
+	families, err := r.server.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

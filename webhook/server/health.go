@@ -71,6 +71,9 @@ func (s *Server) degraded() []string {
 		list = append(list, "No API key is set: any process on this machine can read and change runs. Set RUNCOUNTER_API_KEY.")
 	}
 	list = append(list, s.receiver.Degraded()...)
+	if s.cfg.Sweeper != nil {
+		list = append(list, s.cfg.Sweeper.Degraded()...)
+	}
 	if s.cfg.Degraded != nil {
 		list = append(list, s.cfg.Degraded()...)
 	}

@@ -3,13 +3,13 @@ package server
 import (
 	"bytes"
 
+	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
+	"github.com/edgaze-ai/runcounter/webhook/internal/metric"
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 
-	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
-	"github.com/edgaze-ai/runcounter/webhook/internal/metric"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
@@ -24,6 +24,9 @@ func (s *Server) watch() {
 			Namespace: "runcounter", Name: "connections", Help: "Connections that are open.",
 		}, func() float64 { return float64(s.connections()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if s.cfg.Sweeper != nil {
+		s.registry.MustRegister(&gauges{sweeper: s.cfg.Sweeper, health: s.Health})
+	}
 }
 
 // serveMetrics answers GET /metrics in the text format.

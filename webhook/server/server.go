@@ -86,6 +86,10 @@ type Config struct {
 	// Mirror says that the store knows what it is told alone, so that a call that
 	// was lost on its way is missing in it.
 	Mirror bool
+	// Sweeper does the periodic job while [Server.Run] serves, each SweepEvery. Its
+	// work is in /metrics, and what it complains of in /readyz; nil for none.
+	Sweeper    *store.Sweeper
+	SweepEvery time.Duration
 	// Degraded returns what else /readyz shall report, a sentence each; may be
 	// nil. It is called for each request, so it must not ask the database.
 	Degraded func() []string
@@ -363,6 +367,3 @@ func (s *Server) isLeaving() bool {
 	defer s.mu.Unlock()
 	return s.leaving || s.closing
 }
-
-// Registry returns the registry behind /metrics, for collectors of others.
-func (s *Server) Registry() *prometheus.Registry { return s.registry }

@@ -282,7 +282,7 @@ func TestHostileTokens(t *testing.T) {
 // storeCalls is how often the store was asked anything, by the metrics.
 func (r *rig) storeCalls() (n float64) {
 	r.t.Helper()
-	families, err := r.server.Registry().Gather()
+	families, err := r.server.registry.Gather()
 	if err != nil {
 		r.t.Fatal(err)
 	}

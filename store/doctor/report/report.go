@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -58,8 +57,8 @@ func New(database, kind string, found []Finding) Report {
 	return r
 }
 
-// Print writes the report for a person. A check with several findings is named once.
-func (r Report) Print(w io.Writer) error {
+// Text returns the report for a person. A check with several findings is named once.
+func (r Report) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, a %s\n\n", r.Database, r.Kind)
 	last := ""
@@ -82,6 +81,5 @@ func (r Report) Print(w io.Writer) error {
 	} else {
 		fmt.Fprintf(&b, "\n%s, %s.\n", store.Quantity(int64(r.Failures), "failure", "failures"), store.Quantity(int64(r.Warnings), "warning", "warnings"))
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
