@@ -25,9 +25,9 @@ var scenes = []scene{
 	{"sqlite in memory, crashes", func(s *harness.Sim) {
 		db := counter(s, false, harness.Refused, harness.LostAfter).Open()
 		for i := range 3 {
-			s.Go(fmt.Sprint("worker ", i), func(ctx context.Context) error { _ = increment(ctx, db); return nil }, harness.Restarts())
+			s.Go(fmt.Sprint("worker ", i), func(ctx context.Context) error { _ = harnesstest.Increment(ctx, db); return nil }, harness.Restarts())
 		}
-		s.Show("n", func() string { n, err := read(db); return fmt.Sprint(n, err) })
+		s.Show("n", func() string { n, err := harnesstest.Read(db); return fmt.Sprint(n, err) })
 	}, []harness.Strategy{harness.Exhaustive(300), harness.Random(100), harness.PCT(3, 100)}},
 	{"sqlite with a log", func(s *harness.Sim) {
 		db := counter(s, true).Open()
@@ -36,10 +36,10 @@ var scenes = []scene{
 				if err := s.Sleep(10); err != nil {
 					return err
 				}
-				return increment(ctx, db)
+				return harnesstest.Increment(ctx, db)
 			})
 		}
-		s.Show("n", func() string { n, err := read(db); return fmt.Sprint(n, err) })
+		s.Show("n", func() string { n, err := harnesstest.Read(db); return fmt.Sprint(n, err) })
 	}, []harness.Strategy{harness.Exhaustive(0), harness.Preemptions(1, 0), harness.Random(100), harness.PCT(2, 100)}},
 	{"the model", drawProgram(rand.New(rand.NewPCG(3, 1)), 3).scenario, []harness.Strategy{harness.Exhaustive(0), harness.Random(100), harness.PCT(3, 100)}},
 }
@@ -78,9 +78,9 @@ func TestAFailureIsKeptAndRunFirst(t *testing.T) {
 		for _, name := range []string{"first", "second"} {
 			s.Go(name, func(ctx context.Context) error {
 				if !broken {
-					return increment(ctx, db)
+					return harnesstest.Increment(ctx, db)
 				}
-				n, err := read(db)
+				n, err := harnesstest.Read(db)
 				if err != nil {
 					return err
 				}
@@ -89,7 +89,7 @@ func TestAFailureIsKeptAndRunFirst(t *testing.T) {
 			}, harness.Needed())
 		}
 		s.Eventually("both are counted", func() error {
-			if n, err := read(db); err != nil || n != 2 {
+			if n, err := harnesstest.Read(db); err != nil || n != 2 {
 				return fmt.Errorf("n is %d, %v", n, err) //nolint:errorlint // a text
 			}
 			return nil

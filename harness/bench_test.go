@@ -385,12 +385,7 @@ func bareSchedule(b *testing.B, address string, p shape) float64 {
 // gatedPool is a pool whose connections lead through the gate.
 func gatedPool(b *testing.B, db *postgres.Database) *pgxpool.Pool {
 	b.Helper()
-	c, err := pgxpool.ParseConfig(db.Address())
-	if err != nil {
-		b.Fatal(err)
-	}
-	db.Gate(c.ConnConfig)
-	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(b.Context()), c)
+	pool, err := db.Pool(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -20,25 +20,9 @@ import (
 // counter is a table with one row, which every actor increments.
 func counter(s *harness.Sim, wal bool, faults ...harness.Fault) *sqlite.Database {
 	return sqlite.New(s, sqlite.Config{WAL: wal, Faults: faults, Setup: func(_ string, db *sql.DB) error {
-		_, err := db.Exec(`create table counter (n integer not null); insert into counter values (0)`)
+		_, err := db.Exec(harnesstest.Counter)
 		return err
 	}})
-}
-
-func increment(ctx context.Context, db *sql.DB) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `update counter set n = n + 1`); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
-}
-
-func read(db *sql.DB) (n int, err error) {
-	err = db.QueryRow(`select n from counter`).Scan(&n)
-	return n, err
 }
 
 func TestWhatTheHarnessReports(t *testing.T) {
@@ -70,7 +54,7 @@ func TestWhatTheHarnessReports(t *testing.T) {
 		harnesstest.MustFail(t, harness.Explore(t, func(s *harness.Sim) {
 			db := counter(s, true).Open()
 			s.Go("worker", func(ctx context.Context) error {
-				for increment(ctx, db) != nil {
+				for harnesstest.Increment(ctx, db) != nil {
 				}
 				return nil
 			}, harness.MayCrash())
@@ -127,9 +111,9 @@ func TestWhatTheHarnessReports(t *testing.T) {
 func TestSometimesMustBeSeen(t *testing.T) {
 	scenario := func(s *harness.Sim) {
 		db := counter(s, true).Open()
-		s.Go("worker", func(ctx context.Context) error { return increment(ctx, db) })
-		s.Sometimes("the counter is 1", func() bool { n, err := read(db); return err == nil && n == 1 })
-		s.Sometimes("the counter is 2", func() bool { n, err := read(db); return err == nil && n == 2 })
+		s.Go("worker", func(ctx context.Context) error { return harnesstest.Increment(ctx, db) })
+		s.Sometimes("the counter is 1", func() bool { n, err := harnesstest.Read(db); return err == nil && n == 1 })
+		s.Sometimes("the counter is 2", func() bool { n, err := harnesstest.Read(db); return err == nil && n == 2 })
 	}
 	if r := harness.Explore(t, scenario); len(r.Unseen) != 1 || r.Unseen[0] != "the counter is 2" {
 		t.Errorf("unseen: %q", r.Unseen)
@@ -143,11 +127,11 @@ func TestFaults(t *testing.T) {
 		db := counter(s, true, harness.Refused, harness.LostBefore, harness.LostAfter).Open()
 		var told error
 		s.Go("worker", func(ctx context.Context) error {
-			told = increment(ctx, db)
+			told = harnesstest.Increment(ctx, db)
 			return nil
 		}, harness.MayCrash())
 		s.Eventually("all or nothing", func() error {
-			n, err := read(db)
+			n, err := harnesstest.Read(db)
 			if err != nil {
 				return err
 			}
@@ -178,7 +162,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestTheDeadHoldNoLocks lets a process die that nobody starts again, with a
+// TestTheDeadHoldNoLocks lets a process die that is not started again, with a
 // transaction that it doesn't roll back.
 func TestTheDeadHoldNoLocks(t *testing.T) {
 	for _, wal := range []bool{true, false} {
@@ -197,9 +181,9 @@ func TestTheDeadHoldNoLocks(t *testing.T) {
 				}
 				return nil
 			}, harness.MayCrash())
-			s.Go("lives", func(ctx context.Context) error { return increment(ctx, db) })
+			s.Go("lives", func(ctx context.Context) error { return harnesstest.Increment(ctx, db) })
 			s.Always("all or nothing", func() error {
-				n, err := read(db)
+				n, err := harnesstest.Read(db)
 				if err == nil && n != 0 && n != 1 && n != 100 && n != 101 {
 					err = fmt.Errorf("n is %d", n)
 				}
@@ -212,7 +196,7 @@ func TestTheDeadHoldNoLocks(t *testing.T) {
 	}
 }
 
-// TestWhoWaitsIsNotAskedAgain until somebody made progress, or a sampled
+// TestWhoWaitsIsNotAskedAgain until another actor has made progress, or a sampled
 // schedule would pick the same actor for ever.
 func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
 	r := harness.Explore(t, func(s *harness.Sim) {
@@ -221,7 +205,7 @@ func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
 		for i := range 3 {
 			s.Go(fmt.Sprint("worker ", i), func(ctx context.Context) error {
 				for range 2 {
-					if err := increment(ctx, db); err != nil {
+					if err := harnesstest.Increment(ctx, db); err != nil {
 						return err
 					}
 				}
@@ -229,7 +213,7 @@ func TestWhoWaitsIsNotAskedAgain(t *testing.T) {
 			}, harness.Restarts())
 		}
 		s.Eventually("all are counted", func() error {
-			if n, err := read(db); err != nil || n < 6 {
+			if n, err := harnesstest.Read(db); err != nil || n < 6 {
 				return errors.Join(err, fmt.Errorf("n is %d", n))
 			}
 			return nil
@@ -250,10 +234,10 @@ func TestACrashIsFollowedByARestart(t *testing.T) {
 			if starts++; starts > 1 {
 				crashes++
 			}
-			return increment(ctx, db)
+			return harnesstest.Increment(ctx, db)
 		}, harness.Restarts())
 		s.Eventually("it was done once, or twice where the answer was lost", func() error {
-			n, err := read(db)
+			n, err := harnesstest.Read(db)
 			if err == nil && (n < 1 || n > starts) {
 				err = fmt.Errorf("%d starts, counter %d", starts, n)
 			}
@@ -274,7 +258,7 @@ func TestTheClockIsAStep(t *testing.T) {
 		db := counter(s, true).Open()
 		order, began := "", s.Now()
 		s.Go("holder", func(ctx context.Context) error {
-			err := increment(ctx, db)
+			err := harnesstest.Increment(ctx, db)
 			order += "h"
 			return err
 		})
@@ -285,7 +269,7 @@ func TestTheClockIsAStep(t *testing.T) {
 			if got := s.Now().Sub(began); got != 5*time.Minute {
 				return fmt.Errorf("it woke after %s", got)
 			}
-			n, err := read(db)
+			n, err := harnesstest.Read(db)
 			order += fmt.Sprintf("r%d", n)
 			return err
 		})

@@ -33,7 +33,7 @@
 //				`insert into accounts values ('ada', 100), ('bob', 0), ('cy', 0)`)
 //			s.Go("rent", func(ctx context.Context) error { return transfer(ctx, db, "ada", "bob", 70) })
 //			s.Go("food", func(ctx context.Context) error { return transfer(ctx, db, "ada", "cy", 60) })
-//			s.Always("nobody is overdrawn", func() error {
+//			s.Always("no account is overdrawn", func() error {
 //				var n int
 //				err := db.QueryRow(`select min(balance) from accounts`).Scan(&n)
 //				if err == nil && n < 0 {
@@ -149,7 +149,7 @@
 // then samples, 2,500 schedules each. [WithStrategies] says otherwise:
 //
 //   - [Exhaustive] tries all orders that matter. Two steps that touch nothing
-//     of each other's can be swapped without anybody noticing; sleep sets leave
+//     of each other's can be swapped without any actor or oracle noticing; sleep sets leave
 //     out orders that differ in nothing else.
 //   - [Preemptions] tries all orders in which an actor is left at most so often
 //     though it could have gone on. Most bugs need one or two.
@@ -229,7 +229,7 @@
 //     in which database/sql rolls back a transaction whose context has ended is
 //     an actor of its own, with a step that comes at any moment.)
 //   - What happens between two statements. It belongs to the first of them, and
-//     nobody comes between.
+//     no other actor comes between.
 //   - Anything that hangs on the wall clock: time.Now, tickers, timeouts, the
 //     deadline of a context. Time is an argument of code that can be tested.
 //     Where no actor can go on but one may wait for the clock, the harness waits

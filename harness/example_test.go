@@ -30,7 +30,7 @@ func bank(s *harness.Sim) {
 		`insert into accounts values ('ada', 100), ('bob', 0), ('cy', 0)`)
 	s.Go("rent", func(ctx context.Context) error { return transfer(ctx, db, "ada", "bob", 70) })
 	s.Go("food", func(ctx context.Context) error { return transfer(ctx, db, "ada", "cy", 60) })
-	s.Always("nobody is overdrawn", func() error {
+	s.Always("no account is overdrawn", func() error {
 		var name string
 		var balance int
 		err := db.QueryRow(`select name, balance from accounts order by balance`).Scan(&name, &balance)
@@ -59,7 +59,7 @@ func Example() {
 	replayed := harness.Explore(noT{}, bank, harness.WithStrategies(harness.Replay("r1f2r1")))
 	fmt.Printf("\nonce more: %s\n", replayed.Failure.Message)
 	// Output:
-	//   VIOLATED  always "nobody is overdrawn"    ada has -30
+	//   VIOLATED  always "no account is overdrawn"    ada has -30
 	//   MINIMAL   4 steps, 2 switches, 0 faults   from 4 steps in 9 replays; reproduced 3 of 3
 	//     #  rent                                                    food                                                    state
 	//     1  select balance from accounts wher… → reads balance=100

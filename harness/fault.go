@@ -23,7 +23,7 @@ const (
 
 // ErrLost is what a COMMIT returns whose connection was lost: it may have
 // taken effect or not.
-var ErrLost = errors.New("harness: the connection was lost during COMMIT: nobody knows whether it took effect")
+var ErrLost = errors.New("harness: the connection was lost during COMMIT, which may have taken effect or not")
 
 // fault decides which fault a step meets, and carries out what is the same on
 // every database: a crash.
@@ -33,8 +33,8 @@ func (s *Sim) fault(a *actor, o engine.Op) (Fault, error) {
 	}
 	faults := o.Faults
 	if a.mayCrash && !o.Local {
-		// To die before a statement that is nobody else's business, or after
-		// one that nobody sees yet, is to die before the next one that is.
+		// To die before a statement that no other actor can notice, or after
+		// one whose effect none can see yet, is to die before the next one that is.
 		crashes := []Fault{CrashBefore}
 		if o.Last {
 			crashes = append(crashes, CrashAfter)

@@ -142,14 +142,14 @@ func TestGateHandsErrorsThrough(t *testing.T) {
 				panic(err)
 			}
 			both(s, func(ctx context.Context) error {
-				n, err := read(db)
+				n, err := harnesstest.Read(db)
 				if err == nil {
 					_, err = db.ExecContext(ctx, text, n+1)
 				}
 				return err
 			}, harness.Needed())
 			s.Eventually("both are counted", func() error {
-				if n, err := read(db); err != nil || n != 2 {
+				if n, err := harnesstest.Read(db); err != nil || n != 2 {
 					return errors.Join(err, fmt.Errorf("n is %d", n))
 				}
 				return nil

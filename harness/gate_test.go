@@ -105,8 +105,8 @@ func TestGateEndsWhatWaitsForNothing(t *testing.T) {
 	}
 }
 
-// TestGateLeavesNothingOfTheDead: their transactions are rolled back, whoever
-// waits for their locks goes on, and so does who starts again.
+// TestGateLeavesNothingOfTheDead: their transactions are rolled back, actors
+// that wait for their locks go on, and so does an actor that starts again.
 func TestGateLeavesNothingOfTheDead(t *testing.T) {
 	seen := map[string]bool{}
 	r := harness.Explore(t, func(s *harness.Sim) {
@@ -114,7 +114,7 @@ func TestGateLeavesNothingOfTheDead(t *testing.T) {
 		starts := 0
 		s.Go("dies", func(ctx context.Context) error {
 			starts++
-			tx, err := db.BeginTx(context.WithoutCancel(ctx), nil) // and nobody rolls it back
+			tx, err := db.BeginTx(context.WithoutCancel(ctx), nil) // and it is not rolled back
 			for _, text := range []string{"add a ?", "add b ?"} {
 				if err == nil {
 					_, err = tx.ExecContext(ctx, text, 1)
@@ -289,7 +289,7 @@ func answersOf(ctx context.Context, db *sql.DB) string {
 	return b.String()
 }
 
-// TestGateEndsTheTestWhereAnOracleWaits for what an actor has locked: nobody
+// TestGateEndsTheTestWhereAnOracleWaits for what an actor has locked: no actor
 // would go on.
 func TestGateEndsTheTestWhereAnOracleWaits(t *testing.T) {
 	stand := harnesstest.Of("TestIt", func(s *harness.Sim) {

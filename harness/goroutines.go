@@ -428,7 +428,8 @@ func (r *execution) arrivals(all map[uint64]*stack) (some bool) {
 		}
 		place := a.away.String()
 		if a.hear() {
-			some, r.x.passed[place] = true, r.x.passed[place] || alive
+			some = true
+			r.x.wasAt(place, alive)
 			a.enter()
 		} else {
 			a.away = all[a.worker.id]

@@ -38,10 +38,10 @@ type minimiser struct {
 	bounded bool // the fewest preemptions are known
 	sought  bool // fewer faults were looked for
 	open    bool // not every schedule with fewer faults was tried
-	orderly bool // the whole scenario passes where nobody is preempted
+	orderly bool // the whole scenario passes where no actor is preempted
 }
 
-// passes reports whether some order without a fault, in which nobody is
+// passes reports whether some order without a fault, in which no actor is
 // preempted, passes. Where the whole scenario has one and a part of it has
 // none, an oracle asks for what was left out, and its failure is another one.
 func (m *minimiser) passes(without omissions) bool {

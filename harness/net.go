@@ -11,14 +11,14 @@ import (
 type Habit int
 
 // The habits of pg_net, as they were measured. All of them deliver in any
-// order, up to 200 at once, and nobody reads the answer.
+// order, up to 200 at once, and the answer is not read.
 const (
 	// Twice sends a request again, overlapping its own first attempt: what a
 	// connection that is closed without an answer leads to.
 	Twice Habit = iota
 	// Late delivers a request after every deadline.
 	Late
-	// Never loses one request: nobody tries again.
+	// Never loses one request, which is not tried again.
 	Never
 	// WholeBatchAgain sends everything again: the worker was cancelled.
 	WholeBatchAgain
@@ -42,7 +42,7 @@ const lateness = 1000 * time.Hour
 // of its own, so that when it arrives, and what comes between, is explored;
 // each habit is a choice that counts as a fault (see [Sim.Faults]), since on a
 // good day every request arrives once. An error of the receiver is an answer
-// that nobody reads.
+// that is not read.
 func (s *Sim) Deliver(requests []Request, habits ...Habit) {
 	lost, mayBeLost := false, false
 	deliver := func(r Request, label string, late bool) {

@@ -40,7 +40,7 @@ type contexts struct {
 	mu   sync.Mutex
 	of   map[any]<-chan struct{} // of a connection: when it has ended
 	came []*actor
-	// Somebody closes a connection, after its rollback and in its own goroutine.
+	// A goroutine closes a connection, after its rollback and in its own goroutine.
 	closing bool
 }
 
@@ -77,7 +77,7 @@ func (c *contexts) close(conn any) {
 	c.closing = true
 }
 
-// closed says that nobody is at it any more.
+// closed says that no goroutine is at it any more.
 func (c *contexts) closed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -131,12 +131,14 @@ func parseReplay(text string) (*replay, error) {
 	parts := strings.Split(strings.TrimSpace(line), "!")
 	steps, err := parseSchedule(parts[0])
 	r := &replay{steps: steps, without: parts[1:]}
-	if at := slices.Index(r.without, attentive); at >= 0 {
-		r.attentive, r.without = true, slices.Delete(r.without, at, at+1)
+	says := func(word string) bool {
+		at := slices.Index(r.without, word)
+		if at >= 0 {
+			r.without = slices.Delete(r.without, at, at+1)
+		}
+		return at >= 0
 	}
-	if at := slices.Index(r.without, ticking); at >= 0 {
-		r.ticking, r.without = true, slices.Delete(r.without, at, at+1)
-	}
+	r.attentive, r.ticking = says(attentive), says(ticking)
 	if second, _, _ := strings.Cut(rest, "\n"); err == nil && strings.HasPrefix(second, castBegins) {
 		r.cast, err = parseCast(second)
 	}
@@ -188,7 +190,7 @@ func parseSchedule(text string) (schedule, error) {
 	return s, nil
 }
 
-// switches counts how often somebody else goes who need not have: the
+// switches counts how often another actor goes that need not have: the
 // preemptions and the turns that were forced.
 func (s schedule) switches() int {
 	n := 0
@@ -259,7 +261,7 @@ func (r *replay) pick(run *execution, ready []*actor) *actor {
 		}
 	}
 	r.within = nil
-	for _, a := range ready { // go on without a switch that nobody asked for
+	for _, a := range ready { // go on without a switch that the schedule does not ask for
 		if a == run.last {
 			return a
 		}

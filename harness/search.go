@@ -6,7 +6,7 @@ import (
 	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
-// easy returns an actor whose next step is nobody else's business: it may go
+// easy returns an actor whose next step no other can notice: it may go
 // at once, since no order with it can matter.
 func easy(run *execution, ready []*actor) *actor {
 	var found *actor
@@ -139,7 +139,7 @@ func (e *exhaustive) newNode(run *execution, ready []*actor) node {
 			faulty = faulty || p.fault && p.value > 0
 			continue
 		}
-		// Of the decisions: what is nobody else's business goes without one.
+		// Of the decisions: what no other actor can notice goes without one.
 		n.spent, n.last = p.spent, p.current
 		if p.current != p.last && p.last >= 0 && p.ready.has(p.last) {
 			n.spent++

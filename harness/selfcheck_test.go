@@ -163,7 +163,7 @@ func (t trial) search(tb testing.TB, strategy harness.Strategy, dependent func(a
 }
 
 // TestTheReducedSearchLosesNothing holds the search with sleep sets to the
-// plain one: everything that anybody could observe, and every trace, once.
+// plain one: everything that an actor or an oracle could observe, and every trace, once.
 func TestTheReducedSearchLosesNothing(t *testing.T) {
 	t.Parallel()
 	tried, plainRuns, reducedRuns := 0, 0, 0
@@ -190,7 +190,7 @@ func TestTheReducedSearchLosesNothing(t *testing.T) {
 		if extra := harnesstest.Lacking(gotTraces, traces); len(extra) > 0 {
 			t.Fatalf("seed %d %v: %d traces that the plain search lacks", seed, trial, len(extra))
 		}
-		// A crash wakes everybody: some traces are run more than once.
+		// A crash wakes all that wait: some traces are run more than once.
 		if n := reduced.Schedules(); n < len(traces) || n > len(traces) && !trial.crash {
 			t.Errorf("seed %d %v: %d schedules for %d traces", seed, trial, reduced.Schedules(), len(traces))
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
 )
 
 // TestCaseH9_ShowReadsWhatIsCommitted, and not what the connection sees that an
@@ -35,12 +36,12 @@ func TestCaseH9_ShowReadsWhatIsCommitted(t *testing.T) {
 				return nil
 			})
 			s.Go("waits", func(context.Context) error { return errors.Join(s.Step("one"), s.Step("two")) })
-			s.Show("n", func() string { n, err := read(db); return fmt.Sprint(n, err) })
+			s.Show("n", func() string { n, err := harnesstest.Read(db); return fmt.Sprint(n, err) })
 			s.Eventually("it can be swept", func() error {
 				if _, err := db.Exec(`select * from sqlite_master`); err != nil {
 					return err
 				}
-				if n, err := read(db); err != nil || n != 0 {
+				if n, err := harnesstest.Read(db); err != nil || n != 0 {
 					return fmt.Errorf("n is %d, %w", n, err)
 				}
 				return nil

@@ -58,7 +58,7 @@ type ActorOption func(*actor)
 // MayCrash lets a fault end the actor at any of its statements: before it, and
 // after a COMMIT, or a write outside of a transaction, but before its answer.
 // (To die after any other is to die before the next; to die between two that
-// are nobody else's business is to die behind the second.) Its connections are rolled
+// no other actor can notice is to die behind the second.) Its connections are rolled
 // back, as those of a process that died are.
 func MayCrash() ActorOption { return func(a *actor) { a.mayCrash = true } }
 

@@ -41,7 +41,7 @@ func lostUpdates(s *harness.Sim) {
 		})
 	}
 	s.Eventually("both are counted", func() error {
-		if n, err := read(db); err != nil || n != 2 {
+		if n, err := harnesstest.Read(db); err != nil || n != 2 {
 			return errors.Join(err, fmt.Errorf("the counter is %d", n))
 		}
 		return nil

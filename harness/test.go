@@ -62,7 +62,7 @@ type Result struct {
 	After   int      // how many schedules it took, over all strategies
 	Report  *Report  // of the failure
 	Steps   int      // of the longest schedule
-	Unseen  []string // what [Sim.Sometimes] named and nobody saw
+	Unseen  []string // what [Sim.Sometimes] named and no schedule showed
 	// Unexplored names what ran as one step whose inside the engine can't
 	// schedule, such as "the function public.begin_run": it stands in every
 	// verdict.

@@ -77,8 +77,8 @@ func (r *execution) tick(a *actor) bool {
 	return true
 }
 
-// letTimePass looks whether the machine's clock lets somebody go on, where no actor
-// can. If so the exploration begins anew. A place that has waited in vain is not
+// letTimePass looks whether the machine's clock lets an actor go on, where none
+// can without it. If so the exploration begins anew. A place that has waited in vain is not
 // waited for again.
 func (r *execution) letTimePass() bool {
 	all, _ := r.x.still()
@@ -115,10 +115,16 @@ func (r *execution) askClock() (anew bool) {
 	for _, a := range r.sim.actors {
 		if a.away != nil && a.away.timed() && !a.ticks() {
 			some = true
-			r.x.passed[a.away.String()] = r.x.passed[a.away.String()]
+			r.x.wasAt(a.away.String(), false)
 		}
 	}
 	return some && r.letTimePass()
+}
+
+// wasAt notes a place where an actor in the background was away, and whether it came
+// beyond it.
+func (x *explorer) wasAt(place string, passed bool) {
+	x.passed[place] = x.passed[place] || passed
 }
 
 // neverPassed names the places beyond which an actor in the background never came:

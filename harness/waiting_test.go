@@ -30,7 +30,7 @@ func lookThenWrite(ctx context.Context, db *sql.DB) error {
 
 func countsTo(db *sql.DB, want int) func() error {
 	return func() error {
-		n, err := read(db)
+		n, err := harnesstest.Read(db)
 		if err == nil && n != want {
 			err = fmt.Errorf("counted %d of %d", n, want)
 		}
@@ -64,7 +64,7 @@ func TestCaseH10_EachMayTakeAMutexFirst(t *testing.T) {
 		var took []string
 		for _, name := range []string{"ann", "bob"} {
 			s.Go(name, func(ctx context.Context) error {
-				if _, err := read(db); err != nil {
+				if _, err := harnesstest.Read(db); err != nil {
 					return err
 				}
 				mu.Lock()
@@ -108,12 +108,12 @@ func TestCaseH10_ACircleOfMutexesIsADeadlock(t *testing.T) {
 		both := func(ctx context.Context, first, second *sync.Mutex) error {
 			first.Lock()
 			defer first.Unlock()
-			if err := increment(ctx, db); err != nil {
+			if err := harnesstest.Increment(ctx, db); err != nil {
 				return err
 			}
 			second.Lock()
 			defer second.Unlock()
-			return increment(ctx, db)
+			return harnesstest.Increment(ctx, db)
 		}
 		s.Go("ann", func(ctx context.Context) error { return both(ctx, &one, &two) })
 		s.Go("bob", func(ctx context.Context) error { return both(ctx, &two, &one) })
@@ -135,7 +135,7 @@ func TestCaseH10_APoolOfOneIsWaitedFor(t *testing.T) {
 					if wrong {
 						return lookThenWrite(ctx, db)
 					}
-					return increment(ctx, db)
+					return harnesstest.Increment(ctx, db)
 				})
 			}
 			s.Eventually("both have counted", countsTo(db, 2))
@@ -158,7 +158,7 @@ func TestCaseH10_AChannelIsWaitedFor(t *testing.T) {
 		s.Go("sender", func(ctx context.Context) error {
 			defer close(jobs)
 			for job := range 2 {
-				if err := increment(ctx, db); err != nil {
+				if err := harnesstest.Increment(ctx, db); err != nil {
 					return err
 				}
 				jobs <- job
@@ -168,7 +168,7 @@ func TestCaseH10_AChannelIsWaitedFor(t *testing.T) {
 		})
 		s.Go("worker", func(ctx context.Context) error {
 			for range jobs {
-				if err := increment(ctx, db); err != nil {
+				if err := harnesstest.Increment(ctx, db); err != nil {
 					return err
 				}
 				all.Done()
@@ -187,7 +187,7 @@ func TestCaseH10_AWorkerEndsWhenTheOthersHave(t *testing.T) {
 		seen := map[int]bool{}
 		s.Go("worker", func(ctx context.Context) error {
 			for ctx.Err() == nil {
-				n, err := read(db)
+				n, err := harnesstest.Read(db)
 				if err != nil {
 					return err
 				}
@@ -195,7 +195,7 @@ func TestCaseH10_AWorkerEndsWhenTheOthersHave(t *testing.T) {
 			}
 			return nil
 		}, harness.Background(3))
-		s.Go("ann", func(ctx context.Context) error { return increment(ctx, db) })
+		s.Go("ann", func(ctx context.Context) error { return harnesstest.Increment(ctx, db) })
 		s.Sometimes("it looks before", func() bool { return seen[0] })
 		s.Sometimes("it looks afterwards alone", func() bool { return !seen[0] && seen[1] })
 	}))
@@ -248,7 +248,7 @@ func TestCaseH10_WhatOnlyTheClockLetsGoOn(t *testing.T) {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-time.After(250 * time.Millisecond):
-				return increment(ctx, db)
+				return harnesstest.Increment(ctx, db)
 			}
 		})
 		s.Eventually("it has counted", countsTo(db, 1))
@@ -279,9 +279,9 @@ func TestCaseH11_AGoroutineOfAnActorIsNamed(t *testing.T) {
 			r := harness.Explore(t, func(s *harness.Sim) {
 				db := counter(s, true).Open()
 				s.Go("ann", func(ctx context.Context) error {
-					return do(ctx, func() error { return increment(ctx, db) })
+					return do(ctx, func() error { return harnesstest.Increment(ctx, db) })
 				})
-				s.Go("bob", func(ctx context.Context) error { return increment(ctx, db) })
+				s.Go("bob", func(ctx context.Context) error { return harnesstest.Increment(ctx, db) })
 			})
 			if r.Failure == nil || r.Failure.Kind != "unscheduled" || !strings.Contains(r.Failure.Message, "has started for the actor ann") {
 				t.Errorf("got %+v, want the goroutine's origin", r.Failure)
@@ -296,10 +296,10 @@ func TestCaseH18_AnActorThatLeavesIsAFailure(t *testing.T) {
 		db := counter(s, true).Open()
 		for _, name := range []string{"ann", "bob"} {
 			s.Go(name, func(ctx context.Context) error {
-				if n, err := read(db); err != nil || n == 1 {
+				if n, err := harnesstest.Read(db); err != nil || n == 1 {
 					runtime.Goexit() // as t.Fatal does
 				}
-				return increment(ctx, db)
+				return harnesstest.Increment(ctx, db)
 			})
 		}
 	})
@@ -327,11 +327,11 @@ func TestCaseH18_ATransactionWhoseContextEnds(t *testing.T) {
 			}
 			cancel()
 			over = true
-			_, err = read(db)
+			_, err = harnesstest.Read(db)
 			return err
 		})
 		s.Go("bob", func(ctx context.Context) error {
-			err := increment(ctx, db)
+			err := harnesstest.Increment(ctx, db)
 			seen = append(seen, over)
 			return err
 		})

@@ -1,7 +1,7 @@
 // Package examples has the same small bank five times, as code over gorm, bun,
 // sqlx, ent and sqlc is written, each wrong and right, each explored by the
 // harness. It is a module of its own, that imports the harness as any other does:
-// what it needs is in nobody's go.mod but its own.
+// what it needs is in its own go.mod alone.
 //
 //	go generate ./... && go test ./...
 //

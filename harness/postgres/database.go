@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edgaze-ai/runcounter/harness"
 	"github.com/edgaze-ai/runcounter/harness/internal/engine"
@@ -158,6 +159,22 @@ func (d *Database) Gate(config *pgx.ConnConfig) {
 		w.impatient = true
 		return w, nil
 	}
+}
+
+// Pool returns a pool of connections to the database whose every statement is a step
+// of the actor that sends it. The caller closes it: with the test where it serves all
+// schedules, with [harness.Sim.OnEnd] where it is of one. What configure changes of
+// the configuration comes after [Database.Gate], and before the first connection.
+func (d *Database) Pool(ctx context.Context, configure ...func(*pgxpool.Config)) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(d.Address())
+	if err != nil {
+		return nil, fmt.Errorf("read the address of the database: %w", err)
+	}
+	d.Gate(config.ConnConfig)
+	for _, change := range configure {
+		change(config)
+	}
+	return pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
 }
 
 // takeTLS takes encryption from a configuration, and returns a function that dials
@@ -315,7 +332,7 @@ func (p *passage) Held(since time.Time) (blames string, held bool) {
 func (p *passage) Abort() { p.database.observer.end(p.pid) }
 
 // blockers says whom a statement waits for, and whether that stays so until one
-// of the actors goes on: two looks must agree that everybody who waits does so,
+// of the actors goes on: two looks must agree that all that wait do so,
 // in the end, for a backend of ours that has nothing to do.
 func (d *Database) blockers(p *passage) (names []string, stable bool) {
 	var pids []int32

@@ -57,15 +57,11 @@ func accountsConfig(t *testing.T) Config {
 // gatedPool is a pool whose connections lead through the gate. The caller closes it.
 func gatedPool(tb testing.TB, db *Database, configure ...func(*pgx.ConnConfig)) *pgxpool.Pool {
 	tb.Helper()
-	c, err := pgxpool.ParseConfig(db.Address())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	db.Gate(c.ConnConfig)
-	for _, do := range configure {
-		do(c.ConnConfig)
-	}
-	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(tb.Context()), c)
+	pool, err := db.Pool(tb.Context(), func(c *pgxpool.Config) {
+		for _, do := range configure {
+			do(c.ConnConfig)
+		}
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -138,7 +134,7 @@ func TestPgxCodeIsExploredOnPostgreSQL(t *testing.T) {
 			t.Fatal(r.Report)
 		}
 		if !r.Covered[0].Complete || r.Schedules() != 14 || !waits {
-			t.Errorf("%s, somebody waited: %v", r, waits)
+			t.Errorf("%s, waits: %v", r, waits)
 		}
 	})
 	t.Run("two locks in two orders", func(t *testing.T) {

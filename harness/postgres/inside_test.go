@@ -5,8 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/edgaze-ai/runcounter/harness"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
@@ -75,12 +73,7 @@ insert into plain values (1, 0); insert into stamped values (1, 0); insert into 
 		r := harness.Explore(t, func(s *harness.Sim) {
 			db := New(s, config)
 			s.Go("actor", func(ctx context.Context) error {
-				c, err := pgxpool.ParseConfig(db.Address())
-				if err != nil {
-					return err
-				}
-				db.Gate(c.ConnConfig)
-				pool, err := pgxpool.NewWithConfig(ctx, c)
+				pool, err := db.Pool(ctx)
 				if err != nil {
 					return err
 				}

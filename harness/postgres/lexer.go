@@ -192,7 +192,7 @@ var harmless = []string{"array", "any", "all", "some", "in", "exists", "coalesce
 	"count", "min", "max", "generate_subscripts", "generate_series", "array_length", "array_position", "col_description", "obj_description", "cast", "and", "or", "not", "as", "on", "using", "values",
 	"select", "from", "join", "where", "then", "else", "when", "by", "over", "current_setting"}
 
-// aside reports whether a statement is nobody else's business: a setting of the
+// aside reports whether no other actor can notice a statement: a setting of the
 // session; outside of a transaction, in which it might be the first that looks,
 // also one that reads only what drivers read of their own accord, or no table at
 // all. A text says so by its words alone; what it doesn't say for certain is a

@@ -75,8 +75,8 @@ type touchable struct{ data, locks engine.Resources }
 // NewReadCommitted returns the database of this schedule. The scenario calls it
 // in the same order each time. Its faults: [harness.Refused] ends a statement that
 // writes with 40001, [harness.Deadlock] with 40P01, and its transaction with it;
-// [harness.LostBefore] and [harness.LostAfter] fail a COMMIT whose outcome nobody
-// knows.
+// [harness.LostBefore] and [harness.LostAfter] fail a COMMIT whose outcome its
+// actor does not learn.
 func NewReadCommitted(s *harness.Sim, tables []Table, faults ...harness.Fault) *ReadCommitted {
 	host := s.Engine()
 	d := engine.Next(host, func(number int) *ReadCommitted {

@@ -286,7 +286,7 @@ func (q *Query) each(table string, how Locking, match func(Row) bool, do func(r 
 				return err
 			}
 		}
-		if r.holder != tx { // somebody may have changed it since the snapshot
+		if r.holder != tx { // another may have changed it since the snapshot
 			now := r.latest()
 			if now.deleted {
 				continue
@@ -330,7 +330,7 @@ func (q *Query) queue(r *modelRow) error {
 	return err
 }
 
-// wait parks the statement until nobody is in its way. Where that would never
+// wait parks the statement until no other is in its way. Where that would never
 // be, PostgreSQL ends one of those who wait: here the one who closes the
 // circle.
 func (q *Query) wait(blocker func() *modelTx) error {

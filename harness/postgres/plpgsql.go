@@ -167,29 +167,39 @@ func (p *plpgsql) take(kind byte, text string) {
 
 // until takes tokens up to one of these words, outside of parentheses.
 func (p *plpgsql) until(words ...string) []token {
-	from, depth := p.at, 0
-	for ; p.at < len(p.tokens); p.at++ {
-		switch t := p.tokens[p.at]; t.kind {
-		case '(', '[':
-			depth++
-		case ')', ']':
-			if depth--; depth < 0 {
-				p.refuse("a parenthesis too many")
-			}
-		case ';':
+	list, found := p.upTo(func(t token, depth int) bool {
+		if t.kind == ';' {
 			p.refuse("a semicolon before " + strings.Join(words, " or "))
-		case 'w':
-			if depth == 0 && slices.Contains(words, t.text) {
-				return p.tokens[from:p.at]
-			}
 		}
+		return t.kind == 'w' && depth == 0 && slices.Contains(words, t.text)
+	})
+	if !found {
+		p.refuse("no " + strings.Join(words, " or "))
 	}
-	p.refuse("no " + strings.Join(words, " or "))
-	return nil
+	return list
 }
 
 // untilSemicolon takes a statement and what ends it.
 func (p *plpgsql) untilSemicolon() []token {
+	list, found := p.upTo(func(t token, depth int) bool {
+		switch {
+		case t.kind == 'w' && t.text == "atomic":
+			p.refuse("the body of a function in SQL")
+		case t.kind == ';' && depth > 0:
+			p.refuse("a semicolon in parentheses")
+		}
+		return t.kind == ';'
+	})
+	if !found {
+		p.refuse("no semicolon")
+	}
+	p.at++
+	return list
+}
+
+// upTo takes tokens up to the first at which ends reports true. It asks of each that
+// is no parenthesis, and says in how many it stands.
+func (p *plpgsql) upTo(ends func(t token, depth int) bool) (list []token, found bool) {
 	from, depth := p.at, 0
 	for ; p.at < len(p.tokens); p.at++ {
 		switch t := p.tokens[p.at]; t.kind {
@@ -199,20 +209,13 @@ func (p *plpgsql) untilSemicolon() []token {
 			if depth--; depth < 0 {
 				p.refuse("a parenthesis too many")
 			}
-		case 'w':
-			if t.text == "atomic" {
-				p.refuse("the body of a function in SQL")
+		default:
+			if ends(t, depth) {
+				return p.tokens[from:p.at], true
 			}
-		case ';':
-			if depth > 0 {
-				p.refuse("a semicolon in parentheses")
-			}
-			p.at++
-			return p.tokens[from : p.at-1]
 		}
 	}
-	p.refuse("no semicolon")
-	return nil
+	return nil, false
 }
 
 // gate puts one before what begins here and has this text.

@@ -73,12 +73,7 @@ func selling(t *testing.T, sell func(context.Context, *pgxpool.Pool) error) func
 }
 
 func open(t *testing.T, db *postgres.Database) *pgxpool.Pool {
-	config, err := pgxpool.ParseConfig(db.Address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	db.Gate(config.ConnConfig)
-	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	pool, err := db.Pool(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,8 +105,8 @@ func lookUp(ctx context.Context, q querier) (k known, err error) {
 }
 
 // receiveInOne looks, merges and counts in one transaction that has the write
-// lock from its start, and answers when that is committed. What nobody knows
-// the outcome of, it does again.
+// lock from its start, and answers when that is committed. Where the
+// outcome is unknown it does the same again.
 func receiveInOne(ctx context.Context, db *sql.DB, x miniature, m message, ack func()) error {
 	for {
 		err := locked(ctx, db, func(q querier) error { return x.learn(ctx, q, m) })
@@ -183,7 +183,7 @@ func (x miniature) open(s *harness.Sim, faults ...harness.Fault) *sql.DB {
 		var drift sql.NullString
 		err := handle.QueryRow(`select group_concat(owner || ': ' || n, '; ') from (select owner, sum(n) as n from (select owner, n from counts union all select owner, -1 from runs where ended > 0 and not deleted) group by owner) where n <> 0`).Scan(&drift)
 		switch {
-		case busy(err): // somebody is writing, and nothing is newly committed
+		case busy(err): // another actor is writing, and nothing is newly committed
 			return nil
 		case err == nil && drift.Valid:
 			err = errors.New("too many, by user: " + drift.String)
@@ -213,7 +213,7 @@ func at(t int64) any {
 	return t
 }
 
-// busy reports whether SQLite lets nobody read: in memory a writer holds off
+// busy reports whether SQLite lets no reader in: in memory a writer holds off
 // readers.
 func busy(err error) bool {
 	var coded interface{ Code() int }

@@ -90,12 +90,7 @@ func (c *source) open(t *testing.T, s *harness.Sim, actors int) {
 
 // appOf is an application's connections, through the gate.
 func appOf(t *testing.T, db *pg.Database) *pgxpool.Pool {
-	config, err := pgxpool.ParseConfig(db.Address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	db.Gate(config.ConnConfig)
-	app, err := pgxpool.NewWithConfig(context.WithoutCancel(t.Context()), config)
+	app, err := db.Pool(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

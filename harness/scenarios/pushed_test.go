@@ -170,7 +170,7 @@ func pollBy(ctx context.Context, s *session, column int, name string) error {
 }
 
 // polled has two writers, whose events are numbered and timed when they are
-// made and not when they are committed, and somebody who polls.
+// made and not when they are committed, and a reader that polls.
 func polled(y system) func(*harness.Sim) {
 	return func(s *harness.Sim) {
 		db := pg.NewReadCommitted(s, eventTables())

@@ -160,7 +160,7 @@ var acts = []act{
 	{"crash and restart", ends(store.Completed, 7), []harness.ActorOption{harness.Restarts()}},
 }
 
-// notFound is an answer and no failure: somebody deleted the run.
+// answered takes ErrNotFound for an answer and no failure: the run was deleted.
 func answered(err error) error {
 	if err != nil && strings.Contains(err.Error(), store.ErrNotFound.Error()) {
 		return nil

@@ -332,7 +332,7 @@ func amend(ctx context.Context, s *pg.Session, run int64) error {
 }
 
 // deliver looks at the run that a webhook names, and mends it where the old
-// record had ended and the run is active: somebody overwrote the outcome.
+// record had ended and the run is active: its outcome was overwritten.
 func deliver(ctx context.Context, s *pg.Session, run, as, at int64) error {
 	rows, err := exec(ctx, s, fmt.Sprintf(`select id, user_id, status, completed_at, updated_at from runs where id = %d and not exists (select from amendments where run_id = %d)`, run, run),
 		tables("runs", "amendments"), nil, func(q *query) error {

@@ -102,7 +102,7 @@ func TestCaseH16_DrawnNamesOfSavepointsAreRenamed(t *testing.T) {
 				return err
 			})
 		})
-		s.Eventually("no", func() error { n, err := read(db); return fmt.Errorf("n is %d, %v", n, err) }) //nolint:errorlint // a text
+		s.Eventually("no", func() error { n, err := harnesstest.Read(db); return fmt.Errorf("n is %d, %v", n, err) }) //nolint:errorlint // a text
 	})
 	report := harnesstest.MustFail(t, r, "eventually", "n is 1")
 	for _, want := range []string{"savepoint point1", "savepoint plain", "rollback to point1", "release point1", "savepoint point2"} {

@@ -23,7 +23,7 @@ func (d *Database) sideOf(query string) *side {
 	return s
 }
 
-// committed returns a connection that sees what is committed, whoever has the
+// committed returns a connection that sees what is committed, whichever connection has the
 // database locked. With a write-ahead log every reader does. In memory it takes
 // no locks (nolock=1): what a writer hasn't committed is in its own page cache,
 // which spills nothing (cache_spill), and only one statement runs at a time.

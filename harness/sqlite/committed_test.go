@@ -28,11 +28,11 @@ func execAll(ctx context.Context, db *sql.DB, texts ...string) error {
 	return nil
 }
 
-// committedOnly fails where anybody but a writer sees what it hasn't committed,
+// committedOnly fails where another connection than the writer's sees what it hasn't committed,
 // or nothing.
 func committedOnly(db *sql.DB) func() error {
 	return func() error {
-		n, err := read(db)
+		n, err := harnesstest.Read(db)
 		if err == nil && n != 0 && n != 100 {
 			err = fmt.Errorf("n is %d", n)
 		}
@@ -76,7 +76,7 @@ func TestCaseH8_OraclesReadWhatIsCommitted(t *testing.T) {
 					s.Go("other", func(context.Context) error { return s.Step("is there") })
 					s.Always("all or nothing", committedOnly(db))
 					s.Eventually("all", func() error {
-						n, err := read(db)
+						n, err := harnesstest.Read(db)
 						if err == nil && n != 100 {
 							err = fmt.Errorf("n is %d", n)
 						}
@@ -86,7 +86,7 @@ func TestCaseH8_OraclesReadWhatIsCommitted(t *testing.T) {
 				if r.Failure != nil {
 					t.Error(r.Report)
 				}
-				if most := 1 + len(texts)*2; r.Schedules() > most { // a savepoint is nobody else's business
+				if most := 1 + len(texts)*2; r.Schedules() > most { // no other connection can notice a savepoint
 					t.Errorf("%d schedules, at most %d wanted", r.Schedules(), most)
 				}
 			})
@@ -110,7 +110,7 @@ func TestCaseH8_ASavepointIsPlanned(t *testing.T) {
 				})
 			}
 			s.Eventually("both are counted", func() error {
-				n, err := read(db)
+				n, err := harnesstest.Read(db)
 				if err == nil && n != 2 {
 					err = fmt.Errorf("n is %d", n)
 				}
@@ -144,7 +144,7 @@ func TestWhatHasNotReadHasNoSnapshot(t *testing.T) {
 				seen[n] = true
 				return errors.Join(err, tx.Rollback())
 			})
-			s.Go("writer", func(ctx context.Context) error { return increment(ctx, db) })
+			s.Go("writer", func(ctx context.Context) error { return harnesstest.Increment(ctx, db) })
 		})
 		if r.Failure != nil || !seen[0] || !seen[1] {
 			t.Errorf("after %s: %v; %v", first, seen, r.Report)
@@ -157,7 +157,7 @@ func TestWhatHasNotReadHasNoSnapshot(t *testing.T) {
 func TestAConnectionBesideAWriter(t *testing.T) {
 	r := harness.Explore(t, func(s *harness.Sim) {
 		db := counter(s, false).Open()
-		s.Go("writer", func(ctx context.Context) error { return increment(ctx, db) })
+		s.Go("writer", func(ctx context.Context) error { return harnesstest.Increment(ctx, db) })
 		s.Go("reader", func(ctx context.Context) error {
 			if err := s.Step("thinks"); err != nil {
 				return err
@@ -200,7 +200,7 @@ func TestAnOracleMayWrite(t *testing.T) {
 	for _, wal := range []bool{false, true} {
 		r := harness.Explore(t, func(s *harness.Sim) {
 			db := counter(s, wal).Open()
-			s.Go("worker", func(ctx context.Context) error { return increment(ctx, db) })
+			s.Go("worker", func(ctx context.Context) error { return harnesstest.Increment(ctx, db) })
 			s.Eventually("a sweep", func() error {
 				tx, err := db.Begin()
 				if err != nil {
@@ -218,7 +218,7 @@ func TestAnOracleMayWrite(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if n, err = read(db); err == nil && n != 11 {
+				if n, err = harnesstest.Read(db); err == nil && n != 11 {
 					err = fmt.Errorf("%d in the end", n)
 				}
 				return err

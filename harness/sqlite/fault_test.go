@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/harness"
+	"github.com/edgaze-ai/runcounter/harness/internal/harnesstest"
 )
 
 // TestCaseH7_ARollbackByAFaultWakesWhoWaits for the lock: on every strategy a
@@ -19,7 +20,7 @@ func TestCaseH7_ARollbackByAFaultWakesWhoWaits(t *testing.T) {
 			db := counter(s, wal, harness.LostBefore).Open()
 			for i := range 3 {
 				s.Go(fmt.Sprint("worker ", i), func(ctx context.Context) error {
-					if err := increment(ctx, db); !errors.Is(err, harness.ErrLost) {
+					if err := harnesstest.Increment(ctx, db); !errors.Is(err, harness.ErrLost) {
 						return err
 					}
 					return nil
@@ -54,7 +55,7 @@ func TestACommitThatFailsWakesWhoWaits(t *testing.T) {
 			}
 			return nil
 		})
-		s.Go("right", func(ctx context.Context) error { return increment(ctx, db) })
+		s.Go("right", func(ctx context.Context) error { return harnesstest.Increment(ctx, db) })
 	}, harness.WithStrategies(harness.Random(100), harness.Exhaustive(0)))
 	if r.Failure != nil {
 		t.Error(r.Report)
@@ -73,7 +74,7 @@ func TestAConnectionThatIsClosedRollsBack(t *testing.T) {
 			return execAll(ctx, db, `begin immediate`, `update counter set n = n + 1`, `commit`)
 		})
 		s.Eventually("one", func() error {
-			n, err := read(db)
+			n, err := harnesstest.Read(db)
 			if err == nil && n != 1 {
 				err = fmt.Errorf("n is %d", n)
 			}

@@ -184,7 +184,7 @@ func (d *Database) dsn(query string) string {
 	return u.String()
 }
 
-// busyError is SQLite's own, since nobody else can make one.
+// busyError is SQLite's own, since only its driver can make one.
 func busyError() (busy, err error) {
 	ctx := context.Background()
 	uri := fmt.Sprintf("file:/harness-busy-%d?vfs=memdb&_pragma=busy_timeout(0)", databaseNumber.Add(1))

@@ -11,7 +11,7 @@ import (
 )
 
 // A virtual table keeps what it knows in its shadow tables, which stand for it
-// here: whoever touches one of them touches all.
+// here: what touches one of them touches all.
 type virtual struct {
 	name    string
 	reads   []string // tables that hold its contents

@@ -1,6 +1,6 @@
 // Package cases has what went wrong when the first version was tried by programs
-// that nobody had made it for, each as such a program: it imports what anybody
-// can. The numbers are those of the cases.
+// that it had not been made for, each as such a program: it imports what any
+// module can. The numbers are those of the cases.
 package cases
 
 import (

@@ -39,12 +39,7 @@ func pooled(t *testing.T, address string, do func(ctx context.Context, pool *pgx
 	t.Helper()
 	return func(s *harness.Sim) {
 		db := postgres.New(s, postgres.Config{Address: address})
-		config, err := pgxpool.ParseConfig(db.Address())
-		if err != nil {
-			t.Fatal(err)
-		}
-		db.Gate(config.ConnConfig)
-		pool, err := pgxpool.NewWithConfig(context.Background(), config)
+		pool, err := db.Pool(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,12 +25,7 @@ func opener(t *testing.T) func(s *harness.Sim) accounts {
 	address := postgres.Start(t).Database(t, schema, `insert into accounts values ('ada', 100)`)
 	return func(s *harness.Sim) accounts {
 		db := postgres.New(s, postgres.Config{Address: address})
-		config, err := pgxpool.ParseConfig(db.Address())
-		if err != nil {
-			t.Fatal(err)
-		}
-		db.Gate(config.ConnConfig)
-		pool, err := pgxpool.NewWithConfig(context.Background(), config)
+		pool, err := db.Pool(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -186,7 +186,7 @@ type Op struct {
 	Blames func() string // whom it waits for, where it isn't ready
 	Faults []Fault       // what may happen to it
 	Last   bool          // others see what it does at once: a COMMIT, a write outside of a transaction
-	Local  bool          // it is nobody else's business: [Actor.Step] decides that by Foot
+	Local  bool          // no other actor can notice it: [Actor.Step] decides that by Foot
 }
 
 // Next is [Host.Next] for one kind of engine.

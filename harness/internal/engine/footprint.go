@@ -1,13 +1,13 @@
 package engine
 
 // A Footprint says what a step touches that another actor's step can notice.
-// Two steps that touch nothing of each other's may be swapped without anybody
-// seeing a difference, which is what the reduced search rests on; the
+// Two steps that touch nothing of each other's may be swapped and no actor
+// sees a difference, which is what the reduced search rests on; the
 // self-check in the tests holds it to that.
 //
 // A resource is what an engine makes of it: SQLite's write lock, what is
 // published of a table, a row of the model. The zero Footprint is a step that
-// is nobody else's business.
+// no other actor can notice.
 type Footprint struct {
 	Reads, Writes Resources
 	Adds          Resources // what others of them add to without noticing each other
@@ -22,7 +22,7 @@ type Footprint struct {
 // and stays right.
 type Resources uint64
 
-// Local reports whether the step is nobody else's business.
+// Local reports whether no other actor can notice the step.
 func (f Footprint) Local() bool {
 	return !f.Everything && !f.Calls && !f.Returns && f.Reads|f.Writes|f.Adds|f.Shows == 0
 }

@@ -2,6 +2,9 @@
 package harnesstest
 
 import (
+	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -37,6 +40,27 @@ func MustPass(t *testing.T, r *harness.Result) {
 	if len(r.Covered) != 1 || !r.Covered[0].Complete || len(r.Unseen) > 0 {
 		t.Errorf("%s, unseen %q, want all orders", r, r.Unseen)
 	}
+}
+
+// Counter makes a table with one row, which each actor of a scenario increments.
+const Counter = `create table counter (n integer not null); insert into counter values (0)`
+
+// Increment adds one to the counter, in a transaction.
+func Increment(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `update counter set n = n + 1`); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// Read returns the counter.
+func Read(db *sql.DB) (n int, err error) {
+	err = db.QueryRowContext(context.Background(), `select n from counter`).Scan(&n)
+	return n, err
 }
 
 // endOfTest is how a stand-in for a test ends.
