@@ -8,15 +8,18 @@ import (
 )
 
 // insides is what statements may run whose inside is no step: functions of the
-// database, called by name, by triggers, defaults, constraints, policies, indexes
-// and views; and rules.
+// database, called by name, and by all that needs them (see [uses]): triggers,
+// defaults, constraints, policies, indexes, views, operators, casts, aggregates,
+// domains; and rules.
 type insides struct {
-	functions map[string][]string // of a name: what to say, where something can come between what it does
-	relations map[string][]string // of a table or view, with what it leads to
-	seen      map[string][]string // of texts
+	// By kinds of ways and names: what to say, where something can come between
+	// what it does.
+	ways map[string]map[string][]string
+	seen map[string][]string // of texts
 }
 
-// A userFunction is one that is neither PostgreSQL's nor an extension's.
+// A userFunction is one that is not PostgreSQL's. One of an extension is among them
+// where it can be read.
 type userFunction struct {
 	OID            uint32
 	Name, Said     string
@@ -29,43 +32,8 @@ select p.oid, p.proname::text, format('the function %I.%I', n.nspname, p.proname
        coalesce(nullif(p.prosrc, ''), pg_get_functiondef(p.oid))
   from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and p.prokind <> 'a'
-   and not exists (select from pg_depend where classid = 'pg_proc'::regclass and objid = p.oid and deptype = 'e')
+   and (l.lanname in ('sql', 'plpgsql') or not exists (select from pg_depend where classid = 'pg_proc'::regclass and objid = p.oid and deptype = 'e'))
  order by 3, 1`
-
-// whatRelationsRun is which functions and rules a table or view may run: its own,
-// those of what a view reads, of partitions, and of tables whose rows a foreign
-// key changes along.
-const whatRelationsRun = `
-with recursive leads(a, b) as (
-  select r.ev_class, d.refobjid from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
-   where d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class
-  union select confrelid, conrelid from pg_constraint where contype = 'f' and (confdeltype in ('c', 'n', 'd') or confupdtype in ('c', 'n', 'd'))
-  union select inhparent, inhrelid from pg_inherits
-), reaches(a, b) as (
-  select c.oid, c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
-   where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_(catalog|toast)'
-  union select r.a, l.b from reaches r join leads l on l.a = r.b
-), parts(class, object, relation) as (
-  select 'pg_attrdef'::regclass, oid, adrelid from pg_attrdef
-  union all select 'pg_constraint'::regclass, oid, conrelid from pg_constraint where conrelid <> 0
-  union all select 'pg_constraint'::regclass, c.oid, a.attrelid from pg_constraint c join pg_attribute a on a.atttypid = c.contypid where c.contypid <> 0
-  union all select 'pg_policy'::regclass, oid, polrelid from pg_policy
-  union all select 'pg_class'::regclass, indexrelid, indrelid from pg_index
-  union all select 'pg_rewrite'::regclass, oid, ev_class from pg_rewrite
-), runs(relation, function, rule) as (
-  select tgrelid, tgfoid, '' from pg_trigger where not tgisinternal and tgenabled <> 'D'
-  union select p.relation, d.refobjid, '' from parts p join pg_depend d on d.classid = p.class and d.objid = p.object where d.refclassid = 'pg_proc'::regclass
-  union select ev_class, 0, format('the rule %I of %s', rulename, ev_class::regclass) from pg_rewrite where rulename <> '_RETURN' and ev_enabled <> 'D'
-)
-select distinct c.relname::text, u.function, u.rule
-  from reaches r join runs u on u.relation = r.b join pg_class c on c.oid = r.a
- order by 1, 3, 2`
-
-type relationRuns struct {
-	Relation string
-	Function uint32
-	Rule     string
-}
 
 // looksInside reads what a database may run beyond the functions that are
 // stepped through.
@@ -74,13 +42,13 @@ func (o *observer) looksInside(stepped *stepping) (*insides, error) {
 	if err != nil {
 		return nil, err
 	}
-	runs, err := queryRows[relationRuns](o, whatRelationsRun)
+	runs, err := o.runnables(functions)
 	if err != nil {
 		return nil, err
 	}
 	// What is said of a function depends on those that it calls.
-	said, in := map[uint32][]string{}, readInsides(nil, functions, runs)
-	for more := true; more; in = readInsides(said, functions, runs) {
+	said, in := map[uint32][]string{}, readInsides(nil, runs)
+	for more := true; more; in = readInsides(said, runs) {
 		more = false
 		for _, f := range functions {
 			if list := in.says(f, stepped.of(f)); len(list) > len(said[f.OID]) {
@@ -92,16 +60,21 @@ func (o *observer) looksInside(stepped *stepping) (*insides, error) {
 }
 
 // readInsides is what is said of names, where this is said of the functions.
-func readInsides(said map[uint32][]string, functions []userFunction, runs []relationRuns) *insides {
-	in := &insides{functions: map[string][]string{}, relations: map[string][]string{}, seen: map[string][]string{}}
-	for _, f := range functions {
-		in.functions[f.Name] = append(in.functions[f.Name], said[f.OID]...)
-	}
+func readInsides(said map[uint32][]string, runs []runnable) *insides {
+	in := &insides{ways: map[string]map[string][]string{}, seen: map[string][]string{}}
 	for _, r := range runs {
-		if r.Rule != "" {
-			in.relations[r.Relation] = append(in.relations[r.Relation], r.Rule)
+		list := said[r.function]
+		if r.rule != "" {
+			list = []string{r.rule}
 		}
-		in.relations[r.Relation] = append(in.relations[r.Relation], said[r.Function]...)
+		for _, w := range r.ways {
+			if len(list) > 0 && in.ways[w.Kind] == nil {
+				in.ways[w.Kind] = map[string][]string{}
+			}
+			if len(list) > 0 {
+				in.ways[w.Kind][w.Name] = append(in.ways[w.Kind][w.Name], list...)
+			}
+		}
 	}
 	return in
 }
@@ -122,8 +95,7 @@ func (in *insides) says(f userFunction, stepped *steppedFunction) (list []string
 		slices.Sort(list)
 		return slices.Compact(list)
 	}
-	tokens := lex(f.Body, false)
-	if f.divides(tokens) || slices.ContainsFunc(called(tokens), func(name string) bool { return len(in.functions[name]) > 0 }) {
+	if f.divides(lex(f.Body, false)) || len(in.of(f.Body, false)) > 0 {
 		if stepped != nil {
 			return []string{f.Said + ", which can't be stepped through (" + stepped.refused + ")"}
 		}
@@ -169,8 +141,18 @@ func called(tokens []token) (names []string) {
 	return names
 }
 
-// of returns what a text may run: the functions that it names, and what belongs
-// to the tables that it names, in whatever schema. That is rather too much.
+// definitions begin the statements that run event triggers.
+var definitions = []string{"alter", "comment", "create", "drop", "grant", "import", "reassign", "refresh", "reindex", "revoke", "security", "into"}
+
+// impliedOperators are those that words stand for.
+var impliedOperators = map[string]string{
+	"in": "=", "any": "=", "case": "=", "distinct": "=", "nullif": "=", "using": "=", "natural": "=", "between": "<=>=",
+	"like": "!~~", "ilike": "!~~*", "similar": "!~", "overlaps": "<=>=", "order": "<>", "group": "=", "union": "=", "intersect": "=", "except": "=",
+}
+
+// of returns what a text may run: the functions, types and operators that it names,
+// and what belongs to the tables that it names, in whatever schema. That is rather
+// too much.
 func (in *insides) of(text string, backslash bool) []string {
 	list, known := in.seen[text]
 	if known {
@@ -180,12 +162,25 @@ func (in *insides) of(text string, backslash bool) []string {
 		if s.word(0) == "do" {
 			list = append(list, "the block "+engine.Clip(text, 40))
 		}
+		list = append(list, in.ways[byAny][""]...)
 		for _, name := range called(s.tokens) {
-			list = append(list, in.functions[name]...)
+			list = append(list, in.ways[byCall][name]...)
 		}
-		for _, t := range s.tokens {
+		for i, t := range s.tokens {
 			if t.kind == 'w' || t.kind == 'n' {
-				list = append(list, in.relations[t.text]...)
+				if i > 0 && s.tokens[i-1].kind == '.' {
+					list = append(list, in.ways[byField][t.text]...)
+				}
+				list = append(list, in.ways[byRelation][t.text]...)
+				list = append(list, in.ways[byType][t.text]...)
+			}
+			if t.kind == 'w' && slices.Contains(definitions, t.text) {
+				list = append(list, in.ways[byCommand][""]...)
+			}
+		}
+		for name, said := range in.ways[byOperator] {
+			if slices.ContainsFunc(operators(s.tokens), func(sign string) bool { return strings.Contains(sign, name) }) {
+				list = append(list, said...)
 			}
 		}
 	}
@@ -195,28 +190,54 @@ func (in *insides) of(text string, backslash bool) []string {
 	return list
 }
 
-// names says in the verdict what a statement may have run. What it has made is
-// looked for before the next.
-func (d *Database) names(text, tag string, backslash bool) {
+// operators are the signs of a statement, each with those that follow it at once.
+func operators(tokens []token) (signs []string) {
+	end := -1
+	for _, t := range tokens {
+		switch {
+		case t.kind == 'w' && impliedOperators[t.text] != "":
+			signs = append(signs, impliedOperators[t.text])
+		case t.kind == 0 || !strings.ContainsRune("+-*/<>=~!@#%^&|`?", rune(t.kind)):
+		case t.start == end:
+			signs[len(signs)-1] += t.text
+			end = t.end
+		default:
+			signs = append(signs, t.text)
+			end = t.end
+		}
+	}
+	return signs
+}
+
+// mayRun returns what a statement may run. Where the database can't be asked the
+// verdict says so.
+func (d *Database) mayRun(text string, backslash bool) []string {
 	d.mu.Lock()
 	in := d.inside
 	d.mu.Unlock()
-	if in == nil {
+	if in == nil { // looked up without the lock, which the observer takes as well
 		var err error
 		if in, err = d.observer.looksInside(d.stepped); err != nil {
 			d.host().Unexplored("the functions of the database, which can't be looked up: " + err.Error())
-			return
+			return nil
 		}
 	}
 	d.mu.Lock()
-	list := in.of(text, backslash)
+	defer d.mu.Unlock()
+	d.inside = in
+	return in.of(text, backslash)
+}
+
+// names says in the verdict what a statement may have run. What it has made is
+// looked for before the next.
+func (d *Database) names(text, tag string, backslash bool) {
+	for _, what := range d.mayRun(text, backslash) {
+		d.host().Unexplored(what)
+	}
 	switch word, _, _ := strings.Cut(tag, " "); word {
 	case "CREATE", "ALTER", "DROP", "DO", "SELECT INTO":
-		in = nil
-	}
-	d.inside = in
-	d.mu.Unlock()
-	for _, what := range list {
-		d.host().Unexplored(what)
+		d.mu.Lock()
+		d.inside = nil
+		d.mu.Unlock()
 	}
 }

@@ -139,12 +139,19 @@ func (w *wire) reads(m message) (sqlStatement, bool) {
 
 func (w *wire) backslash() bool { return w.parameters["standard_conforming_strings"] == "off" }
 
+// aside reports whether a statement of a text is no step. One that reads no table
+// is one all the same where it may run a function of the database's own: by an
+// operator, or by the check of a domain.
+func (w *wire) aside(s sqlStatement, text string, idle bool) bool {
+	return s.aside(idle) && (s.word(0) != "select" || len(w.gate.now().mayRun(text, w.backslash())) == 0)
+}
+
 func (w *wire) executes(p portal) (sqlStatement, bool) {
 	if w.skipping {
 		return sqlStatement{}, false
 	}
 	list := statements(p.text, w.backslash())
-	if len(list) == 0 || list[0].aside(w.status == 'I' && !w.implicit) {
+	if len(list) == 0 || w.aside(list[0], p.text, w.status == 'I' && !w.implicit) {
 		return sqlStatement{}, false
 	}
 	s := list[0]
@@ -161,7 +168,7 @@ func (w *wire) queries(text string) (sqlStatement, bool) {
 	list := statements(text, w.backslash())
 	aside := 0
 	for _, s := range list {
-		if s.aside(w.status == 'I' && len(list) == 1) {
+		if w.aside(s, text, w.status == 'I' && len(list) == 1) {
 			aside++
 		}
 	}
