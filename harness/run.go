@@ -53,29 +53,30 @@ type access struct{ what string }
 
 // execution is one run of the scenario under a chooser.
 type execution struct {
-	x        *explorer
-	sim      *Sim
-	chooser  chooser
-	without  omissions
-	detail   bool // keep what a report needs
-	events   []event
-	going    []*actor // kept for [execution.ready]
-	setup    []int    // choices before any actor ran
-	habits   int      // of a sender, that count as faults
-	timers   []time.Time
-	progress bool              // the last step let others go on
-	publish  bool              // the last step can have changed what is committed
-	asked    *engine.Resources // what the oracle has read that is being asked
-	identify bool              // which goroutine calls is looked up each time, see [explorer.caller]
-	contexts contexts
-	ending   bool // those in the background are alone
-	restart  bool // an actor was away for the first time, see [worker]
-	last     *actor
-	failure  *Failure
-	aborted  bool // nothing new could come of it
-	diverged string
-	choice   bool // a statement that a lock had held went on before its turn, as the engine chose
-	seen     []bool
+	x         *explorer
+	sim       *Sim
+	chooser   chooser
+	without   omissions
+	detail    bool // keep what a report needs
+	events    []event
+	going     []*actor // kept for [execution.ready]
+	setup     []int    // choices before any actor ran
+	habits    int      // of a sender, that count as faults
+	timers    []time.Time
+	progress  bool              // the last step let others go on
+	publish   bool              // the last step can have changed what is committed
+	asked     *engine.Resources // what the oracle has read that is being asked
+	identify  bool              // which goroutine calls is looked up each time, see [explorer.caller]
+	contexts  contexts
+	ending    bool // those in the background are alone
+	restart   bool // an actor was away for the first time, see [worker]
+	last      *actor
+	unwatched bool // something may have come to an engine beside the steps, see [engine.Watcher]
+	failure   *Failure
+	aborted   bool // nothing new could come of it
+	diverged  string
+	choice    bool // a statement that a lock had held went on before its turn, as the engine chose
+	seen      []bool
 }
 
 // omissions are parts of a scenario that the minimiser leaves out.
@@ -131,6 +132,7 @@ func (x *explorer) execute(c chooser, without omissions, detail bool) *execution
 			return run
 		}
 	}
+	run.actorsRun()
 	for _, a := range s.actors {
 		if run.without.actors.has(a.id) {
 			a.done = true
@@ -145,6 +147,7 @@ func (x *explorer) execute(c chooser, without omissions, detail bool) *execution
 		return run
 	}
 	run.loop()
+	run.actorsEnd()
 	if run.failure == nil && !run.aborted && run.diverged == "" && !run.restart {
 		run.finish()
 	}
@@ -344,23 +347,29 @@ func (r *execution) show() {
 		return
 	}
 	ev := &r.events[len(r.events)-1]
-	for _, show := range r.sim.shows {
-		ev.show = append(ev.show, show.value())
-	}
+	r.aside(func() {
+		for _, show := range r.sim.shows {
+			ev.show = append(ev.show, show.value())
+		}
+	})
 }
 
 // check asks the oracles that hold at every moment.
-func (r *execution) check() bool {
-	if !r.publish {
-		return true
+func (r *execution) check() (holds bool) {
+	holds = true
+	if !r.publish || len(r.sim.always) == 0 {
+		return holds
 	}
-	for _, o := range r.sim.always {
-		if err := r.ask(o); err != nil {
-			r.fail(&Failure{Kind: "always", Oracle: o.name, Message: err.Error(), Step: len(r.events)})
-			return false
+	r.aside(func() {
+		for _, o := range r.sim.always {
+			if err := r.ask(o); err != nil {
+				r.fail(&Failure{Kind: "always", Oracle: o.name, Message: err.Error(), Step: len(r.events)})
+				holds = false
+				return
+			}
 		}
-	}
-	return true
+	})
+	return holds
 }
 
 // ask asks an oracle that holds at every moment, and notes which tables it

@@ -321,6 +321,10 @@ func (x *explorer) try(strategy Strategy, limit time.Duration, result *Result, s
 			x.anew = true
 			return true
 		}
+		if run.unwatched && run.failure == nil {
+			x.anew = true
+			return true
+		}
 		if run.aborted {
 			covered.Redundant++
 		} else if run.diverged == "" {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // caveats is what an exploration must not claim: what happened inside
@@ -72,6 +74,43 @@ func (r *execution) strayed() bool {
 		r.diverged, r.aborted = "", false
 	}
 	return ok
+}
+
+// watchers are the databases of this schedule to which something may come beside the
+// steps.
+func (r *execution) watchers() (list []engine.Watcher) {
+	for _, e := range r.x.home.engines[:r.sim.databases] {
+		if w, ok := e.(engine.Watcher); ok {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// actorsRun says that only actors run from now on.
+func (r *execution) actorsRun() {
+	for _, w := range r.watchers() {
+		w.ActorsRun()
+	}
+}
+
+// aside asks the scenario between two steps.
+func (r *execution) aside(do func()) {
+	list := r.watchers()
+	for _, w := range list {
+		w.ActorsRan()
+	}
+	do()
+	for _, w := range list {
+		w.ActorsRun()
+	}
+}
+
+// actorsEnd says that all steps of the schedule are done.
+func (r *execution) actorsEnd() {
+	for _, w := range r.watchers() {
+		r.unwatched = !w.Ends() || r.unwatched
+	}
 }
 
 // butFor is the part of a verdict that names what was not explored.

@@ -73,7 +73,8 @@ type Database struct {
 	observer *observer
 	refill   string
 	came     atomic.Bool // something of an actor's through the gate
-	stepped  *stepping   // nil where no function is stepped through
+	beside   beside
+	stepped  *stepping // nil where no function is stepped through
 
 	mu      sync.Mutex
 	proxies map[string]*proxy       // by their actors
@@ -235,6 +236,7 @@ func encrypt(ctx context.Context, c net.Conn, config *tls.Config, optional bool)
 // exploration where a test keeps its pools, and are scheduled in the next.
 type gate struct {
 	database atomic.Pointer[Database]
+	wires    sync.Map // those that are open
 }
 
 func (g *gate) now() *Database { return g.database.Load() }

@@ -51,7 +51,11 @@ func observe(address string) (*observer, error) {
 	}
 	config.RuntimeParams["application_name"] = "harness"
 	conn, err := pgx.ConnectConfig(context.Background(), config)
-	return &observer{conn: conn}, err
+	if err != nil {
+		return nil, err
+	}
+	insiders.Store(conn.PgConn().PID(), true)
+	return &observer{conn: conn}, nil
 }
 
 // queryRows collects rows, each of the columns of a T.

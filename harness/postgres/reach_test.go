@@ -50,6 +50,7 @@ create table wide (id int);
 create index on wide (hides(id));
 create table described (id int, n int);
 create statistics told on hides(id), n from described;
+create table bounded (id int check (run(id) > 0));
 create table secret (id int);
 alter table secret enable row level security;
 create policy own on secret using (run(id) > 0);
@@ -85,6 +86,7 @@ func TestCaseH12_WhatIsReachedRoundaboutIsNamed(t *testing.T) {
 		{`select p.run from plain p`, run},
 		{`insert into lots values (1)`, run},
 		{`insert into ranked values (3, row(3))`, run},
+		{`insert into bounded values (1)`, run},
 		{`insert into wide values (1)`, []string{"the function public.hides"}},
 		{`analyze described`, []string{"the function public.hides"}},
 		{`select id from secret`, run},

@@ -113,6 +113,9 @@ func (s *Server) makeRole(password string) error {
 			return err
 		}
 		var version int
+		if _, err := conn.Exec(ctx, `grant pg_read_all_stats to `+role); err != nil { // to see who else is connected
+			return err
+		}
 		if err := conn.QueryRow(ctx, `select current_setting('server_version_num')::int`).Scan(&version); err != nil || version < 150000 {
 			return err
 		}

@@ -65,11 +65,13 @@ var (
 )
 
 func newWire(c net.Conn, g *gate) *wire {
-	return &wire{
+	w := &wire{
 		Conn: c, gate: g, reading: make(chan struct{}, 1), news: make(chan struct{}), buffer: make([]byte, 16<<10),
 		prepared: map[string]preparedText{}, portals: map[string]portal{},
 		serverSide: serverSide{parameters: map[string]string{}, told: map[string][]uint32{}},
 	}
+	g.wires.Store(w, true)
+	return w
 }
 
 // Write takes messages, and sends them when their actor is chosen.
@@ -317,6 +319,8 @@ const goodbye = 5 * time.Second
 // Close returns when the server has given up what the connection had open, so
 // that what comes next finds none of it.
 func (w *wire) Close() error {
+	w.known() // its backend may be there for a moment
+	w.gate.wires.Delete(w)
 	w.mu.Lock()
 	if w.closed || w.user == nil || !w.ready {
 		w.mu.Unlock()

@@ -24,6 +24,19 @@ type Engine interface {
 	Traits() Traits
 }
 
+// A Watcher is an engine to which something may come beside the steps, and which can
+// look whether it did. Its methods are called while no actor runs.
+type Watcher interface {
+	// ActorsRun says that what comes from now on is of actors.
+	ActorsRun()
+	// ActorsRan says that for a while the scenario's oracles may come.
+	ActorsRan()
+	// Ends says that the schedule is over but for its oracles of the end. It reports
+	// false where the engine has not watched and finds that it should have: the
+	// exploration begins anew then.
+	Ends() (told bool)
+}
+
 // ErrIdle is what [Host.Ask] returns where the actor has not begun, or has returned.
 var ErrIdle = errors.New("harness: the actor does not run")
 
