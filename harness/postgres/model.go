@@ -118,6 +118,20 @@ func (d *ReadCommitted) Crashed(a engine.Actor) {
 // Contents returns what is committed, table by table, rows sorted by their key
 // or, where there is none, by all their columns.
 func (d *ReadCommitted) Contents() map[string][]Row {
+	for _, t := range d.tables {
+		d.asked(t.Name)
+	}
+	return d.contents()
+}
+
+// asked notes what an oracle reads.
+func (d *ReadCommitted) asked(tables ...string) {
+	for _, table := range tables {
+		d.host.Asked(d.of(table).data)
+	}
+}
+
+func (d *ReadCommitted) contents() map[string][]Row {
 	if d.server != nil {
 		return d.server.contents()
 	}
@@ -125,7 +139,10 @@ func (d *ReadCommitted) Contents() map[string][]Row {
 }
 
 // Rows returns what is committed of one table.
-func (d *ReadCommitted) Rows(table string) []Row { return d.Contents()[table] }
+func (d *ReadCommitted) Rows(table string) []Row {
+	d.asked(table)
+	return d.contents()[table]
+}
 
 // A Session is one connection.
 type Session struct {
@@ -159,6 +176,7 @@ func (s *Session) Commit(context.Context) error {
 	foot := s.releases()
 	for _, table := range s.wrote {
 		foot.Writes |= s.data(table)
+		foot.Shows |= s.data(table)
 	}
 	_, err := s.step("commit", foot, []harness.Fault{harness.LostBefore, harness.LostAfter}, func(a engine.Actor) ([]Row, error) {
 		aborted := s.aborted
@@ -225,6 +243,7 @@ func (s *Session) Exec(_ context.Context, st *Statement) ([]Row, error) {
 		foot.Writes |= s.locks(table)
 		if !s.inTx {
 			foot.Writes |= s.data(table)
+			foot.Shows |= s.data(table)
 		}
 	}
 	for _, table := range s.wrote { // an error would give them back
@@ -242,6 +261,9 @@ func (s *Session) Exec(_ context.Context, st *Statement) ([]Row, error) {
 			if !slices.Contains(s.wrote, table) {
 				s.wrote = append(s.wrote, table)
 			}
+		}
+		if a == nil {
+			s.db.asked(slices.Concat(st.Reads, st.Writes)...)
 		}
 		noteReads(a, st.Reads) // as of its snapshot, whatever it waits for afterwards
 		defer noteReads(a, st.Writes)
