@@ -35,8 +35,9 @@ type node struct {
 	asleep  actorSet // trying them leads to a trace that was seen
 	tried   actorSet
 	current int
-	last    int // who went before, or -1
-	spent   int // preemptions before
+	last    int  // who went before, or -1
+	spent   int  // preemptions before
+	aloft   bool // a statement waits for a lock: what lets it go on does what it does, too
 	foots   []engine.Footprint
 }
 
@@ -131,6 +132,9 @@ func (e *exhaustive) newNode(run *execution, ready []*actor) node {
 		if !a.done {
 			n.foots[a.id] = a.next().Foot
 		}
+		if _, state := a.underway(); state != grounded {
+			n.aloft = true
+		}
 	}
 	faulty := false // what happened is not what was to happen
 	for i := len(e.stack) - 1; i >= 0; i-- {
@@ -144,7 +148,7 @@ func (e *exhaustive) newNode(run *execution, ready []*actor) node {
 		if p.current != p.last && p.last >= 0 && p.ready.has(p.last) {
 			n.spent++
 		}
-		if e.reduce && !faulty && p.current != clockID {
+		if e.reduce && !faulty && !p.aloft && p.current != clockID {
 			dependent := dependent
 			if e.dependent != nil {
 				dependent = e.dependent

@@ -96,6 +96,14 @@ func (d *Database) ActorsRan() {
 // Ends is the same at the end of a schedule. It reports false where that can't be
 // told, since there was no connection past the gate before this schedule.
 func (d *Database) Ends() (told bool) {
+	d.mu.Lock()
+	blurred := d.opaqueNow
+	d.opaqueNow = false
+	d.mu.Unlock()
+	return d.passed() && !blurred
+}
+
+func (d *Database) passed() (told bool) {
 	list := d.outsiders()
 	if !d.beside.watching {
 		d.beside.watching = len(list) > 0

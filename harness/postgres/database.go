@@ -45,6 +45,8 @@ type Config struct {
 	// database is explored, their bodies have gates in them.
 	StepInto []string
 
+	unreduced bool // leaves out no order; for tests
+
 	held func(engine.Actor) // sees who waits for a lock; for tests
 }
 
@@ -81,7 +83,11 @@ type Database struct {
 	users   map[uint32]engine.Actor // of backends, in this schedule
 	wires   map[uint32]*wire
 	types   *pgtype.Map
-	inside  *insides // nil where the database may run what it didn't when it was looked at
+	catalog *catalog // the same
+	// Something has changed what statements touch: nothing is known of them any more.
+	// The second says that it did in this schedule.
+	opaque, opaqueNow bool
+	inside            *insides // nil where the database may run what it didn't when it was looked at
 }
 
 // New returns the database of this schedule. The scenario calls it in the same

@@ -133,7 +133,7 @@ func TestPgxCodeIsExploredOnPostgreSQL(t *testing.T) {
 		if r.Failure != nil {
 			t.Fatal(r.Report)
 		}
-		if !r.Covered[0].Complete || r.Schedules() != 14 || !waits {
+		if !r.Covered[0].Complete || r.Schedules() != 4 || !waits {
 			t.Errorf("%s, waits: %v", r, waits)
 		}
 	})

@@ -237,7 +237,7 @@ func (d *Database) names(text, tag string, backslash bool) {
 	switch word, _, _ := strings.Cut(tag, " "); word {
 	case "CREATE", "ALTER", "DROP", "DO", "SELECT INTO":
 		d.mu.Lock()
-		d.inside = nil
+		d.inside, d.catalog = nil, nil
 		d.mu.Unlock()
 	}
 }

@@ -109,6 +109,7 @@ func (w *wire) reads(m message) (sqlStatement, bool) {
 		var p pgproto3.Parse
 		if err := p.Decode(m.body()); err == nil {
 			delete(w.told, p.Name)
+			w.isolated = w.isolated || mentionsIsolation(p.Query)
 			w.prepared[p.Name] = preparedText{p.Query, p.ParameterOIDs}
 		}
 	case 'B':
@@ -126,6 +127,7 @@ func (w *wire) reads(m message) (sqlStatement, bool) {
 	case 'E':
 		return w.executes(w.portals[cString(m.body())])
 	case 'Q':
+		w.isolated = w.isolated || mentionsIsolation(cString(m.body()))
 		return w.queries(cString(m.body()))
 	case 'F':
 		return sqlStatement{tokens: []token{{kind: 'w', text: "call"}}, text: "call a function by its number"}, true
@@ -182,8 +184,9 @@ func (w *wire) queries(text string) (sqlStatement, bool) {
 
 // run is a step: messages that execute a statement, and what belongs to them.
 func (w *wire) run(a engine.Actor, what sqlStatement, list []message, more bool) error {
+	foot, after := w.footprint(what, more)
 	w.mu.Lock()
-	o := engine.Op{Text: what.text, Foot: engine.Footprint{Everything: true}, Last: what.commits() || w.status == 'I' && !what.begins() && !more && !what.partial}
+	o := engine.Op{Text: what.text, Foot: foot, Last: what.commits() || w.status == 'I' && !what.begins() && !more && !what.partial}
 	if what.portal != nil && w.gate.now().host().Detailed() {
 		o.Text += w.shows(what.portal)
 	}
@@ -202,6 +205,7 @@ func (w *wire) run(a engine.Actor, what sqlStatement, list []message, more bool)
 	if err != nil {
 		return err
 	}
+	w.tx = after
 	w.step = &wireStep{a: a, fault: fault, what: what}
 	w.flies(a)
 	if fault == harness.LostBefore {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -37,11 +38,13 @@ type wire struct {
 
 	mu sync.Mutex // what follows
 	serverSide
-	lost    error
-	user    engine.Actor // who wrote last
-	passage *passage     // of what was written last
-	closed  bool
-	flying  chan struct{} // closed when what an actor writes has landed; nil where it has
+	lost     error
+	user     engine.Actor // who wrote last
+	passage  *passage     // of what was written last
+	closed   bool
+	tx       pending       // the transaction that is open
+	isolated bool          // it may have another level of isolation than READ COMMITTED
+	flying   chan struct{} // closed when what an actor writes has landed; nil where it has
 }
 
 // message is one of the protocol, of the kind that its first byte tells; one of
@@ -159,6 +162,7 @@ func (w *wire) starts(m message) error {
 		if err := start.Decode(m.raw[4:]); err == nil {
 			w.mu.Lock()
 			w.ours = ours(start.Parameters)
+			w.isolated = w.isolated || mentionsIsolation(fmt.Sprint(start.Parameters))
 			w.mu.Unlock()
 		}
 	}
