@@ -14,8 +14,11 @@ import "github.com/edgaze-ai/runcounter/harness/internal/engine"
 //   - stale read: one read a table, the other wrote it, and the one wrote
 //     something afterwards. It is the name where none of the others is certain,
 //     and goes by tables.
-//   - non-repeatable read: within a transaction the same query had two answers,
-//     with the other's write in between.
+//   - non-repeatable read: within a transaction the same query had two answers, or
+//     the same row was read twice, with the other's write in between.
+//   - read skew: within a transaction one read what the other then wrote, and after
+//     that something else that the other wrote: it has seen the one as it was before
+//     and the other as it was afterwards. It goes by tables, as a stale read does.
 //
 // A dirty read has no name here, since none of the engines allows one.
 const (
@@ -24,6 +27,7 @@ const (
 	aPhantom       = "phantom"
 	aStaleRead     = "stale read"
 	aNonRepeatable = "non-repeatable read"
+	aReadSkew      = "read skew"
 )
 
 // fix says what usually helps against an anomaly, in words of the engine.
@@ -39,6 +43,8 @@ func fix(anomaly string, t engine.Traits) string {
 		return t.ReadAfresh
 	case aNonRepeatable:
 		return "read once, or use repeatable read"
+	case aReadSkew:
+		return "read both in one statement, or in a transaction of repeatable read; where it writes by what it read, " + t.ComeFirst
 	}
 	return ""
 }
@@ -227,5 +233,23 @@ func stale(a, b *stretch) (name string, first, second edge, ok bool) {
 			}
 		}
 	}
-	return "", first, second, false
+	return readSkew(a, b, first)
+}
+
+// readSkew looks for something of b's that a read after its first read was old.
+func readSkew(a, b *stretch, first edge) (name string, _, second edge, ok bool) {
+	second, ok = before(b, a, func(e edge) bool {
+		return e.fromWrite && !e.toWrite && !e.own && e.to > first.to && !elsewhere(a, b, edge{what: e.what, from: e.to})
+	})
+	if !ok {
+		return "", first, second, false
+	}
+	for _, one := range a.statements {
+		for _, again := range a.statements {
+			if one.step == first.from && again.step == second.to && one.table == again.table && one.together(again.wording) {
+				return aNonRepeatable, first, second, true
+			}
+		}
+	}
+	return aReadSkew, first, second, true
 }

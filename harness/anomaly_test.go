@@ -173,7 +173,41 @@ func TestAnomaliesHaveNames(t *testing.T) {
 			a: select n from t where id = 1 → reads n=0
 			b: update t set n = 1 where id = 1 → wrote 1
 			a: select n + 1 from t where id = 1 → reads 2
+			a: commit`, "non-repeatable read"},
+		{"two queries of other rows", `
+			a: begin
+			a: select count(*) from runs where ended = true → reads 3
+			b: update runs set ended = true where id = 7 → wrote 1
+			a: select count(*) from runs where ended = false → reads 0
+			a: commit`, "read skew"},
+		{"two tables, one before and one after", `
+			a: begin
+			a: select n from x where id = 1 → reads n=0
+			b: begin
+			b: update x set n = 1 where id = 1 → wrote 1
+			b: update y set n = 1 where id = 1 → wrote 1
+			b: commit
+			a: select n from y where id = 1 → reads n=1
+			a: commit`, "read skew"},
+		{"two tables, of which the other wrote one", `
+			a: begin
+			a: select n from x where id = 1 → reads n=0
+			b: update x set n = 1 where id = 1 → wrote 1
+			a: select n from y where id = 1 → reads n=0
 			a: commit`, ""},
+		{"another row of the table", `
+			a: begin
+			a: select n from t where id = 1 → reads n=0
+			b: update t set n = 1 where id = 1 → wrote 1
+			a: select n from t where id = 2 → reads n=0
+			a: commit`, ""},
+		{"two tables, in no transaction", `
+			a: select n from x where id = 1 → reads n=0
+			b: begin
+			b: update x set n = 1 where id = 1 → wrote 1
+			b: update y set n = 1 where id = 1 → wrote 1
+			b: commit
+			a: select n from y where id = 1 → reads n=1`, ""},
 		{"as bun writes it", `
 			a: SELECT "account"."name", "account"."balance" FROM "accounts" AS "account" WHERE ("account"."name" = 'ada') → reads name=ada balance=100
 			b: UPDATE "accounts" AS "account" SET "balance" = 40 WHERE ("account"."name" = 'ada') → wrote 1
@@ -214,7 +248,7 @@ func TestAnomaliesHaveNames(t *testing.T) {
 }
 
 func TestEveryAnomalyHasAFix(t *testing.T) {
-	for _, name := range []string{aLostUpdate, aWriteSkew, aPhantom, aStaleRead, aNonRepeatable} {
+	for _, name := range []string{aLostUpdate, aWriteSkew, aPhantom, aStaleRead, aNonRepeatable, aReadSkew} {
 		if fix(name, (&Sim{}).traits()) == "" {
 			t.Errorf("%s has none", name)
 		}

@@ -74,7 +74,7 @@
 //   - WHY: the cycle of reads and writes behind it, where there is one. It goes
 //     by tables, not by rows. Where the texts of the statements leave no doubt it
 //     begins with the anomaly's name: lost update, write skew, phantom, stale
-//     read, non-repeatable read. No engine here allows a dirty read.
+//     read, non-repeatable read, read skew. No engine here allows a dirty read.
 //   - FIX: what usually helps against that anomaly.
 //   - ENGINES: where a model was explored, whether the real one fails too.
 //   - EXPLORED: how much was searched; see below.

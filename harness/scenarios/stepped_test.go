@@ -70,6 +70,9 @@ func TestCaseT27_BeginAsItWasIsFoundByStepping(t *testing.T) {
 			t.Fatal(r, r.Report)
 		}
 		t.Log(r.Report)
+		if got := r.Report.Anomaly; got != "read skew" {
+			t.Errorf("its anomaly is called %q", got)
+		}
 		for _, want := range []string{"run_counter.begin_run:35: counted := run_counter.count_of(", "run_counter.begin_run:36: select count(*) into active"} {
 			if !slices.ContainsFunc(r.Report.Steps, func(s harness.Step) bool { return strings.HasPrefix(s.Text, want) }) {
 				t.Errorf("no step %q", want)
