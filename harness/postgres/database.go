@@ -67,8 +67,15 @@ type Config struct {
 // A statement that had to wait is two steps: when it was sent, and when the
 // actor goes on with its answer. What one COMMIT lets go on at once is
 // PostgreSQL's to order, so that not every replay comes out the same: what
-// does not is tried again, and counted (see [harness.Covered]). Nothing is known of
-// what a statement touches, so that no orders are left out as equivalent.
+// does not is tried again, and counted (see [harness.Covered]).
+//
+// Orders of statements that touch no table of each other's are left out as equivalent,
+// at READ COMMITTED: what a statement touches is read from its text, and from the
+// catalogs. While one waits for a lock, and of what a text does not tell for certain,
+// none are left out. As on other engines, actors that tell each other something by
+// variables need a [harness.Sim.Step] before it.
+//
+// A connection that leads past the gate fails the schedule in which an actor uses it.
 type Database struct {
 	hosted   atomic.Pointer[engine.Host] // of the schedule
 	config   Config

@@ -47,14 +47,19 @@
 //
 // On the model, by the tables that a [Statement] names, rows not told apart. One
 // that touches another table panics. An advisory lock is no table: name one for
-// it in Writes. On a real server by [New] nothing is known, and no order is left
-// out.
+// it in Writes. On a real server by [New], by the tables that the text of a statement
+// names, and those to which the catalogs lead from there: by views, triggers,
+// functions, foreign keys and sequences. What a text does not tell for certain depends
+// on everything: another level of isolation than READ COMMITTED, a COPY, a savepoint, an
+// advisory lock, a text that is made at run time. See [Database].
 //
 // # What it cannot find
 //
 //   - What actors over [New] wait for beside the server: a mutex, a channel, a
 //     connection of a full pool. After 30 seconds the test fails, and says where.
 //     On the model that is explored.
+//   - What a connection past the gate does that comes and goes within a step. One that
+//     lives longer fails the test when an actor uses it.
 //   - What other processes wait for, or tell each other, beside the server: see
 //     [Database.Proxy].
 //   - Anomalies that need more than the model has: it has READ COMMITTED and

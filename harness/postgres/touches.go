@@ -68,9 +68,7 @@ const relationKinds = `select oid, relkind::text from pg_class where relkind in 
 
 type foreignKey struct{ Child, Parent uint32 }
 
-const foreignKeys = `select conrelid, confrelid from pg_constraint where contype = 'f'
-union all select refobjid, objid from pg_depend join pg_class c on c.oid = objid
- where classid = 'pg_class'::regclass and refclassid = 'pg_class'::regclass and c.relkind = 'S'`
+const foreignKeys = `select conrelid, confrelid from pg_constraint where contype = 'f'`
 
 type builtin struct{ Name, Volatility string }
 
@@ -139,10 +137,6 @@ func (o *observer) readCatalog(stepped *stepping) (c *catalog, err error) {
 	}
 	for _, k := range keys {
 		child, parent := object{c.class.Class, k.Child}, object{c.class.Class, k.Parent}
-		if c.kinds[parent] == 'S' {
-			c.needs[child] = append(c.needs[child], parent)
-			continue
-		}
 		c.parents[child] = append(c.parents[child], parent)
 		c.children[parent] = append(c.children[parent], child)
 	}
