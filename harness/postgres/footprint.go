@@ -107,16 +107,16 @@ func (w *wire) footprint(what sqlStatement, more bool) (f engine.Footprint, afte
 			continue
 		}
 		locks |= d.locks(table)
-		for _, parent := range c.parents[table] { // which must be there, and stay
-			f.Reads |= d.data(parent)
+		if t.how < writesRows {
+			continue
+		}
+		f.Writes |= d.data(table)
+		for _, parent := range c.parents[table] { // which must stay
 			shares |= d.locks(parent)
 		}
 		for _, child := range c.children[table] { // of which there must be none
 			f.Reads |= d.data(child)
 			locks |= d.locks(child)
-		}
-		if t.how == writesRows {
-			f.Writes |= d.data(table)
 		}
 	}
 	if status == 'I' {

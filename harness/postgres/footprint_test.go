@@ -52,6 +52,8 @@ type drawing struct {
 var certain = []drawing{
 	{[][]string{{`delete from a where id = 2`}, {`insert into c (a) values (2)`}}, []bool{true, false}, false},
 	{[][]string{{`delete from a where id = 2`}, {`insert into c (a) values (2)`}}, []bool{false, true}, false},
+	{[][]string{{`insert into c (a) values (2)`, `select n from d`}, {`select n from a where id = 2 for update nowait`}}, []bool{true, false}, false},
+	{[][]string{{`delete from a where id = 2`}, {`insert into c (a) values (2)`}}, []bool{false, false}, true},
 	{[][]string{{`update b set n = n + 1 where id = 1`}, {`update a set n = n + 1 where id = 1`}}, []bool{false, true}, false},
 	{[][]string{{`update b set n = n + 1 where id = 1`}, {`select count(*) from log`}}, []bool{false, false}, true},
 	{[][]string{{`select move(1)`}, {`select sum(n) from both_of`}}, []bool{false, false}, false},
