@@ -51,7 +51,9 @@ func newWorker() *worker {
 	w := &worker{in: make(chan struct{}), out: make(chan signal, 2)}
 	ready := make(chan struct{})
 	go func() {
-		w.id = engine.Goroutine()
+		id, leave := engine.Stay()
+		defer leave()
+		w.id = id
 		close(ready)
 		defer func() {
 			if w.gone {

@@ -199,11 +199,13 @@ func Explore(t testing.TB, scenario func(*Sim), options ...Option) *Result {
 }
 
 func newExplorer(t testing.TB, scenario func(*Sim), options []Option) *explorer {
-	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, goroutine: engine.Goroutine(), vain: map[string]bool{}, ticking: map[string]bool{}, passed: map[string]bool{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
+	id, leave := engine.Stay()
+	x := &explorer{t: t, scenario: scenario, names: map[string]string{}, goroutine: id, vain: map[string]bool{}, ticking: map[string]bool{}, passed: map[string]bool{}, clock: &actor{id: -1, name: "clock", letter: "c"}}
 	x.settings = settings{seed: *flagSeed, budget: 10_000, quiet: longWait}
 	for _, o := range options {
 		o(&x.settings)
 	}
+	x.onClose(leave)
 	x.earlier = x.before()
 	if x.home = x.settings.home; x.home == nil {
 		x.home = &home{}

@@ -1,10 +1,7 @@
 package engine
 
 import (
-	"bytes"
 	"fmt"
-	"runtime"
-	"strconv"
 	"strings"
 )
 
@@ -28,16 +25,4 @@ func Show(v any) string {
 		return Clip(v, 40)
 	}
 	return fmt.Sprint(v)
-}
-
-// Goroutine is the number by which the runtime's stacks call the caller. It
-// costs some 5 µs, and more on a deep stack.
-func Goroutine() uint64 {
-	var text [40]byte
-	fields := bytes.Fields(text[:runtime.Stack(text[:], false)])
-	id, err := strconv.ParseUint(string(fields[1]), 10, 64)
-	if err != nil {
-		panic("harness: the runtime's stacks have changed: " + string(text[:]))
-	}
-	return id
 }
