@@ -40,10 +40,10 @@ type postgres struct {
 }
 
 const (
-	// busyTimeout is how long Up and Down go on trying to get the locks of a busy
+	// busyTimeout bounds the time for which Up and Down try to get the locks of a busy
 	// table. Each try waits for 2 s at most, since all writers wait behind it.
 	busyTimeout = 2 * time.Minute
-	// turnTimeout is how long one process waits for another that migrates.
+	// turnTimeout bounds the time for which one process waits for another that migrates.
 	turnTimeout = 30 * time.Minute
 	// transactionPooler is the port at which Supabase has its pooler in
 	// transaction mode.

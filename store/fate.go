@@ -134,9 +134,9 @@ type Deliveries struct {
 	Watched bool
 	// Own: a webhook of our own is installed, whose calls are known one by one.
 	Own bool
-	// Everybody means that it can't be told which calls are of workflow_runs, so these are
+	// AllTables says that the calls of workflow_runs can't be told apart, so these are
 	// those of all webhooks of the database.
-	Everybody bool
+	AllTables bool
 	Window    time.Duration   // how far back was looked; 0 for the last so many
 	Calls     map[Fate]int64  // by what became of them
 	Examples  map[Fate]string // what pg_net wrote of the newest of a fate; not for strangers
@@ -311,7 +311,7 @@ func roughly(d time.Duration) string {
 // Whose says how many calls have a fate, and of what: 5 calls of workflow_runs.
 func (d Deliveries) Whose() string {
 	whose := " of workflow_runs"
-	if d.Everybody {
+	if d.AllTables {
 		whose = " of all webhooks of this database"
 	}
 	return Quantity(d.Known(), "call", "calls") + whose

@@ -84,7 +84,7 @@ func TestComplaintsOfDeliveries(t *testing.T) {
 		{"another's webhook", store.Deliveries{Calls: calls(store.FateElsewhere, 1), Newest: store.FateElsewhere}, []string{"elsewhere: 1 of the last 1 call of workflow_runs got a 2xx that is no answer of Run Counter"}},
 		{"our webhook at another's", store.Deliveries{Own: true, Calls: calls(store.FateElsewhere, 1), Newest: store.FateElsewhere},
 			[]string{"elsewhere now: 1 of the last 1 call of workflow_runs got a 2xx that is no answer of Run Counter, the newest among them"}},
-		{"everybody's", store.Deliveries{Everybody: true, Calls: calls(store.FateRefused, 1)}, []string{"refused: 1 of the last 1 call of all webhooks of this database were refused or led nowhere"}},
+		{"everybody's", store.Deliveries{AllTables: true, Calls: calls(store.FateRefused, 1)}, []string{"refused: 1 of the last 1 call of all webhooks of this database were refused or led nowhere"}},
 		{"a dead worker", store.Deliveries{Worker: store.WorkerDown}, []string{"worker now: pg_net's worker does not run: nothing is sent"}},
 		{"a dead worker and a queue", store.Deliveries{Worker: store.WorkerDown, Queued: 10_001, Oldest: 90*time.Second + time.Millisecond},
 			[]string{"worker now: pg_net's worker does not run: nothing is sent, and more than 10000 calls wait for it, the oldest of workflow_runs for 1m30s"}},

@@ -60,7 +60,7 @@ func AnswerTo(d Delivery, applied []store.ApplyResult) Answer {
 func refusedOf(d Delivery) []problem.RefusedChange {
 	all := make([]problem.RefusedChange, 0, len(d.Refused))
 	for _, r := range d.Refused {
-		all = append(all, problem.RefusedChange{Change: r.Index, Reason: r.Told})
+		all = append(all, problem.RefusedChange{Change: r.Index, Reason: r.Public})
 	}
 	return all
 }

@@ -38,7 +38,7 @@ const (
 	maxKey = 64
 )
 
-// Secrets are what a sender may authenticate with: any one of them is enough,
+// Secrets authenticate senders: any one of them is enough,
 // so that several can be valid while one replaces another. The zero Secrets
 // accept no sender.
 type Secrets struct {

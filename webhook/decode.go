@@ -118,7 +118,7 @@ type Delivery struct {
 type Refused struct {
 	Index  int    // which of the request, from 0
 	Reason string // a sentence for the operator, which may show a value
-	Told   string // the same for the sender, without one
+	Public string // the same for the sender, without one
 	// Body holds this change alone, so that it can be sent by itself, or the
 	// beginning of that where it is shorter than Bytes. Both are unset where
 	// the change is all of the request.
@@ -142,11 +142,11 @@ func (b *BadDelivery) Error() string { return b.change() + b.reason() }
 
 // Problem says it over HTTP, without the value.
 func (b *BadDelivery) Problem() *problem.Problem {
-	return problem.New(http.StatusBadRequest, b.told())
+	return problem.New(http.StatusBadRequest, b.publicText())
 }
 
-// told is the sentence for the sender, without the value.
-func (b *BadDelivery) told() string { return b.change() + b.toldReason() }
+// publicText returns the sentence for the sender, without the value.
+func (b *BadDelivery) publicText() string { return b.change() + b.publicReason() }
 
 func (b *BadDelivery) change() string {
 	if b.Index >= 0 {
@@ -160,10 +160,10 @@ func (b *BadDelivery) reason() string {
 	if b.Value != "" {
 		return b.Path + " is " + b.Value + ", " + b.Detail
 	}
-	return b.toldReason()
+	return b.publicReason()
 }
 
-func (b *BadDelivery) toldReason() string {
+func (b *BadDelivery) publicReason() string {
 	switch {
 	case b.Path == "":
 		return b.Detail
@@ -321,12 +321,12 @@ func (b *deliveryReader) refuse(s *jsonscan.Scanner, bad *BadDelivery) {
 	if b.bad == nil {
 		b.bad = bad
 	}
-	r := Refused{Index: max(b.index, 0), Reason: bad.reason(), Told: bad.toldReason()}
+	r := Refused{Index: max(b.index, 0), Reason: bad.reason(), Public: bad.publicReason()}
 	if b.index >= 0 {
 		r.Body, r.Bytes = b.alone(s.Recorded())
 	}
 	b.refused += len(r.Body)
-	b.retained += refusedSize + len(r.Reason) + len(r.Told)
+	b.retained += refusedSize + len(r.Reason) + len(r.Public)
 	b.delivery.Refused = append(b.delivery.Refused, r)
 }
 

@@ -15,7 +15,7 @@ import (
 // itself what it was not told.
 type losses struct {
 	mu    sync.Mutex
-	known bool // something was told
+	known bool // a call has said it
 	at    int64
 	n     int64
 }
@@ -51,8 +51,8 @@ func (l *losses) hear(c *fiber.Ctx, secrets Secrets) {
 	}
 }
 
-// told returns how many there are, and whether anything was told.
-func (l *losses) told() (n int64, known bool) {
+// reported returns the number of losses, and whether any call has said one.
+func (l *losses) reported() (n int64, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.n, l.known
@@ -60,7 +60,7 @@ func (l *losses) told() (n int64, known bool) {
 
 // degraded reports losses as a sentence for /readyz.
 func (l *losses) degraded() []string {
-	n, _ := l.told()
+	n, _ := l.reported()
 	if n == 0 {
 		return nil
 	}
@@ -77,7 +77,7 @@ func (l *losses) Describe(to chan<- *prometheus.Desc) { to <- Unrecovered }
 // Collect implements prometheus.Collector. There is nothing to tell before a
 // webhook of our own has told anything.
 func (l *losses) Collect(to chan<- prometheus.Metric) {
-	if n, known := l.told(); known {
+	if n, known := l.reported(); known {
 		to <- prometheus.MustNewConstMetric(Unrecovered, prometheus.GaugeValue, float64(n))
 	}
 }

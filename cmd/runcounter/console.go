@@ -11,7 +11,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/console"
 )
 
-// console is what the pages of serve show and do beyond the store.
+// console returns the settings of the pages: what they show and do beyond the store.
 func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) *console.Settings {
 	return &console.Settings{
 		Where: db.where, Source: db.source, Limits: sweeper.Limits, Role: cmd.String("console-role"),

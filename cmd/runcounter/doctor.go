@@ -66,7 +66,8 @@ func openInspected(ctx context.Context, cmd *cli.Command) (*doctor.Source, error
 	return doctor.OpenSource(ctx, cmd.String("database-url"), doctorConfig(cmd, true))
 }
 
-// doctorConfig is what serve would be told by the same flags and environment.
+// doctorConfig returns the configuration that serve would have by the same flags and
+// environment.
 func doctorConfig(cmd *cli.Command, source bool) doctor.Config {
 	secrets, secretErr := webhook.ParseSecrets(cmd.String("webhook-secret"))
 	keys, keyErr := keysOf(cmd)

@@ -25,7 +25,7 @@ func tableFlag(category, usage string) cli.Flag {
 	return &cli.StringFlag{Name: "table", Category: category, Value: watched.DefaultTable, Usage: usage, Sources: cli.EnvVars("RUNCOUNTER_TABLE")}
 }
 
-// overrideFlags are what an operator says of the watched table, beside its name; more
+// overrideFlags returns the flags that describe the watched table, beside its name; more
 // come before --description.
 func overrideFlags(more ...cli.Flag) []cli.Flag {
 	return slices.Concat([]cli.Flag{

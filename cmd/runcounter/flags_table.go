@@ -69,7 +69,7 @@ func decoderSaid(said watched.Overrides) (d webhook.Decoder, err error) {
 	return d, nil
 }
 
-// ourName is what we call the column of a role.
+// ourName returns our name for the column of a role.
 func ourName(role watched.Role) string {
 	c, _ := watched.Default().Column(role)
 	return c.Name

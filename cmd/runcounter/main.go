@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	}
 	if err.Error() != "" {
 		if _, unheard := fmt.Fprintf(errs, "runcounter: %s\n", err); unheard != nil {
-			return code // nobody listens; the exit code still tells
+			return code // stderr is gone; the exit code still tells
 		}
 	}
 	return code

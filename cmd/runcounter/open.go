@@ -15,7 +15,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/server"
 )
 
-// database is what the commands need of a backend.
+// database is the part of a backend that the commands need.
 type database interface {
 	server.Store
 	store.Reader
@@ -25,7 +25,7 @@ type database interface {
 	Close() error
 }
 
-// backend is what a command has to know of a database beyond its contract.
+// backend describes a database beyond its contract.
 type backend struct {
 	database
 	where  string                  // for people: a path, or host and name; never a password

@@ -19,10 +19,10 @@ import (
 
 const (
 	defaultListen = "127.0.0.1:8080"
-	// finishIn is how long a stop may take. A delivery that is not committed
+	// finishIn bounds the time of a stop. A delivery that is not committed
 	// by then was not answered either.
 	finishIn = 30 * time.Second
-	// defaultDrain is how much of it goes by before the listener closes, where
+	// defaultDrain is the part of it before the listener closes, where
 	// others than this machine are served: a proxy that asks /readyz each few
 	// seconds sends nothing more here by then. longestDrain leaves a third of it
 	// for what was accepted.
@@ -31,7 +31,7 @@ const (
 	// admissionTimeout bounds how long a delivery waits for a slot of a mirror, whose
 	// sender doesn't retry. Supabase gives up after 5 s unless told otherwise.
 	admissionTimeout = 4 * time.Second
-	// sourceWorkers are how many batches of hints are looked at side by side.
+	// sourceWorkers is the number of batches of hints that are processed at once.
 	sourceWorkers = 2
 )
 

@@ -18,7 +18,7 @@ func baseOf(at net.Addr) string {
 	return "http://" + at.String()
 }
 
-// announce says where the server is. A person is told what to do next as well;
+// announce says where the server is. A person is last what to do next as well;
 // a machine gets one line of its log.
 func (s settings) announce(w io.Writer, at net.Addr, db backend) {
 	base := baseOf(at)
@@ -42,7 +42,7 @@ func (s settings) announce(w io.Writer, at net.Addr, db backend) {
 	}
 }
 
-// noMigrations is what a source without our migrations lacks.
+// noMigrations warns of a source without our migrations.
 const noMigrations = "the database has no migrations of Run Counter, so it works by direct queries: counts are counted each time, " +
 	"and nothing keeps the first outcome but our own calls; run runcounter migrate up"
 
@@ -51,14 +51,14 @@ const noMigrations = "the database has no migrations of Run Counter, so it works
 func everySecond(ask func() []string) func() []string {
 	var mu sync.Mutex
 	var asked time.Time
-	var told []string
+	var last []string
 	return func() []string {
 		mu.Lock()
 		defer mu.Unlock()
 		if asked.IsZero() || time.Since(asked) >= time.Second {
-			told, asked = ask(), time.Now()
+			last, asked = ask(), time.Now()
 		}
-		return told
+		return last
 	}
 }
 

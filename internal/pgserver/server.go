@@ -57,7 +57,7 @@ func New(binaries string, options Options) (s *Server, err error) {
 			return nil, err
 		}
 	}
-	// Somebody may take the port before the server does.
+	// Another process may take the port before the server does.
 	for range 5 {
 		if s.port, err = FreePort(); err != nil {
 			return nil, err
@@ -189,7 +189,7 @@ func children(parent int) []int {
 	return pids
 }
 
-// alive reports whether a process runs. One that nobody reaps does not.
+// alive reports whether a process runs. A zombie does not.
 func alive(pid int) bool {
 	state, _, ok := stat(pid)
 	return ok && state != "Z" && state != "X"
@@ -209,7 +209,7 @@ func stat(pid int) (state string, ppid int, ok bool) {
 	return fields[0], ppid, err == nil
 }
 
-// FreePort returns a port that nobody listens on, outside the range from which
+// FreePort returns a port that is free, outside the range from which
 // systems take the ports of outgoing connections: one of those would hold it
 // while a server is down.
 func FreePort() (int, error) {

@@ -8,7 +8,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/doctor/report"
 )
 
-// Config is what serve would be told by the same flags and environment, as it is
+// Config holds the settings that serve would have by the same flags and environment, as it is
 // written there.
 type Config struct {
 	Listen      string // HOST:PORT

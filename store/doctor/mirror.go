@@ -10,7 +10,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
 
-// largeWAL is where a log has outgrown what serve lets it become.
+// largeWAL is the size of a log that has outgrown what serve lets it become.
 const largeWAL = 256 << 20
 
 // Mirror examines a SQLite file, and what serve would be told. What needs the schema

@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// freshFailure is how young the newest statement without its webhook is
+	// freshFailure is the greatest age of the newest statement without its webhook
 	// where it is still going on.
 	freshFailure = time.Hour
-	// longRotation is how long two secrets may be in force before an operator has
+	// longRotation is the time for which two secrets may be in force before an operator has
 	// forgotten the second step.
 	longRotation = 24 * time.Hour
 

@@ -16,7 +16,7 @@ const (
 	// keepArrived and keepLost are how long calls stay in the log of ours.
 	keepArrived = time.Hour
 	keepLost    = 7 * 24 * time.Hour
-	// grace is how long after its timeout a call may be in nobody's hands: a
+	// grace is the time after its timeout for which a call may be in no table: a
 	// batch of pg_net's is one transaction, so it never should be.
 	grace = time.Minute
 )

@@ -29,7 +29,7 @@ type senders struct {
 // pgNetKeeps is for how long pg_net keeps answers unless it is told otherwise.
 const pgNetKeeps = 6 * time.Hour
 
-// sendsSQL is whether a trigger, of function p in schema fn, makes a webhook of
+// sendsSQL asks whether a trigger, of function p in schema fn, makes a webhook of
 // a change.
 const sendsSQL = `(fn.nspname || '.' || p.proname in ('supabase_functions.http_request', 'run_counter_webhook.notify') or p.prosrc ~ '\mnet\.http_(post|get)\M')`
 
@@ -139,7 +139,7 @@ func (c call) fate(in senders) (fate store.Fate, detail string) {
 	return store.FateWaiting, ""
 }
 
-// recoveredSQL is whether an import has read what a call tells: its transaction was
+// recoveredSQL asks whether an import has read the changes of a call: its transaction was
 // over when the import began. An import brings no deletion. The settings are s.
 func recoveredSQL(call string) string {
 	return `(` + call + `.deletions = 0 and coalesce(` + call + `.at <= s.recovered_at and pg_visible_in_snapshot(` + call + `.xact, s.recovered), false))`
@@ -250,7 +250,7 @@ func readDeliveries(ctx context.Context, tx pgx.Tx, there senders, now time.Time
 }
 
 // readOwn reads the log of our own webhook: the calls whose fate is written
-// down, those whose fate nobody has written down yet, and the statements that
+// down, those whose fate is not written down yet, and the statements that
 // were committed without one.
 func readOwn(ctx context.Context, tx pgx.Tx, there senders, now time.Time, to reach, d *store.Deliveries) error {
 	newest, newestAge := int64(-1), time.Duration(0)
@@ -370,7 +370,7 @@ func readAnswers(ctx context.Context, tx pgx.Tx, there senders, now time.Time, t
 			condition += ` and not exists (select from run_counter_webhook.calls as c where c.request_id = r.id and r.created >= c.at - interval '1 minute')`
 		}
 	}
-	d.Everybody = !there.hooks && !there.own
+	d.AllTables = !there.hooks && !there.own
 	calls, seen, elsewhere := d.Calls, 0, int64(0)
 	answers := query{text: `
 select ` + answerSQL + `, extract(epoch from $1::timestamptz - r.created)::double precision
@@ -383,7 +383,7 @@ select ` + answerSQL + `, extract(epoch from $1::timestamptz - r.created)::doubl
 		if err := rows.Scan(append(intoAnswer(&r), (*span)(&age))...); err != nil {
 			return err
 		}
-		if d.Everybody { // it is not known what these others should answer
+		if d.AllTables { // it is not known what these others should answer
 			r.Ours, r.Refused, r.Moved = true, 0, false
 		}
 		fate := store.FateOf(r)

@@ -8,12 +8,12 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// guard is whether the database keeps first outcomes by itself, or only reports what
+// guard says whether the database keeps first outcomes by itself, or only reports what
 // becomes of them, as each sweep and each ping see it: when that was last seen, in
 // nanoseconds, and 0 where it is not so.
 type guard struct{ seen atomic.Int64 }
 
-// guardKnownFor is how long that is believed after it was seen so. Where
+// guardKnownFor is the time for which that is believed after it was seen so. Where
 // it was switched off meanwhile, a change that takes back an outcome shows that
 // as its old_record, which is never in order, and is repaired; what can be missed
 // is the outcome of a run whose overwriting was told by no webhook, and only in

@@ -41,7 +41,7 @@ select id, user_id
  limit $6::integer`
 }
 
-// reports is whether the guard only reports. A run that has ended, and is active
+// reports says whether the guard only reports. A run that has ended, and is active
 // again, is a retry then, and no sweep restores it before it is silent.
 func (h features) reports() string {
 	if !h.installed {

@@ -223,7 +223,7 @@ func (s *Source) overPresumed(i int, r store.Row) (store.Row, store.Mark) {
 	return r, store.MarkSuperseding
 }
 
-// update is what the application does to a row, right or wrong; the guard
+// update changes a row as an application does, right or wrong; the guard
 // comes after it.
 func (s *Source) update(r store.Row) store.Row {
 	switch s.Rand.IntN(16) {

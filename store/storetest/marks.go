@@ -16,7 +16,7 @@ type MarkedHistory struct {
 	Name    string
 	Changes []store.Change
 	Ends    store.Row // the row as the source has it in the end
-	// Presumed is whether the outcome is presumed in the end.
+	// Presumed says whether the outcome is presumed in the end.
 	Presumed bool
 }
 

@@ -1,6 +1,6 @@
 package storetest
 
-// needs are what a table must have for a case of the suite to be told: the columns
+// needs lists what a table must have for a case of the suite to be run: the columns
 // that it compares; runs without a user ("guests"); words for the statuses that it
 // gives a run, and for such that mean nothing ("other words"); times that tell
 // microseconds apart; and columns by which a run is known to be alive, whether it was

@@ -151,7 +151,7 @@ func (m *mailbox) some(n int) (batch []store.Change) {
 	return batch
 }
 
-// table is what a guarded table must make of what an application writes: a
+// table is the model of a guarded table to which an application writes: a
 // model that shares no code with the store's rules.
 type table struct {
 	guarded bool

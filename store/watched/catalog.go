@@ -41,7 +41,7 @@ type CatalogColumn struct {
 	// pg_catalog: bigint, character varying(20), public.run_status.
 	Declared string `json:"declared"`
 	Domain   bool   `json:"domain,omitempty"`
-	// Base is what a domain is over, through domains over domains, as Declared
+	// Base is the type below a domain, through domains over domains, as Declared
 	// writes it: character varying(20). It is "" for a column in no domain.
 	Base string `json:"base,omitempty"`
 	// Labels are those of an enum, in its order.

@@ -36,7 +36,7 @@ type Table struct {
 	// Guard is what the operator says of it; else it is on, but only reports where a
 	// status has another word than ours: such an application may reuse a row.
 	Guard Guard `json:"guard"`
-	// Said is what the operator has said of it.
+	// Said holds what the operator has said of it.
 	Said Overrides `json:"said,omitzero"`
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Overrides are what an operator says of the table, in place of what would be
+// Overrides describe the table in an operator's words, in place of what would be
 // found.
 type Overrides struct {
 	// Table is schema.table; "" is public.workflow_runs.
@@ -34,14 +34,14 @@ type Overrides struct {
 	// Times says what integers count where they stand for times: Milliseconds or
 	// Seconds since 1970.
 	Times Kind `json:"times,omitempty"`
-	// Guard is what the guard does with an outcome that is overwritten.
+	// Guard says how the guard treats an outcome that is overwritten.
 	Guard Guard `json:"guard,omitempty"`
 	// Claim is what a signed-in user's token calls whose counts they may read, such
 	// as sub or org_id.
 	Claim string `json:"claim,omitempty"`
 }
 
-// Guard is what the guard does.
+// Guard is a mode of the guard.
 type Guard string
 
 // What the guard may do.

@@ -50,7 +50,7 @@ var nulls = map[Role]string{
 // same: each of its runs is then that of the one user or workflow [store.Absent].
 func (t Table) Absent(role Role) bool { return (role == User || role == Workflow) && !t.Has(role) }
 
-// absent is what stands for that in SQL. No other key has an empty id.
+// absent stands for that in SQL. No other key has an empty id.
 const absent = "''::text"
 
 // Col is the role's column of a row, and where the table has none, what stands for
@@ -86,7 +86,7 @@ func (t Table) Base(row string, role Role) string {
 	return t.Col(row, role)
 }
 
-// Type is what an id of the role is as a parameter of SQL: uuid, an integer type,
+// Type returns the type of the role's ids as parameters of SQL: uuid, an integer type,
 // or text. A draft that no column holds is what a workflow is.
 func (t Table) Type(role Role) string {
 	c, there := t.Column(role)

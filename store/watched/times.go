@@ -73,7 +73,7 @@ func (t Table) noTimes(row string) (conditions []string) {
 	return conditions
 }
 
-// moment is what a value of the column means that is within its bounds.
+// moment returns the expression for a value of the column that is within its bounds.
 func (t Table) moment(c Column, value string) string {
 	const epoch = "(timestamp '1970-01-01' + "
 	switch c.Kind {

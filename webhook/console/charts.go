@@ -160,7 +160,7 @@ func figure(v float64) string {
 	return fmt.Sprintf("%.0f", v)
 }
 
-// numbersEvery is how often a page that is open is told the numbers anew.
+// numbersEvery is the time between two updates of the numbers on an open page.
 const numbersEvery = 2 * time.Second
 
 // events answers GET /console/events: with ?key=USER/KIND/REF that count

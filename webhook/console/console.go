@@ -68,9 +68,9 @@ type Config struct {
 	Streams *live.Streams
 	// Refusals logs and counts what is refused.
 	Refusals *problem.Recorder
-	// Totals are what the charts show of deliveries.
+	// Totals returns the numbers of deliveries that the charts show.
 	Totals func() webhook.Totals
-	// Health is what the database holds that deserves a look, Ready whether it
+	// Health counts what in the database deserves a look, Ready says whether it
 	// answers, and Degraded what is not as it should be, a sentence each.
 	Health   func() (store.Health, error)
 	Ready    func() bool

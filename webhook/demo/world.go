@@ -12,7 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
-// World is what an application did, and its deliveries on their way. The same seed
+// World holds the runs of an application, and its deliveries on their way. The same seed
 // makes the same one, the day apart.
 type World struct {
 	Runs  int

@@ -67,7 +67,7 @@ type netConn struct {
 }
 
 // closedByPeer reports whether the receiver has closed an idle connection, or
-// sent what nobody asked for: curl looks before it uses one again.
+// sent bytes unasked: curl looks before it uses one again.
 func (c *netConn) closedByPeer() bool {
 	s, ok := c.raw.(syscall.Conn)
 	if !ok {
@@ -86,7 +86,7 @@ func (c *netConn) closedByPeer() bool {
 	return err != nil || !open
 }
 
-// netClient keeps connections that nobody uses.
+// netClient keeps connections that are not in use.
 type netClient struct {
 	mu   sync.Mutex
 	idle map[string][]*netConn
@@ -125,7 +125,7 @@ func (n *netClient) close() {
 	n.idle = map[string][]*netConn{}
 }
 
-// key is where a request goes, or nothing where that can't be told.
+// key returns the host and port of a request, or nothing where they can't be told.
 func (r *netRequest) key() string {
 	u, err := url.Parse(r.URL)
 	if err != nil {

@@ -25,7 +25,7 @@ type message struct {
 
 func (m message) expects() bool { return len(m.body) > curlExpect && !m.hasty }
 
-// head is what a request starts with, in curl's order.
+// head is the beginning of a request, in curl's order.
 func (m message) head() string {
 	var b strings.Builder
 	own := map[string]bool{}

@@ -147,7 +147,7 @@ func (n *Net) Idle(t testing.TB) {
 }
 
 // queued tells how many requests are queued, and which is the first. Those of a
-// batch under way still are, for everybody but the worker.
+// batch under way still are, for all sessions but the worker's.
 func queued(conn *pgx.Conn) (state string, idle bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

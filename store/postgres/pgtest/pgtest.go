@@ -37,11 +37,11 @@ import (
 
 const databaseVariable = "RUNCOUNTER_TEST_DATABASE_URL"
 
-// Password is what every role that this package makes can log in with. Our own
+// Password is that of every role that this package makes. Our own
 // servers don't ask for it.
 const Password = "runcounter"
 
-// patience is how long anything here may take before it counts as broken; long,
+// patience bounds the time of anything here before it counts as broken; long,
 // since the machines that run tests are busy.
 const patience = time.Minute
 
@@ -108,7 +108,7 @@ func giveUp(t testing.TB, err error) {
 
 // Copy is [Database] with what prepare does to the first of that name: the others
 // of this process are copies of it, which costs less than to do it again.
-// Nobody may be connected when prepare has returned.
+// No session may be connected when prepare has returned.
 func Copy(t testing.TB, name string, prepare func(address string)) string {
 	t.Helper()
 	return copied(t, plain.admin(t), name, prepare)
@@ -169,7 +169,7 @@ func create(t testing.TB, admin, name, template string) {
 	Exec(t, admin, `create database `+name+` template `+template+` strategy file_copy`)
 }
 
-// newDatabase is a new one. It is a copy of template0, since somebody may be
+// newDatabase makes one. It is a copy of template0, since a session may be
 // connected to template1.
 func newDatabase(t testing.TB, admin string) string {
 	t.Helper()

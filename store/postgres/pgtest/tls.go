@@ -16,9 +16,9 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/pgserver"
 )
 
-// NewTLSServer starts a server that refuses whoever does not speak TLS. Its
-// certificate is for localhost and 127.0.0.1, signed by an authority that
-// nobody knows but for caFile. The addresses of its databases have
+// NewTLSServer starts a server that refuses clients without TLS. Its
+// certificate is for localhost and 127.0.0.1, signed by an authority of its own,
+// which caFile holds. The addresses of its databases have
 // sslmode=verify-full and that file.
 func NewTLSServer(t testing.TB) (s *Server, caFile string) {
 	t.Helper()

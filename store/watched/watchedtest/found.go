@@ -104,7 +104,7 @@ func (m Found) Said() watched.Overrides {
 	return o
 }
 
-// Word is what the table calls a status.
+// Word returns the table's word for a status.
 func (m Found) Word(s store.Status) (string, bool) {
 	if m.Words == nil {
 		return string(s), true
@@ -194,7 +194,7 @@ func (m Found) Rows() string {
 	for _, s := range store.Terminals {
 		word, there := m.Word(s)
 		if !there {
-			word = string(s) // which nobody has said to be another
+			word = string(s) // which no description says to be another
 		}
 		status += " when " + watched.Literal(fold(word)) + " then '" + string(s) + "'"
 	}

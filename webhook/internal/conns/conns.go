@@ -58,8 +58,8 @@ const (
 // A lack of descriptors or of memory ends no process: Accept waits, and goes on.
 type Listener struct {
 	net.Listener
-	most int
-	told func(event Event, err error)
+	most   int
+	notify func(event Event, err error)
 
 	mu     sync.Mutex
 	conns  map[*Conn]bool
@@ -79,10 +79,10 @@ const (
 )
 
 // Listen returns a listener that accepts from ln, with at most that many connections
-// open. told is called for each event.
-func Listen(ln net.Listener, most int, told func(Event, error)) *Listener {
+// open. notify is called for each event.
+func Listen(ln net.Listener, most int, notify func(Event, error)) *Listener {
 	return &Listener{
-		Listener: ln, most: max(most, 1), told: told, conns: map[*Conn]bool{},
+		Listener: ln, most: max(most, 1), notify: notify, conns: map[*Conn]bool{},
 		change: make(chan struct{}, 1), shut: make(chan struct{}),
 	}
 }
@@ -107,7 +107,7 @@ func (a *Listener) Accept() (net.Conn, error) {
 		if !passes(err) {
 			return nil, err
 		}
-		a.told(NotAccepted, err)
+		a.notify(NotAccepted, err)
 		if !errors.Is(err, syscall.ECONNABORTED) {
 			a.mu.Lock()
 			g := a.take(OfStranger)
@@ -188,7 +188,7 @@ func (a *Listener) turnOut(g *Conn) {
 	if g == nil {
 		return
 	}
-	a.told(TurnedOut, nil)
+	a.notify(TurnedOut, nil)
 	_ = g.Close() // it is gone either way
 }
 
