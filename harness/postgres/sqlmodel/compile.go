@@ -297,12 +297,23 @@ func converted(x *ex, t typ, explicit bool) *ex {
 }
 
 // known notes a cast of a constant or a parameter: PostgreSQL carries it out when
-// it plans the statement, and fails then, before it draws from a sequence.
+// it plans the statement, and fails then, before it draws from a sequence; so it
+// does with arithmetic of constants.
 func (c *compiler) known(x *ex) *ex {
 	if x.fixed {
 		c.early = append(c.early, x)
 	}
 	return x
+}
+
+// literal is the value of a constant, where an expression is one. What PostgreSQL
+// leaves out by it when it plans a statement can't fail either.
+func (c *compiler) literal(x *ex) (any, bool) {
+	if !x.fixed && !x.null || x.param > 0 {
+		return nil, false
+	}
+	v, err := x.f(&env{x: &exec{args: make([]any, len(c.params))}})
+	return v, err == nil && (v != nil || x.null)
 }
 
 // assign makes an expression one for a column.

@@ -16,8 +16,15 @@ func (c *compiler) call(sc *scope, x eCall) *ex {
 		mustNot(refuse("the function %s", x.name))
 	}
 	args := make([]*ex, len(x.args))
+	kept, decided := 0, false
 	for i, a := range x.args {
 		args[i] = c.expr(sc, a)
+		if v, ok := c.literal(args[i]); x.name == "coalesce" && !decided && ok && v != nil {
+			kept, decided = len(c.early), true
+		}
+	}
+	if decided {
+		c.early = c.early[:kept]
 	}
 	if f, ok := special[x.name]; ok {
 		return f(c, x.name, args)
@@ -98,6 +105,9 @@ var functions = map[string]function{
 var special = map[string]func(c *compiler, name string, args []*ex) *ex{
 	"coalesce": func(c *compiler, _ string, args []*ex) *ex {
 		t, list := c.unified("COALESCE", args...)
+		if v, ok := c.literal(list[0]); ok && v != nil {
+			return list[0]
+		}
 		return &ex{t: t, f: func(e *env) (any, error) {
 			for _, a := range list {
 				if v, err := a.f(e); err != nil || v != nil {

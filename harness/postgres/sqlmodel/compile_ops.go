@@ -14,7 +14,7 @@ func (c *compiler) unary(sc *scope, x eUnary) *ex {
 			return c.exists(sc, sub, true)
 		}
 		y := c.condition(sc, x.x, "NOT")
-		return &ex{t: y.t, f: func(e *env) (any, error) {
+		return &ex{t: y.t, fixed: y.fixed, f: func(e *env) (any, error) {
 			v, err := y.f(e)
 			if b, ok := v.(bool); ok {
 				return !b, err
@@ -51,7 +51,7 @@ func (c *compiler) unary(sc *scope, x eUnary) *ex {
 func (c *compiler) isBool(sc *scope, x eIsBool) *ex {
 	y := c.condition(sc, x.x, "IS "+upper(x.what))
 	want := map[string]any{"true": true, "false": false, "unknown": nil}[x.what]
-	return &ex{t: y.t, f: func(e *env) (any, error) {
+	return &ex{t: y.t, fixed: y.fixed, f: func(e *env) (any, error) {
 		v, err := y.f(e)
 		return (v == want) != x.not, err
 	}}
@@ -77,9 +77,18 @@ func (c *compiler) binary(sc *scope, x eBinary) *ex {
 // logic is the operators and, or, with their third value. A side that is not needed is
 // not looked at.
 func (c *compiler) logic(sc *scope, x eBinary) *ex {
-	l, r := c.condition(sc, x.l, upper(x.op)), c.condition(sc, x.r, upper(x.op))
 	decides := x.op == "or"
-	return &ex{t: typ{k: kBool}, f: func(e *env) (any, error) {
+	l := c.condition(sc, x.l, upper(x.op))
+	kept := len(c.early)
+	r := c.condition(sc, x.r, upper(x.op))
+	if v, ok := c.literal(l); ok && v == decides {
+		c.early = c.early[:kept]
+		return constant(l.t, decides)
+	}
+	if v, ok := c.literal(r); ok && v == decides {
+		return constant(r.t, decides)
+	}
+	return &ex{t: typ{k: kBool}, fixed: l.fixed && r.fixed, f: func(e *env) (any, error) {
 		a, err := l.f(e)
 		if err != nil || a == decides {
 			return a, err
@@ -132,7 +141,7 @@ func (c *compiler) compares(op string, l, r *ex) *ex {
 		"<": func(n int) bool { return n < 0 }, ">": func(n int) bool { return n > 0 },
 		"<=": func(n int) bool { return n <= 0 }, ">=": func(n int) bool { return n >= 0 },
 	}[op]
-	return &ex{t: typ{k: kBool}, f: func(e *env) (any, error) {
+	return &ex{t: typ{k: kBool}, fixed: l.fixed && r.fixed, f: func(e *env) (any, error) {
 		a, b, err := both(e, l, r)
 		if err != nil || a == nil || b == nil {
 			return nil, err
@@ -247,15 +256,15 @@ func (c *compiler) arithmetic(op string, l, r *ex) *ex {
 		l, r = c.typed(l, to), c.typed(r, to)
 	}
 	if l.t.isNum() && r.t.isNum() {
-		return numbers(op, l, r)
+		return c.numbers(op, l, r)
 	}
 	return moments(op, l, r)
 }
 
-func numbers(op string, l, r *ex) *ex {
+func (c *compiler) numbers(op string, l, r *ex) *ex {
 	t := typ{k: max(l.t.k, r.t.k)}
 	l, r = converted(l, t, false), converted(r, t, false)
-	return &ex{t: t, f: func(e *env) (any, error) {
+	return c.known(&ex{t: t, fixed: l.fixed && r.fixed, f: func(e *env) (any, error) {
 		a, b, err := both(e, l, r)
 		if err != nil || a == nil || b == nil {
 			return nil, err
@@ -271,7 +280,7 @@ func numbers(op string, l, r *ex) *ex {
 			return nil, stateError("22003", t.String()+" out of range")
 		}
 		return inRange(t, n)
-	}}
+	}})
 }
 
 // integers calculates with 64 bits: not ok where the result has more.
@@ -364,7 +373,7 @@ func (d decimal) leading() (weight int, first int64) {
 // moments is arithmetic with dates, timestamps and intervals.
 func moments(op string, l, r *ex) *ex {
 	a, b := l.t.bare(), r.t.bare()
-	if op == "+" && (a.k == kInterval && b.isTime() || a.isInt() && b.k == kDate) {
+	if op == "+" && (a.k == kInterval && b.isTime() || a.isInt() && a.k != kInt8 && b.k == kDate) {
 		l, r, a, b = r, l, b, a
 	}
 	if op == "*" && a.isInt() && b.k == kInterval {
@@ -385,7 +394,7 @@ func moments(op string, l, r *ex) *ex {
 			t.k = kTimestamp
 		}
 		do = func(v, w any) (any, error) { return inYears(shift(v.(time.Time), w.(interval), sign)) }
-	case plus && a.k == kDate && b.isInt():
+	case plus && a.k == kDate && b.isInt() && b.k != kInt8:
 		t, do = a, func(v, w any) (any, error) {
 			n := w.(int64)
 			if magnitude(n) > 4e6 {

@@ -137,19 +137,40 @@ func membership(l *ex, not bool, list func(e *env) ([]any, error)) *ex {
 
 func (c *compiler) cases(sc *scope, x eCase) *ex {
 	var conditions, results []*ex
+	possible := 0
+	kept, decided, first := 0, false, -1 // the first that may be, where no other can
 	for _, w := range x.whens {
 		if x.arg != nil {
 			conditions = append(conditions, c.compares("=", c.expr(sc, x.arg), c.expr(sc, w[0])))
 		} else {
 			conditions = append(conditions, c.condition(sc, w[0], "CASE/WHEN"))
 		}
+		tested := len(c.early)
 		results = append(results, c.expr(sc, w[1]))
+		switch v, ok := c.literal(conditions[len(conditions)-1]); {
+		case decided:
+		case !ok:
+			possible++
+		case v == true:
+			kept, decided = len(c.early), true
+			if possible == 0 {
+				first = len(results) - 1
+			}
+		default:
+			c.early = c.early[:tested]
+		}
 	}
 	other := &ex{null: true, f: func(*env) (any, error) { return nil, nil }}
 	if x.other != nil {
 		other = c.expr(sc, x.other)
 	}
+	if decided {
+		c.early = c.early[:kept]
+	}
 	t, list := c.unified("CASE", append(results, other)...)
+	if first >= 0 {
+		return list[first]
+	}
 	return &ex{t: t, f: func(e *env) (any, error) {
 		for i, when := range conditions {
 			v, err := when.f(e)

@@ -144,7 +144,7 @@ func (p *parser) columnDef() (c columnDef, more []constraintDef) {
 		case p.take("null"):
 			continue
 		case p.take("default"):
-			c.fallback = p.other()
+			c.fallback = p.plain()
 			continue
 		case p.take("generated"):
 			if p.take("always") {

@@ -5,84 +5,142 @@ import (
 	"strings"
 )
 
-// expr reads an expression. The methods below it are PostgreSQL's levels of
-// precedence, from the loosest to the tightest.
-func (p *parser) expr() expr {
+// The precedence of operators, from the loosest to the tightest, as PostgreSQL's
+// grammar has it.
+const (
+	bindsOr = iota + 1
+	bindsAnd
+	bindsNot
+	bindsIs
+	bindsComparison
+	bindsMembership // between, in, like
+	bindsOther      // all operators without a level of their own
+	bindsSum
+	bindsProduct
+	bindsSign
+)
+
+// expr reads an expression.
+func (p *parser) expr() expr { return p.binary(bindsOr, false) }
+
+// plain is an expression without and, not, in and what else ends in words, as it
+// stands in between and behind default.
+func (p *parser) plain() expr { return p.binary(bindsOr, true) }
+
+// binary reads operators that bind at least as tight as a level. What stands
+// behind an operator begins anew, so that a not there takes what binds tighter
+// than not; and what ends by itself, such as is null, can be followed by any.
+func (p *parser) binary(level int, plain bool) expr {
 	defer p.deeper()()
-	x := p.and()
-	for p.take("or") {
-		x = eBinary{"or", x, p.and()}
-	}
-	return x
-}
-
-func (p *parser) and() expr {
-	x := p.not()
-	for p.take("and") {
-		x = eBinary{"and", x, p.not()}
-	}
-	return x
-}
-
-func (p *parser) not() expr {
-	if p.take("not") {
-		defer p.deeper()()
-		return eUnary{"not", p.not()}
-	}
-	return p.isTest()
-}
-
-func (p *parser) isTest() expr {
-	x := p.comparison()
+	x := p.prefix(plain)
 	for {
-		switch {
-		case p.take("isnull"):
-			x = eIsNull{x, false}
-		case p.take("notnull"):
-			x = eIsNull{x, true}
-		case p.take("is"):
-			not := p.take("not")
-			switch {
-			case p.take("null"):
-				x = eIsNull{x, not}
-			case p.take("distinct", "from"):
-				x = eDistinct{x, p.comparison(), not}
-				p.alone("is", "isnull", "notnull")
-			default:
-				what := p.oneOf("true", "false", "unknown")
-				if what == "" {
-					p.refuse("is %s", p.peek().text)
-				}
-				x = eIsBool{x, what, not}
-			}
-		default:
+		op, binds := p.operator()
+		if binds < level || plain && (binds < bindsIs || binds == bindsMembership || binds == bindsIs && !p.is("is", "distinct") && !p.is("is", "not", "distinct")) {
 			return x
+		}
+		switch binds {
+		case bindsIs:
+			x = p.isTest(x, plain)
+		case bindsComparison:
+			x = p.comparison(x, plain)
+		case bindsMembership:
+			x = p.membership(x)
+		default:
+			p.next()
+			x = eBinary{op, x, p.binary(binds+1, plain)}
 		}
 	}
 }
 
-// alone fails where an operator of the same level follows, which needs
+// operator is the next token where that is one, and how tight it binds.
+func (p *parser) operator() (string, int) {
+	t := p.peek()
+	switch t.kind {
+	case tokWord:
+		switch t.text {
+		case "or":
+			return t.text, bindsOr
+		case "and":
+			return t.text, bindsAnd
+		case "is", "isnull", "notnull":
+			return t.text, bindsIs
+		case "between", "in", "like", "ilike", "similar":
+			return t.text, bindsMembership
+		case "not":
+			switch p.ahead(1).text {
+			case "between", "in", "like", "ilike", "similar":
+				return t.text, bindsMembership
+			}
+		}
+	case tokSymbol:
+		switch t.text {
+		case "=", "<", ">", "<=", ">=", "<>", "!=":
+			return t.text, bindsComparison
+		case "||":
+			return t.text, bindsOther
+		case "+", "-":
+			return t.text, bindsSum
+		case "*", "/", "%":
+			return t.text, bindsProduct
+		case "->", "->>", "#>", "#>>", "@>", "<@", "?", "~", "~*", "!~", "&", "|", "#", "^", "[":
+			p.fail()
+		}
+	}
+	if p.is("at") || p.is("collate") {
+		p.fail()
+	}
+	return "", 0
+}
+
+// alone fails where an operator follows that binds as tight, which needs
 // parentheses.
-func (p *parser) alone(words ...string) {
-	if p.oneOf(words...) != "" {
-		p.at--
+func (p *parser) alone(binds int) {
+	if _, next := p.operator(); next == binds {
 		panic(parseError{stateError("42601", "syntax error at or near \""+p.peek().text+"\"")})
 	}
 }
 
-func isComparison(t token) bool {
-	switch t.text {
-	case "=", "<", ">", "<=", ">=", "<>", "!=":
-		return t.kind == tokSymbol
+func (p *parser) prefix(plain bool) expr {
+	switch {
+	case !plain && p.take("not"):
+		return eUnary{"not", p.binary(bindsNot, false)}
+	case p.take("-"):
+		x := p.binary(bindsSign, plain)
+		if n, ok := x.(eNumber); ok && !strings.HasPrefix(n.text, "-") {
+			return eNumber{"-" + n.text}
+		}
+		return eUnary{"-", x}
+	case p.take("+"):
+		return eUnary{"+", p.binary(bindsSign, plain)}
 	}
-	return false
+	return p.cast()
 }
 
-func (p *parser) comparison() expr {
-	x := p.membership()
-	if !isComparison(p.peek()) {
-		return x
+func (p *parser) isTest(x expr, plain bool) expr {
+	if p.take("isnull") {
+		return eIsNull{x, false}
 	}
+	if p.take("notnull") {
+		return eIsNull{x, true}
+	}
+	p.want("is")
+	not := p.take("not")
+	switch {
+	case p.take("null"):
+		return eIsNull{x, not}
+	case p.take("distinct", "from"):
+		y := eDistinct{x, p.binary(bindsIs+1, plain), not}
+		p.alone(bindsIs)
+		return y
+	}
+	what := p.oneOf("true", "false", "unknown")
+	if what == "" {
+		p.refuse("is %s", p.peek().text)
+	}
+	return eIsBool{x, what, not}
+}
+
+func (p *parser) comparison(x expr, plain bool) expr {
 	op := p.next().text
 	if op == "!=" {
 		op = "<>"
@@ -99,50 +157,43 @@ func (p *parser) comparison() expr {
 		p.want(")")
 		return in
 	}
-	y := p.membership()
-	if isComparison(p.peek()) {
-		panic(parseError{stateError("42601", "syntax error at or near \""+p.peek().text+"\"")})
-	}
-	return eBinary{op, x, y}
+	y := eBinary{op, x, p.binary(bindsComparison+1, plain)}
+	p.alone(bindsComparison)
+	return y
 }
 
 // membership is between, in and like.
-func (p *parser) membership() expr {
-	x := p.other()
-	for {
-		from := p.at
-		not := p.take("not")
-		switch {
-		case p.take("between"):
-			if !p.take("asymmetric") && p.is("symmetric") {
-				p.fail()
-			}
-			lo := p.other()
-			p.want("and")
-			hi := p.other()
-			if x = (eBinary{"and", eBinary{">=", x, lo}, eBinary{"<=", x, hi}}); not {
-				x = eUnary{"not", x}
-			}
-			p.alone("between", "in", "like", "ilike", "not")
-		case p.take("in"):
-			x = p.in(x, not)
-		case p.is("like"), p.is("ilike"):
-			op := p.next().text
-			if not {
-				op = "not " + op
-			}
-			x = eBinary{op, x, p.other()}
-			if p.is("escape") {
-				p.fail()
-			}
-			p.alone("between", "in", "like", "ilike", "not")
-		case p.is("similar"):
+func (p *parser) membership(x expr) expr {
+	not := p.take("not")
+	switch {
+	case p.take("between"):
+		if !p.take("asymmetric") && p.is("symmetric") {
 			p.fail()
-		default:
-			p.at = from
-			return x
 		}
+		lo := p.plain()
+		p.want("and")
+		hi := p.binary(bindsMembership+1, false)
+		var y expr = eBinary{"and", eBinary{">=", x, lo}, eBinary{"<=", x, hi}}
+		if not {
+			y = eUnary{"not", y}
+		}
+		p.alone(bindsMembership)
+		return y
+	case p.take("in"):
+		return p.in(x, not)
+	case p.is("similar"):
+		p.fail()
 	}
+	op := p.next().text
+	if not {
+		op = "not " + op
+	}
+	y := eBinary{op, x, p.binary(bindsMembership+1, false)}
+	if p.is("escape") {
+		p.fail()
+	}
+	p.alone(bindsMembership)
+	return y
 }
 
 func (p *parser) in(x expr, not bool) expr {
@@ -155,57 +206,6 @@ func (p *parser) in(x expr, not bool) expr {
 	}
 	p.want(")")
 	return in
-}
-
-// other is ||, which stands for all operators without a level of their own.
-func (p *parser) other() expr {
-	x := p.sum()
-	for {
-		if p.take("||") {
-			x = eBinary{"||", x, p.sum()}
-			continue
-		}
-		if t := p.peek(); t.kind == tokSymbol && strings.Contains(" -> ->> #> #>> @> <@ ? ~ ~* !~ & | # ", " "+t.text+" ") {
-			p.fail()
-		}
-		return x
-	}
-}
-
-func (p *parser) sum() expr {
-	x := p.product()
-	for p.is("+") || p.is("-") {
-		x = eBinary{p.next().text, x, p.product()}
-	}
-	return x
-}
-
-func (p *parser) product() expr {
-	x := p.unary()
-	for p.is("*") || p.is("/") || p.is("%") {
-		x = eBinary{p.next().text, x, p.unary()}
-	}
-	return x
-}
-
-func (p *parser) unary() expr {
-	defer p.deeper()()
-	if p.take("-") {
-		x := p.unary()
-		if n, ok := x.(eNumber); ok && !strings.HasPrefix(n.text, "-") {
-			return eNumber{"-" + n.text}
-		}
-		return eUnary{"-", x}
-	}
-	if p.take("+") {
-		return eUnary{"+", p.unary()}
-	}
-	x := p.cast()
-	switch {
-	case p.is("^"), p.is("["), p.is("at"), p.is("collate"):
-		p.fail()
-	}
-	return x
 }
 
 func (p *parser) cast() expr {
