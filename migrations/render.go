@@ -186,7 +186,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		"there":       func() string { return there(t) },
 		"called":      func(role watched.Role) string { c, _ := t.Column(role); return c.Name },
 		"keyComments": keyComments,
-		"byEndUser":   func() string { return `current_user = any ('{anon,authenticated}'::name[])` },
+		"byEndUser":   func() string { return byEndUser },
 	}).Parse(text)
 	if err != nil {
 		return "", err
@@ -197,6 +197,11 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 	}
 	return b.String(), nil
 }
+
+// byEndUser stands in the WHEN of triggers, which PostgreSQL parses anew for each
+// statement, byte by byte of its constants: a name has 64 of them, and a text its
+// letters alone.
+const byEndUser = `current_user::text = any ('{anon,authenticated}'::text[])`
 
 // keyComments returns the statements that comment on the columns by which a table of ours names a key.
 func keyComments(table string) string {
