@@ -262,14 +262,21 @@ type sender struct {
 	users   []int
 }
 
+// countless stands in place of a secret for a sender that signs nothing, and asks for
+// no counts.
+const countless = "no counts"
+
 func newSender(addr, path, secret string, body []byte) (*sender, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n", path, addr, len(body))
-	if secret == "" {
+	switch secret {
+	case "":
 		head += "Authorization: Bearer " + token + "\r\n\r\n"
+	case countless:
+		head += "Authorization: Bearer " + token + "\r\nPrefer: return=minimal\r\n\r\n"
 	}
 	s := &sender{conn: conn, reader: bufio.NewReader(conn), head: head, secret: secret, body: bytes.Clone(body)}
 	s.runs = places(s.body, "00000000-0000-4000-8000-000000000001")
@@ -279,7 +286,7 @@ func newSender(addr, path, secret string, body []byte) (*sender, error) {
 
 // signed are the headers that our own webhook puts before a body.
 func (s *sender) signed(n uint64) (string, error) {
-	if s.secret == "" {
+	if s.secret == "" || s.secret == countless {
 		return "", nil
 	}
 	id, now := fmt.Sprintf("msg_%016x", n), time.Now()
