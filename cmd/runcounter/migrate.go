@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"io"
-	"net/url"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/edgaze-ai/runcounter/cmd/runcounter/internal/view"
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/sqlite"
 )
 
 func migrateCommand() *cli.Command {
@@ -140,28 +139,24 @@ func migrateDown(ctx context.Context, cmd *cli.Command) error {
 
 // withMigrator works on a database as it is: nothing is migrated by opening it.
 func withMigrator(ctx context.Context, cmd *cli.Command, do func(*migrations.Migrator) error) error {
-	if address := cmd.String("database-url"); isPostgres(address) {
-		m, err := migrations.Postgres(ctx, address)
-		if err != nil {
-			return err
-		}
-		return errors.Join(do(m), m.Close())
-	}
-	if err := mustExist(cmd); err != nil {
-		return err
-	}
-	path, err := sqlitePath(cmd.String("database-url"))
+	m, err := openMigrator(ctx, cmd)
 	if err != nil {
 		return err
-	}
-	address := url.URL{Scheme: "file", Path: path, RawQuery: "_pragma=busy_timeout(5000)&_pragma=foreign_keys(on)"}
-	db, err := sql.Open("sqlite", address.String()) // the driver that store/sqlite registers
-	if err != nil {
-		return err
-	}
-	m, err := migrations.SQLite(db)
-	if err != nil {
-		return errors.Join(err, db.Close())
 	}
 	return errors.Join(do(m), m.Close())
+}
+
+func openMigrator(ctx context.Context, cmd *cli.Command) (*migrations.Migrator, error) {
+	address := cmd.String("database-url")
+	if isPostgres(address) {
+		return migrations.Postgres(ctx, address)
+	}
+	if err := mustExist(cmd); err != nil {
+		return nil, err
+	}
+	path, err := sqlitePath(address)
+	if err != nil {
+		return nil, err
+	}
+	return sqlite.OpenMigrator(path)
 }

@@ -158,15 +158,30 @@ func synchronous(o Options) string {
 }
 
 func migrate(abs string, o Options) error {
-	db, err := sql.Open("sqlite", dsn(abs, o, false))
+	m, err := openMigrator(dsn(abs, o, false))
 	if err != nil {
 		return err
 	}
+	return errors.Join(m.Up(), m.Close())
+}
+
+// OpenMigrator opens the file at an absolute path as it is: nothing is migrated by it.
+// The caller closes the migrator.
+func OpenMigrator(abs string) (*migrations.Migrator, error) {
+	address := url.URL{Scheme: "file", Path: abs, RawQuery: "_pragma=busy_timeout(5000)&_pragma=foreign_keys(on)"}
+	return openMigrator(address.String())
+}
+
+func openMigrator(dsn string) (*migrations.Migrator, error) {
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
 	m, err := migrations.SQLite(db)
 	if err != nil {
-		return errors.Join(err, db.Close())
+		return nil, errors.Join(err, db.Close())
 	}
-	return errors.Join(m.Up(), m.Close())
+	return m, nil
 }
 
 func (s *Store) prepare(ctx context.Context, o Options) error {
