@@ -22,7 +22,7 @@ import (
 const linked = `
 create table a (id int primary key, n int not null);
 create table b (id int primary key, n int not null);
-create table c (id int generated always as identity, a int references a);
+create table c (id int generated always as identity, owner int references a);
 create table d (id serial, n int);
 create table e (id int default nextval('d_id_seq'), n int);
 create table log (n int);
@@ -36,7 +36,7 @@ insert into a values (1, 0), (2, 0); insert into b values (1, 0), (2, 0); insert
 var drawn = []string{
 	`update a set n = n + 1 where id = 1`, `update a set n = n * 2 where id = 2`, `update b set n = n + 1 where id = 1`,
 	`select n from a where id = 1`, `select sum(n) from b`, `select sum(n) from both_of`, `select count(*) from c`, `select count(*) from log`,
-	`insert into c (a) values (2) returning id`, `delete from a where id = 2`, `insert into d (n) values (1) returning id`, `update d set n = n + 1`,
+	`insert into c (owner) values (2) returning id`, `delete from a where id = 2`, `insert into d (n) values (1) returning id`, `update d set n = n + 1`,
 	`select move(1)`, `select n from a where id = 1 for update`, `select n from b where id = 1 for share`, `select n from d`,
 	`with moved as (update d set n = 0 returning n) insert into log select n from moved`,
 }
@@ -50,10 +50,10 @@ type drawing struct {
 
 // certain are those that show each way in which two statements meet.
 var certain = []drawing{
-	{[][]string{{`delete from a where id = 2`}, {`insert into c (a) values (2)`}}, []bool{true, false}, false},
-	{[][]string{{`delete from a where id = 2`}, {`insert into c (a) values (2)`}}, []bool{false, true}, false},
-	{[][]string{{`insert into c (a) values (2)`, `select n from d`}, {`select n from a where id = 2 for update nowait`}}, []bool{true, false}, false},
-	{[][]string{{`delete from a where id = 2`}, {`insert into c (a) values (2)`}}, []bool{false, false}, true},
+	{[][]string{{`delete from a where id = 2`}, {`insert into c (owner) values (2)`}}, []bool{true, false}, false},
+	{[][]string{{`delete from a where id = 2`}, {`insert into c (owner) values (2)`}}, []bool{false, true}, false},
+	{[][]string{{`insert into c (owner) values (2)`, `select n from d`}, {`select n from a where id = 2 for update nowait`}}, []bool{true, false}, false},
+	{[][]string{{`delete from a where id = 2`}, {`insert into c (owner) values (2)`}}, []bool{false, false}, true},
 	{[][]string{{`update b set n = n + 1 where id = 1`}, {`update a set n = n + 1 where id = 1`}}, []bool{false, true}, false},
 	{[][]string{{`update b set n = n + 1 where id = 1`}, {`select count(*) from log`}}, []bool{false, false}, true},
 	{[][]string{{`select move(1)`}, {`select sum(n) from both_of`}}, []bool{false, false}, false},
@@ -83,7 +83,7 @@ func draws(draw *rand.Rand, always bool) (d drawing) {
 func contentsOf(pool *pgxpool.Pool) string {
 	var text string
 	err := pool.QueryRow(context.Background(), `select concat(
-		(select array_agg(n order by id) from a), (select array_agg(n order by id) from b), (select array_agg((id, a)::text order by id) from c),
+		(select array_agg(n order by id) from a), (select array_agg(n order by id) from b), (select array_agg((id, owner)::text order by id) from c),
 		(select array_agg((id, n)::text order by id) from d), (select array_agg(n order by n) from log))`).Scan(&text)
 	if err != nil {
 		panic(err)
