@@ -71,19 +71,16 @@ func (d *Database) touches(s sqlStatement) (t touched, c *catalog) {
 }
 
 // footprint returns that of a statement, and what its transaction has done then.
-func (w *wire) footprint(what sqlStatement, more bool) (f engine.Footprint, after pending) {
+func (w *wire) footprint(what sqlStatement) (f engine.Footprint, after pending) {
 	d := w.gate.now()
 	w.mu.Lock()
-	status, alone, isolated, tx := w.status, !w.implicit && !w.dividing, w.isolated, w.tx
+	status, alone, isolated, tx := w.status, what.alone && !w.dividing, w.isolated, w.tx
 	w.mu.Unlock()
 	everything := engine.Footprint{Everything: true}
 	d.mu.Lock()
 	opaque := d.opaque || d.config.unreduced
 	d.mu.Unlock()
-	if what.portal != nil && status == 'I' {
-		alone = !w.dividing // its own Sync ends it
-	}
-	if opaque || w.proxy != nil || more || what.partial || what.count > 1 || !alone || isolated {
+	if opaque || w.proxy != nil || what.partial || what.count > 1 || !alone || isolated {
 		return everything, pending{everything: true}
 	}
 	switch {

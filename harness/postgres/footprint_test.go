@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -60,6 +61,8 @@ var certain = []drawing{
 	{[][]string{{`insert into d (n) values (1) returning id`}, {`insert into e (n) values (1) returning id`}}, []bool{false, true}, true},
 	{[][]string{{`update a set n = n + 1 where id = 1`}, {`select n from a where id = 1`}}, []bool{true, false}, true},
 	{[][]string{{`select n from a where id = 1 for update`, `select n from d`}, {`select n from a for update skip locked`}}, []bool{true, false}, false},
+	{[][]string{{`begin isolation level repeatable read`, `select n from b where id = 1`, `select n from a where id = 1`, `commit`}, {`update a set n = n + 1 where id = 1`}}, []bool{false, false}, false},
+	{[][]string{{`pipeline select n from a for update skip locked`}, {`pipeline select n from a for update skip locked`}}, []bool{false, false}, false},
 	{[][]string{{`select n from a where id = 1 for share`}, {`select n from a for share nowait`}, {`update a set n = 5 where id = 1`}}, []bool{true, false, false}, false},
 }
 
@@ -102,6 +105,14 @@ func program(ctx context.Context, pool *pgxpool.Pool, transaction bool, texts []
 		texts = append(append([]string{"begin"}, texts...), "commit")
 	}
 	for _, text := range texts {
+		if rest, ok := strings.CutPrefix(text, "pipeline "); ok {
+			rows, err := flushed(ctx, conn.Conn().PgConn(), rest)
+			if err != nil {
+				return err
+			}
+			*said = append(*said, fmt.Sprint(rows))
+			continue
+		}
 		var list []map[string]any
 		rows, err := conn.Query(ctx, text, pgx.QueryExecModeSimpleProtocol)
 		if err == nil {
@@ -118,6 +129,24 @@ func program(ctx context.Context, pool *pgxpool.Pool, transaction bool, texts []
 		*said = append(*said, fmt.Sprint(list))
 	}
 	return nil
+}
+
+// flushed has the answer to a statement before the transaction ends that it is in.
+func flushed(ctx context.Context, conn *pgconn.PgConn, text string) (rows int, err error) {
+	p := conn.StartPipeline(ctx)
+	p.SendQueryParams(text, nil, nil, nil, nil)
+	p.SendFlushRequest()
+	if err := p.Flush(); err != nil {
+		return 0, err
+	}
+	results, err := p.GetResults()
+	if err != nil {
+		return 0, err
+	}
+	if r, ok := results.(*pgconn.ResultReader); ok {
+		rows = len(r.Read().Rows)
+	}
+	return rows, errors.Join(p.Sync(), p.Close())
 }
 
 // TestTheReducedSearchOnAServerLosesNothing holds it to the plain one: what actors were
@@ -179,6 +208,31 @@ func TestTheReducedSearchOnAServerLosesNothing(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d programs in fewer orders", fewer, whole)
+}
+
+// TestADatabaseAtAnotherLevelIsNotReduced, since a snapshot is one of all tables there.
+func TestADatabaseAtAnotherLevelIsNotReduced(t *testing.T) {
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, `create table t0 (n int)`, `create table t1 (n int)`,
+		`do $$ begin execute format('alter database %I set default_transaction_isolation = %L', current_database(), 'repeatable read'); end $$`)
+	r := harness.Explore(t, func(s *harness.Sim) {
+		db := New(s, Config{Address: address})
+		for i := range 2 {
+			s.Go(fmt.Sprint("actor ", i), func(ctx context.Context) error {
+				pool, err := db.Pool(ctx)
+				if err != nil {
+					return err
+				}
+				defer pool.Close()
+				_, err = pool.Exec(ctx, fmt.Sprintf(`update t%d set n = n + 1`, i))
+				return err
+			})
+		}
+	})
+	harnesstest.MustPass(t, r)
+	if r.Schedules() != 2 {
+		t.Errorf("%s, want both orders", r)
+	}
 }
 
 // TestCaseH14_TablesApartAreOneOrderOnAServer: three times four statements.

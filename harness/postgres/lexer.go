@@ -124,6 +124,7 @@ type sqlStatement struct {
 	count      int     // of the statements there, where it is a query's
 	partial    bool    // others follow in its query, each a step of its own
 	portal     *portal // where it has parameters
+	alone      bool    // it is the first since the last Sync
 }
 
 // statements takes a text apart at its semicolons: not at those in parentheses,

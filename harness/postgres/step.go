@@ -157,7 +157,7 @@ func (w *wire) executes(p portal) (sqlStatement, bool) {
 		return sqlStatement{}, false
 	}
 	s := list[0]
-	s.text, s.portal = p.text, &p
+	s.text, s.portal, s.alone = p.text, &p, !w.implicit
 	if w.status == 'I' {
 		w.implicit = true
 	}
@@ -178,13 +178,14 @@ func (w *wire) queries(text string) (sqlStatement, bool) {
 		return sqlStatement{}, false
 	}
 	s := list[len(list)-1]
-	s.text, s.count = text, len(list)
+	s.text, s.count, s.alone = text, len(list), !w.implicit
 	return s, true
 }
 
 // run is a step: messages that execute a statement, and what belongs to them.
 func (w *wire) run(a engine.Actor, what sqlStatement, list []message, more bool) error {
-	foot, after := w.footprint(what, more)
+	what.alone = what.alone && !more && list[len(list)-1].kind != 'H' // its transaction ends with it
+	foot, after := w.footprint(what)
 	w.mu.Lock()
 	o := engine.Op{Text: what.text, Foot: foot, Last: what.commits() || w.status == 'I' && !what.begins() && !more && !what.partial}
 	if what.portal != nil && w.gate.now().host().Detailed() {

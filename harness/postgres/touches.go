@@ -168,6 +168,9 @@ var (
 	opaqueCalls   = []string{"pg_", "txid_", "query_to_", "table_to_", "schema_to_", "database_to_", "cursor_to_", "lo_", "set_config", "dblink", "has_"}
 )
 
+// longestName is as many bytes as PostgreSQL keeps of a name.
+const longestName = 63
+
 // touches returns what a statement touches. One that only reads runs no trigger and
 // no default.
 func (c *catalog) touches(s sqlStatement) touched {
@@ -233,6 +236,7 @@ func (c *catalog) named(t *touched, tokens []token, list []object) []object {
 		}
 		list = append(list, c.names[w.text]...)
 		if w.kind == 'n' {
+			t.everything = t.everything || len(w.text) > longestName
 			continue
 		}
 		before, after := token{}, token{}
@@ -250,7 +254,9 @@ func (c *catalog) named(t *touched, tokens []token, list []object) []object {
 		}
 		defines := slices.Contains(definingWords, w.text) || w.text == "do" && after.kind == 's'
 		t.defines = t.defines || defines
-		t.everything = t.everything || defines || slices.Contains(opaqueWords, w.text) ||
+		t.everything = t.everything || defines || len(w.text) > longestName || w.text == "u" && after.kind == '&' ||
+			strings.ContainsFunc(w.text, func(r rune) bool { return r >= 0x80 }) || // lower case is something else there
+			slices.Contains(opaqueWords, w.text) ||
 			strings.HasPrefix(w.text, "pg_") && w.text != "pg_catalog" && w.text != "pg_temp" && c.builtin[w.text] == 0
 	}
 	for _, name := range called(tokens) {
