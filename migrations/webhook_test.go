@@ -237,19 +237,6 @@ func (s sending) wantTold(of string, want ...string) {
 	}
 }
 
-// takeItsTime has the trigger tell all that it has to, on a machine where that
-// takes longer than the two seconds after which it tells no more: see
-// TestCaseD12_AfterTwoSecondsTheTriggerTellsNoMore.
-func (s sending) takeItsTime() {
-	s.Helper()
-	const limit = `interval '2 seconds'`
-	notify := s.text(`select pg_get_functiondef('run_counter_webhook.notify'::regproc)`)
-	if !strings.Contains(notify, limit) {
-		s.Fatalf("notify() has no %s", limit)
-	}
-	s.exec(strings.ReplaceAll(notify, limit, `interval '2 minutes'`))
-}
-
 func (s sending) twoRuns() {
 	s.exec(`insert into workflow_runs (id, user_id, workflow_id, status, updated_at) values
 ('`+run1+`', '`+alice+`', '`+flow+`', 'running', '2026-01-01 12:00:10Z'), ('`+run2+`', '`+alice+`', '`+flow+`', 'running', '2026-01-01 12:00:10Z')`,
@@ -310,7 +297,7 @@ func TestOnlyWhatCountsIsSent(t *testing.T) {
 func TestAStatementIsAtMost500RowsARequest(t *testing.T) {
 	t.Parallel()
 	s := newSending(t, tableWithDrafts, theWebhook())
-	s.takeItsTime()
+	pgtest.PatientWebhook(t, s.address)
 	const insert = `insert into workflow_runs (id, user_id, workflow_id, status, error_details)
 select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, '` + alice + `', '` + flow + `', 'pending', to_jsonb('größer als 漢 ' || n) from generate_series(1, %d) as n`
 	s.exec(fmt.Sprintf(insert, 10_000))

@@ -432,6 +432,7 @@ func TestTenThousandRowsOfOneStatement(t *testing.T) {
 	net := pgtest.StartNet(t, address)
 	f := newFront(t)
 	secret := mustJSON[struct{ URL, Table, Secret string }](t, t.TempDir(), "", "webhook", "install", "--database-url", address, "--url", f.url).Secret
+	pgtest.PatientWebhook(t, address)
 	dir := t.TempDir()
 	f.behind.Store(&[]string{listens(t, dir, []string{"RUNCOUNTER_WEBHOOK_SECRET=" + secret}, "--stuck-after", "0").url})
 	pgtest.Exec(t, address, manyRuns(all, orderlyID), `update workflow_runs set error_details = '{"message": "größer 漢 \u0001 🚀 \" \\"}', status = 'failed' where completed_at is not null`)

@@ -65,3 +65,18 @@ func InstallHooks(t testing.TB, address string) {
 	t.Helper()
 	Exec(t, Admin(t, address), hookObjects)
 }
+
+// PatientWebhook lets our own webhook's trigger take two minutes over a statement of
+// many rows, in place of two seconds. A test that counts what such a statement sends
+// would else depend on how busy the machine is. TestCaseD12 in package migrations has
+// the two seconds.
+func PatientWebhook(t testing.TB, address string) {
+	t.Helper()
+	const limit = `interval '2 seconds'`
+	var notify string
+	queryRow(t, address, &notify, `select pg_get_functiondef('run_counter_webhook.notify'::regproc)`)
+	if !strings.Contains(notify, limit) {
+		t.Fatalf("notify() has no %s", limit)
+	}
+	Exec(t, address, strings.ReplaceAll(notify, limit, `interval '2 minutes'`))
+}
