@@ -236,6 +236,7 @@ func (c *conn) footprint(p *plan) engine.Footprint {
 		case "commit":
 			for _, t := range c.wrote {
 				f.Writes |= d.of(t).data
+				f.Shows |= d.of(t).data
 			}
 		case "begin", "savepoint", "release":
 			return engine.Footprint{}
@@ -255,6 +256,7 @@ func (c *conn) footprint(p *plan) engine.Footprint {
 	if !c.inBlock {
 		for _, t := range p.writes {
 			f.Writes |= d.of(t).data
+			f.Shows |= d.of(t).data
 		}
 	}
 	if p.draws {
