@@ -1,6 +1,7 @@
 // Package postgres runs scenarios of package harness on PostgreSQL. SQLite has
 // one writer at a time, and knows none of the surprises of READ COMMITTED,
-// PostgreSQL's default. There are three ways to them.
+// PostgreSQL's default. There are three ways to them here. Package sqlmodel, a model
+// that reads SQL, is a fourth.
 //
 // [NewReadCommitted] is a model in memory: a snapshot for each statement that is
 // older than the lock for which it waits, rows that are looked at again after the
