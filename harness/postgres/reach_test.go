@@ -15,15 +15,15 @@ import (
 // its name.
 const roundabout = `
 create table plain (id int primary key, n int);
-create function run(a int) returns int language plpgsql as $$ begin update plain set n = n + a; return a; end $$;
-create function run(a int, b int) returns int language plpgsql as $$ begin update plain set n = n + a; return a + b; end $$;
+create function run(a int) returns int language plpgsql as $$ begin update public.plain set n = n + a; return a; end $$;
+create function run(a int, b int) returns int language plpgsql as $$ begin update public.plain set n = n + a; return a + b; end $$;
 create operator +@ (leftarg = int, rightarg = int, function = run);
 create aggregate gathered(int) (sfunc = run, stype = int, initcond = '0');
 create type money_of as (amount int);
-create function run(m money_of) returns int language plpgsql as $$ begin update plain set n = n + 1; return m.amount; end $$;
+create function run(m money_of) returns int language plpgsql as $$ begin update public.plain set n = n + 1; return m.amount; end $$;
 create cast (money_of as int) with function run(money_of) as implicit;
 create table wallets (id int, held money_of);
-create function run(a text, b int) returns boolean language plpgsql as $$ begin update plain set n = n + 1; return a = b::text; end $$;
+create function run(a text, b int) returns boolean language plpgsql as $$ begin update public.plain set n = n + 1; return a = b::text; end $$;
 create operator = (leftarg = text, rightarg = int, function = run);
 create domain counted as int check (run(value) > 0);
 create type pair as (first counted, second int);
@@ -32,20 +32,20 @@ create function assigns(a int) returns int language plpgsql as $$ declare c coun
 create function signs(a int) returns int language plpgsql as $$ begin return a +@ a; end $$;
 create function waits(a int) returns int stable language plpgsql as $$ begin return a +@ a; end $$;
 create function by_default(a int default run(1)) returns int language sql as $$ select a $$;
-create function run(p plain) returns int language plpgsql as $$ begin update plain set n = n + 1; return p.n; end $$;
+create function run(p plain) returns int language plpgsql as $$ begin update public.plain set n = n + 1; return p.n; end $$;
 create function split(a int) returns int immutable language plpgsql as $$ begin return a; end $$;
 create table lots (id int) partition by list (split(id));
 create table lot partition of lots default;
-create function run() returns trigger language plpgsql as $$ begin update plain set n = n + 1; return new; end $$;
+create function run() returns trigger language plpgsql as $$ begin update public.plain set n = n + 1; return new; end $$;
 create trigger run before insert on lot for each row execute function run();
 create type rank as (v int);
 create function less(a rank, b rank) returns boolean immutable language plpgsql as $$ begin return a.v < b.v; end $$;
-create function run(a rank, b rank) returns int language plpgsql as $$ begin update plain set n = n + 1; return a.v - b.v; end $$;
+create function run(a rank, b rank) returns int language plpgsql as $$ begin update public.plain set n = n + 1; return a.v - b.v; end $$;
 create operator <| (leftarg = rank, rightarg = rank, function = less);
 create operator class by_rank default for type rank using btree as operator 1 <| (rank, rank), function 1 run(rank, rank);
 create table ranked (id int, r rank);
 create index on ranked using btree (r);
-create function hides(a int) returns int immutable language plpgsql as $$ begin return run(a); end $$;
+create function hides(a int) returns int immutable language plpgsql as $$ begin return public.run(a); end $$;
 create table wide (id int);
 create index on wide (hides(id));
 create table described (id int, n int);
