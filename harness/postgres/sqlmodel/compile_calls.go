@@ -2,6 +2,7 @@ package sqlmodel
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,6 +28,9 @@ func (c *compiler) call(sc *scope, x eCall) *ex {
 		c.early = c.early[:kept]
 	}
 	if f, ok := special[x.name]; ok {
+		if len(args) == 0 && slices.Contains(ofAny, x.name) {
+			mustNot(refuse("the function %s without arguments", x.name))
+		}
 		return f(c, x.name, args)
 	}
 	if f, ok := c.stateful(x.name, args); ok {
@@ -100,6 +104,9 @@ var functions = map[string]function{
 		return strings.ReplaceAll(v[0].(string), v[1].(string), v[2].(string)), nil
 	}},
 }
+
+// ofAny are functions of as many arguments as there are, and of one at least.
+var ofAny = []string{"coalesce", "greatest", "least", "concat"}
 
 // special are functions whose arguments may be of several types.
 var special = map[string]func(c *compiler, name string, args []*ex) *ex{

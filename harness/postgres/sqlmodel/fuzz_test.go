@@ -17,6 +17,9 @@ func FuzzStatements(f *testing.F) {
 	for _, r := range refusals {
 		f.Add(r.sql)
 	}
+	for _, name := range ofAny {
+		f.Add("select " + name + "()")
+	}
 	schema := schemas[0] + kindsSchema + filling + ";" + kindsRows
 	f.Fuzz(func(t *testing.T, text string) {
 		if len(text) > 400 {
