@@ -29,7 +29,7 @@ create unlogged table net._http_response (
 );
 create index on net._http_response (created);
 
--- AllTables may read both, whoever made the request.
+-- Every role may read both, also where another made the request.
 grant all on all tables in schema net to public;
 grant all on all sequences in schema net to public;
 
