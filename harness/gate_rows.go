@@ -49,11 +49,11 @@ func (s *gateStmt) CheckNamedValue(v *driver.NamedValue) error {
 }
 
 func (s *gateStmt) Exec(args []driver.Value) (driver.Result, error) {
-	return s.ExecContext(context.Background(), namedValues(args))
+	return s.ExecContext(context.Background(), engine.Named(args))
 }
 
 func (s *gateStmt) Query(args []driver.Value) (driver.Rows, error) {
-	return s.QueryContext(context.Background(), namedValues(args))
+	return s.QueryContext(context.Background(), engine.Named(args))
 }
 
 func (s *gateStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
@@ -107,14 +107,6 @@ func queryStmt(ctx context.Context, st driver.Stmt, args []driver.NamedValue) (*
 		return nil, err
 	}
 	return readRows(rows)
-}
-
-func namedValues(args []driver.Value) []driver.NamedValue {
-	list := make([]driver.NamedValue, len(args))
-	for i, v := range args {
-		list[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
-	}
-	return list
 }
 
 func positional(args []driver.NamedValue) ([]driver.Value, error) {

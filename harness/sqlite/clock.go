@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"modernc.org/sqlite"
+
+	"github.com/edgaze-ai/runcounter/harness/internal/engine"
 )
 
 // clockFunctions are SQLite's functions of the time, and where their arguments
@@ -68,7 +70,7 @@ func (p *physical) time(name string, places []int, args []driver.Value) (driver.
 		}
 	}
 	marks := strings.TrimSuffix(strings.Repeat("?, ", len(args)), ", ")
-	rows, err := p.queryRaw("select "+name+"("+marks+")", named(args))
+	rows, err := p.queryRaw("select "+name+"("+marks+")", engine.Named(args))
 	if err != nil {
 		return nil, err
 	}

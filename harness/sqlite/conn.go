@@ -98,7 +98,7 @@ func (c *conn) PrepareContext(_ context.Context, text string) (driver.Stmt, erro
 	if err != nil {
 		return nil, err
 	}
-	return &stmt{c, text, s.NumInput()}, nil
+	return &engine.Prepared{On: c, Text: text, Inputs: s.NumInput()}, nil // it is kept with its connection
 }
 
 func (c *conn) ExecContext(_ context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
@@ -115,39 +115,6 @@ func (c *conn) QueryContext(_ context.Context, text string, args []driver.NamedV
 		return nil, err
 	}
 	return out.rows, nil
-}
-
-type stmt struct {
-	conn *conn
-	text string
-	n    int
-}
-
-func (s *stmt) Close() error  { return nil } // it is kept with its connection
-func (s *stmt) NumInput() int { return s.n }
-
-func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
-	return s.ExecContext(context.Background(), named(args))
-}
-
-func (s *stmt) Query(args []driver.Value) (driver.Rows, error) {
-	return s.QueryContext(context.Background(), named(args))
-}
-
-func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return s.conn.ExecContext(ctx, s.text, args)
-}
-
-func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return s.conn.QueryContext(ctx, s.text, args)
-}
-
-func named(args []driver.Value) []driver.NamedValue {
-	list := make([]driver.NamedValue, len(args))
-	for i, v := range args {
-		list[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
-	}
-	return list
 }
 
 type outcome struct {

@@ -129,7 +129,7 @@ func (c *conn) Prepare(text string) (driver.Stmt, error) {
 
 // PrepareContext reads a statement.
 func (c *conn) PrepareContext(_ context.Context, text string) (driver.Stmt, error) {
-	return &prepared{c, text}, nil
+	return &engine.Prepared{On: c, Text: text, Inputs: -1}, nil // the step says what is wrong
 }
 
 // ExecContext runs a statement.
@@ -170,38 +170,6 @@ func (out *answer) driverRows() (*engine.Rows, error) {
 		rows.Values = append(rows.Values, values)
 	}
 	return rows, nil
-}
-
-type prepared struct {
-	conn *conn
-	text string
-}
-
-func (s *prepared) Close() error  { return nil }
-func (s *prepared) NumInput() int { return -1 } // the step says what is wrong
-
-func (s *prepared) Exec(args []driver.Value) (driver.Result, error) {
-	return s.ExecContext(context.Background(), named(args))
-}
-
-func (s *prepared) Query(args []driver.Value) (driver.Rows, error) {
-	return s.QueryContext(context.Background(), named(args))
-}
-
-func (s *prepared) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return s.conn.ExecContext(ctx, s.text, args)
-}
-
-func (s *prepared) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return s.conn.QueryContext(ctx, s.text, args)
-}
-
-func named(args []driver.Value) []driver.NamedValue {
-	list := make([]driver.NamedValue, len(args))
-	for i, v := range args {
-		list[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
-	}
-	return list
 }
 
 // steps runs a text. One of several statements is refused: in the protocol that

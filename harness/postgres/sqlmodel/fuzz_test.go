@@ -34,9 +34,7 @@ func FuzzStatements(f *testing.F) {
 			return
 		}
 		for _, p := range list {
-			if _, err := newStage(p.text, 0); err != nil {
-				_ = err.Error()
-			}
+			_, _ = newStage(p.text, 0) // as a schema it is refused or taken, and panics no more than as a statement
 			_, ok := s.send(move{sql: p.text})
 			if !ok {
 				t.Fatalf("%s waits for itself", p.text)

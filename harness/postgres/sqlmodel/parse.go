@@ -421,13 +421,7 @@ func (p *parser) update() *updateStmt {
 	if p.take("from") {
 		s.from = p.fromList()
 	}
-	if p.take("where") {
-		if p.is("current", "of") {
-			p.refuse("cursors")
-		}
-		s.where = p.expr()
-	}
-	s.returning = p.returning()
+	s.where, s.returning = p.condition(), p.returning()
 	return s
 }
 
@@ -438,14 +432,19 @@ func (p *parser) delete() *deleteStmt {
 	if p.take("using") {
 		s.using = p.fromList()
 	}
-	if p.take("where") {
-		if p.is("current", "of") {
-			p.refuse("cursors")
-		}
-		s.where = p.expr()
-	}
-	s.returning = p.returning()
+	s.where, s.returning = p.condition(), p.returning()
 	return s
+}
+
+// condition is which rows an update or a delete means; nil is all.
+func (p *parser) condition() expr {
+	if !p.take("where") {
+		return nil
+	}
+	if p.is("current", "of") {
+		p.refuse("cursors")
+	}
+	return p.expr()
 }
 
 func (p *parser) returning() []target {
