@@ -70,23 +70,29 @@ insert into plain values (1, 0); insert into stamped values (1, 0); insert into 
 		{`select 'begin_run(1)', n from plain -- begin_run(1)`, nil},
 		{`insert into "Quoted" values (1)`, []string{"the function public.audit"}},
 	} {
-		r := harness.Explore(t, func(s *harness.Sim) {
-			db := New(s, config)
-			s.Go("actor", func(ctx context.Context) error {
-				pool, err := db.Pool(ctx)
-				if err != nil {
-					return err
-				}
-				defer pool.Close()
-				_, err = pool.Exec(ctx, test.text)
+		namesInsides(t, config, home, test.want, test.text)
+	}
+}
+
+// namesInsides has an actor run a statement, and holds what the verdict names of it.
+func namesInsides(t *testing.T, config Config, home harness.Option, want []string, text string, args ...any) {
+	t.Helper()
+	r := harness.Explore(t, func(s *harness.Sim) {
+		db := New(s, config)
+		s.Go("actor", func(ctx context.Context) error {
+			pool, err := db.Pool(ctx)
+			if err != nil {
 				return err
-			})
-		}, home)
-		if r.Failure != nil {
-			t.Errorf("%s: %s", test.text, r.Report)
-		}
-		if !slices.Equal(r.Unexplored, test.want) {
-			t.Errorf("%s: unexplored %q, want %q", test.text, r.Unexplored, test.want)
-		}
+			}
+			defer pool.Close()
+			_, err = pool.Exec(ctx, text, args...)
+			return err
+		})
+	}, home)
+	if r.Failure != nil {
+		t.Errorf("%s: %s", text, r.Report)
+	}
+	if !slices.Equal(r.Unexplored, want) {
+		t.Errorf("%s: unexplored %q, want %q", text, r.Unexplored, want)
 	}
 }

@@ -95,24 +95,7 @@ func TestCaseH12_WhatIsReachedRoundaboutIsNamed(t *testing.T) {
 		if got := counted(t, address, test.text); got != (len(test.want) > 0) && !slices.Contains(notCounted, test.text) {
 			t.Errorf("%s: PostgreSQL says that it runs run: %v", test.text, got)
 		}
-		r := harness.Explore(t, func(s *harness.Sim) {
-			db := New(s, config)
-			s.Go("actor", func(ctx context.Context) error {
-				pool, err := db.Pool(ctx)
-				if err != nil {
-					return err
-				}
-				defer pool.Close()
-				_, err = pool.Exec(ctx, test.text, pgx.QueryExecModeSimpleProtocol)
-				return err
-			})
-		}, home)
-		if r.Failure != nil {
-			t.Errorf("%s: %s", test.text, r.Report)
-		}
-		if !slices.Equal(r.Unexplored, test.want) {
-			t.Errorf("%s: unexplored %q, want %q", test.text, r.Unexplored, test.want)
-		}
+		namesInsides(t, config, home, test.want, test.text, pgx.QueryExecModeSimpleProtocol)
 	}
 }
 
