@@ -63,7 +63,8 @@ func (m *rules) Run(_ context.Context, id store.ID) (store.Run, error) {
 	return store.Run{Row: run.Row, Presumed: run.Presumed, Counted: store.Policy{}.Counts(run.Row.Status, run.Presumed)}, nil
 }
 
-func (m *rules) Count(_ context.Context, key store.Key) (store.Count, error) {
+func (m *rules) Count(_ context.Context, of store.Scope, _ store.Window) (store.Count, error) {
+	key := store.Key(of)
 	mine := map[store.ID]storetest.Mirrored{}
 	for id := range m.seen[key.User] {
 		mine[id] = m.held[id]

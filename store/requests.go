@@ -12,8 +12,8 @@ type Begin struct {
 	User           ID
 	Workflow       ID
 	Draft          ID
-	Limit          *int64 // no limit where nil
-	IdempotencyKey string // none where empty; its scope is the user, and it stays with the run that it created or was sent with first
+	Limits         []Limit // at most one of each scope; all have to hold
+	IdempotencyKey string  // none where empty; its scope is the user, and it stays with the run that it created or was sent with first
 	Now            time.Time
 }
 
@@ -28,12 +28,7 @@ func (b Begin) Validate() error {
 	case b.ID.IsZero():
 		return fmt.Errorf("%w: a run needs an id", ErrInvalid)
 	}
-	return nil
-}
-
-// Full reports whether so many counted and active runs leave no slot.
-func (b Begin) Full(counted, active int64) bool {
-	return b.Limit != nil && counted+active >= *b.Limit
+	return ValidateLimits(b.Limits, b.Now)
 }
 
 // BeginResult is the answer to a Begin.
@@ -41,22 +36,25 @@ type BeginResult struct {
 	Run          Run
 	Created      bool // false where an earlier call created the run
 	LimitReached bool // nothing was created, and Run is unset
-	Counted      int64
-	Active       int64 // runs that hold a slot without having ended, this one included
+	// Usages are those of the limits, in their order. Where LimitReached is set, one of
+	// them is full, and of one in a window no more runs were counted than fill it.
+	Usages []Usage
+}
+
+// Reached returns the first limit that left no slot.
+func (r BeginResult) Reached() Usage {
+	for _, u := range r.Usages {
+		if u.Full() {
+			return u
+		}
+	}
+	return Usage{}
 }
 
 // Validate refuses the zero key, under which nothing counts, with [ErrInvalid].
 func (k Key) Validate() error {
 	if k.IsZero() {
 		return fmt.Errorf("%w: a count needs a user and a workflow or draft", ErrInvalid)
-	}
-	return nil
-}
-
-// ValidateTotal refuses a key that has no total, with [ErrInvalid].
-func (k Key) ValidateTotal() error {
-	if k.Kind == "" {
-		return fmt.Errorf("%w: a total needs a workflow or draft", ErrInvalid)
 	}
 	return nil
 }
@@ -114,7 +112,7 @@ type ApplyResult struct {
 	Counts  []Count // of the keys that it names and the run's present one, sorted by key
 }
 
-// Count is the number of a key's ended runs.
+// Count is the number of a scope's ended runs, which is most often a key.
 type Count struct {
 	Key       Key
 	Count     int64 // under the policy in force

@@ -31,9 +31,10 @@ var (
 // Store keeps runs and counts: what an application asks of a backend.
 type Store interface {
 	// Begin reserves a slot and creates a run, or finds the one that an
-	// earlier call with the same idempotency key or id created. With a limit it
-	// creates nothing while counted + active runs of the key reach it; that is
-	// a result and not an error. A Begin that finds its run writes nothing but
+	// earlier call with the same idempotency key or id created. It creates nothing
+	// while one of its limits is reached, with the grants that raise it; that is
+	// a result and not an error. A slot is reserved only if all of them hold, in one
+	// snapshot. A Begin that finds its run writes nothing but
 	// an idempotency key that is new, which finds the run from then on.
 	//
 	// Errors: [ErrInvalid] where the request has no key, or an id of another
@@ -73,18 +74,23 @@ type Store interface {
 	// those of the committed transaction, without LastRunAt.
 	Apply(ctx context.Context, changes []Change, received time.Time) ([]ApplyResult, error)
 
-	// Count returns the exact count of a key (law 1). A key without runs has
-	// the count 0.
+	// Count returns the exact count of a scope in a window, in one snapshot (law 1). A
+	// scope without runs has the count 0. Key holds the parts of the scope. LastRunAt is
+	// of a key for all time alone. A key, a user, and a workflow or draft over all its
+	// users cost the same however many runs there are; in a window, what it costs grows
+	// with the runs in it.
 	//
-	// Errors: [ErrInvalid] for the zero key.
-	Count(ctx context.Context, key Key) (Count, error)
+	// Errors: [ErrInvalid] as [Scope.Validate] and [Window.Validate] have it, and where
+	// the window of a user, or of a workflow over all its users, needs an index that
+	// is not there.
+	Count(ctx context.Context, of Scope, in Window) (Count, error)
 
-	// Total returns the exact count of a workflow or draft over all its users (law
-	// 1), as [TotalOf] names it; the User of the key is of no effect. It costs the
-	// same however many users there are. LastRunAt is left out.
+	// Allowance returns how far limits are used, in their order and in one snapshot.
+	// It reserves nothing.
 	//
-	// Errors: [ErrInvalid] for a key without a workflow or draft.
-	Total(ctx context.Context, of Key) (Count, error)
+	// Errors: [ErrInvalid] as [AllowanceRequest.Validate] has it, and as Count has it
+	// for windows.
+	Allowance(ctx context.Context, a AllowanceRequest) ([]Usage, error)
 
 	// Run returns one run.
 	//

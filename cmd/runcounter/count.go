@@ -37,10 +37,8 @@ func count(ctx context.Context, cmd *cli.Command) error {
 	}
 	return withStore(ctx, cmd, func(db backend) error {
 		key, err := o.total(ctx, db)
-		ask := db.Total
 		if err == nil && key.IsZero() {
 			key, err = o.key(ctx, db)
-			ask = db.Count
 		}
 		if err != nil {
 			return err
@@ -50,7 +48,7 @@ func count(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 		if !key.IsZero() {
-			c, err := ask(ctx, key)
+			c, err := db.Count(ctx, key.Scope(), store.AllTime)
 			if err != nil {
 				return err
 			}

@@ -379,7 +379,7 @@ func (w *history) compare(t *testing.T, when string, s store.Store, want map[sto
 			if key.IsZero() {
 				continue
 			}
-			c, err := s.Count(t.Context(), key)
+			c, err := s.Count(t.Context(), key.Scope(), store.AllTime)
 			if err != nil {
 				t.Fatalf("%s: %s: %v", when, key, err)
 			}
@@ -397,7 +397,7 @@ func (w *history) compare(t *testing.T, when string, s store.Store, want map[sto
 		totals[of] = totals[of].Add(tally)
 	}
 	for of, want := range totals {
-		if c, err := s.Total(t.Context(), of); err != nil || c.Tallies.Ended != want {
+		if c, err := s.Count(t.Context(), of.Scope(), store.AllTime); err != nil || c.Tallies.Ended != want {
 			t.Errorf("%s: the total of %s is %+v, %v; want %+v", when, of, c.Tallies.Ended, err, want)
 		}
 	}

@@ -168,7 +168,7 @@ func countingOnSQLite(count func(ctx context.Context, m *mirror, st *sqlite.Stor
 }
 
 func countOnSQLite(ctx context.Context, _ *mirror, st *sqlite.Store) (int64, error) {
-	c, err := st.Count(ctx, keyAda)
+	c, err := st.Count(ctx, keyAda.Scope(), store.AllTime)
 	return c.Count, err
 }
 

@@ -62,7 +62,7 @@ func begun(st backend) error {
 	ctx := context.Background()
 	limit := int64(10)
 	for n := 1; n <= 3; n++ {
-		if _, err := st.Begin(ctx, store.Begin{ID: runID(n), User: ada, Workflow: resize, Limit: &limit, Now: noon}); err != nil {
+		if _, err := st.Begin(ctx, store.Begin{ID: runID(n), User: ada, Workflow: resize, Limits: store.UpTo(limit), Now: noon}); err != nil {
 			return err
 		}
 	}
@@ -111,7 +111,7 @@ func ends(status store.Status, minute int) func(ctx context.Context, st backend)
 var acts = []act{
 	{"begin", func(ctx context.Context, st backend) error {
 		limit := int64(4)
-		_, err := st.Begin(ctx, store.Begin{ID: runID(4), User: ada, Workflow: resize, Limit: &limit, IdempotencyKey: "again", Now: after(7)})
+		_, err := st.Begin(ctx, store.Begin{ID: runID(4), User: ada, Workflow: resize, Limits: store.UpTo(limit), IdempotencyKey: "again", Now: after(7)})
 		return err
 	}, nil},
 	{"start", func(ctx context.Context, st backend) error {

@@ -84,7 +84,7 @@ func TestCasesOfLacking_InSQL(t *testing.T) {
 			}
 			s := mustOpen(t, address, Options{})
 			other := store.KeyOf(mustParse(t, ada), mustParse(t, adaFlow), store.ID{})
-			if _, err := s.Count(t.Context(), other); !errors.Is(err, store.ErrInvalid) {
+			if _, err := s.Count(t.Context(), other.Scope(), store.AllTime); !errors.Is(err, store.ErrInvalid) {
 				t.Errorf("the count of %s: got %v, want ErrInvalid and not 0", other, err)
 			}
 			exact(t, s)

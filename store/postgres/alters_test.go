@@ -62,7 +62,7 @@ func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
 					w.all(t, conn, n)
 				}
 				key := store.Key{User: mustParse(t, ada), Kind: store.KindWorkflow, Ref: mustParse(t, adaFlow)}
-				if _, err := s.Count(t.Context(), key); err != nil {
+				if _, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil {
 					t.Fatal(err)
 				}
 				const triggers = `select count(*) from pg_trigger where tgname like 'zzz%run\_counter%' and tgrelid = 'workflow_runs'::regclass`

@@ -37,8 +37,8 @@ func TestCaseWithoutMigrationsAWorkflowAndADraftOfOneIdAreCountedApart(t *testin
 		}
 	}
 	for i, key := range keys {
-		if got, err := s.Total(t.Context(), store.TotalOf(key.Workflow(), key.Draft())); err != nil || got.Count != int64(3*i+1) {
-			t.Errorf("Total of %s: got %+v, %v; want %d", key, got, err, 3*i+1)
+		if got, err := s.Count(t.Context(), store.TotalOf(key.Workflow(), key.Draft()).Scope(), store.AllTime); err != nil || got.Count != int64(3*i+1) {
+			t.Errorf("the total of %s: got %+v, %v; want %d", key, got, err, 3*i+1)
 		}
 	}
 	counts, err := s.CountsOf(t.Context(), keys)
@@ -50,7 +50,7 @@ func TestCaseWithoutMigrationsAWorkflowAndADraftOfOneIdAreCountedApart(t *testin
 		if counts[i].Key != key || counts[i].Count != want {
 			t.Errorf("CountsOf: got %+v, want %d of %s", counts[i], want, key)
 		}
-		if c, err := s.Count(t.Context(), key); err != nil || c.Count != want {
+		if c, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil || c.Count != want {
 			t.Errorf("Count: got %+v, %v; want %d of %s", c, err, want, key)
 		}
 		r, err := s.Run(t.Context(), last[i])
@@ -111,7 +111,7 @@ func TestCaseATableWithoutDraftsIsAuditedAndRecounted(t *testing.T) {
 		for i, user := range users {
 			key, n := store.KeyOf(mustParse(t, user), mustParse(t, adaFlow), store.ID{}), int64(i+1)
 			want := store.Tallies{Ended: store.Tally{Completed: n, Failed: n + 1, Cancelled: n, Timeout: n}, Presumed: store.Tally{Failed: 1}}
-			if c, err := s.Count(t.Context(), key); err != nil || c.Tallies != want {
+			if c, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil || c.Tallies != want {
 				t.Errorf("Count: got %+v, %v; want %+v", c, err, want)
 			}
 			pgtest.Exec(t, address, `insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n) values ('`+user+`', 'workflow', '`+adaFlow+`', 'timeout', false, 7)`)

@@ -176,7 +176,7 @@ func TestCaseTheViewAndTheFunctionsCountUnderThePolicyInForce(t *testing.T) {
 	for range 2 {
 		for _, name := range []string{"outcomes", "terminal", "outcomes-except-presumed", "terminal-except-presumed"} {
 			pgtest.Exec(t, f.address, `update run_counter.settings set policy = '`+name+`'`)
-			want, err := f.store.Count(t.Context(), f.key)
+			want, err := f.store.Count(t.Context(), f.key.Scope(), store.AllTime)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -418,7 +418,7 @@ func TestCaseARecountWaitsForAnUncommittedTRUNCATE(t *testing.T) {
 		t.Errorf("the recount: %v", err)
 	}
 	exact(t, f.store)
-	if c, err := f.store.Count(t.Context(), f.key); err != nil || c.Tallies != (store.Tallies{Ended: store.Tally{Completed: 1}}) {
+	if c, err := f.store.Count(t.Context(), f.key.Scope(), store.AllTime); err != nil || c.Tallies != (store.Tallies{Ended: store.Tally{Completed: 1}}) {
 		t.Errorf("the count is %+v, %v; want the one run", c, err)
 	}
 }

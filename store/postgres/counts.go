@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 
@@ -105,9 +107,16 @@ select n.user_id, n.kind, n.ref_id, ` + statusSQL + `, false, count(*)
 }
 
 // Count implements [store.Store].
-func (s *Store) Count(ctx context.Context, key store.Key) (c store.Count, err error) {
-	if err := key.Validate(); err != nil {
+func (s *Store) Count(ctx context.Context, of store.Scope, in store.Window) (c store.Count, err error) {
+	if err := cmp.Or(of.Validate(), in.Validate()); err != nil {
 		return c, err
+	}
+	key, one := of.Key()
+	switch {
+	case in != store.AllTime || of.OfUser():
+		return c, errors.New("to be written")
+	case !one:
+		return s.total(ctx, of)
 	}
 	err = s.attempt(ctx, func(db features) error {
 		if err := db.requireKey(key); err != nil {

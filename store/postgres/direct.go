@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -50,12 +51,13 @@ func (s *Store) directBegin(ctx context.Context, db features, b store.Begin) (be
 	key := b.Key()
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		begun = store.BeginResult{}
-		if b.Limit != nil {
+		if len(b.Limits) > 0 {
 			if _, err := tx.Exec(ctx, migrations.LockBeginSQL, key.String()); err != nil {
 				return err
 			}
 		}
 		var tallies store.Tallies
+		var active int64
 		// Counted and active in one statement: a run that ends between two is
 		// in neither.
 		err := send(ctx, tx, query{text: `
@@ -71,7 +73,7 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 					return err
 				}
 				if e.Status == "" {
-					begun.Active = e.N
+					active = e.N
 				}
 				e.AddTo(&tallies)
 				return nil
@@ -80,14 +82,16 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 			return err
 		}
 		found := !begun.Run.ID.IsZero()
-		begun.Counted = s.options.Policy.Count(tallies)
+		for _, l := range b.Limits {
+			begun.Usages = append(begun.Usages, store.Usage{Limit: l, Counted: s.options.Policy.Count(tallies), Active: active})
+		}
 		switch {
 		case found && begun.Run.Key() != key:
 			return fmt.Errorf("%w: run %s is that of %s; begin with another id", store.ErrConflict, b.ID, begun.Run.Key())
 		case found:
 			begun.Run.Counted = begun.Run.CountsUnder(s.options.Policy)
 			return nil
-		case b.Full(begun.Counted, begun.Active):
+		case slices.ContainsFunc(begun.Usages, store.Usage.Full):
 			begun.LimitReached = true
 			return nil
 		}
@@ -104,7 +108,9 @@ select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
 			args = append(args, db.arg(watched.Draft, b.Draft))
 		}
 		begun.Created = true
-		begun.Active++
+		for i := range begun.Usages {
+			begun.Usages[i].Active++
+		}
 		return send(ctx, tx, query{text: `
 insert into ` + t.SQL() + ` as r (` + t.Col("", watched.ID) + `, ` + t.Col("", watched.User) + `, ` + t.Col("", watched.Workflow) + `, ` + t.Col("", watched.Status) + columns + `)
 select $1::` + db.id + `, $2::` + db.user + `, $3::` + db.table.Type(watched.Workflow) + `, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null

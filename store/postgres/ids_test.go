@@ -80,7 +80,7 @@ func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
 				t.Errorf("a webhook: got %+v, %v; want the run's count", applied, err)
 			}
 			for _, fold := range []string{"before", "after"} {
-				c, err := s.Count(t.Context(), store.Key{User: user, Kind: store.KindWorkflow, Ref: flow})
+				c, err := s.Count(t.Context(), store.Key{User: user, Kind: store.KindWorkflow, Ref: flow}.Scope(), store.AllTime)
 				if err != nil || c.Count != 1 || c.LastRunAt.IsZero() {
 					t.Errorf("%s a fold: got %+v, %v; want 1", fold, c, err)
 				}
@@ -89,8 +89,8 @@ func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
 				}
 			}
 			limit := int64(3)
-			first, err := s.Begin(t.Context(), store.Begin{ID: mustParse(t, ada), AnyID: true, User: user, Workflow: flow, Limit: &limit})
-			again, errAgain := s.Begin(t.Context(), store.Begin{ID: mustParse(t, ada), AnyID: true, User: user, Workflow: flow, Limit: &limit})
+			first, err := s.Begin(t.Context(), store.Begin{ID: mustParse(t, ada), AnyID: true, User: user, Workflow: flow, Limits: store.UpTo(limit)})
+			again, errAgain := s.Begin(t.Context(), store.Begin{ID: mustParse(t, ada), AnyID: true, User: user, Workflow: flow, Limits: store.UpTo(limit)})
 			if err != nil || errAgain != nil || !first.Created || again.Created || first.Run.ID.IsZero() || again.Run.ID != first.Run.ID {
 				t.Errorf("Begin, and once more for a lost connection: got %+v, %v; %+v, %v; want one run", first, err, again, errAgain)
 			}

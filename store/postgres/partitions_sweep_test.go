@@ -103,7 +103,7 @@ func TestCaseT14_CountsStayWhenAPartitionIsDetachedUntilItIsAskedFor(t *testing.
 	sweeper := &store.Sweeper{Store: f.store, Source: f.store, Slice: 1, Limits: store.Limits{}}
 	counted := func() int64 {
 		t.Helper()
-		c, err := f.store.Count(t.Context(), f.key)
+		c, err := f.store.Count(t.Context(), f.key.Scope(), store.AllTime)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestCaseT14_APartitionThatGoesWhileAnAuditRepairsIsNoticed(t *testing.T) {
 	if r := mustSweep(t, sweeper, store.SweepOptions{}); r.Corrected != 0 || r.Withheld.Keys != 1 {
 		t.Errorf("got %+v, want the key left as it is", r)
 	}
-	if c, err := f.store.Count(t.Context(), f.key); err != nil || c.Tallies.Ended.Total() != 49 {
+	if c, err := f.store.Count(t.Context(), f.key.Scope(), store.AllTime); err != nil || c.Tallies.Ended.Total() != 49 {
 		t.Errorf("got %+v, %v; want 49 as before", c, err)
 	}
 	sweeper.Store = f.store

@@ -32,7 +32,7 @@ func (s *Store) recountIf(ctx context.Context, key store.Key, now time.Time, sur
 		}
 		r = store.RecountResult{Key: key}
 		if !db.installed {
-			c, err := s.Count(ctx, key)
+			c, err := s.Count(ctx, key.Scope(), store.AllTime)
 			r.Before, r.After = c.Tallies, c.Tallies
 			return err
 		}

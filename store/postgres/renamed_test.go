@@ -218,7 +218,7 @@ func TestCaseT26_WhatIsSaidWhileAStoreIsOpen(t *testing.T) {
 			migrate(t, address, (*migrations.Migrator).Up)
 			s := mustOpen(t, address, Options{})
 			key := store.Key{User: mustParse(t, ada), Kind: store.KindWorkflow, Ref: mustParse(t, adaFlow)}
-			if _, err := s.Count(t.Context(), key); err != nil { // it has looked
+			if _, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil { // it has looked
 				t.Fatal(err)
 			}
 			pgtest.Exec(t, address, begun(runOne), `update workflow_runs set status = 'failed' where id = '`+runOne+`'`, begun(runTwo), `update workflow_runs set completed_at = '2026-01-01' where id = '`+runTwo+`'`)

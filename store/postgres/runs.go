@@ -39,13 +39,18 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 			return err
 		}
 		var policy store.Policy
-		begun = store.BeginResult{}
+		begun = store.BeginResult{Usages: make([]store.Usage, 1)}
+		var limit *int64
+		if len(b.Limits) > 0 {
+			limit = &b.Limits[0].Max
+			begun.Usages[0].Limit = b.Limits[0]
+		}
 		err := s.commit(ctx,
 			query{text: `select b.created, b.limit_reached, b.counted, b.active
   from run_counter.begin_run($1::` + db.id + `, $2::` + db.user + `, $3::` + db.table.Type(watched.Workflow) + `, $4::` + db.table.Type(watched.Draft) + `, $5::bigint, $6::text, $7::timestamptz) as b`,
-				args: []any{id, b.User.String(), db.arg(watched.Workflow, b.Workflow), db.arg(watched.Draft, b.Draft), b.Limit, textArg(key), b.Now},
+				args: []any{id, b.User.String(), db.arg(watched.Workflow, b.Workflow), db.arg(watched.Draft, b.Draft), limit, textArg(key), b.Now},
 				read: func(rows pgx.Rows) error {
-					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Counted, &begun.Active)
+					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Usages[0].Counted, &begun.Usages[0].Active)
 				}},
 			policyQuery(&policy),
 			query{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + presumedSQL + `

@@ -145,7 +145,7 @@ create table public.workflow_runs (
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			b, err := s.Begin(ctx, store.Begin{ID: storetest.MustID('1', i), User: user, Workflow: flow, Limit: &limit, Now: time.Now()})
+			b, err := s.Begin(ctx, store.Begin{ID: storetest.MustID('1', i), User: user, Workflow: flow, Limits: store.UpTo(limit), Now: time.Now()})
 			if err != nil {
 				t.Errorf("Begin: %v", err)
 			}
@@ -172,7 +172,7 @@ create table public.workflow_runs (
 	if r, err := s.FailStuck(ctx, store.FailStuck{Now: time.Now().Add(time.Hour), Limits: store.DefaultLimits(), Max: 3}); err != nil || len(r) != 3 {
 		t.Errorf("FailStuck: got %d, %v; want 3", len(r), err)
 	}
-	if c, err := s.Count(ctx, key); err != nil || c.Count != 4 || c.LastRunAt.IsZero() {
+	if c, err := s.Count(ctx, key.Scope(), store.AllTime); err != nil || c.Count != 4 || c.LastRunAt.IsZero() {
 		t.Errorf("Count: got %+v, %v; want 4", c, err)
 	}
 	done := store.Row{ID: first, User: user, Workflow: flow, Status: store.Completed, CompletedAt: store.Instant(time.Now()), UpdatedAt: store.Instant(time.Now())}

@@ -48,7 +48,7 @@ func (s *slots) begin(ctx context.Context, round, n int) (created bool, err erro
 	for {
 		if s.byStore {
 			var begun store.BeginResult
-			begun, err = s.store.Begin(ctx, store.Begin{ID: id, User: key.User, Workflow: key.Ref, Limit: &s.limit, Now: time.Now()})
+			begun, err = s.store.Begin(ctx, store.Begin{ID: id, User: key.User, Workflow: key.Ref, Limits: store.UpTo(s.limit), Now: time.Now()})
 			created = begun.Created
 		} else {
 			err = s.pool.QueryRow(ctx, `select begin_workflow_run($1::uuid, $2::uuid, p_limit => $3::integer, p_run_id => $4::uuid) is not null`,

@@ -41,7 +41,7 @@ func TestAHundredStartsAtLimitTenGiveTen(t *testing.T) {
 		for i := range 100 {
 			wg.Go(func() {
 				got, err := begin(t.Context(), s, i%2 == 0, store.Begin{
-					ID: storetest.MustID('1', round*100+i), User: user, Workflow: workflow, Limit: &limit, Now: time.Now(),
+					ID: storetest.MustID('1', round*100+i), User: user, Workflow: workflow, Limits: store.UpTo(limit), Now: time.Now(),
 				})
 				switch {
 				case err != nil:
@@ -87,11 +87,11 @@ func TestATransactionHeldOpenForFiveSweepsCountsOnce(t *testing.T) {
 			t.Fatalf("sweep %d: %+v, %v", n, r, err)
 		}
 	}
-	if c, err := f.store.Count(t.Context(), f.key); err != nil || c.Count != 6 {
+	if c, err := f.store.Count(t.Context(), f.key.Scope(), store.AllTime); err != nil || c.Count != 6 {
 		t.Errorf("before the commit: got %d, %v; want 6", c.Count, err)
 	}
 	held.do(`commit`)
-	if c, err := f.store.Count(t.Context(), f.key); err != nil || c.Count != 7 {
+	if c, err := f.store.Count(t.Context(), f.key.Scope(), store.AllTime); err != nil || c.Count != 7 {
 		t.Errorf("after the commit: got %d, %v; want 7", c.Count, err)
 	}
 	if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting > 0 {

@@ -126,7 +126,7 @@ func wantKeyless(t testing.TB, s *Store, want int64, counted int64) {
 		t.Errorf("the list of odd runs: got %d, %v; want %d", len(odd), err, want)
 	}
 	key := store.KeyOf(mustParse(t, ada), mustParse(t, adaFlow), store.ID{})
-	if c, err := s.Count(t.Context(), key); err != nil || c.Count != counted {
+	if c, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil || c.Count != counted {
 		t.Errorf("ada's count: got %d, %v; want %d", c.Count, err, counted)
 	}
 	audited, err := s.Audit(t.Context(), store.Audit{Max: 100})

@@ -22,13 +22,9 @@ func addTotalsSQL(rows string) string {
         on conflict (kind, ref_id, status, presumed, shard) do update set n = t.n + excluded.n`
 }
 
-// Total implements [store.Store].
-func (s *Store) Total(ctx context.Context, of store.Key) (c store.Count, err error) {
-	if err := of.ValidateTotal(); err != nil {
-		return c, err
-	}
+func (s *Store) total(ctx context.Context, of store.Scope) (c store.Count, err error) {
 	err = s.attempt(ctx, func(db features) error {
-		key := of
+		key := store.Key(of)
 		if key.User = (store.ID{}); db.table.Absent(watched.User) {
 			key.User = store.Absent
 		}

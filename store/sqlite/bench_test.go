@@ -98,7 +98,7 @@ func BenchmarkCount(b *testing.B) {
 				}
 			}
 			for b.Loop() {
-				if _, err := s.Count(b.Context(), numbered(0, 1).Record.Key()); err != nil {
+				if _, err := s.Count(b.Context(), numbered(0, 1).Record.Key().Scope(), store.AllTime); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -137,7 +137,7 @@ func TestCasesOfAMirror(t *testing.T) {
 			n := int64(round + 1)
 			all := store.Tally{Completed: n, Failed: n, Cancelled: n, Timeout: n}
 			for range 2 {
-				c, err := s.Count(t.Context(), key)
+				c, err := s.Count(t.Context(), key.Scope(), store.AllTime)
 				if err != nil || c.Tallies != (store.Tallies{Ended: all, Presumed: all}) {
 					t.Errorf("round %d: got %+v, %v; want %d of each, presumed", round, c, err, n)
 				}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -91,9 +92,16 @@ func countIn(ctx context.Context, q querier, key store.Key) (store.Count, error)
 }
 
 // Count implements [store.Store].
-func (s *Store) Count(ctx context.Context, key store.Key) (store.Count, error) {
-	if err := key.Validate(); err != nil {
+func (s *Store) Count(ctx context.Context, of store.Scope, in store.Window) (store.Count, error) {
+	if err := cmp.Or(of.Validate(), in.Validate()); err != nil {
 		return store.Count{}, err
+	}
+	key, one := of.Key()
+	switch {
+	case in != store.AllTime || of.OfUser():
+		return store.Count{}, errors.New("to be written")
+	case !one:
+		return s.total(ctx, of)
 	}
 	rows, err := s.counts.QueryContext(ctx, keyArgs(key)...)
 	c, err := scanCount(rows, err, key)

@@ -47,7 +47,7 @@ func TestAFullDatabaseIsUnavailableUntilThereIsSpace(t *testing.T) {
 	if _, err := s.Apply(ctx, many, now); err != nil {
 		t.Fatalf("Apply with space again: %v", err)
 	}
-	if c, err := s.Count(ctx, many[0].Record.Key()); err != nil || c.Count != 2000 {
+	if c, err := s.Count(ctx, many[0].Record.Key().Scope(), store.AllTime); err != nil || c.Count != 2000 {
 		t.Errorf("Count: got %d, %v; want 2000", c.Count, err)
 	}
 }
@@ -88,7 +88,7 @@ func TestAReadOnlyFileIsUnavailableUntilItCanBeWritten(t *testing.T) {
 	mustBeStorageFault(t, s.Ping(t.Context()), fileReadOnly)
 	_, err = s.Apply(t.Context(), []store.Change{endedRun(1)}, now)
 	mustBeStorageFault(t, err, fileReadOnly)
-	if _, err := s.Count(t.Context(), endedRun(1).Record.Key()); err != nil {
+	if _, err := s.Count(t.Context(), endedRun(1).Record.Key().Scope(), store.AllTime); err != nil {
 		t.Errorf("Count of a file that can be read: %v", err)
 	}
 	readOnly.Store(false)

@@ -130,7 +130,7 @@ var guards = []struct {
 		}
 	}},
 	{"a limit counts the active runs too", func(_ testing.TB, s *Store) {
-		s.hooks.full = func(b store.Begin, counted, _ int64) bool { return b.Full(counted, 0) }
+		s.hooks.full = func(u store.Usage) bool { u.Active = 0; return u.Full() }
 	}},
 	{"a stuck run is looked at again under the lock", func(t testing.TB, s *Store) {
 		s.hooks.presume = func(r store.Row, l store.Limits, now time.Time) (store.Row, bool) {

@@ -26,7 +26,7 @@ func TestCaseT1_AMirrorKeepsARunWithoutAUserAndCountsItForNobody(t *testing.T) {
 	}
 	counted := func(want int64) {
 		t.Helper()
-		if got, err := s.Count(t.Context(), key); err != nil || got.Count != want {
+		if got, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil || got.Count != want {
 			t.Errorf("Count: got %+v, %v; want %d", got, err, want)
 		}
 	}

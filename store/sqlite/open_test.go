@@ -119,7 +119,7 @@ func TestTwoProcessesWriteTheSameRunsAndCounts(t *testing.T) {
 	}
 	wg.Wait()
 	for _, s := range stores {
-		c, err := s.Count(t.Context(), endedRun(0).Record.Key())
+		c, err := s.Count(t.Context(), endedRun(0).Record.Key().Scope(), store.AllTime)
 		if err != nil || c.Count != 50 {
 			t.Errorf("Count: got %d, %v; want 50", c.Count, err)
 		}

@@ -196,7 +196,7 @@ func TestWhateverFailsIsToldAndLeavesNothingHalfDone(t *testing.T) {
 		}},
 		{"Apply of a deletion", func() error { _, err := s.Apply(ctx, []store.Change{gone}, now); return err }},
 		{"Begin", func() error {
-			_, err := s.Begin(ctx, store.Begin{ID: begun, User: user, Workflow: workflow, Limit: new(int64(9)), IdempotencyKey: "k", Now: now})
+			_, err := s.Begin(ctx, store.Begin{ID: begun, User: user, Workflow: workflow, Limits: store.UpTo(9), IdempotencyKey: "k", Now: now})
 			return err
 		}},
 		{"Start", func() error { _, err := s.Start(ctx, begun, now); return err }},
@@ -221,8 +221,8 @@ func TestWhateverFailsIsToldAndLeavesNothingHalfDone(t *testing.T) {
 		{"AuditTotals", func() error { _, err := s.AuditTotals(ctx, true); return err }},
 		{"KeepDeadLetter", func() error { return s.KeepDeadLetter(ctx, letter) }},
 		{"SetPolicy", func() error { return s.SetPolicy(ctx, store.Policy{Terminal: true}) }},
-		{"Count", func() error { _, err := s.Count(ctx, key); return err }},
-		{"Total", func() error { _, err := s.Total(ctx, key); return err }},
+		{"Count", func() error { _, err := s.Count(ctx, key.Scope(), store.AllTime); return err }},
+		{"Count over all users", func() error { _, err := s.Count(ctx, store.Scope{Kind: key.Kind, Ref: key.Ref}, store.AllTime); return err }},
 		{"Run", func() error { _, err := s.Run(ctx, begun); return err }},
 		{"CountsOf", func() error { _, err := s.CountsOf(ctx, []store.Key{key}); return err }},
 		{"SearchCounts", func() error { _, err := s.SearchCounts(ctx, store.CountQuery{User: user, Limit: 9}); return err }},

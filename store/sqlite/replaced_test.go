@@ -52,7 +52,7 @@ func TestCaseD24_AFileThatIsReplacedOrRemovedUnderTheStoreIsNoticed(t *testing.T
 			if _, err := s.Apply(t.Context(), []store.Change{endedRun(2)}, now); err != nil {
 				t.Errorf("Apply, with everything in its place again: %v", err)
 			}
-			if c, err := s.Count(t.Context(), endedRun(1).Record.Key()); err != nil || c.Count != 2 {
+			if c, err := s.Count(t.Context(), endedRun(1).Record.Key().Scope(), store.AllTime); err != nil || c.Count != 2 {
 				t.Errorf("Count: got %d, %v; want both runs", c.Count, err)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -22,12 +23,8 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 		if err != nil {
 			return err
 		}
-		c, err := t.count(key)
-		if err != nil {
-			return err
-		}
-		begun = store.BeginResult{Counted: c.Count}
-		if begun.Active, err = t.active(key); err != nil {
+		begun = store.BeginResult{}
+		if begun.Usages, err = t.usages(key, b.Limits, b.Now); err != nil {
 			return err
 		}
 		if known != nil {
@@ -37,7 +34,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 			begun.Run, err = t.run(*known)
 			return err
 		}
-		if t.rules.full(b, begun.Counted, begun.Active) {
+		if slices.ContainsFunc(begun.Usages, t.rules.full) {
 			begun.LimitReached = true
 			return nil
 		}
@@ -52,7 +49,9 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 			return err
 		}
 		begun.Created = true
-		begun.Active++
+		for i := range begun.Usages {
+			begun.Usages[i].Active++
+		}
 		begun.Run, err = t.run(state)
 		return err
 	})

@@ -64,7 +64,7 @@ type hooks struct {
 	join    func(a, b store.State) store.State
 	equal   func(a, b store.State) bool
 	open    func(store.State) bool // a Complete may end it
-	full    func(b store.Begin, counted, active int64) bool
+	full    func(u store.Usage) bool
 	presume func(store.Row, store.Limits, time.Time) (store.Row, bool)
 	// what a run changes in the counts
 	difference func(was, is store.State, add func(at counter, n int64))
@@ -91,7 +91,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		join:       store.State.Join,
 		equal:      store.State.Equal,
 		open:       func(s store.State) bool { return !s.Ended() || s.Presumed() },
-		full:       store.Begin.Full,
+		full:       store.Usage.Full,
 		presume:    store.Presume,
 	}}
 	s.fault.Store(unwritten)

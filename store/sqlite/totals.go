@@ -8,12 +8,8 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Total implements [store.Store].
-func (s *Store) Total(ctx context.Context, of store.Key) (store.Count, error) {
-	c := store.Count{Key: store.Key{Kind: of.Kind, Ref: of.Ref}}
-	if err := of.ValidateTotal(); err != nil {
-		return c, err
-	}
+func (s *Store) total(ctx context.Context, of store.Scope) (store.Count, error) {
+	c := store.Count{Key: store.Key(of)}
 	err := s.withPolicy(ctx, func(q querier, policy store.Policy) error {
 		err := each(ctx, q, fmt.Sprintf("total of %s", c.Key), `select status, presumed, n from totals where kind = ? and ref_id = ?`,
 			[]any{string(of.Kind), of.Ref.String()}, func(rows *sql.Rows) error {

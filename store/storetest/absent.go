@@ -78,7 +78,7 @@ func ContractAbsent(a Absent, open Open, missing ...string) iter.Seq2[string, fu
 			want(s, "its key", s.run(first).Key(), mine)
 			want(s, "it counts", s.run(first).Counted, true)
 			two := int64(2)
-			b := store.Begin{ID: MustID('1', 7), User: mine.User, Workflow: mine.Workflow(), Limit: &two, IdempotencyKey: "k", Now: at(2 * time.Second)}
+			b := store.Begin{ID: MustID('1', 7), User: mine.User, Workflow: mine.Workflow(), Limits: store.UpTo(two), IdempotencyKey: "k", Now: at(2 * time.Second)}
 			want(s, "a run within the limit", s.begin(b).Created, true)
 			want(s, "the same again", s.begin(b).Created, false)
 			b.ID, b.IdempotencyKey = MustID('1', 8), "l"

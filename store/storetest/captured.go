@@ -165,7 +165,7 @@ func (sc scenario) check(t *testing.T, s store.Store, space uint32, order []int)
 	}
 	for _, want := range sc.Counts {
 		key := store.KeyOf(shift(want.User, space), shift(want.Workflow, space), shift(want.Draft, space))
-		got, err := s.Count(ctx, key)
+		got, err := s.Count(ctx, key.Scope(), store.AllTime)
 		if err != nil {
 			t.Fatalf("order %v: count of %s: %v", order, key, err)
 		}

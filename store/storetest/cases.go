@@ -297,14 +297,14 @@ var slotCases = []contractCase{
 	{"a run that has not ended takes a slot, whatever it is called", func(s *script) {
 		for i, status := range []store.Status{store.Pending, store.Running, store.Cancelling, "archived"} {
 			s.Deliver(s, at(time.Minute), inserted(row(MustID('2', i+1), adaResize, status, 0, 0)))
-			if b := s.beginAt(adaResize, int64(i+1), ""); !b.LimitReached || b.Active != int64(i+1) || b.Counted != 0 {
+			if b := s.beginAt(adaResize, int64(i+1), ""); !b.LimitReached || b.Usages[0].Active != int64(i+1) || b.Usages[0].Counted != 0 {
 				s.Errorf("a run that is %s: got %+v, want it to hold slot %d", status, b, i+1)
 			}
 		}
 		for i, status := range store.Terminals {
 			s.Deliver(s, at(time.Minute), inserted(row(MustID('2', i+11), adaResize, status, time.Second, time.Second)))
 		}
-		if b := s.beginAt(adaResize, 6, ""); !b.LimitReached || b.Active != 4 || b.Counted != 2 {
+		if b := s.beginAt(adaResize, 6, ""); !b.LimitReached || b.Usages[0].Active != 4 || b.Usages[0].Counted != 2 {
 			s.Errorf("beside runs that have ended: got %+v, want 4 active, 2 counted", b)
 		}
 	}},
@@ -350,8 +350,8 @@ var slotCases = []contractCase{
 			if created != 1 || len(ids) != 1 {
 				s.Errorf("got %d created and %d different runs, want 1", created, len(ids))
 			}
-			if b := s.beginAt(adaResize, 0, ""); b.Active != int64(round+1) {
-				s.Errorf("%d runs are active, want %d", b.Active, round+1)
+			if b := s.beginAt(adaResize, 0, ""); b.Usages[0].Active != int64(round+1) {
+				s.Errorf("%d runs are active, want %d", b.Usages[0].Active, round+1)
 			}
 		}
 	}},
@@ -385,11 +385,11 @@ var slotCases = []contractCase{
 				s.setPolicy(p)
 				s.quietly("the policy that is in force", func() { s.setPolicy(p) })
 				s.wantCount(adaResize, want)
-				if b := s.beginAt(adaResize, want, ""); !b.LimitReached || b.Counted != want || b.Active != 0 {
+				if b := s.beginAt(adaResize, want, ""); !b.LimitReached || b.Usages[0].Counted != want || b.Usages[0].Active != 0 {
 					s.Errorf("%s: Begin at the limit %d: got %+v, want it refused", name, want, b)
 				}
 				b := s.beginAt(adaResize, want+1, "")
-				if !b.Created || b.Counted != want {
+				if !b.Created || b.Usages[0].Counted != want {
 					s.Errorf("%s: Begin at the limit %d: got %+v, want a run", name, want+1, b)
 				}
 				s.Deliver(s, at(0), deleted(b.Run.Row))
@@ -412,7 +412,7 @@ func (s *script) beginAt(key store.Key, limit int64, idempotency string) store.B
 	s.Helper()
 	s.runs++
 	return s.begin(store.Begin{ID: MustID('3', s.runs), User: key.User, Workflow: key.Workflow(), Draft: key.Draft(),
-		Limit: &limit, IdempotencyKey: idempotency, Now: at(0)})
+		Limits: store.UpTo(limit), IdempotencyKey: idempotency, Now: at(0)})
 }
 
 func (s *script) history(id store.ID) store.History {

@@ -83,7 +83,7 @@ var keyCases = []contractCase{
 				if got := s.count(key); got.Count != n || !got.LastRunAt.Equal(last) {
 					s.Errorf("count of %s: got %+v, want %d, the last at %v", key, got, n, last)
 				}
-				if got := s.beginAt(key, 0, ""); got.Counted != n || got.Active != active {
+				if got := s.beginAt(key, 0, ""); got.Usages[0].Counted != n || got.Usages[0].Active != active {
 					s.Errorf("Begin a run of %s: got %+v, want %d counted, %d active", key, got, n, active)
 				}
 				h, err := s.Store.KeyHistory(s.ctx, key, 100)
@@ -297,8 +297,8 @@ func (s *script) wantApart(what string, keys []store.Key) {
 		if counts[i].Count != n {
 			s.Errorf("%s: CountsOf %s: got %d, want %d", what, key, counts[i].Count, n)
 		}
-		if got := s.beginAt(key, 0, ""); got.Counted != n || got.Active != active {
-			s.Errorf("%s: Begin a run of %s: got %d counted, %d active, want %d and %d", what, key, got.Counted, got.Active, n, active)
+		if got := s.beginAt(key, 0, ""); got.Usages[0].Counted != n || got.Usages[0].Active != active {
+			s.Errorf("%s: Begin a run of %s: got %d counted, %d active, want %d and %d", what, key, got.Usages[0].Counted, got.Usages[0].Active, n, active)
 		}
 		// A run that has ended is known, so a hint of it changes nothing.
 		h, err := s.Store.KeyHistory(s.ctx, key, 100)

@@ -116,7 +116,7 @@ var changeCases = []contractCase{
 			s.Errorf("FailStuck: got %+v, want an unknown status left alone", got)
 		}
 		limit := int64(1)
-		if b := s.begin(store.Begin{ID: MustID('1', 1), User: ada, Workflow: resize, Limit: &limit, Now: at(0)}); !b.LimitReached {
+		if b := s.begin(store.Begin{ID: MustID('1', 1), User: ada, Workflow: resize, Limits: store.UpTo(limit), Now: at(0)}); !b.LimitReached {
 			s.Errorf("Begin: got a slot, want the unknown status to hold it")
 		}
 	}},

@@ -229,7 +229,7 @@ func (c *chaos) wantTallies(what string, want map[store.ID]Mirrored) {
 		}
 	}
 	for key := range keys {
-		got, err := c.Store.Count(c.Context(), key)
+		got, err := c.Store.Count(c.Context(), key.Scope(), store.AllTime)
 		if err != nil {
 			c.errorf("Count: %v", err)
 		}
@@ -242,7 +242,7 @@ func (c *chaos) wantTallies(what string, want map[store.ID]Mirrored) {
 		totals[of] = totals[of].Add(e)
 	}
 	for of, want := range totals {
-		if got, err := c.Store.Total(c.Context(), of); err != nil || got.Tallies.Ended != want {
+		if got, err := c.Store.Count(c.Context(), of.Scope(), store.AllTime); err != nil || got.Tallies.Ended != want {
 			c.errorf("law 1: %s: %s counts %+v, %v, want %+v", what, of, got.Tallies.Ended, err, want)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 var countCases = []contractCase{
 	{"a key without runs has the count 0, and no key is an error", func(s *script) {
 		want(s, "count", s.count(adaResize), store.Count{Key: adaResize})
-		if _, err := s.Store.Count(s.ctx, store.Key{}); !errors.Is(err, store.ErrInvalid) {
+		if _, err := s.Store.Count(s.ctx, store.Key{}.Scope(), store.AllTime); !errors.Is(err, store.ErrInvalid) {
 			s.Errorf("Count of no key: got %v, want ErrInvalid", err)
 		}
 	}},

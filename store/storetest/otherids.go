@@ -220,18 +220,13 @@ func (r renamed) Apply(ctx context.Context, changes []store.Change, received tim
 	return back(r, applied, err)
 }
 
-func (r renamed) Total(ctx context.Context, of store.Key) (store.Count, error) {
-	count, err := r.Store.Total(ctx, with(r.to, of))
-	return back(r, count, err)
-}
-
 func (r renamed) AuditTotals(ctx context.Context, repair bool) ([]store.Drift, error) {
 	wrong, err := r.Store.AuditTotals(ctx, repair)
 	return back(r, wrong, err)
 }
 
-func (r renamed) Count(ctx context.Context, key store.Key) (store.Count, error) {
-	count, err := r.Store.Count(ctx, with(r.to, key))
+func (r renamed) Count(ctx context.Context, of store.Scope, in store.Window) (store.Count, error) {
+	count, err := r.Store.Count(ctx, with(r.to, of), with(r.to, in))
 	return back(r, count, err)
 }
 

@@ -153,15 +153,15 @@ var runCases = []contractCase{
 	{"a limit holds for counted and active runs together, and a failed start frees nothing", func(s *script) {
 		limit := int64(2)
 		try := func(n int) store.BeginResult {
-			return s.begin(store.Begin{ID: MustID('1', n), User: ada, Workflow: resize, Limit: &limit, Now: at(0)})
+			return s.begin(store.Begin{ID: MustID('1', n), User: ada, Workflow: resize, Limits: store.UpTo(limit), Now: at(0)})
 		}
 		try(1)
 		s.complete(MustID('1', 1), store.Completed, time.Second)
-		if got := try(2); !got.Created || got.Counted != 1 || got.Active != 1 {
+		if got := try(2); !got.Created || got.Usages[0].Counted != 1 || got.Usages[0].Active != 1 {
 			s.Errorf("second of two: got %+v", got)
 		}
 		s.quietly("a begin beyond the limit", func() {
-			if got := try(3); !got.LimitReached || got.Created || got.Counted != 1 || got.Active != 1 {
+			if got := try(3); !got.LimitReached || got.Created || got.Usages[0].Counted != 1 || got.Usages[0].Active != 1 {
 				s.Errorf("third of two: got %+v, want LimitReached at counted 1, active 1", got)
 			}
 		})
@@ -179,7 +179,7 @@ var runCases = []contractCase{
 		created := make(chan bool, 100)
 		for i := range 100 {
 			wg.Go(func() {
-				b, err := s.Store.Begin(s.ctx, store.Begin{ID: MustID('1', i+1), User: ada, Workflow: resize, Limit: &limit, Now: at(0)})
+				b, err := s.Store.Begin(s.ctx, store.Begin{ID: MustID('1', i+1), User: ada, Workflow: resize, Limits: store.UpTo(limit), Now: at(0)})
 				if err != nil {
 					s.Errorf("Begin: %v", err)
 				}

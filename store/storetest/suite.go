@@ -207,7 +207,7 @@ func (s *script) wantRun(id store.ID, status store.Status, completed time.Time) 
 
 func (s *script) count(key store.Key) store.Count {
 	s.Helper()
-	c, err := s.Store.Count(s.ctx, key)
+	c, err := s.Store.Count(s.ctx, key.Scope(), store.AllTime)
 	if err != nil {
 		s.Fatalf("Count: %v", err)
 	}

@@ -42,7 +42,7 @@ func (a *API) getCount(c *fiber.Ctx) error {
 	if key.IsZero() {
 		return problem.New(fiber.StatusBadRequest, "Say whose count: add workflow_id or draft_id to the query.")
 	}
-	count, err := a.cfg.Store.Count(c.UserContext(), key)
+	count, err := a.cfg.Store.Count(c.UserContext(), key.Scope(), store.AllTime)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (a *API) getTotal(c *fiber.Ctx) error {
 	if of.IsZero() {
 		return problem.New(fiber.StatusBadRequest, "Say whose total: add workflow_id or draft_id to the query.")
 	}
-	count, err := a.cfg.Store.Total(c.UserContext(), of)
+	count, err := a.cfg.Store.Count(c.UserContext(), of.Scope(), store.AllTime)
 	if err != nil {
 		return err
 	}

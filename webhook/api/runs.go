@@ -40,8 +40,11 @@ func (a *API) withRun(c *fiber.Ctx, call func(context.Context) (store.Run, error
 func (a *API) beginRun(c *fiber.Ctx, f *fields) error {
 	b := store.Begin{
 		ID: f.id("id"), User: f.id("user_id"), Workflow: f.id("workflow_id"), Draft: f.id("draft_id"),
-		Limit: f.number("limit"), IdempotencyKey: f.line("idempotency_key", maxIdempotencyKey),
+		IdempotencyKey: f.line("idempotency_key", maxIdempotencyKey),
 		Now: store.Instant(a.cfg.Now()),
+	}
+	if limit := f.number("limit"); limit != nil {
+		b.Limits = store.UpTo(*limit)
 	}
 	// The header is only valid inside the handler, the key may outlive it.
 	if header := f.short("The header Idempotency-Key", strings.Clone(c.Get("Idempotency-Key")), maxIdempotencyKey); header != "" {
@@ -71,7 +74,7 @@ func (a *API) beginRun(c *fiber.Ctx, f *fields) error {
 		return err
 	}
 	if begun.LimitReached {
-		return limitReached(begun, *b.Limit)
+		return limitReached(begun.Reached())
 	}
 	// A try whose commit got lost on its way back created it, too.
 	created := begun.Created || drawn && begun.Run.ID == b.ID
@@ -79,10 +82,10 @@ func (a *API) beginRun(c *fiber.Ctx, f *fields) error {
 	return answer.JSON(c, fiber.StatusCreated, BegunRun{RunOf(begun.Run), created})
 }
 
-func limitReached(b store.BeginResult, limit int64) error {
+func limitReached(u store.Usage) error {
 	p := problem.New(fiber.StatusConflict, fmt.Sprintf("Limit reached (%d): %d counted, %d active. "+
-		"Nothing was created; try again when an active run has ended without counting, or with a higher limit.", limit, b.Counted, b.Active))
-	p.Code, p.Count, p.Active, p.Limit = "limit_reached", &b.Counted, &b.Active, &limit
+		"Nothing was created; try again when an active run has ended without counting, or with a higher limit.", u.Limit.Max, u.Counted, u.Active))
+	p.Code, p.Count, p.Active, p.Limit = "limit_reached", &u.Counted, &u.Active, &u.Limit.Max
 	return p
 }
 

@@ -85,12 +85,12 @@ func (r retryingStore) Apply(ctx context.Context, changes []store.Change, receiv
 	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.ApplyResult, error) { return r.Store.Apply(ctx, changes, received) })
 }
 
-func (r retryingStore) Count(ctx context.Context, key store.Key) (store.Count, error) {
-	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Count, error) { return r.Store.Count(ctx, key) })
+func (r retryingStore) Count(ctx context.Context, of store.Scope, in store.Window) (store.Count, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Count, error) { return r.Store.Count(ctx, of, in) })
 }
 
-func (r retryingStore) Total(ctx context.Context, of store.Key) (store.Count, error) {
-	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Count, error) { return r.Store.Total(ctx, of) })
+func (r retryingStore) Allowance(ctx context.Context, a store.AllowanceRequest) ([]store.Usage, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.Usage, error) { return r.Store.Allowance(ctx, a) })
 }
 
 func (r retryingStore) Run(ctx context.Context, id store.ID) (store.Run, error) {

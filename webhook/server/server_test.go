@@ -317,7 +317,7 @@ func batchOf(from, count int) string {
 // counted returns the count of the workflow.
 func (r *rig) counted() int64 {
 	r.t.Helper()
-	c, err := r.store.Count(context.Background(), workflowKey(r.t))
+	c, err := r.store.Count(context.Background(), workflowKey(r.t).Scope(), store.AllTime)
 	if err != nil {
 		r.t.Fatal(err)
 	}
