@@ -115,7 +115,7 @@ func TestCasesT36_WhatIsReadTogetherIsOfOneMoment(t *testing.T) {
 			return []int64{h.Count.Count, int64(len(h.Amendments)) + 1}, err
 		}},
 		"a count and its last run": {"public.workflow_runs", func(f *fixture) ([]int64, error) {
-			c, err := f.store.Count(f.Context(), f.key)
+			c, err := f.store.Count(f.Context(), f.key.Scope(), store.AllTime)
 			n := int64(1)
 			if c.LastRunAt.After(c.LastRunAt.Truncate(time.Hour)) { // the second ended on no full hour
 				n = 2

@@ -113,7 +113,7 @@ func TestItComesBackAfterPostgreSQLDoes(t *testing.T) {
 		}
 		return true
 	})
-	c, err := s.Count(t.Context(), store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{}))
+	c, err := s.Count(t.Context(), store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{}).Scope(), store.AllTime)
 	if err != nil || c.Count < n {
 		t.Errorf("the count is %d, %v; want at least the %d that were acknowledged", c.Count, err, n)
 	}

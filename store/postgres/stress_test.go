@@ -67,7 +67,7 @@ func begin(ctx context.Context, s *Store, byStore bool, b store.Begin) (created 
 		return begun.Created, err
 	}
 	err = s.pool.QueryRow(ctx, `select begin_workflow_run($1::uuid, $2::uuid, p_limit => $3::integer, p_run_id => $4::uuid) is not null`,
-		b.User.String(), b.Workflow.String(), *b.Limit, b.ID.String()).Scan(&created)
+		b.User.String(), b.Workflow.String(), b.Limits[0].Max, b.ID.String()).Scan(&created)
 	return created, err
 }
 
