@@ -80,9 +80,9 @@ type Store interface {
 	// users cost the same however many runs there are; in a window, what it costs grows
 	// with the runs in it.
 	//
-	// Errors: [ErrInvalid] as [Scope.Validate] and [Window.Validate] have it, and where
-	// the window of a user, or of a workflow over all its users, needs an index that
-	// is not there.
+	// Errors: [ErrInvalid] as [Scope.Validate] and [Window.Validate] have it, and
+	// [*NoIndexError] where the window of a user, or of a workflow over all its users,
+	// needs an index that is not there.
 	Count(ctx context.Context, of Scope, in Window) (Count, error)
 
 	// Allowance returns how far limits are used, in their order and in one snapshot.
