@@ -222,7 +222,10 @@ func TestWhateverFailsIsToldAndLeavesNothingHalfDone(t *testing.T) {
 		{"KeepDeadLetter", func() error { return s.KeepDeadLetter(ctx, letter) }},
 		{"SetPolicy", func() error { return s.SetPolicy(ctx, store.Policy{Terminal: true}) }},
 		{"Count", func() error { _, err := s.Count(ctx, key.Scope(), store.AllTime); return err }},
-		{"Count over all users", func() error { _, err := s.Count(ctx, store.Scope{Kind: key.Kind, Ref: key.Ref}, store.AllTime); return err }},
+		{"Count over all users", func() error {
+			_, err := s.Count(ctx, store.Scope{Kind: key.Kind, Ref: key.Ref}, store.AllTime)
+			return err
+		}},
 		{"Run", func() error { _, err := s.Run(ctx, begun); return err }},
 		{"CountsOf", func() error { _, err := s.CountsOf(ctx, []store.Key{key}); return err }},
 		{"SearchCounts", func() error { _, err := s.SearchCounts(ctx, store.CountQuery{User: user, Limit: 9}); return err }},

@@ -41,7 +41,7 @@ func (a *API) beginRun(c *fiber.Ctx, f *fields) error {
 	b := store.Begin{
 		ID: f.id("id"), User: f.id("user_id"), Workflow: f.id("workflow_id"), Draft: f.id("draft_id"),
 		IdempotencyKey: f.line("idempotency_key", maxIdempotencyKey),
-		Now: store.Instant(a.cfg.Now()),
+		Now:            store.Instant(a.cfg.Now()),
 	}
 	if limit := f.number("limit"); limit != nil {
 		b.Limits = store.UpTo(*limit)
