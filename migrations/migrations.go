@@ -21,6 +21,7 @@ type Migrator struct {
 	source   source.Driver
 	sqlite   *sql.DB   // nil for PostgreSQL
 	postgres *postgres // nil for SQLite
+	windows  Windows
 }
 
 // SQLite returns a migrator for a SQLite database. It owns db from here on:
@@ -70,7 +71,7 @@ func (m *Migrator) Up() error {
 		err := m.up()
 		switch {
 		case err == nil || errors.Is(err, migrate.ErrNoChange):
-			return nil
+			return m.indexSQLite()
 		case !errors.As(err, &dirty):
 			return err
 		}

@@ -20,6 +20,35 @@ func (m *Migrator) versionSQLite() (version, error) {
 	return at, nil
 }
 
+// The optional indexes of a mirror, each of which answers a window from itself alone.
+const (
+	SQLiteUserWindows     = "workflow_runs_user_windows"
+	SQLiteWorkflowWindows = "workflow_runs_workflow_windows"
+)
+
+// indexSQLite makes and drops the indexes of windows.
+func (m *Migrator) indexSQLite() error {
+	for _, i := range []struct {
+		wanted        *bool
+		name, columns string
+	}{
+		{m.windows.User, SQLiteUserWindows, "user_id, completed_at, kind, status, evidence"},
+		{m.windows.Workflow, SQLiteWorkflowWindows, "kind, ref_id, completed_at, status, evidence"},
+	} {
+		if i.wanted == nil {
+			continue
+		}
+		text := "drop index if exists " + i.name
+		if *i.wanted {
+			text = "create index if not exists " + i.name + " on workflow_runs (" + i.columns + ") where completed_at is not null"
+		}
+		if _, err := m.sqlite.ExecContext(context.Background(), text); err != nil { // as golang-migrate, which takes no context
+			return fmt.Errorf("%s: %w", text, err)
+		}
+	}
+	return nil
+}
+
 // downSQLite takes back what was applied, in one transaction with the version:
 // golang-migrate's steps, of which a big table's takes seconds, leave a version
 // behind that says nothing where they are killed. What was interrupted in the

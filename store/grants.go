@@ -82,6 +82,26 @@ type GrantResult struct {
 	Created bool // false where an earlier call with the idempotency key made it
 }
 
+// grantError is one of the errors of this package, in a sentence about grants.
+type grantError struct {
+	sentence string
+	is       error
+}
+
+func (e grantError) Error() string { return e.sentence }
+func (e grantError) Unwrap() error { return e.is }
+
+// NoGrant returns the [ErrNotFound] of a grant that is not there.
+func NoGrant(seq int64) error {
+	return grantError{fmt.Sprintf("there is no grant %d", seq), ErrNotFound}
+}
+
+// GrantConflict returns the [ErrConflict] of a request whose idempotency key belongs to
+// a grant of other contents.
+func GrantConflict(g Grant) error {
+	return grantError{fmt.Sprintf("the idempotency key %q belongs to grant %d, of %d runs to %s: repeat that request as it was, or send another key", g.IdempotencyKey, g.Seq, g.Runs, g.Of), ErrConflict}
+}
+
 // RevokeRequest ends a grant before its time.
 type RevokeRequest struct {
 	Seq int64

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -26,7 +27,8 @@ type Limit struct {
 // UpTo returns the limits that are one of a key, for all time.
 func UpTo(max int64) []Limit { return []Limit{{Scope: KeyLimit, Max: max}} }
 
-// Of returns the scope whose runs the limit bounds, of a run with a key.
+// Of returns the scope whose runs the limit bounds, of a run with a key. Of the key, a
+// limit of the user needs the user alone.
 func (l Limit) Of(key Key) Scope {
 	if l.Scope == UserLimit {
 		return Scope{User: key.User}
@@ -61,8 +63,11 @@ type Usage struct {
 	Active  int64 // runs that hold a slot without having ended, one that was just begun included
 }
 
+// Ceiling returns the number of runs that fill the limit, those granted included.
+func (u Usage) Ceiling() int64 { return u.Limit.Max + min(u.Granted, math.MaxInt64-u.Limit.Max) }
+
 // Remaining returns how many more runs may begin, never less than 0.
-func (u Usage) Remaining() int64 { return max(0, u.Limit.Max+u.Granted-u.Counted-u.Active) }
+func (u Usage) Remaining() int64 { return max(0, u.Ceiling()-u.Counted-u.Active) }
 
 // Full reports whether no slot is left.
 func (u Usage) Full() bool { return u.Remaining() == 0 }
@@ -76,8 +81,14 @@ type AllowanceRequest struct {
 	Now      time.Time
 }
 
-// Key returns the key that the limits are asked for.
-func (a AllowanceRequest) Key() Key { return KeyOf(a.User, a.Workflow, a.Draft) }
+// Key returns the key that the limits are asked for, which has a user alone where no
+// workflow or draft is named.
+func (a AllowanceRequest) Key() Key {
+	if key := KeyOf(a.User, a.Workflow, a.Draft); !key.IsZero() {
+		return key
+	}
+	return Key{User: a.User}
+}
 
 // Validate refuses a request that no store can serve, with [ErrInvalid]. A limit of a
 // user needs no workflow.
@@ -86,7 +97,7 @@ func (a AllowanceRequest) Validate() error {
 		return fmt.Errorf("%w: an allowance needs a limit, of the key or of the user", ErrInvalid)
 	}
 	for _, l := range a.Limits {
-		if a.User.IsZero() || l.Scope == KeyLimit && a.Key().IsZero() {
+		if a.User.IsZero() || l.Scope == KeyLimit && a.Key().Ref.IsZero() {
 			return fmt.Errorf("%w: an allowance needs a user, and for the limit of a key a workflow or draft", ErrInvalid)
 		}
 	}
