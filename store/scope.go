@@ -90,22 +90,3 @@ func (w Window) Validate() error {
 
 // Instants returns the window with bounds as the databases keep times.
 func (w Window) Instants() Window { return Window{Instant(w.From), Instant(w.To)} }
-
-// WindowIndexError says that a window of a scope needs an index that the database does
-// not have. It is an [ErrInvalid].
-type WindowIndexError struct{ Of Scope }
-
-// Flag returns the flag of migrate up that makes the index.
-func (e *WindowIndexError) Flag() string {
-	if e.Of.OfAllUsers() {
-		return "--workflow-windows"
-	}
-	return "--user-windows"
-}
-
-func (e *WindowIndexError) Error() string {
-	return fmt.Sprintf("runs of %s in a window can't be counted without an index that the database does not have: runcounter migrate up %s makes it", e.Of, e.Flag())
-}
-
-// Unwrap returns [ErrInvalid].
-func (e *WindowIndexError) Unwrap() error { return ErrInvalid }
