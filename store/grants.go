@@ -64,7 +64,7 @@ func (g GrantRequest) Validate() error {
 		return fmt.Errorf("%w: a grant is of 1 to %d runs", ErrInvalid, MaxGrant)
 	case g.Who == "" || g.Why == "":
 		return fmt.Errorf("%w: a grant needs who decided it and why", ErrInvalid)
-	case !g.ExpiresAt.IsZero() && !g.ExpiresAt.After(g.Now):
+	case !g.ExpiresAt.IsZero() && !Instant(g.ExpiresAt).After(Instant(g.Now)):
 		return fmt.Errorf("%w: the grant would have expired at %s: send a time to come, or none", ErrInvalid, g.ExpiresAt.Format(time.RFC3339))
 	}
 	return nil

@@ -96,12 +96,10 @@ func (s *Store) Count(ctx context.Context, of store.Scope, in store.Window) (sto
 	if err := cmp.Or(of.Validate(), in.Validate()); err != nil {
 		return store.Count{}, err
 	}
+	in = in.Instants()
 	key, one := of.Key()
-	switch {
-	case in != store.AllTime || of.OfUser():
-		return store.Count{}, errors.New("to be written")
-	case !one:
-		return s.total(ctx, of)
+	if !one || in != store.AllTime {
+		return s.countScope(ctx, of, in)
 	}
 	rows, err := s.counts.QueryContext(ctx, keyArgs(key)...)
 	c, err := scanCount(rows, err, key)
@@ -229,7 +227,7 @@ func (s *Store) Recount(ctx context.Context, key store.Key, now time.Time) (stor
 		if !r.Changed() {
 			return nil
 		}
-		return t.recount(r, now)
+		return t.rules.recount(t, r, now)
 	})
 	return r, err
 }

@@ -16,7 +16,6 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 	if err := b.Validate(); err != nil {
 		return begun, err
 	}
-	key := b.Key()
 	b.Now = store.Instant(b.Now)
 	err = s.write(ctx, func(t *tx) error {
 		known, err := t.findBegun(b)
@@ -24,7 +23,12 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 			return err
 		}
 		begun = store.BeginResult{}
-		if begun.Usages, err = t.usages(key, b.Limits, b.Now); err != nil {
+		policy, err := t.policyInForce()
+		if err != nil {
+			return err
+		}
+		begun.Usages, err = t.rules.usages(t.ctx, t.tx, policy, asked{key: b.Key(), limits: b.Limits, now: b.Now, begins: true})
+		if err != nil {
 			return err
 		}
 		if known != nil {
@@ -91,18 +95,6 @@ func (t *tx) findBegun(b store.Begin) (*store.State, error) {
 		return nil, fmt.Errorf("%w: run %s is that of %s; begin with another id or idempotency key", store.ErrConflict, id, state.Row().Key())
 	}
 	return &state, nil
-}
-
-// active counts the runs of a key that hold a slot without having ended, those
-// with an unknown status included.
-func (t *tx) active(key store.Key) (n int64, err error) {
-	err = t.tx.QueryRowContext(t.ctx, `
-select count(*) from workflow_runs
- where user_id = ? and kind = ? and ref_id = ? and completed_at is null`, keyArgs(key)...).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("count the active runs of %s: %w", key, err)
-	}
-	return n, nil
 }
 
 // Start implements [store.Store].

@@ -22,6 +22,7 @@ var (
 	_ store.Maintainer = (*Store)(nil)
 	_ store.Reader     = (*Store)(nil)
 	_ store.LetterBox  = (*Store)(nil)
+	_ store.Granter    = (*Store)(nil)
 )
 
 // Options vary how a database is opened. The zero value is what serves best.
@@ -41,7 +42,7 @@ type Options struct {
 }
 
 // Store is a SQLite database. It implements [store.Store], [store.Maintainer],
-// [store.Reader] and [store.LetterBox].
+// [store.Reader], [store.LetterBox] and [store.Granter].
 type Store struct {
 	writer *sql.DB // one connection: writers of this process queue for it in order
 	reader *sql.DB
@@ -65,6 +66,10 @@ type hooks struct {
 	equal   func(a, b store.State) bool
 	open    func(store.State) bool // a Complete may end it
 	full    func(u store.Usage) bool
+	scope   func(l store.Limit, key store.Key) store.Scope
+	raises  func(g store.Grant, l store.Limit, key store.Key, now time.Time) bool
+	window  func(in store.Window) store.Window // that a count reads
+	recount func(t *tx, r store.RecountResult, now time.Time) error
 	presume func(store.Row, store.Limits, time.Time) (store.Row, bool)
 	// what a run changes in the counts
 	difference func(was, is store.State, add func(at counter, n int64))
@@ -92,6 +97,10 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		equal:      store.State.Equal,
 		open:       func(s store.State) bool { return !s.Ended() || s.Presumed() },
 		full:       store.Usage.Full,
+		scope:      store.Limit.Of,
+		raises:     store.Grant.Raises,
+		window:     func(in store.Window) store.Window { return in },
+		recount:    (*tx).recount,
 		presume:    store.Presume,
 	}}
 	s.fault.Store(unwritten)

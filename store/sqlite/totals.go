@@ -3,26 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"fmt"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
-
-func (s *Store) total(ctx context.Context, of store.Scope) (store.Count, error) {
-	c := store.Count{Key: store.Key(of)}
-	err := s.withPolicy(ctx, func(q querier, policy store.Policy) error {
-		err := each(ctx, q, fmt.Sprintf("total of %s", c.Key), `select status, presumed, n from totals where kind = ? and ref_id = ?`,
-			[]any{string(of.Kind), of.Ref.String()}, func(rows *sql.Rows) error {
-				var e ended
-				err := rows.Scan(e.targets()...)
-				e.AddTo(&c.Tallies)
-				return err
-			})
-		c.Count = policy.Count(c.Tallies)
-		return err
-	})
-	return c, err
-}
 
 // wrongTotalsSQL are the totals that are not the sum of the counts of their users,
 // with all that belongs to their workflows.

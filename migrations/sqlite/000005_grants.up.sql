@@ -1,0 +1,24 @@
+create table if not exists grants ( -- runs that were given on top of a limit: kept for ever, do not delete rows; revoke one instead
+    seq             integer primary key,
+    user_id         text    not null,
+    kind            text    check (kind in ('workflow', 'draft', 'all')),
+    ref_id          text, -- null with kind: it raises the limits of the user alone
+    runs            integer not null check (runs between 1 and 1000000000),
+    who             text    not null check (who <> ''),
+    why             text    not null check (why <> ''),
+    granted_at      integer not null,
+    expires_at      integer check (expires_at > granted_at),
+    idempotency_key text    check (idempotency_key <> ''), -- its scope is the user
+    revoked_at      integer,
+    revoked_by      text    check (revoked_by <> ''),
+    revoked_why     text    check (revoked_why <> ''),
+    check ((kind is null) = (ref_id is null)),
+    check ((revoked_at is null) = (revoked_by is null) and (revoked_at is null) = (revoked_why is null))
+) strict;
+
+create unique index if not exists grants_idempotency_key
+    on grants (user_id, idempotency_key)
+    where idempotency_key is not null;
+
+-- Those that a limit is raised by, and a user's page of them.
+create index if not exists grants_user on grants (user_id);
