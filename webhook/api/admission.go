@@ -20,6 +20,10 @@ func (a *API) admit(c *fiber.Ctx) error {
 	if a.cfg.Users != nil && ok && looksSigned(key) && !a.cfg.Keys.Has(key) {
 		return a.admitUser(c, key)
 	}
+	if a.cfg.Totals == ForEveryone && !a.cfg.Keys.IsZero() && c.Get(fiber.HeaderAuthorization) == "" && asksForCount(c) {
+		c.Locals(callerKey{}, caller{nobody: true})
+		return c.Next()
+	}
 	if a.cfg.Keys.IsZero() {
 		if err := request.RequireLoopback(c); err != nil {
 			return err
@@ -29,7 +33,7 @@ func (a *API) admit(c *fiber.Ctx) error {
 	}
 	switch {
 	case key == "" || !ok:
-		return problem.New(fiber.StatusUnauthorized, `The API needs a key: send the header "Authorization: Bearer <key>" with one of RUNCOUNTER_API_KEY.`)
+		return errNoKey()
 	case !a.cfg.Keys.Has(key):
 		return problem.New(fiber.StatusUnauthorized, "The key is none of those configured here: compare it with RUNCOUNTER_API_KEY.")
 	}
@@ -37,20 +41,62 @@ func (a *API) admit(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// caller is an authenticated program or user: an API key may do everything,
-// a signed-in user may read their own counts (law 7).
-type caller struct {
-	user users.User // zero for a key
+func errNoKey() error {
+	return problem.New(fiber.StatusUnauthorized, `The API needs a key: send the header "Authorization: Bearer <key>" with one of RUNCOUNTER_API_KEY.`)
 }
 
-// mayRead refuses to tell one user of another. The error says so: a count of 0
+// asksForCount reports whether a request is GET /v1/counts.
+func asksForCount(c *fiber.Ctx) bool {
+	return (c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead) && c.Path() == "/v1/counts"
+}
+
+// caller is a program, a user or nobody: an API key may do everything, a signed-in user
+// may read their own counts (law 7), and who shows neither the totals that are for
+// everyone.
+type caller struct {
+	user   users.User // zero for the others
+	nobody bool       // neither a key nor a token
+}
+
+// program reports whether the caller has shown an API key, or needs none.
+func (who caller) program() bool { return who.user.ID.IsZero() && !who.nobody }
+
+// mayReadUser refuses to tell one user of another. The error says so: a count of 0
 // would look like an answer.
-func (who caller) mayRead(user store.ID) error {
-	if !who.user.ID.IsZero() && who.user.Counts != user {
+func (who caller) mayReadUser(user store.ID) error {
+	switch {
+	case who.program():
+		return nil
+	case who.nobody:
+		return errNoKey()
+	case who.user.Counts != user:
 		return problem.New(fiber.StatusForbidden, "These are the counts of another user. Leave out user_id, or sign in as that user.")
 	}
 	return nil
 }
+
+// mayRead refuses a count that the caller may not read. Those of a workflow or draft
+// over all its users are for an audience, which is law 7's one exception.
+func (who caller) mayRead(of store.Scope, totals Audience) error {
+	if !of.OfAllUsers() {
+		return who.mayReadUser(of.User)
+	}
+	if who.program() || totals == ForEveryone || totals == ForUsers && !who.nobody {
+		return nil
+	}
+	return problem.New(fiber.StatusForbidden, "The count of a workflow over all its users is for API keys here. The operator of this server can open it, by --totals-for users or everyone.")
+}
+
+// Audience says who may read totals, the counts of a workflow or draft over all its
+// users, beside programs with an API key.
+type Audience string
+
+// The audiences. The zero Audience is ForKeys.
+const (
+	ForKeys     Audience = "keys"     // programs alone
+	ForUsers    Audience = "users"    // signed-in users, too
+	ForEveryone Audience = "everyone" // and who shows neither a key nor a token
+)
 
 type callerKey struct{}
 
@@ -73,7 +119,7 @@ func (a *API) admitUser(c *fiber.Ctx, token string) error {
 		return problem.New(fiber.StatusForbidden, "The token has no claim "+claim+", which says whose counts its user may read.")
 	}
 	conns.Of(c).Show(conns.OfUser)
-	c.Locals(callerKey{}, caller{u})
+	c.Locals(callerKey{}, caller{user: u})
 	return c.Next()
 }
 
@@ -82,7 +128,7 @@ func looksSigned(token string) bool { return strings.Count(token, ".") >= 2 }
 
 // keyOnly refuses signed-in users what is not theirs to do.
 func keyOnly(c *fiber.Ctx) error {
-	if !callerOf(c).user.ID.IsZero() {
+	if !callerOf(c).program() {
 		return problem.New(fiber.StatusForbidden, "A signed-in user may read their own counts alone. This address needs an API key, which belongs on a server and never in a browser.")
 	}
 	return c.Next()

@@ -37,6 +37,8 @@ type Config struct {
 	// nil, there are no addresses for them.
 	Letters webhook.Letters
 	Replay  func(ctx context.Context, seq int64) (webhook.Replayed, error)
+	// Grants give runs on top of limits; nil where there are no addresses for them.
+	Grants store.Granter
 	// Keys let in programs, which may do everything.
 	Keys webhook.APIKeys
 	// Users verifies signed-in users, who may read their own counts; nil where
@@ -45,6 +47,8 @@ type Config struct {
 	// Origins are the web origins, such as https://app.example.com, whose pages
 	// may ask for a signed-in user's counts; "*" is all of them.
 	Origins []string
+	// Totals says who may read the count of a workflow over all its users.
+	Totals Audience
 	// Decoder says which of a run's ids the table has.
 	Decoder webhook.Decoder
 	// Streams are told of counts as they change; nil where nothing is streamed.
@@ -68,16 +72,20 @@ func New(cfg Config) *API { return &API{cfg, semaphore.NewWeighted(cfg.Limits.Me
 func (a *API) Routes(app *fiber.App) {
 	a.allowOrigins(app)
 	v1 := app.Group("/v1", a.admit)
-	v1.Get("/counts", a.getCount)
+	v1.Get("/counts", query(a.getCount, countQuery[:]...))
 	v1.Get("/counts/stream", a.streamCounts)
 	v1.Get("/users/:user/counts", a.getUserCounts)
+	v1.Get("/allowance", query(a.getAllowance, allowanceQuery[:]...))
+	v1.Get("/allowance/stream", query(a.streamAllowance, allowanceQuery[:]...))
 	v1.Use(keyOnly) // what follows is for API keys alone
-	v1.Get("/totals", a.getTotal)
-	v1.Post("/runs", a.object(a.beginRun, "id", "user_id", "workflow_id", "draft_id", "limit", "idempotency_key"))
+	v1.Post("/runs", a.object(a.beginRun, "id", "user_id", "workflow_id", "draft_id", "limit", "limits", "idempotency_key"))
 	v1.Get("/runs/:id", a.getRun)
 	v1.Post("/runs/:id/start", a.object(a.startRun))
 	v1.Post("/runs/:id/complete", a.object(a.completeRun, "status", "duration_ms", "error_details", "state_snapshot"))
 	v1.Post("/runs/:id/amend", a.object(a.amendRun, "status", "reason", "who"))
+	if a.cfg.Grants != nil {
+		a.routeGrants(v1)
+	}
 	if a.cfg.Letters != nil {
 		a.routeLetters(v1)
 	}

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"encoding/base64"
-	"strconv"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -20,53 +19,62 @@ const (
 	defaultPage = 100
 )
 
+var countQuery = [...]string{"user_id", "workflow_id", "draft_id", "kind", "users", "from", "to"}
+
 // getCount answers GET /v1/counts.
-func (a *API) getCount(c *fiber.Ctx) error {
-	f := queryOf(c, "user_id", "workflow_id", "draft_id")
-	who := callerOf(c)
-	draft := f.id("draft_id")
-	user, workflow, err := a.cfg.Decoder.Complete(f.id("user_id"), f.id("workflow_id"), draft)
-	if user.IsZero() {
-		user = who.user.Counts
-	}
-	if f.err == nil && user.IsZero() {
-		f.requiredID("user_id")
-	}
-	if err := cmp.Or(f.err, err); err != nil {
-		return err
-	}
-	if err := who.mayRead(user); err != nil {
-		return err
-	}
-	key := store.KeyOf(user, workflow, draft)
-	if key.IsZero() {
-		return problem.New(fiber.StatusBadRequest, "Say whose count: add workflow_id or draft_id to the query.")
-	}
-	count, err := a.cfg.Store.Count(c.UserContext(), key.Scope(), store.AllTime)
+func (a *API) getCount(c *fiber.Ctx, f *fields) error {
+	of, in, err := a.counted(c, f)
 	if err != nil {
 		return err
 	}
-	count.Key = key
-	return answer.JSON(c, fiber.StatusOK, CountOf(count))
+	count, err := a.cfg.Store.Count(c.UserContext(), of, in)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(c, fiber.StatusOK, ScopedCountOf(count, of, in))
 }
 
-// getTotal answers GET /v1/totals.
-func (a *API) getTotal(c *fiber.Ctx) error {
-	f := queryOf(c, "workflow_id", "draft_id")
-	draft := f.id("draft_id")
-	_, workflow, err := a.cfg.Decoder.Complete(store.ID{}, f.id("workflow_id"), draft)
+// counted reads what a count is asked for, and refuses callers who may not read it.
+func (a *API) counted(c *fiber.Ctx, f *fields) (of store.Scope, in store.Window, err error) {
+	of, err = a.scope(c, f)
+	in = store.Window{From: store.Instant(f.time("from")), To: store.Instant(f.time("to"))}
 	if err := cmp.Or(f.err, err); err != nil {
-		return err
+		return of, in, err
 	}
-	of := store.TotalOf(workflow, draft)
-	if of.IsZero() {
-		return problem.New(fiber.StatusBadRequest, "Say whose total: add workflow_id or draft_id to the query.")
+	if err := in.Validate(); err != nil {
+		return of, in, problem.Refused(err)
 	}
-	count, err := a.cfg.Store.Count(c.UserContext(), of.Scope(), store.AllTime)
-	if err != nil {
-		return err
+	return of, in, callerOf(c).mayRead(of, a.cfg.Totals)
+}
+
+// scope reads whose runs a request asks for. A signed-in user's are their own, unless
+// the request says those of all users.
+func (a *API) scope(c *fiber.Ctx, f *fields) (store.Scope, error) {
+	who := callerOf(c)
+	all, draft := f.choice("users", "all") != "", f.id("draft_id")
+	user, workflow, err := a.cfg.Decoder.Complete(f.id("user_id"), f.id("workflow_id"), draft)
+	if err := cmp.Or(f.err, err); err != nil {
+		return store.Scope{}, err
 	}
-	return answer.JSON(c, fiber.StatusOK, Total{of.Workflow(), of.Draft(), count.Count, count.Tallies.Ended})
+	switch {
+	case all && f.has("user_id"):
+		f.fail("users=all asks for the runs of all users: leave it out, or leave out user_id.")
+	case all, who.nobody && !f.has("user_id"):
+		user = store.ID{}
+	case user.IsZero():
+		user = who.user.Counts
+	}
+	of := store.ScopeOf(user, workflow, draft)
+	if kind := store.Kind(f.choice("kind", string(store.KindWorkflow), string(store.KindDraft))); kind != "" {
+		if !of.OfUser() {
+			f.fail("kind is for a count of all runs of a user: leave it out, or leave out workflow_id and draft_id.")
+		}
+		of.Kind = kind
+	}
+	if of.Validate() != nil {
+		f.fail("Say whose count: add user_id, workflow_id or draft_id to the query.")
+	}
+	return of, f.err
 }
 
 // getUserCounts answers GET /v1/users/{user_id}/counts, a page at a time.
@@ -75,20 +83,13 @@ func (a *API) getUserCounts(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := callerOf(c).mayRead(user); err != nil {
+	if err := callerOf(c).mayReadUser(user); err != nil {
 		return err
 	}
 	f := queryOf(c, "after", "max")
-	limit, after := f.number("max"), f.text("after")
+	size, after := f.pageSize(), f.text("after")
 	if f.err != nil {
 		return f.err
-	}
-	size := int64(defaultPage)
-	if limit != nil {
-		size = *limit
-	}
-	if size < 1 || size > maxPage {
-		return problem.New(fiber.StatusBadRequest, "max must be between 1 and "+strconv.Itoa(maxPage)+".")
 	}
 	from := store.Key{}
 	if after != "" {
@@ -96,12 +97,12 @@ func (a *API) getUserCounts(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	counts, err := store.UserCounts(c.UserContext(), a.cfg.Store, user, from, int(size)+1)
+	counts, err := store.UserCounts(c.UserContext(), a.cfg.Store, user, from, size+1)
 	if err != nil {
 		return err
 	}
 	page := UserCounts{User: user}
-	if len(counts) > int(size) {
+	if len(counts) > size {
 		counts = counts[:size]
 		next := cursor(counts[size-1].Key)
 		page.Next = &next

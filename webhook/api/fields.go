@@ -103,6 +103,17 @@ func queryOf(c *fiber.Ctx, allowed ...string) *fields {
 	return f
 }
 
+// query makes a handler of one that reads a query.
+func query(handle func(*fiber.Ctx, *fields) error, allowed ...string) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		f := queryOf(c, allowed...)
+		if f.err != nil {
+			return f.err
+		}
+		return handle(c, f)
+	}
+}
+
 // allow refuses a name that is not among the allowed ones.
 func (f *fields) allow(name string, allowed []string) {
 	switch {
@@ -186,6 +197,27 @@ func (f *fields) status(name string, accept func(store.Status) bool, choices str
 		f.fail("%s must be one of %s.", name, choices)
 	}
 	return s
+}
+
+// pageSize reads max, the number of rows in a page.
+func (f *fields) pageSize() int {
+	size := int64(defaultPage)
+	if most := f.number("max"); most != nil {
+		size = *most
+	}
+	if size < 1 || size > maxPage {
+		f.fail("max must be between 1 and %d.", maxPage)
+	}
+	return int(min(size, maxPage))
+}
+
+// choice reads one of some words; "" where it is absent.
+func (f *fields) choice(name string, choices ...string) string {
+	word := f.text(name)
+	if word != "" && !slices.Contains(choices, word) {
+		f.fail("%s must be one of %s.", name, strings.Join(choices, ", "))
+	}
+	return word
 }
 
 // json reads any value as it stands.

@@ -34,10 +34,8 @@ func (f *fields) letters() (q store.DeadLetterQuery) {
 	if before := f.number("before"); before != nil {
 		q.Before = *before
 	}
-	if most := f.number("max"); most != nil {
-		if q.Limit = int(min(*most, maxPage+1)); q.Limit < 1 || q.Limit > maxPage {
-			f.fail("max must be between 1 and %d.", maxPage)
-		}
+	if f.has("max") {
+		q.Limit = f.pageSize()
 	}
 	return q
 }
@@ -73,7 +71,7 @@ func (a *API) getLetters(c *fiber.Ctx) error {
 
 // getLetter answers GET /v1/dead-letters/{seq}, with the body.
 func (a *API) getLetter(c *fiber.Ctx) error {
-	seq, err := request.PathSeq(c)
+	seq, err := request.PathSeq(c, "dead letter", "/v1/dead-letters")
 	if err == nil {
 		err = queryOf(c).err
 	}
@@ -93,7 +91,7 @@ func (a *API) getLetter(c *fiber.Ctx) error {
 // replayLetter answers POST /v1/dead-letters/{seq}/replay. That it still can't
 // be read is a result.
 func (a *API) replayLetter(c *fiber.Ctx, _ *fields) error {
-	seq, err := request.PathSeq(c)
+	seq, err := request.PathSeq(c, "dead letter", "/v1/dead-letters")
 	if err != nil {
 		return err
 	}
@@ -127,7 +125,7 @@ func (a *API) replayLetters(c *fiber.Ctx, f *fields) error {
 
 // dropLetter answers DELETE /v1/dead-letters/{seq}.
 func (a *API) dropLetter(c *fiber.Ctx) error {
-	seq, err := request.PathSeq(c)
+	seq, err := request.PathSeq(c, "dead letter", "/v1/dead-letters")
 	if err == nil {
 		err = queryOf(c).err
 	}

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net/url"
 	"strings"
 
@@ -40,19 +39,10 @@ func (a *API) withRun(c *fiber.Ctx, call func(context.Context) (store.Run, error
 func (a *API) beginRun(c *fiber.Ctx, f *fields) error {
 	b := store.Begin{
 		ID: f.id("id"), User: f.id("user_id"), Workflow: f.id("workflow_id"), Draft: f.id("draft_id"),
-		IdempotencyKey: f.line("idempotency_key", maxIdempotencyKey),
+		IdempotencyKey: f.idempotencyKey(c),
 		Now:            store.Instant(a.cfg.Now()),
 	}
-	if limit := f.number("limit"); limit != nil {
-		b.Limits = store.UpTo(*limit)
-	}
-	// The header is only valid inside the handler, the key may outlive it.
-	if header := f.short("The header Idempotency-Key", strings.Clone(c.Get("Idempotency-Key")), maxIdempotencyKey); header != "" {
-		if b.IdempotencyKey != "" && b.IdempotencyKey != header {
-			f.fail("The header Idempotency-Key and the field idempotency_key differ. Send one of them.")
-		}
-		b.IdempotencyKey = header
-	}
+	b.Limits = f.limits(b.Now)
 	var err error
 	b.User, b.Workflow, err = a.cfg.Decoder.Complete(b.User, b.Workflow, b.Draft)
 	f.err = cmp.Or(f.err, err)
@@ -74,19 +64,24 @@ func (a *API) beginRun(c *fiber.Ctx, f *fields) error {
 		return err
 	}
 	if begun.LimitReached {
-		return limitReached(begun.Reached())
+		return limitReached(begun)
 	}
 	// A try whose commit got lost on its way back created it, too.
 	created := begun.Created || drawn && begun.Run.ID == b.ID
 	c.Location("/v1/runs/" + url.PathEscape(begun.Run.ID.String()))
-	return answer.JSON(c, fiber.StatusCreated, BegunRun{RunOf(begun.Run), created})
+	return answer.JSON(c, fiber.StatusCreated, BegunRun{RunOf(begun.Run), created, problem.UsagesOf(begun.Usages)})
 }
 
-func limitReached(u store.Usage) error {
-	p := problem.New(fiber.StatusConflict, fmt.Sprintf("Limit reached (%d): %d counted, %d active. "+
-		"Nothing was created; try again when an active run has ended without counting, or with a higher limit.", u.Limit.Max, u.Counted, u.Active))
-	p.Code, p.Count, p.Active, p.Limit = "limit_reached", &u.Counted, &u.Active, &u.Limit.Max
-	return p
+// idempotencyKey reads the key of a request that may be sent again, a header or a
+// member.
+func (f *fields) idempotencyKey(c *fiber.Ctx) string {
+	key := f.line("idempotency_key", maxIdempotencyKey)
+	// The header is only valid inside the handler, the key may outlive it.
+	header := f.short("The header Idempotency-Key", strings.Clone(c.Get("Idempotency-Key")), maxIdempotencyKey)
+	if key != "" && header != "" && key != header {
+		f.fail("The header Idempotency-Key and the field idempotency_key differ. Send one of them.")
+	}
+	return cmp.Or(header, key)
 }
 
 // startRun answers POST /v1/runs/{id}/start.

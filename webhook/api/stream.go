@@ -6,29 +6,62 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook"
 	"github.com/edgaze-ai/runcounter/webhook/internal/request"
 	"github.com/edgaze-ai/runcounter/webhook/live"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
+
+// liveCount is a count as a stream tells it: when the last run ended is left
+// to GET /v1/counts.
+type liveCount struct {
+	webhook.KeyCount
+	store.Tally
+	Kind store.Kind `json:"kind,omitempty"`
+	From Instant    `json:"from,omitzero"`
+	To   Instant    `json:"to,omitzero"`
+}
+
+func tellCount(s live.State) (event string, data any) {
+	c := ScopedCountOf(s.Count, s.Topic.Of, s.Topic.In)
+	return "count", liveCount{c.KeyCount, c.Tally, c.Kind, c.From, c.To}
+}
+
+func tellAllowance(s live.State) (event string, data any) { return "allowance", AllowanceOf(s.Used()) }
 
 // streamCounts answers GET /v1/counts/stream.
 func (a *API) streamCounts(c *fiber.Ctx) error {
 	if a.cfg.Streams == nil {
 		return problem.New(fiber.StatusNotFound, "This server streams no counts.")
 	}
-	keys, err := a.streamKeys(c)
+	topics, err := a.countTopics(c)
 	if err != nil {
 		return err
 	}
-	return a.cfg.Streams.Counts(c, callerOf(c).user, keys)
+	return a.cfg.Streams.Watch(c, callerOf(c).user, topics, tellCount)
 }
 
-// streamKeys reads the keys to be watched.
-func (a *API) streamKeys(c *fiber.Ctx) ([]store.Key, error) {
-	var keys []store.Key
-	user := callerOf(c).user.Counts
-	given := store.ID{}
-	var refs []store.Key // without their user
+// countTopics reads what a stream of counts shall tell of: several workflows and drafts,
+// or one count as GET /v1/counts has it.
+func (a *API) countTopics(c *fiber.Ctx) ([]live.Topic, error) {
+	args := c.Context().QueryArgs()
+	if len(args.PeekMulti("workflow_id"))+len(args.PeekMulti("draft_id")) > 1 {
+		return a.severalTopics(c)
+	}
+	f := queryOf(c, countQuery[:]...)
+	if f.err != nil {
+		return nil, f.err
+	}
+	of, in, err := a.counted(c, f)
+	return []live.Topic{{Of: of, In: in}}, err
+}
+
+// severalTopics reads a query with several workflows or drafts.
+func (a *API) severalTopics(c *fiber.Ctx) (topics []live.Topic, err error) {
+	f := &fields{}
+	who, one := callerOf(c), store.ID{}
+	all, user := false, store.ID{}
+	var refs []store.Scope
 	for name, value := range c.Context().QueryArgs().All() {
 		id, err := store.ParseID(string(value))
 		if err != nil {
@@ -36,53 +69,63 @@ func (a *API) streamKeys(c *fiber.Ctx) ([]store.Key, error) {
 		}
 		switch string(name) {
 		case "user_id":
-			if !given.IsZero() {
-				return nil, problem.New(fiber.StatusBadRequest, "user_id is given twice. Give it once.")
+			if !user.IsZero() {
+				f.fail("user_id is given twice. Give it once.")
 			}
-			given = id
+			user = id
+		case "users":
+			if all = string(value) == "all"; !all {
+				f.fail("users must be one of all.")
+			}
 		case "workflow_id":
-			refs = append(refs, store.Key{Kind: store.KindWorkflow, Ref: id})
+			refs, one = append(refs, store.Scope{Kind: store.KindWorkflow, Ref: id}), id
 		case "draft_id":
-			refs = append(refs, store.Key{Kind: store.KindDraft, Ref: id})
+			refs, one = append(refs, store.Scope{Kind: store.KindDraft, Ref: id}), id
+		case "from", "to", "kind":
+			f.fail("A stream of several counts is for all time and takes no %s. Open one for each window.", name)
 		default:
-			return nil, problem.New(fiber.StatusBadRequest, strconv.Quote(request.Clip(string(name)))+" is not known here. Known are user_id, workflow_id, draft_id.")
+			f.allow(string(name), countQuery[:])
 		}
 	}
-	ref := store.ID{}
-	if len(refs) > 0 {
-		ref = refs[0].Ref
-	}
-	whose, what, err := a.cfg.Decoder.Complete(given, ref, store.ID{})
-	if err != nil {
-		return nil, err
-	}
-	if what == store.Absent {
-		refs = []store.Key{{Kind: store.KindAll, Ref: store.Absent}}
-	}
-	given = whose
+	given := user
+	user, _, err = a.cfg.Decoder.Complete(user, one, store.ID{})
 	switch {
-	case user.IsZero() && given.IsZero():
-		return nil, problem.New(fiber.StatusBadRequest, "Say whose counts: add user_id to the query.")
+	case f.err != nil:
+		return nil, f.err
+	case err != nil:
+		return nil, err
+	case all && !given.IsZero():
+		return nil, f.fail("users=all asks for the runs of all users: leave it out, or leave out user_id.").err
+	case all:
+		user = store.ID{}
 	case user.IsZero():
-		user = given
-	case !given.IsZero():
-		if err := callerOf(c).mayRead(given); err != nil {
+		user = who.user.Counts
+	}
+	seen := map[store.Scope]bool{}
+	for _, of := range refs {
+		of.User = user
+		if err := who.mayRead(of, a.cfg.Totals); err != nil {
 			return nil, err
 		}
-	}
-	seen := map[store.Key]bool{}
-	for _, key := range refs {
-		key.User = user
-		if !seen[key] {
-			seen[key] = true
-			keys = append(keys, key)
+		if !seen[of] {
+			seen[of] = true
+			topics = append(topics, live.Topic{Of: of})
 		}
 	}
-	switch {
-	case len(keys) == 0:
-		return nil, problem.New(fiber.StatusBadRequest, "Say which counts: add workflow_id or draft_id to the query, each as often as needed.")
-	case len(keys) > live.MaxKeys:
+	if len(topics) > live.MaxKeys {
 		return nil, problem.New(fiber.StatusBadRequest, "One stream tells of at most "+strconv.Itoa(live.MaxKeys)+" counts. Open another one for the rest.")
 	}
-	return keys, nil
+	return topics, nil
+}
+
+// streamAllowance answers GET /v1/allowance/stream.
+func (a *API) streamAllowance(c *fiber.Ctx, f *fields) error {
+	if a.cfg.Streams == nil {
+		return problem.New(fiber.StatusNotFound, "This server streams no allowances.")
+	}
+	asked, err := a.allowance(c, f)
+	if err != nil {
+		return err
+	}
+	return a.cfg.Streams.Watch(c, callerOf(c).user, []live.Topic{live.AllowanceOf(asked)}, tellAllowance)
 }

@@ -6,39 +6,39 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
+	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
 // Instant is a time as the API writes it: RFC 3339 with microseconds in UTC, and
-// null for the zero time.
-type Instant time.Time
+// null for the zero time. The command prints times so, too.
+type Instant = answer.Instant
 
-// MarshalJSON implements json.Marshaler.
-func (t Instant) MarshalJSON() ([]byte, error) {
-	if time.Time(t).IsZero() {
-		return []byte("null"), nil
-	}
-	return []byte(`"` + t.String() + `"`), nil
-}
-
-// String returns the time as the API writes it, and - for the zero time.
-func (t Instant) String() string {
-	if time.Time(t).IsZero() {
-		return "-"
-	}
-	return time.Time(t).UTC().Format("2006-01-02T15:04:05.000000Z")
-}
-
-// Count is a key's count with the ended runs of each status behind it, presumed
-// ones included, whatever the policy counts.
+// Count is a count with the ended runs of each status behind it, presumed ones
+// included, whatever the policy counts. The ids that it was not asked by are null.
 type Count struct {
 	webhook.KeyCount
 	store.Tally
-	LastRunAt Instant `json:"last_run_at"`
+	Presumed  store.Tally `json:"presumed"`    // the part of the tally that is presumed
+	LastRunAt Instant     `json:"last_run_at"` // null for other counts than of a key for all time
+	Kind      store.Kind  `json:"kind,omitempty"`
+	From      Instant     `json:"from,omitzero"`
+	To        Instant     `json:"to,omitzero"`
 }
 
-// CountOf returns a count as the API shows it.
-func CountOf(c store.Count) Count {
-	return Count{webhook.KeyCountOf(c.Key, c.Count), c.Tallies.Ended, Instant(c.LastRunAt)}
+// CountOf returns a key's count for all time as the API shows it.
+func CountOf(c store.Count) Count { return ScopedCountOf(c, c.Key.Scope(), store.AllTime) }
+
+// ScopedCountOf returns the count of a scope in a window as the API shows it.
+func ScopedCountOf(c store.Count, of store.Scope, in store.Window) Count {
+	shown := Count{
+		KeyCount: webhook.KeyCountOf(store.Key(of), c.Count), Tally: c.Tallies.Ended, Presumed: c.Tallies.Presumed,
+		LastRunAt: Instant(c.LastRunAt), From: Instant(in.From), To: Instant(in.To),
+	}
+	if of.OfUser() {
+		shown.Kind = of.Kind
+	}
+	return shown
 }
 
 // CountsOf returns counts as the API shows them.
@@ -49,14 +49,6 @@ type UserCounts struct {
 	User   store.ID `json:"user_id"`
 	Counts []Count  `json:"counts"`
 	Next   *string  `json:"next"` // pass it as after; nil on the last page
-}
-
-// Total is the count of a workflow or draft over all its users.
-type Total struct {
-	Workflow store.ID `json:"workflow_id"`
-	Draft    store.ID `json:"draft_id"`
-	Count    int64    `json:"count"`
-	store.Tally
 }
 
 // Run is a run as the API shows it.
@@ -90,6 +82,75 @@ func RunOf(r store.Run) Run {
 type BegunRun struct {
 	Run
 	Created bool `json:"created"`
+	// Limits are those of the request, with the run in them.
+	Limits []problem.Usage `json:"limits,omitempty"`
+}
+
+// Allowance is how many runs may begin under some limits.
+type Allowance struct {
+	Limits    []problem.Usage `json:"limits"`
+	Remaining int64           `json:"remaining"` // the least of the limits
+}
+
+// AllowanceOf returns how far limits are used as the API shows it. There is one at
+// least.
+func AllowanceOf(usages []store.Usage) Allowance {
+	a := Allowance{Limits: problem.UsagesOf(usages), Remaining: usages[0].Remaining()}
+	for _, u := range usages[1:] {
+		a.Remaining = min(a.Remaining, u.Remaining())
+	}
+	return a
+}
+
+// Grant is a number of runs that a user was given on top of a limit.
+type Grant struct {
+	Seq            int64    `json:"id"`
+	User           store.ID `json:"user_id"`
+	Workflow       store.ID `json:"workflow_id"`
+	Draft          store.ID `json:"draft_id"`
+	Runs           int64    `json:"runs"`
+	Stands         bool     `json:"stands"` // it is neither revoked nor expired
+	Who            string   `json:"who"`
+	Why            string   `json:"why"`
+	GrantedAt      Instant  `json:"granted_at"`
+	ExpiresAt      Instant  `json:"expires_at"`
+	IdempotencyKey *string  `json:"idempotency_key"`
+	RevokedAt      Instant  `json:"revoked_at"`
+	RevokedBy      *string  `json:"revoked_by"`
+	RevokedWhy     *string  `json:"revoked_why"`
+}
+
+// GrantOf returns a grant as the API shows it at a moment.
+func GrantOf(g store.Grant, now time.Time) Grant {
+	of := store.Key(g.Of)
+	return Grant{
+		g.Seq, of.User, of.Workflow(), of.Draft(), g.Runs, g.Stands(now), g.Who, g.Why, Instant(g.GrantedAt), Instant(g.ExpiresAt),
+		orNull(g.IdempotencyKey), Instant(g.RevokedAt), orNull(g.RevokedBy), orNull(g.RevokedWhy),
+	}
+}
+
+// GrantsOf returns grants as the API shows them at a moment.
+func GrantsOf(grants []store.Grant, now time.Time) []Grant {
+	return each(grants, func(g store.Grant) Grant { return GrantOf(g, now) })
+}
+
+func orNull(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// MadeGrant answers POST /v1/grants.
+type MadeGrant struct {
+	Grant
+	Created bool `json:"created"` // false where an earlier call with the idempotency key made it
+}
+
+// GrantPage is a page of grants, latest first.
+type GrantPage struct {
+	Grants []Grant `json:"grants"`
+	Next   *int64  `json:"next"` // pass it as before; nil on the last page
 }
 
 // CompletedRun answers POST /v1/runs/{id}/complete: the outcome that stands, and

@@ -120,7 +120,7 @@ func (c *Console) confirmLetter(do string) handler {
 }
 
 func (c *Console) replayOne(f *fiber.Ctx, who session, _ form) error {
-	seq, err := request.PathSeq(f)
+	seq, err := request.PathSeq(f, "dead letter", "/v1/dead-letters")
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (c *Console) replayOne(f *fiber.Ctx, who session, _ form) error {
 }
 
 func (c *Console) dropOne(f *fiber.Ctx, who session, _ form) error {
-	seq, err := request.PathSeq(f)
+	seq, err := request.PathSeq(f, "dead letter", "/v1/dead-letters")
 	if err != nil {
 		return err
 	}

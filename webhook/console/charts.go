@@ -166,16 +166,16 @@ const numbersEvery = 2 * time.Second
 // events answers GET /console/events: with ?key=USER/KIND/REF that count
 // whenever it changes, else the numbers of the overview.
 func (c *Console) events(f *fiber.Ctx, who session) error {
-	var keys []store.Key
+	var topics []live.Topic
 	if text := f.Query("key"); text != "" {
 		key, err := parseKeyPath(text)
 		if err != nil {
 			return err
 		}
-		keys = append(keys, key)
+		topics = append(topics, live.CountOf(key))
 	}
-	return c.cfg.Streams.Serve(f, store.ID{}, keys, func(out *live.Writer, sub *live.Subscription) {
-		c.push(out, sub, len(keys) == 0, who.Expires)
+	return c.cfg.Streams.Serve(f, store.ID{}, topics, func(out *live.Writer, sub *live.Subscription) {
+		c.push(out, sub, len(topics) == 0, who.Expires)
 	})
 }
 
@@ -188,8 +188,8 @@ func (c *Console) push(out *live.Writer, sub *live.Subscription, numbers bool, e
 	for out.Err() == nil && (expires.IsZero() || c.cfg.Now().Before(expires)) {
 		select {
 		case <-sub.Changed():
-			for _, count := range sub.Take() {
-				out.Event("message", answer.Encode(map[string]any{"count": count.Count}))
+			for _, state := range sub.Take() {
+				out.Event("message", answer.Encode(map[string]any{"count": state.Count.Count}))
 			}
 		case <-tick.C:
 			if numbers {

@@ -348,7 +348,7 @@ type letterData struct {
 const shownBytes = 64 << 10
 
 func (c *Console) letter(f *fiber.Ctx) (d letterData, err error) {
-	seq, err := request.PathSeq(f)
+	seq, err := request.PathSeq(f, "dead letter", "/v1/dead-letters")
 	if err != nil {
 		return d, err
 	}

@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/edgaze-ai/runcounter/store"
 )
 
 const (
@@ -19,66 +17,81 @@ const (
 	pollSoonest = 10 * time.Millisecond
 	// pollAgain is the pause after the database did not answer.
 	pollAgain = time.Second
+	// pollWithin bounds one statement's time, or that of what is read one by one.
+	pollWithin = 10 * time.Second
 	// pollKeys bounds the keys of one statement.
 	pollKeys = 1000
+	// aloneEvery and aloneShare are the pace of what is read one by one: at most
+	// every quarter of a second, and a fifth of the time of one connection.
+	aloneEvery = 250 * time.Millisecond
+	aloneShare = 4
 )
 
-// hub tells the watchers of a count that it has changed. It reads the watched
-// counts again and again, each time all of them, and compares.
+// hub tells the watchers of a topic that it has changed. It reads the watched
+// topics again and again, each time all of them, and compares: so a begin, an end, a
+// grant that is given, revoked or expires, and a change of policy are all noticed alike.
 //
 // A count that is read is exact in its snapshot, for every writer: this
 // instance, another one, or the application itself by way of a trigger. It
 // works through a pooler in transaction mode, and writers pay nothing for it;
 // a NOTIFY takes a lock of the whole database at each commit, needs a session,
 // and says nothing on SQLite. What it costs doesn't depend on how much is
-// written, but on how many keys are watched.
+// written, but on how much is watched.
 type hub struct {
-	counts func(ctx context.Context, keys []store.Key) ([]store.Count, error)
-	log    *slog.Logger
-	wake   chan struct{} // the program has written, or a watch has begun
-	ctx    context.Context
-	stop   context.CancelFunc
-	done   chan struct{}
+	read func(ctx context.Context, topics []Topic) ([]State, error)
+	pace pace
+	log  *slog.Logger
+	wake chan struct{} // the program has written, or a watch has begun
+	ctx  context.Context
+	stop context.CancelFunc
+	done chan struct{}
 
 	mu      sync.Mutex
 	started bool
-	watched map[store.Key]*watch
+	watched map[Topic]*watch
 	polls   uint64
 }
 
-// watch is a key that is watched.
+// pace says when to read again.
+type pace struct {
+	every   time.Duration // after the end of the last reading
+	soonest time.Duration // after a commit of this instance
+	share   int           // and at least so many times as long as the reading took
+}
+
+// watch is a topic that is watched.
 type watch struct {
-	last  store.Count
+	last  State
 	known bool
 	by    map[*Subscription]bool // whether it was told the last one
 }
 
-// Subscription is one watcher of some keys. What has changed of each is
+// Subscription is one watcher of some topics. What has changed of each is
 // kept until it is taken, the last value alone: a slow reader costs no more
 // memory than a fast one, and misses only what was overtaken.
 type Subscription struct {
-	keys    []store.Key
+	topics  []Topic
 	changed chan struct{} // holds something while there is something to take
 
 	mu      sync.Mutex
-	pending map[store.Key]store.Count
+	pending map[Topic]State
 }
 
-func newHub(counts func(context.Context, []store.Key) ([]store.Count, error), log *slog.Logger) *hub {
-	h := &hub{counts: counts, log: log, wake: make(chan struct{}, 1), done: make(chan struct{}), watched: map[store.Key]*watch{}}
+func newHub(read func(context.Context, []Topic) ([]State, error), pace pace, log *slog.Logger) *hub {
+	h := &hub{read: read, pace: pace, log: log, wake: make(chan struct{}, 1), done: make(chan struct{}), watched: map[Topic]*watch{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
 
-// subscribe begins to watch keys. The first poll that follows tells them all.
-func (h *hub) subscribe(keys []store.Key) *Subscription {
-	s := &Subscription{keys: keys, changed: make(chan struct{}, 1), pending: map[store.Key]store.Count{}}
+// subscribe begins to watch topics. The first poll that follows tells them all.
+func (h *hub) subscribe(topics []Topic) *Subscription {
+	s := &Subscription{topics: topics, changed: make(chan struct{}, 1), pending: map[Topic]State{}}
 	h.mu.Lock()
-	for _, key := range keys {
-		w := h.watched[key]
+	for _, topic := range topics {
+		w := h.watched[topic]
 		if w == nil {
 			w = &watch{by: map[*Subscription]bool{}}
-			h.watched[key] = w
+			h.watched[topic] = w
 		}
 		w.by[s] = false
 	}
@@ -94,11 +107,11 @@ func (h *hub) subscribe(keys []store.Key) *Subscription {
 func (h *hub) unsubscribe(s *Subscription) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, key := range s.keys {
-		if w := h.watched[key]; w != nil {
+	for _, topic := range s.topics {
+		if w := h.watched[topic]; w != nil {
 			delete(w.by, s)
 			if len(w.by) == 0 {
-				delete(h.watched, key)
+				delete(h.watched, topic)
 			}
 		}
 	}
@@ -123,7 +136,7 @@ func (h *hub) close() {
 	}
 }
 
-// run polls until close, and rests while no key is watched.
+// run polls until close, and rests while nothing is watched.
 func (h *hub) run() {
 	defer close(h.done)
 	failing := false
@@ -135,8 +148,8 @@ func (h *hub) run() {
 			return
 		case <-pause.C:
 		}
-		keys := h.keys()
-		if len(keys) == 0 {
+		topics := h.topics()
+		if len(topics) == 0 {
 			select {
 			case <-h.ctx.Done():
 				return
@@ -145,27 +158,28 @@ func (h *hub) run() {
 			pause.Reset(0)
 			continue
 		}
-		err := h.poll(keys)
+		began := time.Now()
+		err := h.poll(topics)
 		switch {
 		case h.ctx.Err() != nil:
 			return
 		case err != nil && !failing:
-			h.log.Error("the counts that are watched can't be read; trying again every second", "keys", len(keys), "error", err)
+			h.log.Error("the counts that are watched can't be read; trying again every second", "counts", len(topics), "error", err)
 		case err == nil && failing:
-			h.log.Info("the counts that are watched are read again", "keys", len(keys))
+			h.log.Info("the counts that are watched are read again", "counts", len(topics))
 		}
 		if failing = err != nil; failing {
 			pause.Reset(pollAgain)
 			continue
 		}
-		h.rest(pause)
+		h.rest(pause, time.Duration(h.pace.share)*time.Since(began))
 	}
 }
 
 // rest waits for the next poll's time, or a shorter one after wakeup.
-func (h *hub) rest(pause *time.Timer) {
+func (h *hub) rest(pause *time.Timer, least time.Duration) {
 	began := time.Now()
-	timer := time.NewTimer(pollEvery)
+	timer := time.NewTimer(max(h.pace.every, least))
 	defer timer.Stop()
 	select {
 	case <-h.ctx.Done():
@@ -174,59 +188,59 @@ func (h *hub) rest(pause *time.Timer) {
 		return
 	case <-h.wake:
 	}
-	pause.Reset(max(0, pollSoonest-time.Since(began)))
+	pause.Reset(max(0, max(h.pace.soonest, least)-time.Since(began)))
 }
 
-func (h *hub) keys() []store.Key {
+func (h *hub) topics() []Topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	keys := make([]store.Key, 0, len(h.watched))
-	for key := range h.watched {
-		keys = append(keys, key)
+	topics := make([]Topic, 0, len(h.watched))
+	for topic := range h.watched {
+		topics = append(topics, topic)
 	}
-	return keys
+	return topics
 }
 
-// poll reads keys, and tells those who watch them what is new.
-func (h *hub) poll(keys []store.Key) error {
-	for len(keys) > 0 {
-		n := min(len(keys), pollKeys)
-		ctx, cancel := context.WithTimeout(h.ctx, 10*time.Second)
-		counts, err := h.counts(ctx, keys[:n])
+// poll reads topics, and tells those who watch them what is new.
+func (h *hub) poll(topics []Topic) error {
+	for len(topics) > 0 {
+		n := min(len(topics), pollKeys)
+		ctx, cancel := context.WithTimeout(h.ctx, pollWithin)
+		states, err := h.read(ctx, topics[:n])
 		cancel()
 		if err != nil {
 			return err
 		}
-		h.publish(counts)
-		keys = keys[n:]
+		h.publish(states)
+		topics = topics[n:]
 	}
 	return nil
 }
 
 // publish hands what is new to those who watch it.
-func (h *hub) publish(counts []store.Count) {
+func (h *hub) publish(states []State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.polls++
-	for _, c := range counts {
-		w := h.watched[c.Key]
+	for _, state := range states {
+		w := h.watched[state.Topic]
 		if w == nil {
 			continue // it is not watched any more
 		}
-		news := !w.known || w.last != c
-		w.last, w.known = c, true
+		news := !w.known || w.last != state
+		w.last, w.known = state, true
 		for s, told := range w.by {
 			if news || !told {
 				w.by[s] = true
-				s.put(c)
+				s.put(state)
 			}
 		}
 	}
 }
 
-func (s *Subscription) put(c store.Count) {
+func (s *Subscription) put(state State) {
 	s.mu.Lock()
-	s.pending[c.Key] = c
+	s.pending[state.Topic] = state
 	s.mu.Unlock()
 	select {
 	case s.changed <- struct{}{}:
@@ -238,15 +252,15 @@ func (s *Subscription) put(c store.Count) {
 func (s *Subscription) Changed() <-chan struct{} { return s.changed }
 
 // Take returns what has changed since it was last called, in the order in
-// which the keys were given.
-func (s *Subscription) Take() (counts []store.Count) {
+// which the topics were given.
+func (s *Subscription) Take() (states []State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, key := range s.keys {
-		if c, ok := s.pending[key]; ok {
-			counts = append(counts, c)
-			delete(s.pending, key)
+	for _, topic := range s.topics {
+		if state, ok := s.pending[topic]; ok {
+			states = append(states, state)
+			delete(s.pending, topic)
 		}
 	}
-	return counts
+	return states
 }

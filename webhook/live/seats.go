@@ -21,7 +21,8 @@ const (
 	MaxKeys          = 50 // that one stream watches
 	// MaxWatched bounds the counts that are watched at an instance: a thousand
 	// take 14 to 29 ms to read, so up to two thousand are told within 100 ms of
-	// their commit, and these within half a second.
+	// their commit, and these within half a second. What is read by itself, such as a
+	// window or an allowance, counts as twenty: 500 of them are told within seconds.
 	MaxWatched = 10_000
 	// farewell bounds the time in which a stream that gave its place to another
 	// user's says so.
@@ -39,7 +40,7 @@ type seats struct {
 
 	mu        sync.Mutex
 	all       int
-	watched   int // counts, those of several streams of a user once
+	watched   int // the weight of what is watched, what several streams of a user watch once
 	of        map[store.ID]*share
 	entered   uint64
 	displaced int
@@ -47,25 +48,26 @@ type seats struct {
 
 // share holds the streams of one user.
 type share struct {
-	seats []*seat // in the order in which they were taken
-	keys  map[store.Key]int
+	seats  []*seat // in the order in which they were taken
+	topics map[Topic]int
+	weight int // of the topics
 }
 
 func (s *share) last() *seat { return s.seats[len(s.seats)-1] }
 
 // seat is the place of one stream.
 type seat struct {
-	user store.ID
-	keys []store.Key
-	conn net.Conn
-	over chan struct{} // closed when the place was given back, or taken away
-	nth  uint64        // in the order of all
-	left bool
-	lost bool // to another user
+	user   store.ID
+	topics []Topic
+	conn   net.Conn
+	over   chan struct{} // closed when the place was given back, or taken away
+	nth    uint64        // in the order of all
+	left   bool
+	lost   bool // to another user
 }
 
 // enter takes a place.
-func (s *seats) enter(user store.ID, keys []store.Key, conn net.Conn) (*seat, error) {
+func (s *seats) enter(user store.ID, topics []Topic, conn net.Conn) (*seat, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.of == nil {
@@ -79,13 +81,13 @@ func (s *seats) enter(user store.ID, keys []store.Key, conn net.Conn) (*seat, er
 		return nil, problem.New(fiber.StatusTooManyRequests, "This user has "+strconv.Itoa(maxStreamsOfUser)+" streams open already. Close one, or name several workflows in one stream.")
 	}
 	more := 0
-	for _, key := range keys {
-		if mine.keys[key] == 0 {
-			more++
+	for _, topic := range topics {
+		if mine.topics[topic] == 0 {
+			more += topic.weight()
 		}
 	}
 	seats := func(sh *share) int { return len(sh.seats) }
-	counts := func(sh *share) int { return len(sh.keys) }
+	counts := func(sh *share) int { return sh.weight }
 	var out []*seat
 	if !s.room(user, &out, func() bool { return s.all < s.most }, seats, 1) ||
 		!s.room(user, &out, func() bool { return s.watched+more <= s.mostKeys }, counts, more) {
@@ -98,7 +100,7 @@ func (s *seats) enter(user store.ID, keys []store.Key, conn net.Conn) (*seat, er
 		s.displace(at)
 	}
 	s.entered++
-	at := &seat{user: user, keys: keys, conn: conn, over: make(chan struct{}), nth: s.entered}
+	at := &seat{user: user, topics: topics, conn: conn, over: make(chan struct{}), nth: s.entered}
 	s.add(at)
 	return at, nil
 }
@@ -107,13 +109,14 @@ func (s *seats) enter(user store.ID, keys []store.Key, conn net.Conn) (*seat, er
 func (s *seats) add(at *seat) {
 	mine := s.of[at.user]
 	if mine == nil {
-		mine = &share{keys: map[store.Key]int{}}
+		mine = &share{topics: map[Topic]int{}}
 		s.of[at.user] = mine
 	}
 	mine.seats = append(mine.seats, at)
-	for _, key := range at.keys {
-		if mine.keys[key]++; mine.keys[key] == 1 {
-			s.watched++
+	for _, topic := range at.topics {
+		if mine.topics[topic]++; mine.topics[topic] == 1 {
+			mine.weight += topic.weight()
+			s.watched += topic.weight()
 		}
 	}
 	s.all++
@@ -180,10 +183,11 @@ func (s *seats) leave(at *seat) {
 func (s *seats) withdraw(at *seat) {
 	sh := s.of[at.user]
 	s.all--
-	for _, key := range at.keys {
-		if sh.keys[key]--; sh.keys[key] == 0 {
-			delete(sh.keys, key)
-			s.watched--
+	for _, topic := range at.topics {
+		if sh.topics[topic]--; sh.topics[topic] == 0 {
+			delete(sh.topics, topic)
+			sh.weight -= topic.weight()
+			s.watched -= topic.weight()
 		}
 	}
 	sh.seats = slices.DeleteFunc(sh.seats, func(other *seat) bool { return other == at })

@@ -2,17 +2,18 @@ package live
 
 import (
 	"testing"
+	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
 
 func userNamed(n int) store.ID { return store.UUID([16]byte{1, byte(n >> 8), byte(n)}) }
 
-func keysOfUser(user store.ID, from, count int) (keys []store.Key) {
+func keysOfUser(user store.ID, from, count int) (topics []Topic) {
 	for n := range count {
-		keys = append(keys, store.Key{User: user, Kind: store.KindWorkflow, Ref: store.UUID([16]byte{2, byte((from + n) >> 8), byte(from + n)})})
+		topics = append(topics, CountOf(store.Key{User: user, Kind: store.KindWorkflow, Ref: store.UUID([16]byte{2, byte((from + n) >> 8), byte(from + n)})}))
 	}
-	return keys
+	return topics
 }
 
 func TestCaseD9_StreamsAreFairByUser(t *testing.T) {
@@ -145,6 +146,32 @@ func TestCaseD9_StreamsAreFairByUser(t *testing.T) {
 		}
 		if s.watched != 0 || s.all != 0 || len(s.of) != 0 {
 			t.Errorf("afterwards %d counts, %d streams, %d users; want none", s.watched, s.all, len(s.of))
+		}
+	})
+	t.Run("case D9: what is read by itself takes as many places as it costs", func(t *testing.T) {
+		s := &seats{most: 100, mostKeys: 3 * weightAlone}
+		window := func(n int) []Topic {
+			return []Topic{{Of: store.Scope{User: userNamed(n)}, In: store.Window{From: time.Unix(int64(n), 0)}}}
+		}
+		var all []*seat
+		for n := range 3 {
+			at, err := s.enter(userNamed(1), window(n), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, at)
+		}
+		if _, err := s.enter(userNamed(1), window(3), nil); err == nil || s.watched != 3*weightAlone {
+			t.Errorf("a fourth window: got a place among %d, want 503", s.watched)
+		}
+		if _, err := s.enter(userNamed(2), window(4), nil); err != nil || !all[2].lost {
+			t.Errorf("another user's first: %v, want the place of the newest", err)
+		}
+		for _, at := range all {
+			s.leave(at)
+		}
+		if s.watched != weightAlone || s.of[userNamed(2)].weight != weightAlone {
+			t.Errorf("afterwards %d are watched, want the other user's", s.watched)
 		}
 	})
 }

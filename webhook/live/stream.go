@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/webhook"
 	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
 	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
@@ -31,6 +30,9 @@ const (
 type Config struct {
 	// Counts reads the exact counts of keys, in their order and of one snapshot.
 	Counts func(ctx context.Context, keys []store.Key) ([]store.Count, error)
+	// Count and Allowance are those of [store.Store], for what else is watched.
+	Count     func(ctx context.Context, of store.Scope, in store.Window) (store.Count, error)
+	Allowance func(ctx context.Context, a store.AllowanceRequest) ([]store.Usage, error)
 	// MaxStreams and MaxWatched bound the open streams, and the counts that all of
 	// them watch.
 	MaxStreams, MaxWatched int
@@ -43,7 +45,8 @@ type Config struct {
 // Streams are the open streams of counts. Make them with [New], and close them.
 type Streams struct {
 	cfg      Config
-	hub      *hub
+	keys     *hub // of counts of keys
+	others   *hub // of all other topics
 	seats    seats
 	streamed prometheus.Counter
 }
@@ -51,11 +54,13 @@ type Streams struct {
 // New returns streams of which none is open.
 func New(cfg Config) *Streams {
 	s := &Streams{
-		cfg: cfg, hub: newHub(cfg.Counts, cfg.Log), seats: seats{most: cfg.MaxStreams, mostKeys: cfg.MaxWatched},
+		cfg: cfg, seats: seats{most: cfg.MaxStreams, mostKeys: cfg.MaxWatched},
 		streamed: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "stream_events_total", Help: "Counts told to streams.",
 		}),
 	}
+	s.keys = newHub(cfg.readKeys, pace{every: pollEvery, soonest: pollSoonest}, cfg.Log)
+	s.others = newHub(cfg.readEach, pace{every: aloneEvery, soonest: pollSoonest, share: aloneShare}, cfg.Log)
 	cfg.Metrics.MustRegister(s.streamed,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "streams_displaced_total", Help: "Streams that were ended for those of users who had fewer.",
@@ -67,39 +72,69 @@ func New(cfg Config) *Streams {
 }
 
 // Wake has the watched counts read at once: they may have changed.
-func (s *Streams) Wake() { s.hub.wakeup() }
+func (s *Streams) Wake() {
+	s.keys.wakeup()
+	s.others.wakeup()
+}
 
 // Close ends all streams, and lets no more begin.
-func (s *Streams) Close() { s.hub.close() }
+func (s *Streams) Close() {
+	s.keys.close()
+	s.others.close()
+}
 
 // Watched returns the number of counts that are watched.
-func (s *Streams) Watched() int { return len(s.hub.keys()) }
+func (s *Streams) Watched() int { return len(s.keys.topics()) + len(s.others.topics()) }
 
 // Context ends when the streams are closed.
-func (s *Streams) Context() context.Context { return s.hub.ctx }
+func (s *Streams) Context() context.Context { return s.keys.ctx }
 
 // Open returns the number of open streams.
 func (s *Streams) Open() int { return s.seats.open() }
 
-// Counts answers with the counts of keys as they are now, and each change of them, as
-// server-sent events, until the user's token expires. A reader that connects again is
-// told the present values first, so that it never misses the last one.
-func (s *Streams) Counts(c *fiber.Ctx, who users.User, keys []store.Key) error {
-	return s.Serve(c, who.ID, keys, func(out *Writer, sub *Subscription) {
+// Tell returns a topic's state as an event of a stream.
+type Tell func(State) (event string, data any)
+
+// Watch answers with topics as they are now, and each change of them, as server-sent
+// events, until the user's token expires. A reader that connects again is told the
+// present values first, so that it never misses the last one. The topics are either
+// all counts of keys, or none is. One that can't be read is refused at once.
+func (s *Streams) Watch(c *fiber.Ctx, who users.User, topics []Topic, tell Tell) error {
+	for _, t := range topics {
+		if t.ofKey() {
+			continue // nothing can be wrong with it
+		}
+		ctx, cancel := context.WithTimeout(c.UserContext(), pollWithin)
+		_, err := s.cfg.read(ctx, t)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return s.Serve(c, who.ID, topics, func(out *Writer, sub *Subscription) {
 		var end <-chan time.Time
 		if !who.Expires.IsZero() {
 			timer := time.NewTimer(who.Expires.Sub(s.cfg.Now()))
 			defer timer.Stop()
 			end = timer.C
 		}
-		s.stream(out, sub, end)
+		s.stream(out, sub, tell, end)
 	})
+}
+
+// hubOf returns the hub that reads topics.
+func (s *Streams) hubOf(topics []Topic) *hub {
+	if len(topics) > 0 && !topics[0].ofKey() {
+		return s.others
+	}
+	return s.keys
 }
 
 // Serve answers with what write writes, in a goroutine of its own, for as long as
 // that takes. A stream of no user, which is the zero ID, is never displaced.
-func (s *Streams) Serve(c *fiber.Ctx, user store.ID, keys []store.Key, write func(*Writer, *Subscription)) error {
-	if s.hub.ctx.Err() != nil {
+func (s *Streams) Serve(c *fiber.Ctx, user store.ID, topics []Topic, write func(*Writer, *Subscription)) error {
+	hub := s.hubOf(topics)
+	if hub.ctx.Err() != nil {
 		return problem.ErrClosing
 	}
 	c.Set(fiber.HeaderContentType, "text/event-stream")
@@ -107,7 +142,7 @@ func (s *Streams) Serve(c *fiber.Ctx, user store.ID, keys []store.Key, write fun
 	if c.Method() == fiber.MethodHead {
 		return nil
 	}
-	at, err := s.seats.enter(user, keys, c.Context().Conn())
+	at, err := s.seats.enter(user, topics, c.Context().Conn())
 	if err != nil {
 		return err
 	}
@@ -118,29 +153,30 @@ func (s *Streams) Serve(c *fiber.Ctx, user store.ID, keys []store.Key, write fun
 		defer from.End()
 		defer s.seats.leave(at)
 		defer s.seats.watchReader(at)()
-		sub := s.hub.subscribe(keys)
-		defer s.hub.unsubscribe(sub)
+		sub := hub.subscribe(topics)
+		defer hub.unsubscribe(sub)
 		defer func() {
 			if r := recover(); r != nil { // it is in no handler any more
 				s.cfg.Log.Error("a stream failed", "request", id, "error", fmt.Sprintf("panic: %v\n%s", r, debug.Stack()))
 			}
 		}()
-		write(&Writer{w: w, at: at, closed: s.hub.ctx.Done()}, sub)
+		write(&Writer{w: w, at: at, closed: hub.ctx.Done()}, sub)
 	})
 	return nil
 }
 
 // stream writes events until the reader is gone, the token has expired, or the
 // server shuts down.
-func (s *Streams) stream(out *Writer, sub *Subscription, expired <-chan time.Time) {
+func (s *Streams) stream(out *Writer, sub *Subscription, tell Tell, expired <-chan time.Time) {
 	out.Text("retry: " + strconv.FormatInt(reconnect.Milliseconds(), 10) + "\n\n")
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for out.Err() == nil {
 		select {
 		case <-sub.Changed():
-			for _, count := range sub.Take() {
-				out.Event("count", answer.Encode(liveCount{webhook.KeyCountOf(count.Key, count.Count), count.Tallies.Ended}))
+			for _, state := range sub.Take() {
+				event, data := tell(state)
+				out.Event(event, answer.Encode(data))
 				s.streamed.Inc()
 			}
 			out.Flush()
@@ -159,13 +195,6 @@ func (s *Streams) stream(out *Writer, sub *Subscription, expired <-chan time.Tim
 			return
 		}
 	}
-}
-
-// liveCount is a count as a stream tells it: when the last run ended is left
-// to GET /v1/counts.
-type liveCount struct {
-	webhook.KeyCount
-	store.Tally
 }
 
 // Writer writes server-sent events. After the first error it writes nothing.

@@ -26,6 +26,22 @@ var (
 	ErrClosing = errors.New("the server shuts down")
 )
 
+// NoGrant returns the problem of a grant that is not there.
+func NoGrant() *Problem {
+	return New(fiber.StatusNotFound, "There is no such grant. GET /v1/grants lists them.")
+}
+
+// OtherGrant returns the problem of an idempotency key that another grant has.
+func OtherGrant() *Problem {
+	return conflict("The idempotency key belongs to a grant of this user that differs in its runs, its workflow, its end, who or why. Use a new one.")
+}
+
+func conflict(detail string) *Problem {
+	p := New(fiber.StatusConflict, detail)
+	p.Code = "conflict"
+	return p
+}
+
 // Problem is an error as the sender meets it (RFC 9457).
 type Problem struct {
 	Type   string `json:"type"`
@@ -34,10 +50,12 @@ type Problem struct {
 	Detail string `json:"detail"`
 	// Code names what a program may want to tell apart.
 	Code string `json:"code,omitempty"`
-	// Why a limit was reached.
-	Count  *int64 `json:"count,omitempty"`
-	Active *int64 `json:"active,omitempty"`
-	Limit  *int64 `json:"limit,omitempty"`
+	// Why a limit was reached: of the first that leaves no slot, and of all that were
+	// asked for.
+	Count  *int64  `json:"count,omitempty"`
+	Active *int64  `json:"active,omitempty"`
+	Limit  *int64  `json:"limit,omitempty"`
+	Limits []Usage `json:"limits,omitempty"`
 	// Which changes of an array can't be read, where none can.
 	Refused []RefusedChange `json:"refused,omitempty"`
 
@@ -47,6 +65,14 @@ type Problem struct {
 // New returns the problem of a status and a sentence that says what to do.
 func New(status int, detail string) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail}
+}
+
+// Refused returns the problem of a request that a rule of package store refuses, in
+// the words of its error. The error must not be a database's, whose words are not for
+// a caller.
+func Refused(err error) *Problem {
+	text := strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": ")
+	return New(fiber.StatusBadRequest, strings.ToUpper(text[:1])+text[1:]+".")
 }
 
 // Because sets the error behind a problem, for the log.
@@ -82,7 +108,12 @@ func Of(err error) *Problem {
 		return New(fiber.StatusServiceUnavailable, trouble.What+" Send the request again after the time in Retry-After; repeating it is safe.")
 	}
 	if missing, ok := errors.AsType[*store.UnmappedStatusError](err); ok {
-		return New(fiber.StatusBadRequest, strings.ToUpper(missing.Error()[:1])+missing.Error()[1:]+".")
+		return Refused(missing)
+	}
+	if missing, ok := errors.AsType[*store.NoIndexError](err); ok {
+		p := Refused(missing)
+		p.Code = "no_index"
+		return p
 	}
 	switch {
 	case errors.Is(err, ErrBusy):
@@ -94,9 +125,7 @@ func Of(err error) *Problem {
 	case errors.Is(err, store.ErrNotFound):
 		return New(fiber.StatusNotFound, "There is no such run, or it was deleted. Check the id.")
 	case errors.Is(err, store.ErrConflict):
-		p := New(fiber.StatusConflict, "The id or the idempotency key belongs to a run of another user, workflow or draft, or to a deleted one. Use a new one.")
-		p.Code = "conflict"
-		return p
+		return conflict("The id or the idempotency key belongs to a run of another user, workflow or draft, or to a deleted one. Use a new one.")
 	case errors.Is(err, store.ErrInvalid):
 		return New(fiber.StatusBadRequest, "The request can't be carried out as it stands. Check its ids, its status, and that nothing is missing.")
 	}

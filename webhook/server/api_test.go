@@ -37,6 +37,18 @@ type runReply struct {
 	Presumed     bool    `json:"presumed"`
 	Counted      bool    `json:"counted"`
 	Created      bool    `json:"created"`
+	Limits       []usage `json:"limits"`
+}
+
+// usage is how far a limit is used.
+type usage struct {
+	Scope     string  `json:"scope"`
+	Max       int64   `json:"max"`
+	From      *string `json:"from"`
+	Granted   int64   `json:"granted"`
+	Counted   int64   `json:"counted"`
+	Active    int64   `json:"active"`
+	Remaining int64   `json:"remaining"`
 }
 
 type completeReply struct {
@@ -165,13 +177,14 @@ func TestCountsAreShownWithWhatTheyAreMadeOf(t *testing.T) {
 	}
 	got := r.api("GET", "/v1/counts?user_id="+user+"&workflow_id="+workflow, "")
 	want := `{"user_id":"` + user + `","workflow_id":"` + workflow + `","draft_id":null,"count":3,` +
-		`"completed":2,"failed":1,"cancelled":1,"timeout":1,"last_run_at":"2026-11-22T20:10:38.209569Z"}`
+		`"completed":2,"failed":1,"cancelled":1,"timeout":1,"presumed":{"completed":0,"failed":0,"cancelled":0,"timeout":0},"last_run_at":"2026-11-22T20:10:38.209569Z"}`
 	if diff := cmp.Diff(want, string(got.body)); diff != "" {
 		t.Errorf("the count (-want +got):\n%s", diff)
 	}
 	r.deliver(strings.ReplaceAll(inserted(row(9, "failed", nil)), user, otherUser)).answer(t)
-	total := r.api("GET", "/v1/totals?workflow_id="+workflow, "")
-	want = `{"workflow_id":"` + workflow + `","draft_id":null,"count":4,"completed":2,"failed":2,"cancelled":1,"timeout":1}`
+	total := r.api("GET", "/v1/counts?workflow_id="+workflow, "")
+	want = `{"user_id":null,"workflow_id":"` + workflow + `","draft_id":null,"count":4,"completed":2,"failed":2,"cancelled":1,"timeout":1,` +
+		`"presumed":{"completed":0,"failed":0,"cancelled":0,"timeout":0},"last_run_at":null}`
 	if diff := cmp.Diff(want, string(total.body)); diff != "" {
 		t.Errorf("the total of all users (-want +got):\n%s", diff)
 	}
@@ -282,9 +295,30 @@ func TestBadRequestsToTheAPI(t *testing.T) {
 		{"an unknown parameter", "GET", count + "&workflow=1", "", 400, `"workflow"`},
 		{"a parameter twice", "GET", count + "&user_id=" + user, "", 400, "twice"},
 		{"a user that is empty", "GET", "/v1/counts?user_id=&workflow_id=" + workflow, "", 400, "user_id is empty"},
-		{"a count of nothing", "GET", "/v1/counts?user_id=" + user, "", 400, "workflow_id or draft_id"},
-		{"a total of nothing", "GET", "/v1/totals", "", 400, "workflow_id or draft_id"},
-		{"a count of nobody", "GET", "/v1/counts?workflow_id=" + workflow, "", 400, "user_id"},
+		{"a count of nothing", "GET", "/v1/counts", "", 400, "add user_id, workflow_id or draft_id"},
+		{"a kind beside a workflow", "GET", count + "&kind=draft", "", 400, "kind is for a count of all runs of a user"},
+		{"a kind of none", "GET", "/v1/counts?user_id=" + user + "&kind=all", "", 400, "kind must be one of workflow, draft"},
+		{"all users and one", "GET", count + "&users=all", "", 400, "leave out user_id"},
+		{"users that are none", "GET", "/v1/counts?users=some&workflow_id=" + workflow, "", 400, "users must be one of all"},
+		{"a window that ends before it begins", "GET", count + "&from=2026-12-01T00:00:00Z&to=2026-11-01T00:00:00Z", "", 400, "exchange them"},
+		{"a window from a day", "GET", count + "&from=2026-12-01", "", 400, "from must be a time such as"},
+		{"an allowance of no limit", "GET", "/v1/allowance?user_id=" + user, "", 400, "add limit"},
+		{"an allowance of nobody", "GET", "/v1/allowance?user_limit=1", "", 400, "user_id is missing"},
+		{"an allowance of no workflow", "GET", "/v1/allowance?limit=1&user_id=" + user, "", 400, "add workflow_id or draft_id"},
+		{"an allowance below nothing", "GET", "/v1/allowance?user_limit=-1&user_id=" + user, "", 400, "user_limit must be a whole number"},
+		{"an allowance from a time to come", "GET", "/v1/allowance?user_limit=1&from=9000-01-01T00:00:00Z&user_id=" + user, "", 400, "still to come"},
+		{"a limit in two forms", "POST", "/v1/runs", begin(`,"limit":1,"limits":[{"scope":"key","max":1}]`), 400, "short form"},
+		{"limits that are a number", "POST", "/v1/runs", begin(`,"limits":1`), 400, "limits must be an array"},
+		{"limits that are none", "POST", "/v1/runs", begin(`,"limits":[]`), 400, "limits must be an array"},
+		{"a limit that is a number", "POST", "/v1/runs", begin(`,"limits":[ 1]`), 400, "limits[0]: it is not an object"},
+		{"a limit of nothing", "POST", "/v1/runs", begin(`,"limits":[{"max":1}]`), 400, "limits[0]: scope is missing"},
+		{"a limit of another scope", "POST", "/v1/runs", begin(`,"limits":[{"max":1,"scope":"team"}]`), 400, "limits[0]: scope must be one of key, user"},
+		{"a limit without a number", "POST", "/v1/runs", begin(`,"limits":[{"max":1,"scope":"key"},{"scope":"user"}]`), 400, "limits[1]: max is missing"},
+		{"a limit below nothing", "POST", "/v1/runs", begin(`,"limits":[{"max":-1,"scope":"key"}]`), 400, "limits[0]: max must be a whole number"},
+		{"a limit with a typo", "POST", "/v1/runs", begin(`,"limits":[{"max":1,"scope":"key","form":"2026-11-01T00:00:00Z"}]`), 400, `limits[0]: "form" is not known here`},
+		{"a limit with a member twice", "POST", "/v1/runs", begin(`,"limits":[{"max":1,"max":100,"scope":"key"}]`), 400, `limits[0]: "max" is given twice`},
+		{"two limits of one key", "POST", "/v1/runs", begin(`,"limits":[{"max":1,"scope":"key"},{"max":2,"scope":"key"}]`), 400, "Two limits of one key"},
+		{"a limit from a time to come", "POST", "/v1/runs", begin(`,"limits":[{"max":1,"scope":"key","from":"9000-01-01T00:00:00Z"}]`), 400, "still to come"},
 		{"a page of nothing", "GET", "/v1/users/" + user + "/counts?max=0", "", 400, "between 1 and 1000"},
 		{"a page of too much", "GET", "/v1/users/" + user + "/counts?max=1001", "", 400, "between 1 and 1000"},
 		{"a page of many", "GET", "/v1/users/" + user + "/counts?max=many", "", 400, "max"},

@@ -168,3 +168,25 @@ func (r retryingLetters) DeadLetters(ctx context.Context, q store.DeadLetterQuer
 func (r retryingLetters) DropDeadLetters(ctx context.Context, q store.DeadLetterQuery) (int, error) {
 	return withRetry(ctx, r.tries, func(ctx context.Context) (int, error) { return r.Letters.DropDeadLetters(ctx, q) })
 }
+
+// retryingGrants are grants whose methods are tried again, each by itself. One without an
+// idempotency key is given once: the answer of a first try may have been lost.
+type retryingGrants struct {
+	store.Granter
+	tries *tries
+}
+
+func (r retryingGrants) Grant(ctx context.Context, g store.GrantRequest) (store.GrantResult, error) {
+	if g.IdempotencyKey == "" {
+		return withTimeout(ctx, r.tries, func(ctx context.Context) (store.GrantResult, error) { return r.Granter.Grant(ctx, g) })
+	}
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.GrantResult, error) { return r.Granter.Grant(ctx, g) })
+}
+
+func (r retryingGrants) RevokeGrant(ctx context.Context, v store.RevokeRequest) (store.Grant, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Grant, error) { return r.Granter.RevokeGrant(ctx, v) })
+}
+
+func (r retryingGrants) Grants(ctx context.Context, q store.GrantQuery) ([]store.Grant, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.Grant, error) { return r.Granter.Grants(ctx, q) })
+}

@@ -51,6 +51,8 @@ type Config struct {
 	// lists nothing, and then the server serves and streams none.
 	Reader  store.Reader
 	Letters webhook.Letters
+	// Grants give runs on top of limits; nil where the backend has none.
+	Grants  store.Granter
 	Secrets webhook.Secrets
 	APIKeys []string
 	// Decoder reads the bodies of deliveries.
@@ -61,6 +63,8 @@ type Config struct {
 	// Origins are the web origins, such as https://app.example.com, whose pages
 	// may ask for a signed-in user's counts; "*" is all of them.
 	Origins []string
+	// Totals says who may read the counts of a workflow over all its users.
+	Totals api.Audience
 	// Console is the pages for people; nil where there are none. It needs Reader.
 	Console *console.Settings
 	// AdmissionTimeout bounds how long a delivery waits for a slot; see
@@ -182,10 +186,14 @@ func (s *Server) furnish() error {
 	if cfg.Letters != nil {
 		letters = retryingLetters{cfg.Letters, t}
 	}
+	var grants store.Granter // a nil interface where there are none
+	if cfg.Grants != nil {
+		grants = retryingGrants{cfg.Grants, t}
+	}
 	committed := func() {}
 	if cfg.Reader != nil {
 		s.streams = live.New(live.Config{
-			Counts: cfg.Reader.CountsOf, MaxStreams: l.streams, MaxWatched: l.watched, Now: cfg.Now, Log: cfg.Log, Metrics: s.registry,
+			Counts: cfg.Reader.CountsOf, Count: cfg.Store.Count, Allowance: cfg.Store.Allowance, MaxStreams: l.streams, MaxWatched: l.watched, Now: cfg.Now, Log: cfg.Log, Metrics: s.registry,
 		})
 		committed = s.streams.Wake
 	}
@@ -195,7 +203,7 @@ func (s *Server) furnish() error {
 		Idle: cfg.Idle, Mirror: cfg.Mirror, Committed: committed,
 	})
 	s.api = api.New(api.Config{
-		Store: backend, Letters: letters, Replay: s.receiver.Replay, Keys: s.keys, Users: cfg.Users, Origins: cfg.Origins,
+		Store: backend, Letters: letters, Replay: s.receiver.Replay, Grants: grants, Keys: s.keys, Users: cfg.Users, Origins: cfg.Origins, Totals: cfg.Totals,
 		Decoder: cfg.Decoder, Streams: s.streams, Limits: l.requests(), Now: cfg.Now, Log: cfg.Log,
 	})
 	if cfg.Console == nil || cfg.Reader == nil || letters == nil {

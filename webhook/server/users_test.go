@@ -104,8 +104,8 @@ func TestASignedInUserReadsTheirOwnCountsAlone(t *testing.T) {
 			}
 		}
 	}
-	if got := r.as(apiKey, ownCount); got.status != http.StatusBadRequest {
-		t.Errorf("an API key without a user: got %d %s, want 400", got.status, got.body)
+	if got := r.as(apiKey, ownCount); !strings.Contains(got.body, `"user_id":null,`) {
+		t.Errorf("an API key without a user: got %d %s, want the count of all users", got.status, got.body)
 	}
 }
 
@@ -365,7 +365,7 @@ func TestHostileRequestsOfUsers(t *testing.T) {
 		{"up, escaped", "GET", "/v1/users/" + otherUser + "/%2e%2e/" + user + "/counts", []string{bearer + bob}, 403, ""},
 		{"a slash, escaped", "GET", "/v1/users/" + user + "%2fcounts", []string{bearer + bob}, 403, ""},
 		{"a user's id and a NUL", "GET", "/v1/users/" + otherUser + "%00" + user + "/counts", []string{bearer + bob}, 400, ""},
-		{"a total of all users", "GET", "/v1/totals?workflow_id=" + workflow, []string{bearer + ada}, 403, "API key"},
+		{"a total of all users", "GET", ownCount + "&users=all", []string{bearer + ada}, 403, "API key"},
 		{"a run", "GET", "/v1/runs/00000000-0000-4000-8000-000000000001", []string{bearer + ada}, 403, "API key"},
 		{"to begin a run", "POST", "/v1/runs", []string{bearer + ada, "Content-Type: application/json"}, 403, "API key"},
 		{"to complete a run", "POST", "/v1/runs/00000000-0000-4000-8000-000000000001/complete", []string{bearer + ada, "Content-Type: application/json"}, 403, "API key"},
@@ -374,7 +374,12 @@ func TestHostileRequestsOfUsers(t *testing.T) {
 		{"to write a count", "POST", ownCount, []string{bearer + ada}, 403, "API key"},
 		{"to delete a count", "DELETE", ownCount, []string{bearer + ada}, 403, "API key"},
 		{"fifty-one counts in a stream", "GET", "/v1/counts/stream?" + manyWorkflows(51), []string{bearer + ada}, 400, "at most 50"},
-		{"a stream of nothing", "GET", "/v1/counts/stream", []string{bearer + ada}, 400, "which counts"},
+		{"a stream of a total", "GET", "/v1/counts/stream?users=all&workflow_id=" + workflow, []string{bearer + ada}, 403, "API keys"},
+		{"a stream of totals", "GET", "/v1/counts/stream?users=all&" + manyWorkflows(2), []string{bearer + ada}, 403, "API keys"},
+		{"another user's allowance", "GET", "/v1/allowance?user_limit=1&user_id=" + user, []string{bearer + bob}, 403, "another user"},
+		{"another user's allowance as a stream", "GET", "/v1/allowance/stream?user_limit=1&user_id=" + user, []string{bearer + bob}, 403, "another user"},
+		{"all of another user's count", "GET", "/v1/counts?user_id=" + user, []string{bearer + bob}, 403, "another user"},
+		{"all of another user's count as a stream", "GET", "/v1/counts/stream?user_id=" + user, []string{bearer + bob}, 403, "another user"},
 		{"a head of 20 KiB", "GET", ownCount, []string{bearer + ada, "X-Padding: " + strings.Repeat("x", 20<<10)}, 431, "16 KiB"},
 		{"two Authorization headers, the second of another", "GET", ownCount + "&user_id=" + user, []string{bearer + bob, bearer + ada}, 403, ""},
 		{"a line break in the token", "GET", ownCount, []string{bearer + "x.y.z\r\nX-Injected: yes"}, 401, ""},

@@ -96,11 +96,12 @@ func UnescapeID(text string) (store.ID, error) {
 	return store.ParseID(strings.Clone(plain))
 }
 
-// PathSeq reads the number of a dead letter from the path.
-func PathSeq(c *fiber.Ctx) (int64, error) {
+// PathSeq reads the number of what a list has from the path; what names it and its
+// list, such as "dead letter" and "/v1/dead-letters".
+func PathSeq(c *fiber.Ctx, what, list string) (int64, error) {
 	seq, err := strconv.ParseInt(c.Params("seq"), 10, 64)
 	if err != nil || seq < 1 {
-		return 0, problem.New(fiber.StatusBadRequest, "The number of the dead letter in the path must be a whole number from 1; GET /v1/dead-letters lists them.")
+		return 0, problem.New(fiber.StatusBadRequest, "The number of the "+what+" in the path must be a whole number from 1; GET "+list+" lists them.")
 	}
 	return seq, nil
 }
