@@ -186,6 +186,8 @@ func TestWhateverFailsIsToldAndLeavesNothingHalfDone(t *testing.T) {
 	limits := store.Limits{store.Pending: time.Minute, store.Running: time.Minute, store.Cancelling: time.Minute}
 	letter := store.DeadLetter{ReceivedAt: now, Reason: "it is odd", Bytes: 2, Body: []byte("{}")}
 	gone := store.Change{Op: store.Delete, Old: endedRun(3).Record, HasOld: true}
+	mustIndexWindows(t, s)
+	bounds := []store.Limit{{Scope: store.KeyLimit, Max: 9}, {Scope: store.UserLimit, Max: 9, From: now.Add(-time.Hour)}}
 	for _, op := range []struct {
 		name string
 		call func() error
@@ -195,10 +197,25 @@ func TestWhateverFailsIsToldAndLeavesNothingHalfDone(t *testing.T) {
 			return err
 		}},
 		{"Apply of a deletion", func() error { _, err := s.Apply(ctx, []store.Change{gone}, now); return err }},
-		{"Begin", func() error {
-			_, err := s.Begin(ctx, store.Begin{ID: begun, User: user, Workflow: workflow, Limits: store.UpTo(9), IdempotencyKey: "k", Now: now})
+		{"Grant", func() error {
+			_, err := s.Grant(ctx, store.GrantRequest{User: user, Workflow: workflow, Runs: 5, Who: "ada", Why: "a bad week", IdempotencyKey: "k", Now: now})
 			return err
 		}},
+		{"Begin", func() error {
+			_, err := s.Begin(ctx, store.Begin{ID: begun, User: user, Workflow: workflow, Limits: bounds, IdempotencyKey: "k", Now: now})
+			return err
+		}},
+		{"Allowance", func() error {
+			_, err := s.Allowance(ctx, store.AllowanceRequest{User: user, Workflow: workflow, Limits: bounds, Now: now})
+			return err
+		}},
+		{"Grants", func() error { _, err := s.Grants(ctx, store.GrantQuery{Limit: 9}); return err }},
+		{"RevokeGrant", func() error {
+			_, err := s.RevokeGrant(ctx, store.RevokeRequest{Seq: 1, Who: "ada", Why: "a mistake", Now: now})
+			return err
+		}},
+		{"Count of a user", func() error { _, err := s.Count(ctx, store.Scope{User: user}, store.AllTime); return err }},
+		{"Count in a window", func() error { _, err := s.Count(ctx, store.Scope{User: user}, store.Window{From: now}); return err }},
 		{"Start", func() error { _, err := s.Start(ctx, begun, now); return err }},
 		{"Complete", func() error {
 			_, err := s.Complete(ctx, store.Completion{ID: begun, Outcome: store.Outcome{Status: store.Completed}, Now: now})

@@ -2,10 +2,12 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
@@ -66,6 +68,10 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 			exec(t, `delete from counts where user_id = ? and kind = ? and ref_id = ?`, keyArgs(key)...)
 			exec(t, totalAgainSQL)
 		},
+		Windows: func(t testing.TB) {
+			t.Helper()
+			mustIndexWindows(t, s)
+		},
 		Written: func(t testing.TB) int64 {
 			t.Helper()
 			var n int64
@@ -74,6 +80,20 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 			}
 			return n
 		},
+	}
+}
+
+// mustIndexWindows migrates up with the indexes of windows.
+func mustIndexWindows(t testing.TB, s *Store) {
+	t.Helper()
+	m, err := OpenMigrator(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes := true
+	m.SetWindows(migrations.Windows{User: &yes, Workflow: &yes})
+	if err := errors.Join(m.Up(), m.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

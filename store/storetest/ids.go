@@ -26,6 +26,9 @@ var foreign = []store.ID{
 // idCases are ids of any type.
 var idCases = []contractCase{
 	{"case T4: an id of whatever type that is in no row is not found, and has the count 0", func(s *script) {
+		if s.Windows != nil {
+			s.Windows(s)
+		}
 		s.complete(s.mustBegin(adaResize), store.Completed, time.Second)
 		for _, id := range append(foreign, store.ID{}, MustID('9', 9)) {
 			s.unknown(id)
@@ -90,6 +93,15 @@ func (s *script) unknown(id store.ID) {
 		if counts, err := s.Store.SearchCounts(s.ctx, store.CountQuery{User: key.User, Ref: key.Ref, Limit: 10}); err != nil || len(counts) != 0 {
 			s.Errorf("SearchCounts of %s: got %+v, %v; want none", key, counts, err)
 		}
+	}
+	for _, of := range []store.Scope{{User: id}, {User: id, Kind: store.KindWorkflow}, {Kind: store.KindWorkflow, Ref: id}, {Kind: store.KindDraft, Ref: id}, {User: id, Kind: store.KindWorkflow, Ref: id}} {
+		s.wantIn(of, store.AllTime, 0)
+		if _, one := of.Key(); one || s.Windows != nil {
+			s.wantIn(of, between(0, month), 0)
+		}
+	}
+	if grants, err := s.granter().Grants(s.ctx, store.GrantQuery{Of: store.Scope{User: id}, Limit: 10}); err != nil || len(grants) != 0 {
+		s.Errorf("Grants of %q: got %+v, %v; want none", id, grants, err)
 	}
 	if counts, err := store.UserCounts(s.ctx, s.Store, id, store.Key{}, 10); err != nil || len(counts) != 0 {
 		s.Errorf("UserCounts of %q: got %+v, %v; want none", id, counts, err)

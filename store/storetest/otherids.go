@@ -230,6 +230,26 @@ func (r renamed) Count(ctx context.Context, of store.Scope, in store.Window) (st
 	return back(r, count, err)
 }
 
+func (r renamed) Allowance(ctx context.Context, a store.AllowanceRequest) ([]store.Usage, error) {
+	usages, err := r.Store.Allowance(ctx, with(r.to, a))
+	return back(r, usages, err)
+}
+
+func (r renamed) Grant(ctx context.Context, g store.GrantRequest) (store.GrantResult, error) {
+	result, err := r.Store.(store.Granter).Grant(ctx, with(r.to, g))
+	return back(r, result, err)
+}
+
+func (r renamed) RevokeGrant(ctx context.Context, revoke store.RevokeRequest) (store.Grant, error) {
+	g, err := r.Store.(store.Granter).RevokeGrant(ctx, with(r.to, revoke))
+	return back(r, g, err)
+}
+
+func (r renamed) Grants(ctx context.Context, q store.GrantQuery) ([]store.Grant, error) {
+	grants, err := r.Store.(store.Granter).Grants(ctx, with(r.to, q))
+	return back(r, grants, err)
+}
+
 func (r renamed) Run(ctx context.Context, id store.ID) (store.Run, error) {
 	run, err := r.Store.Run(ctx, r.to.id("ID", id))
 	return back(r, run, err)

@@ -50,6 +50,10 @@ type Backend struct {
 	// Forget drops all that is stored of the count of a key, and its part of the total.
 	Forget func(t testing.TB, key store.Key)
 
+	// Windows makes the indexes by which the windows of a user, and of a workflow or
+	// draft over all users, are counted; nil where there can be none.
+	Windows func(t testing.TB)
+
 	// Written returns a number that grows whenever anything is written.
 	Written func(t testing.TB) int64
 }
@@ -124,7 +128,7 @@ func Run(t *testing.T, open Open) {
 // Contract yields the cases of the suite by name, but for those that need what a table
 // lacks.
 func Contract(open Open, missing ...string) iter.Seq2[string, func(testing.TB)] {
-	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, sweepCases, listCases, tableCases, idCases))
+	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, scopeCases, limitCases, grantCases, sweepCases, listCases, tableCases, idCases))
 }
 
 func each(open Open, missing []string, cases []contractCase) iter.Seq2[string, func(testing.TB)] {
