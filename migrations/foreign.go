@@ -37,7 +37,8 @@ with named as (
     select `+ours+` as ours
       from pg_proc as p
      where p.pronamespace = 'public'::regnamespace
-       and p.proname in ('get_user_workflow_run_count', 'get_workflow_run_count', 'complete_workflow_run', 'complete_workflow_run_and_get_count', 'begin_workflow_run')
+       and p.proname in ('get_user_workflow_run_count', 'get_workflow_run_count', 'get_workflow_run_allowance', 'grant_workflow_runs', 'revoke_workflow_run_grant',
+                         'complete_workflow_run', 'complete_workflow_run_and_get_count', 'begin_workflow_run')
      union all
     select (run_counter.fingerprint('view', c.oid)).ours
       from pg_class as c

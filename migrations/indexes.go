@@ -41,14 +41,40 @@ func indexes(t watched.Table) []index {
 	}
 	open := index{"run_counter_open", on(watched.User, watched.Workflow, watched.Draft) + ") where " + t.Open("")}
 	odd := index{"run_counter_odd", on(watched.ID) + ") where " + t.Odd("")}
-	if !t.Has(watched.Draft) {
-		return []index{{"run_counter_ended", ended(watched.Workflow)}, open, odd}
+	all := []index{{"run_counter_ended", ended(watched.Workflow)}, open, odd}
+	if t.Has(watched.Draft) {
+		all = []index{
+			{"run_counter_ended", ended(watched.Workflow) + " and " + t.Run("", "no_draft")},
+			{"run_counter_ended_draft", ended(watched.Draft) + " and " + t.Run("", "has_draft")},
+			open, odd,
+		}
 	}
-	return []index{
-		{"run_counter_ended", ended(watched.Workflow) + " and " + t.Run("", "no_draft")},
-		{"run_counter_ended_draft", ended(watched.Draft) + " and " + t.Run("", "has_draft")},
-		open, odd,
+	return append(all, windowIndexes(t, on)...)
+}
+
+// windowIndexes are those that an operator asks for: by them the runs of a user, and of
+// a workflow or draft over all its users, are counted in a window, from the index alone.
+func windowIndexes(t watched.Table, on func(...watched.Role) string) (all []index) {
+	ended := func(name string, of watched.Role, and string, with ...watched.Role) {
+		by := on(of)
+		if t.Has(of) { // else all runs are one workflow's
+			by += ", "
+		}
+		all = append(all, index{name, by + t.Col("", watched.CompletedAt) + " desc) include (" +
+			strings.Join(columns(t, append([]watched.Role{watched.Status}, with...)...), ", ") + ") where " + t.MayHaveEnded("") + and})
 	}
+	if t.UserWindows() && !t.Absent(watched.Workflow) {
+		ended("run_counter_user_windows", watched.User, "", watched.Workflow, watched.Draft)
+	}
+	switch {
+	case !t.WorkflowWindows() || t.Absent(watched.User):
+	case t.Has(watched.Draft):
+		ended("run_counter_workflow_windows", watched.Workflow, " and "+t.Run("", "no_draft"), watched.User)
+		ended("run_counter_draft_windows", watched.Draft, " and "+t.Run("", "has_draft"), watched.User)
+	default:
+		ended("run_counter_workflow_windows", watched.Workflow, "", watched.User)
+	}
+	return all
 }
 
 // altered compares the table with the one that the migrations were applied to:

@@ -33,6 +33,7 @@ type postgres struct {
 	totals    *Totals
 	said      []string          // by the migrations themselves
 	policy    string            // which Up sets, "" for none
+	totalsFor string            // which Up sets, "" for none
 	given     watched.Overrides // what the operator says of the table, over what was said before
 	unmapped  []string          // the table's statuses that have no meaning
 	zoneNote  string            // that its times are in another zone than the database
@@ -100,6 +101,7 @@ func pooled(config *pgx.ConnConfig) bool {
 }
 
 func (m *Migrator) upPostgres() error {
+	m.sayWindows()
 	return m.alone(m.preflight, func(conn *sql.Conn) error {
 		counted, err := m.postgres.earlierTotals(conn)
 		if err != nil {
@@ -118,6 +120,9 @@ func (m *Migrator) upPostgres() error {
 			if err := setPolicy(m.postgres.ctx, conn, m.postgres.policy); err != nil {
 				return fmt.Errorf("set the policy: %w", err)
 			}
+		}
+		if err := m.postgres.setTotalsFor(conn); err != nil {
+			return fmt.Errorf("set who may ask for totals: %w", err)
 		}
 		if err := m.postgres.setGuard(conn); err != nil {
 			return fmt.Errorf("set what the guard does: %w", err)
@@ -339,6 +344,7 @@ func (p *postgres) describe(conn *sql.Conn) error {
 		p.zoneNote = report.Table.ZoneNote(catalog.Zone)
 	default:
 		p.rendering.table = watched.Made(said.Guard)
+		p.rendering.table.Said.UserWindows, p.rendering.table.Said.WorkflowWindows = said.UserWindows, said.WorkflowWindows
 	}
 	return nil
 }

@@ -92,6 +92,9 @@ func rendered(t watched.Table) ([]script, error) {
 //	runsOf "parts" "id"    the same of a partition
 //	stored "user_id = u"   counts + ledger of all keys, or of some; storedOf "n" of each key n
 //	total "kind = k and …"   the same of a workflow over all its users
+//	within "r" "a" "b"     the condition that a run of such a select ended from a moment on and before another
+//	noRef                  the ref_id of the row in keys that is locked for all keys of a user
+//	noUserWindow           what is said of a window that needs an index; so does noWorkflowWindow
 //	table                  what the table is called
 //	name "updated_at"      the role's column
 //	idType                 the type of the ids of runs; so do userType, workflowType, draftType, and refType for the last two
@@ -167,6 +170,12 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 			text, err := json.Marshal(t)
 			return watched.Literal(string(text)), err
 		},
+		"noRef":        func() string { return noRef(t) },
+		"within":       t.Within,
+		"noUserWindow": func() string { return (&store.NoIndexError{Of: store.Scope{User: store.Absent}}).Error() },
+		"noWorkflowWindow": func() string {
+			return (&store.NoIndexError{Of: store.Scope{Kind: store.KindAll, Ref: store.Absent}}).Error()
+		},
 		"anyDraft": func() bool { _, said := t.Said.Columns[watched.Draft]; return !t.Has(watched.Draft) && !said },
 		"moment":   t.Moment, "clamped": t.Clamped, "dated": t.Dated, "undated": t.Undated, "unsaid": t.Unsaid, "rounded": t.Rounded, "written": t.Written,
 		"slack":      func() string { return slack(t) },
@@ -209,6 +218,18 @@ func keyComments(table string) string {
 	return on + `.user_id is 'User of the key; empty where the watched table has no column for it.';
 ` + on + `.kind is 'What ref_id is: workflow, draft, or all where the watched table has no column for either.';
 ` + on + `.ref_id is 'The workflow or draft; empty where kind is all.';`
+}
+
+// noRef is what stands for no workflow in a row that has to have one.
+func noRef(t watched.Table) string {
+	switch typ := t.Type(watched.Workflow); typ {
+	case "uuid":
+		return "'00000000-0000-0000-0000-000000000000'::uuid"
+	case "text":
+		return "''::text"
+	default:
+		return "0::" + typ
+	}
 }
 
 // overriding lets an id be given that the table would draw.

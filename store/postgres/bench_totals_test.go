@@ -43,7 +43,7 @@ select gen_random_uuid(), 'workflow', ('c0000000-0000-4000-8000-' || lpad(to_hex
 		report(fmt.Sprintf("total/unfolded=%d", unfolded), medianOf(b, 201, func() error { _, err := s.Count(b.Context(), of.Scope(), store.AllTime); return err }))
 		report(fmt.Sprintf("total-in-sql/unfolded=%d", unfolded), medianOf(b, 201, func() error {
 			var n int64
-			return s.pool.QueryRow(b.Context(), `select get_workflow_run_count($1::uuid)`, of.Ref.String()).Scan(&n)
+			return s.pool.QueryRow(b.Context(), `select get_workflow_run_count(p_workflow_id => $1::uuid)`, of.Ref.String()).Scan(&n)
 		}))
 		sum(fmt.Sprintf("sum/unfolded=%d", unfolded))
 	}

@@ -1,10 +1,6 @@
 package postgres
 
 import (
-	"cmp"
-	"context"
-	"errors"
-
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -103,45 +99,5 @@ select n.user_id, n.kind, n.ref_id, ` + statusSQL + `, false, count(*)
 		e.AddTo(&t)
 		into[key] = t
 		return nil
-	}}
-}
-
-// Count implements [store.Store].
-func (s *Store) Count(ctx context.Context, of store.Scope, in store.Window) (c store.Count, err error) {
-	if err := cmp.Or(of.Validate(), in.Validate()); err != nil {
-		return c, err
-	}
-	key, one := of.Key()
-	switch {
-	case in != store.AllTime || of.OfUser():
-		return c, errors.New("to be written")
-	case !one:
-		return s.total(ctx, of)
-	}
-	err = s.attempt(ctx, func(db features) error {
-		if err := db.requireKey(key); err != nil {
-			return err
-		}
-		var policy store.Policy
-		c = store.Count{Key: key}
-		err := s.snapshot(ctx, s.countQueries(db, &policy, &c)...)
-		c.Count = policy.Count(c.Tallies)
-		return err
-	})
-	return c, err
-}
-
-// countQueries read what makes up the count of a key, and the policy.
-func (s *Store) countQueries(db features, policy *store.Policy, c *store.Count) []query {
-	ofKey, args := db.keyed()+` as r where `+db.ofKey(c.Key.Kind, "$1", "$2")+` and r.ended`, []any{db.arg(watched.User, c.Key.User), db.arg(watched.Workflow, c.Key.Ref)}
-	stored := query{text: db.storedSQL(), args: db.keyArgs(c.Key)}
-	if !db.installed {
-		stored.text, stored.args = `select `+statusSQL+`, false, count(*) from `+ofKey+` group by 1`, args
-	}
-	stored.read = func(rows pgx.Rows) error { return addEnded(rows, &c.Tallies) }
-	return []query{s.policyFor(db, policy), stored, {
-		text: `select r.completed_at from ` + ofKey + ` order by r.end_order desc limit 1`,
-		args: args,
-		read: func(rows pgx.Rows) error { return rows.Scan((*instant)(&c.LastRunAt)) },
 	}}
 }

@@ -41,8 +41,20 @@ with given as (
 select exists (select from ended) from locked`
 }
 
-// directBegin takes a lock of its transaction for the key, and counts in the
-// next statement. Such a lock holds among those who take it, which is those
+// directLocks are what stands for the scopes of limits in locks: the user's comes first.
+func directLocks(key store.Key, limits []store.Limit) (locks []string) {
+	for _, l := range limits {
+		if l.Scope == store.UserLimit {
+			locks = append([]string{l.Of(key).String()}, locks...)
+		} else {
+			locks = append(locks, key.String())
+		}
+	}
+	return locks
+}
+
+// directBegin takes locks of its transaction for the scopes of the limits, and counts in
+// the next statement. Such a lock holds among those who take it, which is those
 // who begin runs through us.
 func (s *Store) directBegin(ctx context.Context, db features, b store.Begin) (begun store.BeginResult, err error) {
 	if b.IdempotencyKey != "" {
@@ -51,40 +63,24 @@ func (s *Store) directBegin(ctx context.Context, db features, b store.Begin) (be
 	key := b.Key()
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		begun = store.BeginResult{}
-		if len(b.Limits) > 0 {
-			if _, err := tx.Exec(ctx, migrations.LockBeginSQL, key.String()); err != nil {
+		for _, lock := range directLocks(key, b.Limits) {
+			if _, err := tx.Exec(ctx, migrations.LockBeginSQL, lock); err != nil {
 				return err
 			}
 		}
-		var tallies store.Tallies
-		var active int64
-		// Counted and active in one statement: a run that ends between two is
-		// in neither.
-		err := send(ctx, tx, query{text: `
-select ` + rowSQL + `, coalesce(n.status, ''), coalesce(n.n, 0)
-  from (values (true)) as one
-  left join (select case when r.open then '' else r.status::text end as status, count(*) as n
-               from ` + db.keyed("open") + ` as r where ` + db.ofKey(key.Kind, "$1", "$2") + ` group by 1) as n on true
-  left join ` + db.rows() + ` as r on r.id = $3::` + db.id + ``,
-			args: []any{key.User.String(), key.Ref.String(), b.ID.String()},
-			read: func(rows pgx.Rows) error {
-				var e ended
-				if err := db.scanRow(rows, &begun.Run.Row, (*text)(&e.Status), &e.N); err != nil {
-					return err
-				}
-				if e.Status == "" {
-					active = e.N
-				}
-				e.AddTo(&tallies)
-				return nil
-			}})
-		if err != nil {
+		u := usagesOf(b.Limits)
+		look := []query{{
+			text: `select ` + rowSQL + ` from ` + db.rows() + ` as r where r.id = $1::` + db.id, args: []any{b.ID.String()},
+			read: func(rows pgx.Rows) error { return db.scanRow(rows, &begun.Run.Row) },
+		}}
+		if len(b.Limits) > 0 {
+			look = append(look, db.directUsages(key, u, s.options.Policy))
+		}
+		if err := send(ctx, tx, look...); err != nil {
 			return err
 		}
+		begun.Usages = u.all
 		found := !begun.Run.ID.IsZero()
-		for _, l := range b.Limits {
-			begun.Usages = append(begun.Usages, store.Usage{Limit: l, Counted: s.options.Policy.Count(tallies), Active: active})
-		}
 		switch {
 		case found && begun.Run.Key() != key:
 			return fmt.Errorf("%w: run %s is that of %s; begin with another id", store.ErrConflict, b.ID, begun.Run.Key())

@@ -68,7 +68,7 @@ var guards = []struct {
 		replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "won := coalesce(v_run.active, false) or v_run.presumed;", "won := coalesce(v_run.active, false);"), "a real outcome supersedes"},
 	{"a completion that says what was presumed is real",
 		replace("complete_run(uuid,text,timestamptz,integer,jsonb,jsonb,timestamptz)", "delete from run_counter.presumed where run_id = p_run_id and not v_run.active;", "null;"), "a completion that says what was presumed"},
-	{"active runs hold a slot", replace(beginRun, "counted + active >= p_limit", "counted >= p_limit"), "a limit holds"},
+	{"active runs hold a slot", replace(beginRun, "counted + active - granted >= p_limit", "counted - granted >= p_limit"), "a limit holds"},
 	{"counted and active are read in one statement", replace(beginRun, "active := v_run.active;",
 		"perform pg_catalog.pg_sleep(0.01); select count(*) into active from public.workflow_runs as r where r.user_id = p_user_id and r.completed_at is null;"), "case T27"},
 	{"the lock of a key writes its row", replace("lock_key(uuid,text,uuid)", "update run_counter.keys set kind = kind",
@@ -111,7 +111,7 @@ var decidedSQL = "and a.was = old.status and a.was_completed_at = " + momentSQL(
 // momentSQL is a time of the row as it was.
 func momentSQL(column string) string { return watched.Default().Moment("old", watched.Role(column)) }
 
-const beginRun = "begin_run(uuid,uuid,uuid,uuid,bigint,text,timestamptz)"
+const beginRun = "begin_run(uuid,uuid,uuid,uuid,bigint,text,timestamptz,timestamptz,bigint,timestamptz)"
 
 func drop(trigger string) func(f *fixture) {
 	return func(f *fixture) { pgtest.Exec(f, f.address, `drop trigger `+trigger+` on workflow_runs`) }

@@ -53,7 +53,8 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		}
 		h = store.KeyHistory{Count: store.Count{Key: key}, Drift: store.Drift{Key: key}}
 		keyed := []any{db.arg(watched.User, key.User), db.arg(watched.Workflow, key.Ref)}
-		queries := append(s.countQueries(db, &h.Policy, &h.Count),
+		queries := []query{s.policyFor(db, &h.Policy), db.scopeQuery(key.Scope(), store.AllTime, &h.Count.Tallies)}
+		queries = append(append(queries, db.lastRunAt(key.Scope(), store.AllTime, &h.Count.LastRunAt)...),
 			query{text: `select count(*) from ` + db.keyed("open") + ` as r where ` + db.ofKey(key.Kind, "$1", "$2") + ` and r.open`,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
 			query{text: `select ` + rowSQL + `, ''::text, ` + db.presumedColumn() + ` from ` + db.rows("no_draft", "has_draft", "end_order") + ` as r

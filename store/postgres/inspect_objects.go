@@ -167,8 +167,8 @@ select array(select 'execute on ' || f.oid::regprocedure
 // forUsers are the functions that the signed-in may call: each looks at who
 // asks.
 var forUsers = []string{
-	"public.get_user_workflow_run_count", "public.complete_workflow_run", "public.complete_workflow_run_and_get_count",
-	"run_counter.uid", "run_counter.allow_user", "run_counter.policy", "run_counter.count_own", "run_counter.own_counts",
+	"public.get_user_workflow_run_count", "public.get_workflow_run_count", "public.get_workflow_run_allowance", "public.complete_workflow_run", "public.complete_workflow_run_and_get_count",
+	"run_counter.uid", "run_counter.allow_user", "run_counter.policy", "run_counter.count_own", "run_counter.count_in", "run_counter.allowance_own", "run_counter.own_counts",
 	"run_counter.last_run_at", "run_counter.complete_own_run",
 }
 

@@ -23,6 +23,7 @@ var (
 	_ store.Source     = (*Store)(nil)
 	_ store.Reader     = (*Store)(nil)
 	_ store.LetterBox  = (*Store)(nil)
+	_ store.Granter    = (*Store)(nil)
 )
 
 // Options vary how a database is used.
@@ -42,7 +43,8 @@ type Options struct {
 }
 
 // Store is a PostgreSQL database. It implements [store.Store],
-// [store.Maintainer], [store.Source], [store.Reader] and [store.LetterBox].
+// [store.Maintainer], [store.Source], [store.Reader], [store.LetterBox] and
+// [store.Granter].
 type Store struct {
 	pool    *pgxpool.Pool
 	options Options
@@ -305,7 +307,7 @@ func (s *Store) attempt(ctx context.Context, do func(db features) error) error {
 		switch {
 		case rowMoved(err) && moves < 3:
 			moves++
-		case !again && (objectMissing(err) || errors.Is(err, errTableChanged)):
+		case !again && (objectMissing(err) || errors.Is(err, errTableChanged) || noIndex(err)):
 			again = true
 			s.forget()
 		default:
@@ -339,6 +341,13 @@ func codeOf(err error) string {
 // rowMoved reports a row that was locked and has gone to another partition: no other
 // conflict of this code is met in READ COMMITTED.
 func rowMoved(err error) bool { return codeOf(err) == "40001" }
+
+// noIndex reports a window without its index, which may have been made since the table
+// was looked at.
+func noIndex(err error) bool {
+	var e *store.NoIndexError
+	return errors.As(err, &e)
+}
 
 // objectMissing reports an undefined table, column, function or schema.
 func objectMissing(err error) bool {

@@ -264,6 +264,16 @@ func (h features) cursorArg(role watched.Role, id store.ID) *string {
 	return &first
 }
 
+// requireIDs refuses ids that their columns can't hold. Zero ones are none.
+func (h features) requireIDs(ids map[watched.Role]store.ID) error {
+	for role, given := range ids {
+		if !given.IsZero() && !h.holds(role, given) {
+			return fmt.Errorf("%w: the table's column for the role %s is %s, and %q is none", store.ErrInvalid, role, h.table.Type(role), given)
+		}
+	}
+	return nil
+}
+
 func timeArg(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

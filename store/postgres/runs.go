@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -22,36 +23,33 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 		if !b.Draft.IsZero() && !db.has(watched.Draft) {
 			return fmt.Errorf("%w: the table %s has no column draft_id", store.ErrInvalid, db.table.Name)
 		}
-		if err := db.requireKey(b.Key()); err != nil {
+		if err := cmp.Or(db.requireKey(b.Key()), db.requireLimits(b.Key(), b.Limits)); err != nil {
 			return err
 		}
 		id, key := db.arg(watched.ID, b.ID), b.IdempotencyKey
 		if id == nil && key == "" {
 			key = "drawn for " + b.ID.String() // or to try again would begin another run
 		}
-		for role, given := range map[watched.Role]store.ID{watched.ID: b.ID, watched.User: b.User, watched.Workflow: b.Workflow, watched.Draft: b.Draft} {
-			if proposed := role == watched.ID && b.AnyID && db.installed; !given.IsZero() && !db.holds(role, given) && !proposed {
-				return fmt.Errorf("%w: the table's column for the role %s is %s, and %q is none", store.ErrInvalid, role, db.table.Type(role), given)
-			}
+		ids := map[watched.Role]store.ID{watched.ID: b.ID, watched.User: b.User, watched.Workflow: b.Workflow, watched.Draft: b.Draft}
+		if b.AnyID && db.installed { // it is proposed
+			delete(ids, watched.ID)
+		}
+		if err := db.requireIDs(ids); err != nil {
+			return err
 		}
 		if !db.installed {
 			begun, err = s.directBegin(ctx, db, b)
 			return err
 		}
 		var policy store.Policy
-		begun = store.BeginResult{Usages: make([]store.Usage, 1)}
-		var limit *int64
-		if len(b.Limits) > 0 {
-			limit = &b.Limits[0].Max
-			begun.Usages[0].Limit = b.Limits[0]
-		}
+		begun = store.BeginResult{}
+		u := usagesOf(b.Limits)
 		err := s.commit(ctx,
-			query{text: `select b.created, b.limit_reached, b.counted, b.active
-  from run_counter.begin_run($1::` + db.id + `, $2::` + db.user + `, $3::` + db.table.Type(watched.Workflow) + `, $4::` + db.table.Type(watched.Draft) + `, $5::bigint, $6::text, $7::timestamptz) as b`,
-				args: []any{id, b.User.String(), db.arg(watched.Workflow, b.Workflow), db.arg(watched.Draft, b.Draft), limit, textArg(key), b.Now},
-				read: func(rows pgx.Rows) error {
-					return rows.Scan(&begun.Created, &begun.LimitReached, &begun.Usages[0].Counted, &begun.Usages[0].Active)
-				}},
+			query{text: `select created, limit_reached, ` + usageColumns + `
+  from run_counter.begin_run($1::` + db.id + `, $2::` + db.user + `, $3::` + db.table.Type(watched.Workflow) + `, $4::` + db.table.Type(watched.Draft) + `, $7::bigint, $5::text, $6::timestamptz,
+                             $8::timestamptz, $9::bigint, $10::timestamptz)`,
+				args: append([]any{id, b.User.String(), db.arg(watched.Workflow, b.Workflow), db.arg(watched.Draft, b.Draft), textArg(key), b.Now}, limitArgs(b.Limits)...),
+				read: func(rows pgx.Rows) error { return u.scan(rows, &begun.Created, &begun.LimitReached) }},
 			policyQuery(&policy),
 			query{text: `select ` + rowSQL + `, to_json(r.state_snapshot)::text, ` + presumedSQL + `
   from ` + db.rows("state_snapshot") + ` as r
@@ -59,6 +57,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 				args: []any{b.User.String(), textArg(key), id},
 				read: func(rows pgx.Rows) error { return scanRun(db, rows, &begun.Run) }},
 		)
+		begun.Usages = u.all
 		begun.Run.Counted = begun.Run.CountsUnder(policy)
 		if begun.LimitReached {
 			begun.Run = store.Run{}

@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // addTotalsSQL adds the n of rows to the totals of their workflows, by kind, ref_id,
@@ -20,35 +17,6 @@ func addTotalsSQL(rows string) string {
     select kind, ref_id, status, presumed, pg_backend_pid() % 8, sum(n)
       from ` + rows + ` group by 1, 2, 3, 4 having sum(n) <> 0 order by 1, 2, 3, 4
         on conflict (kind, ref_id, status, presumed, shard) do update set n = t.n + excluded.n`
-}
-
-func (s *Store) total(ctx context.Context, of store.Scope) (c store.Count, err error) {
-	err = s.attempt(ctx, func(db features) error {
-		key := store.Key(of)
-		if key.User = (store.ID{}); db.table.Absent(watched.User) {
-			key.User = store.Absent
-		}
-		if err := db.requireKey(key); err != nil {
-			return err
-		}
-		var policy store.Policy
-		c = store.Count{Key: store.Key{Kind: of.Kind, Ref: of.Ref}}
-		err := s.snapshot(ctx, s.policyFor(db, &policy), totalQuery(db, &c))
-		c.Count = policy.Count(c.Tallies)
-		return err
-	})
-	return c, err
-}
-
-func totalQuery(db features, c *store.Count) query {
-	text := `select status, presumed, sum(n)::bigint from ` + watched.Total(`kind = $1::text and ref_id = $2::`+db.ref) + ` as k group by 1, 2`
-	if !db.installed {
-		text = `select ` + statusSQL + `, false, count(*) from ` + db.keyed() + ` as r where r.kind = $1::text and r.ref_id = $2::` + db.ref + ` and r.ended group by 1`
-	}
-	return query{
-		text: text, args: []any{string(c.Key.Kind), db.arg(watched.Workflow, c.Key.Ref)},
-		read: func(rows pgx.Rows) error { return addEnded(rows, &c.Tallies) },
-	}
 }
 
 // wrongTotalsSQL are the totals that are not the sum of the counts of their users,

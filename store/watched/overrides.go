@@ -39,6 +39,11 @@ type Overrides struct {
 	// Claim is what a signed-in user's token calls whose counts they may read, such
 	// as sub or org_id.
 	Claim string `json:"claim,omitempty"`
+	// UserWindows and WorkflowWindows say whether the runs of a user, and those of a
+	// workflow or draft over all its users, have an index by which they are counted in a
+	// window; nil is no.
+	UserWindows     *bool `json:"user_windows,omitempty"`
+	WorkflowWindows *bool `json:"workflow_windows,omitempty"`
 }
 
 // Guard is a mode of the guard.
@@ -150,6 +155,7 @@ func (o Overrides) Over(other Overrides) Overrides {
 	o.Table, o.Zone = cmp.Or(o.Table, other.Table), cmp.Or(o.Zone, other.Zone)
 	o.AnyCase = o.AnyCase || other.AnyCase
 	o.Times, o.Guard, o.Claim = cmp.Or(o.Times, other.Times), cmp.Or(o.Guard, other.Guard), cmp.Or(o.Claim, other.Claim)
+	o.UserWindows, o.WorkflowWindows = cmp.Or(o.UserWindows, other.UserWindows), cmp.Or(o.WorkflowWindows, other.WorkflowWindows)
 	columns, statuses := map[Role]string{}, map[string]store.Status{}
 	for _, said := range []Overrides{other, o} {
 		maps.Copy(columns, said.Columns)
@@ -222,7 +228,7 @@ func ReadOverrides(r io.Reader) (Overrides, error) {
 			return Overrides{}, err
 		}
 	}
-	o.AnyCase = read.AnyCase
+	o.AnyCase, o.UserWindows, o.WorkflowWindows = read.AnyCase, read.UserWindows, read.WorkflowWindows
 	for _, one := range []struct {
 		value string
 		set   func(string) error

@@ -113,6 +113,12 @@ func (o Overrides) Args() (args []string) {
 			flag(one[0], one[1])
 		}
 	}
+	if asked(o.UserWindows) {
+		args = append(args, "--user-windows")
+	}
+	if asked(o.WorkflowWindows) {
+		args = append(args, "--workflow-windows")
+	}
 	return args
 }
 
