@@ -126,6 +126,21 @@ func backendOf(t testing.TB, s *Store) storetest.Backend {
 			}
 			exec(t, totalAgainSQL)
 		},
+		Windows: func(t testing.TB) {
+			t.Helper()
+			db, err := s.features(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			yes := true
+			table := db.is
+			table.Said.UserWindows, table.Said.WorkflowWindows = &yes, &yes
+			text, err := migrations.PrintPostgres(table) // which a pooler takes, too
+			if err != nil {
+				t.Fatal(err)
+			}
+			exec(t, text, pgx.QueryExecModeSimpleProtocol)
+		},
 		Written: func(t testing.TB) int64 {
 			t.Helper()
 			var n int64
