@@ -105,6 +105,7 @@ func (g *gated) kept() []store.DeadLetter {
 // rig is a server on a real socket.
 type rig struct {
 	t      *testing.T
+	file   string // of the database
 	server *Server
 	store  *gated
 	log    *webhooktest.Log
@@ -116,7 +117,8 @@ type rig struct {
 // serve starts a server; with configures it, and may be nil.
 func serve(t *testing.T, with func(*Config, *limits, *gated)) *rig {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "runs.db"), sqlite.Options{Volatile: true})
+	file := filepath.Join(t.TempDir(), "runs.db")
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{Volatile: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,14 +126,14 @@ func serve(t *testing.T, with func(*Config, *limits, *gated)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, store: &gated{Store: db}, log: &webhooktest.Log{}}
+	r := &rig{t: t, file: file, store: &gated{Store: db}, log: &webhooktest.Log{}}
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Errorf("close the store: %v", err)
 		}
 	})
 	cfg := Config{
-		Store: r.store, Reader: db, Letters: db, Secrets: secrets, APIKeys: []string{apiKey},
+		Store: r.store, Reader: db, Letters: db, Grants: db, Secrets: secrets, APIKeys: []string{apiKey},
 		Decoder: webhook.Decoder{Schema: "public", Table: "workflow_runs"}, AdmissionTimeout: 4 * time.Second,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

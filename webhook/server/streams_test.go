@@ -73,7 +73,12 @@ type events struct {
 
 func (r *rig) stream(token, query string) *events {
 	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+r.addr+"/v1/counts/stream?"+query, nil)
+	return r.streamOf(token, "/v1/counts/stream?"+query)
+}
+
+func (r *rig) streamOf(token, target string) *events {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+r.addr+target, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -94,6 +99,7 @@ func (r *rig) stream(token, query string) *events {
 type liveReply struct {
 	webhook.KeyCount
 	store.Tally
+	Remaining int64 `json:"remaining"` // of an allowance
 }
 
 // next returns the next event's name and count; "" at the end.
@@ -101,6 +107,13 @@ func (e *events) next() (name string, count int64) {
 	e.t.Helper()
 	name, c := e.nextWhole()
 	return name, c.Count
+}
+
+// nextLeft returns the next event's name and the number of runs that are left.
+func (e *events) nextLeft() (name string, left int64) {
+	e.t.Helper()
+	name, a := e.nextWhole()
+	return name, a.Remaining
 }
 
 // nextWhole returns the next event's name and all that it says. It ends a test

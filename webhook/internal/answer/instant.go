@@ -21,3 +21,6 @@ func (t Instant) String() string {
 	}
 	return time.Time(t).UTC().Format("2006-01-02T15:04:05.000000Z")
 }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *Instant) UnmarshalJSON(b []byte) error { return (*time.Time)(t).UnmarshalJSON(b) }
