@@ -39,7 +39,7 @@ func (h *hooks) usages(ctx context.Context, q querier, policy store.Policy, a as
 		if u.Active, err = activeRuns(ctx, q, of); err != nil {
 			return nil, err
 		}
-		if u.Counted, err = countedRuns(ctx, q, policy, of, u, a.begins); err != nil {
+		if u.Counted, err = h.countedRuns(ctx, q, policy, of, u, a.begins); err != nil {
 			return nil, err
 		}
 		usages[i] = u
@@ -49,14 +49,10 @@ func (h *hooks) usages(ctx context.Context, q querier, policy store.Policy, a as
 
 // countedRuns counts the ended runs of the scope of a limit, since its From where it has
 // one. Where a run is to begin, a look at a window stops at those that fill the limit.
-func countedRuns(ctx context.Context, q querier, policy store.Policy, of store.Scope, u store.Usage, begins bool) (n int64, err error) {
+func (h *hooks) countedRuns(ctx context.Context, q querier, policy store.Policy, of store.Scope, u store.Usage, begins bool) (n int64, err error) {
 	in := store.Window{From: store.Instant(u.Limit.From)}
-	if in == store.AllTime {
-		t, err := storedTallies(ctx, q, of)
-		return policy.Count(t), err
-	}
-	if !begins {
-		t, err := windowTallies(ctx, q, of, in)
+	if in == store.AllTime || !begins {
+		t, err := h.tallies(ctx, q, of, in)
 		return policy.Count(t), err
 	}
 	from, w, err := windowRuns(ctx, q, of, in)

@@ -14,15 +14,19 @@ import (
 func (s *Store) countScope(ctx context.Context, of store.Scope, in store.Window) (store.Count, error) {
 	c := store.Count{Key: store.Key(of)}
 	err := s.withPolicy(ctx, func(q querier, policy store.Policy) (err error) {
-		if in == store.AllTime {
-			c.Tallies, err = storedTallies(ctx, q, of)
-		} else {
-			c.Tallies, err = windowTallies(ctx, q, of, s.hooks.window(in))
-		}
+		c.Tallies, err = s.hooks.tallies(ctx, q, of, in)
 		c.Count = policy.Count(c.Tallies)
 		return err
 	})
 	return c, err
+}
+
+// tallies returns the tallies of a scope in a window, in the snapshot of q.
+func (h *hooks) tallies(ctx context.Context, q querier, of store.Scope, in store.Window) (store.Tallies, error) {
+	if in == store.AllTime {
+		return storedTallies(ctx, q, of)
+	}
+	return windowTallies(ctx, q, of, h.window(in))
 }
 
 // storedTallies reads the tallies of a scope for all time from the counts, or where it

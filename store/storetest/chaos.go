@@ -84,6 +84,10 @@ type chaos struct {
 }
 
 func newChaos(t testing.TB, b Backend, seed uint64) *chaos {
+	t.Helper()
+	if b.Windows != nil {
+		b.Windows(t)
+	}
 	r := rand.New(rand.NewPCG(seed, 1))
 	return &chaos{TB: t, Backend: b, seed: seed, rand: r, source: &Source{
 		Rand: rand.New(rand.NewPCG(seed, 2)), Space: seed, Runs: 12,
@@ -114,6 +118,9 @@ func (c *chaos) split(sent []store.Change) (received, lost []store.Change) {
 }
 
 const chaosWriters = 16
+
+// chaosWindows is how many windows a look at the store draws.
+const chaosWindows = 12
 
 // deliver has 16 writers apply the changes, with duplicates, out of order.
 func (c *chaos) deliver(changes []store.Change) {
@@ -159,7 +166,9 @@ func (c *chaos) apply(batch []store.Change) {
 // disturb does what goes on in the background, until it is told to stop, and
 // at least once.
 func (c *chaos) disturb(stop <-chan struct{}) {
+	r := rand.New(rand.NewPCG(c.seed, 4))
 	for {
+		c.lookInto(r)
 		if _, err := c.Store.Fold(c.Context(), c.source.Now(), 5); err != nil {
 			c.errorf("Fold: %v", err)
 		}
@@ -213,6 +222,7 @@ func (c *chaos) wantMirror(what string, received []store.Change) {
 		}
 	}
 	c.wantTallies(what, want)
+	c.wantWindows(what, slices.Collect(maps.Keys(want)), chaosWindows)
 }
 
 // wantTallies compares the counts of runs that really ended.

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
@@ -30,6 +31,9 @@ type Source struct {
 	Rand  *rand.Rand
 	Space uint64 // part of every id, so that several sources can share a store
 	Runs  int    // how many runs it creates at most; 1 where it is 0
+
+	Begins time.Time     // where its time begins; with 2026 where it is zero
+	Stride time.Duration // between two transactions, at most; 2 s where it is 0
 
 	// Guarded has the trigger that keeps the first outcome and dates each end.
 	Guarded bool
@@ -64,7 +68,8 @@ func Plain(changes []store.Change) []store.Change {
 // Step runs one transaction on one run and returns its changes in their true
 // order: one to three of them, none where the run was deleted before.
 func (s *Source) Step() []store.Change {
-	s.elapsed += time.Duration(1+s.Rand.IntN(2000)) * time.Millisecond
+	stride := cmp.Or(s.Stride, 2*time.Second)
+	s.elapsed += time.Duration(1+s.Rand.IntN(int(stride.Milliseconds()))) * time.Millisecond
 	i := s.Rand.IntN(min(len(s.rows)+1, max(s.Runs, 1)))
 	var changes []store.Change
 	if i == len(s.rows) {
@@ -104,6 +109,9 @@ func (s *Source) Rows() []store.Row {
 
 // Now returns the source's time, which is the latest in all of its rows.
 func (s *Source) Now() time.Time {
+	if !s.Begins.IsZero() {
+		return s.Begins.Add(s.elapsed)
+	}
 	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(s.elapsed)
 }
 

@@ -100,7 +100,7 @@ func (s *script) unknown(id store.ID) {
 			s.wantIn(of, between(0, month), 0)
 		}
 	}
-	if grants, err := s.granter().Grants(s.ctx, store.GrantQuery{Of: store.Scope{User: id}, Limit: 10}); err != nil || len(grants) != 0 {
+	if grants, err := s.Store.Grants(s.ctx, store.GrantQuery{Of: store.Scope{User: id}, Limit: 10}); err != nil || len(grants) != 0 {
 		s.Errorf("Grants of %q: got %+v, %v; want none", id, grants, err)
 	}
 	if counts, err := store.UserCounts(s.ctx, s.Store, id, store.Key{}, 10); err != nil || len(counts) != 0 {

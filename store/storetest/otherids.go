@@ -130,6 +130,12 @@ func (o ByColumn) Open(open Open) Open {
 		if b.Write != nil {
 			other.Write = func(t testing.TB, c store.Change) { t.Helper(); b.Write(t, with(to, c)) }
 		}
+		if b.ExactIn != nil {
+			other.ExactIn = func(t testing.TB, of store.Scope, in store.Window) {
+				t.Helper()
+				b.ExactIn(t, with(to, of), with(to, in))
+			}
+		}
 		other.Corrupt = func(t testing.TB, key store.Key, by int64) { b.Corrupt(t, with(to, key), by) }
 		other.CorruptTotal = func(t testing.TB, of store.Key, by int64) { b.CorruptTotal(t, with(to, of), by) }
 		other.Forget = func(t testing.TB, key store.Key) { b.Forget(t, with(to, key)) }
@@ -236,17 +242,17 @@ func (r renamed) Allowance(ctx context.Context, a store.AllowanceRequest) ([]sto
 }
 
 func (r renamed) Grant(ctx context.Context, g store.GrantRequest) (store.GrantResult, error) {
-	result, err := r.Store.(store.Granter).Grant(ctx, with(r.to, g))
+	result, err := r.Store.Grant(ctx, with(r.to, g))
 	return back(r, result, err)
 }
 
 func (r renamed) RevokeGrant(ctx context.Context, revoke store.RevokeRequest) (store.Grant, error) {
-	g, err := r.Store.(store.Granter).RevokeGrant(ctx, with(r.to, revoke))
+	g, err := r.Store.RevokeGrant(ctx, with(r.to, revoke))
 	return back(r, g, err)
 }
 
 func (r renamed) Grants(ctx context.Context, q store.GrantQuery) ([]store.Grant, error) {
-	grants, err := r.Store.(store.Granter).Grants(ctx, with(r.to, q))
+	grants, err := r.Store.Grants(ctx, with(r.to, q))
 	return back(r, grants, err)
 }
 

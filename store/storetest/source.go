@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -194,9 +195,10 @@ func (t *table) write(c store.Change) {
 // endOfDays stands for a time that the guard's clock wrote.
 var endOfDays = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// wantTable compares the table with the model.
+// wantTable compares the table with the model, and counts with the table.
 func (c *chaos) wantTable(what string, t *table) {
 	c.Helper()
+	c.wantWindows(what, slices.Collect(maps.Keys(t.rows)), chaosWindows)
 	if !t.guarded {
 		return
 	}

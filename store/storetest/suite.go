@@ -18,6 +18,7 @@ type Store interface {
 	store.Maintainer
 	store.Reader
 	store.LetterBox
+	store.Granter
 }
 
 // Backend is one freshly opened store, with what the suite needs to look at it
@@ -40,6 +41,11 @@ type Backend struct {
 	// statement of its own, not through Audit.
 	Exact func(t testing.TB)
 
+	// ExactIn fails the test if in one snapshot the count that the store gives of a scope
+	// in a window differs from its ended runs, which are counted without an index; nil
+	// where a store can't be asked within a snapshot of the test's.
+	ExactIn func(t testing.TB, of store.Scope, in store.Window)
+
 	// Corrupt makes the stored count of a key wrong, and the total with it, as runs
 	// do that our triggers missed.
 	Corrupt func(t testing.TB, key store.Key, by int64)
@@ -51,7 +57,8 @@ type Backend struct {
 	Forget func(t testing.TB, key store.Key)
 
 	// Windows makes the indexes by which the windows of a user, and of a workflow or
-	// draft over all users, are counted; nil where there can be none.
+	// draft over all users, are counted, the first time that it is called; nil where there
+	// can be none.
 	Windows func(t testing.TB)
 
 	// Written returns a number that grows whenever anything is written.
