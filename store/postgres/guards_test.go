@@ -71,6 +71,23 @@ var guards = []struct {
 	{"active runs hold a slot", replace(beginRun, "counted + active - granted >= p_limit", "counted - granted >= p_limit"), "a limit holds"},
 	{"counted and active are read in one statement", replace(beginRun, "active := v_run.active;",
 		"perform pg_catalog.pg_sleep(0.01); select count(*) into active from public.workflow_runs as r where r.user_id = p_user_id and r.completed_at is null;"), "case T27"},
+	{"counted and active of a user are read in one statement", replace(beginRun, "user_active := v_run.user_active;",
+		"perform pg_catalog.pg_sleep(0.01); select count(*) into user_active from public.workflow_runs as r where r.user_id = p_user_id and r.completed_at is null;"), "begins under two limits"},
+	{"a window is read in one statement with what is active", replace(beginRun, "active := v_run.active;",
+		"perform pg_catalog.pg_sleep(0.01); select count(*) into active from public.workflow_runs as r where r.user_id = p_user_id and coalesce(r.draft_id, r.workflow_id) = v_ref and r.completed_at is null;"),
+		"begins under the limit of a window"},
+	{"a user's limit is looked at under the user's lock", replace(beginRun, "perform run_counter.lock_key(p_user_id, '', ", "perform (p_user_id, '', "), "begins under two limits"},
+	{"the user's limit has the active runs of all keys", replace(usageOf, "where r.user_id = p_user_id and r.ref_id is not null and r.open",
+		"where r.user_id = p_user_id and r.ref_id = p_ref_id and r.open"), "a hundred begins at once on ten keys"},
+	{"and those that have ended", replace(usageOf, "user_counted := run_counter.counted_of(p_user_id, null, null,", "user_counted := run_counter.counted_of(p_user_id, p_kind, p_ref_id,"), "a user's limit has the runs of all keys"},
+	{"a window ends before its end", everywhere(countedOf, "end_order < ", "end_order <= "), "windows in SQL"},
+	{"a look at a window ends where it is full", everywhere(countedOf, "limit p_most", ""), "a begin looks at no more"},
+	{"a grant that was revoked raises no limit", replace(grantedOf, "and g.revoked_at is null", ""), "a grant is revoked once"},
+	{"nor one that has expired", replace(grantedOf, "g.expires_at > p_now", "true"), "a grant stands until"},
+	{"a grant is used in one window", replace(grantedOf, "g.granted_at >= p_from", "true"), "in a window a grant counts"},
+	{"a grant is of its key", replace(grantedOf, "g.kind = p_kind and g.ref_id = p_ref_id", "true"), "a grant raises the limit of its key"},
+	{"the first who revokes a grant is kept", replace("revoke_grant(bigint,text,text,timestamptz)", "and g.revoked_at is null", ""), "a grant is revoked once"},
+	{"an idempotency key belongs to one grant", replace("grant_runs(uuid,text,uuid,bigint,text,text,timestamptz,text,timestamptz)", "raise unique_violation", "raise notice"), "the same idempotency key gives the same grant"},
 	{"the lock of a key writes its row", replace("lock_key(uuid,text,uuid)", "update run_counter.keys set kind = kind",
 		"perform from run_counter.keys"), "case T28"},
 	{"an id belongs to one key", replace(beginRun, "elsif not created and (v_run.user_id", "elsif false and (v_run.user_id"), "an id or idempotency key of another"},
@@ -111,6 +128,12 @@ var decidedSQL = "and a.was = old.status and a.was_completed_at = " + momentSQL(
 // momentSQL is a time of the row as it was.
 func momentSQL(column string) string { return watched.Default().Moment("old", watched.Role(column)) }
 
+const (
+	usageOf   = "usage_of(uuid,text,uuid,bigint,timestamptz,bigint,timestamptz,timestamptz,boolean)"
+	countedOf = "counted_of(uuid,text,uuid,timestamptz,timestamptz,bigint)"
+	grantedOf = "granted_of(uuid,text,uuid,timestamptz,timestamptz)"
+)
+
 const beginRun = "begin_run(uuid,uuid,uuid,uuid,bigint,text,timestamptz,timestamptz,bigint,timestamptz)"
 
 func drop(trigger string) func(f *fixture) {
@@ -119,6 +142,10 @@ func drop(trigger string) func(f *fixture) {
 
 func replace(function, old, text string) func(f *fixture) {
 	return func(f *fixture) { f.replace("run_counter."+function, old, text) }
+}
+
+func everywhere(function, old, text string) func(f *fixture) {
+	return func(f *fixture) { f.replaceN("run_counter."+function, old, text, -1) }
 }
 
 // sourceCases hold what a mirror has no counterpart of, and what the suite's
@@ -136,6 +163,32 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 	},
 	"case T28: begins in REPEATABLE READ": func(t testing.TB, _ storetest.Backend, f *fixture) {
 		newSlots(t, pgtest.With(t, f.address, "default_transaction_isolation", "repeatable read")).rounds(3, 0, false)
+	},
+	"begins under two limits": func(t testing.TB, _ storetest.Backend, f *fixture) {
+		q := newQuotas(t, f, "read committed")
+		q.perUser = 12 // two more than are active
+		q.rounds(8)
+	},
+	"begins under the limit of a window": func(t testing.TB, _ storetest.Backend, f *fixture) {
+		q := newQuotas(t, f, "read committed")
+		q.ofKey, q.byStore = true, true
+		q.keys, q.perKey, q.perUser = 1, 12, 100
+		q.rounds(8)
+	},
+	"a begin looks at no more of a window than fills it": func(t testing.TB, b storetest.Backend, f *fixture) {
+		for n := range 5 {
+			f.end(n)
+		}
+		limits := []store.Limit{{Scope: store.KeyLimit, Max: 2, From: time.Now().Add(-time.Hour)}}
+		if r, err := b.Store.Begin(t.Context(), store.Begin{ID: storetest.MustID('1', 1), User: f.key.User, Workflow: f.key.Ref, Limits: limits, Now: time.Now()}); err != nil || !r.LimitReached || r.Usages[0].Counted != 2 {
+			t.Errorf("Begin: got %+v, %v; want 2 counted", r, err)
+		}
+	},
+	"windows in SQL": func(t testing.TB, _ storetest.Backend, f *fixture) {
+		f.end(1)
+		pgtest.Exec(t, f.address, `update run_counter.settings set guard = 'off'`, `update workflow_runs set completed_at = '2026-01-31 23:00+00'`)
+		mustBe(t, f.address, `select get_workflow_run_count('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', null, p_from => '2026-01-31 23:00+00', p_to => '2026-01-31 23:00:00.000001+00')`, "1")
+		mustBe(t, f.address, `select get_workflow_run_count('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', null, p_to => '2026-01-31 23:00+00')`, "0")
 	},
 	"case T34: after an amendment the decided status alone passes": func(t testing.TB, _ storetest.Backend, f *fixture) {
 		f.decideAndWrite(f.session())
@@ -248,7 +301,10 @@ func without(t testing.TB, red string, off func(f *fixture)) {
 	open := func(t testing.TB) (*fixture, storetest.Backend) {
 		f := newFixture(t)
 		off(f)
-		return f, backendOf(t, f.store)
+		b := backendOf(t, f.store)
+		windows := b.Windows
+		b.Windows = func(t testing.TB) { windows(t); off(f) } // which makes all anew
+		return f, b
 	}
 	if chaos, ok := strings.CutPrefix(red, "chaos"); ok {
 		f, b := open(t)

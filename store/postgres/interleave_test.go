@@ -404,7 +404,9 @@ func (f *fixture) drifts() (n int) {
 }
 
 // replace changes a function in the database by its text, which must be there.
-func (f *fixture) replace(function, old, text string) {
+func (f *fixture) replace(function, old, text string) { f.replaceN(function, old, text, 1) }
+
+func (f *fixture) replaceN(function, old, text string, n int) {
 	f.Helper()
 	var definition string
 	if err := f.store.pool.QueryRow(f.Context(), `select pg_get_functiondef($1::regprocedure)`, function).Scan(&definition); err != nil {
@@ -413,5 +415,5 @@ func (f *fixture) replace(function, old, text string) {
 	if !strings.Contains(definition, old) {
 		panic(function + " does not say any more: " + old) // not a complaint that a guard's test may take for red
 	}
-	pgtest.Exec(f, f.address, strings.Replace(definition, old, text, 1))
+	pgtest.Exec(f, f.address, strings.Replace(definition, old, text, n))
 }

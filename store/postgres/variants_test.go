@@ -291,7 +291,7 @@ func TestCasesOfVariants_WithoutMigrations(t *testing.T) {
 }
 
 // mustBe asks for one value.
-func mustBe(t *testing.T, address, query, want string) {
+func mustBe(t testing.TB, address, query, want string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), address)
 	if err != nil {
