@@ -60,8 +60,8 @@ Exit codes:
   3  the database or the server can't be reached, or it failed`,
 		Commands: []*cli.Command{
 			serveCommand(), demoCommand(), tableCommand(), migrateCommand(), webhookCommand(), importCommand(),
-			countCommand(), explainCommand(), completeCommand(), sendCommand(),
-			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(), deadLettersCommand(),
+			countCommand(), allowanceCommand(), explainCommand(), completeCommand(), sendCommand(),
+			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(), grantCommand(), deadLettersCommand(),
 		},
 		HideHelpCommand: true,
 		HideVersion:     true,

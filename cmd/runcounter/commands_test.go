@@ -36,7 +36,16 @@ type (
 		Failed    int64  `json:"failed"`
 		Cancelled int64  `json:"cancelled"`
 		Timeout   int64  `json:"timeout"`
+		Presumed  struct {
+			Completed int64 `json:"completed"`
+			Failed    int64 `json:"failed"`
+			Cancelled int64 `json:"cancelled"`
+			Timeout   int64 `json:"timeout"`
+		} `json:"presumed"`
 		LastRunAt string `json:"last_run_at"`
+		Kind      string `json:"kind"`
+		From      string `json:"from"`
+		To        string `json:"to"`
 	}
 	completeShape struct {
 		Won         bool   `json:"won"`

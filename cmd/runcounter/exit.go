@@ -54,6 +54,8 @@ func coded(err error) error {
 	case errors.Is(err, migrations.ErrTable), errors.Is(err, migrations.ErrNoTable), errors.Is(err, migrations.ErrRotation), errors.Is(err, migrations.ErrSealed), errors.Is(err, migrations.ErrWebhook),
 		errors.Is(err, webhook.ErrNoLetter):
 		return failed(err)
+	case errors.Is(err, store.ErrConflict):
+		return failed(err)
 	case errors.Is(err, postgres.ErrAddress), errors.Is(err, migrations.ErrAddress):
 		return badUsage("DATABASE_URL is %w", err)
 	case errors.Is(err, store.ErrInvalid):

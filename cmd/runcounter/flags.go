@@ -102,6 +102,14 @@ func workflowFlag() cli.Flag {
 	return &cli.StringFlag{Name: "workflow", Category: flagsWhat, Usage: "the workflow's `ID`"}
 }
 
+func fromFlag(usage string) cli.Flag {
+	return &cli.StringFlag{Name: "from", Category: flagsWhat, DefaultText: "all time", Usage: usage}
+}
+
+func totalsFlag(usage, byDefault string) cli.Flag {
+	return &cli.StringFlag{Name: "totals-for", Category: flagsUsers, DefaultText: byDefault, Usage: usage, Sources: cli.EnvVars("RUNCOUNTER_TOTALS_FOR")}
+}
+
 func draftFlag() cli.Flag {
 	return &cli.StringFlag{Name: "draft", Category: flagsWhat, Usage: "the draft's `ID`, instead of a workflow's"}
 }

@@ -31,20 +31,9 @@ func (o owner) ofAll() bool { return o.workflow.IsZero() && o.draft.IsZero() }
 // key is that of a database, whose table may have no users, or no workflows. It is
 // the zero key where what is named is all of a user's.
 func (o owner) key(ctx context.Context, db database) (store.Key, error) {
-	user, workflow, err := db.Absent(ctx)
-	switch {
-	case err != nil:
+	o, err := o.in(ctx, db)
+	if err != nil {
 		return store.Key{}, err
-	case user && !o.user.IsZero():
-		return store.Key{}, badUsage("the table has no column that says whose a run is, and its runs are counted by workflow alone: leave out --user")
-	case workflow && !o.ofAll():
-		return store.Key{}, badUsage("the table has no column that says what ran, and all runs of a user are one count: leave out --workflow and --draft")
-	}
-	if user {
-		o.user = store.Absent
-	}
-	if workflow {
-		o.workflow = store.Absent
 	}
 	if o.user.IsZero() {
 		return store.Key{}, badUsage("say whose: add --user ID")
@@ -52,14 +41,25 @@ func (o owner) key(ctx context.Context, db database) (store.Key, error) {
 	return store.KeyOf(o.user, o.workflow, o.draft), nil
 }
 
-// total is the key of a workflow's or draft's total, where a database counts by user
-// and none is named; else the zero key.
-func (o owner) total(ctx context.Context, db database) (store.Key, error) {
+// in fills in what the table of a database has not: its users, or its workflows. What is
+// named and that the table has not is refused.
+func (o owner) in(ctx context.Context, db database) (owner, error) {
 	user, workflow, err := db.Absent(ctx)
-	if err != nil || user || workflow || !o.user.IsZero() {
-		return store.Key{}, err
+	switch {
+	case err != nil:
+		return o, err
+	case user && !o.user.IsZero():
+		return o, badUsage("the table has no column that says whose a run is, and its runs are counted by workflow alone: leave out --user")
+	case workflow && !o.ofAll():
+		return o, badUsage("the table has no column that says what ran, and all runs of a user are one count: leave out --workflow and --draft")
 	}
-	return store.TotalOf(o.workflow, o.draft), nil
+	if user {
+		o.user = store.Absent
+	}
+	if workflow {
+		o.workflow = store.Absent
+	}
+	return o, nil
 }
 
 // ownerOf reads --user, --workflow and --draft. Both refs at once are a mistake and

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -53,6 +54,19 @@ func oneOf(cmd *cli.Command, name string, choices ...string) (string, error) {
 		}
 	}
 	return "", badUsage("--%s %q is none of %s", name, value, strings.Join(choices, ", "))
+}
+
+// timeOf returns the time in a flag, and the zero time where it is not set.
+func timeOf(cmd *cli.Command, name string) (time.Time, error) {
+	text := cmd.String(name)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return at, badUsage("--%s %q is not a time: write it as 2026-01-31T12:00:00Z", name, text)
+	}
+	return store.Instant(at), nil
 }
 
 // openArgument opens the file that the argument names; - is standard input, and so is

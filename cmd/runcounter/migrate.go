@@ -52,6 +52,9 @@ Examples:
 				Usage:   "with up: which runs count, a `POLICY`: outcomes (completed, failed) or terminal (all)",
 				Sources: cli.EnvVars("RUNCOUNTER_COUNT_POLICY"),
 			},
+			totalsFlag("with up, on PostgreSQL: which roles may ask for a workflow's count over all users, `WHO` is keys (service_role), users (authenticated, too) or everyone", "what the database says, at first keys"),
+			&cli.BoolFlag{Name: "user-windows", Category: flagsRules, DefaultText: "as before, at first none", Usage: "with up: an index for a user's runs in a window; --user-windows=false drops it"},
+			&cli.BoolFlag{Name: "workflow-windows", Category: flagsRules, DefaultText: "as before, at first none", Usage: "with up: an index for a workflow's runs over all users in a window"},
 			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that down is meant"},
 			jsonFlag(), watchedFlag(),
 		}, overrideFlags(guardFlag(), claimFlag())...),
@@ -90,7 +93,22 @@ func printStatus(cmd *cli.Command, m *migrations.Migrator) error {
 	}{s, m.Said(), totals}, view.Schema(s, m.Said(), totals))
 }
 
+// windowsOf reads which indexes of windows are to be made or dropped.
+func windowsOf(cmd *cli.Command) (w migrations.Windows) {
+	for name, into := range map[string]**bool{"user-windows": &w.User, "workflow-windows": &w.Workflow} {
+		if cmd.IsSet(name) {
+			said := cmd.Bool(name)
+			*into = &said
+		}
+	}
+	return w
+}
+
 func migrateUp(ctx context.Context, cmd *cli.Command) error {
+	totals, err := totalsOf(cmd, "")
+	if err != nil {
+		return err
+	}
 	if isPostgres(cmd.String("database-url")) {
 		said, err := overridesOf(cmd)
 		if err != nil {
@@ -102,6 +120,8 @@ func migrateUp(ctx context.Context, cmd *cli.Command) error {
 		return withMigrator(ctx, cmd, func(m *migrations.Migrator) error {
 			m.Override(said)
 			m.SetPolicy(cmd.String("policy"))
+			m.SetWindows(windowsOf(cmd))
+			m.SetTotalsFor(string(totals))
 			if err := m.Up(); err != nil {
 				return err
 			}
@@ -119,7 +139,13 @@ func migrateUp(ctx context.Context, cmd *cli.Command) error {
 	if err := db.Close(); err != nil {
 		return err
 	}
-	return withMigrator(ctx, cmd, func(m *migrations.Migrator) error { return printStatus(cmd, m) })
+	return withMigrator(ctx, cmd, func(m *migrations.Migrator) error {
+		m.SetWindows(windowsOf(cmd))
+		if err := m.Up(); err != nil {
+			return err
+		}
+		return printStatus(cmd, m)
+	})
 }
 
 func migrateDown(ctx context.Context, cmd *cli.Command) error {

@@ -31,6 +31,8 @@ func migratePrint(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 		err = withMigrator(ctx, cmd, func(m *migrations.Migrator) (err error) {
+			w := windowsOf(cmd)
+			said.UserWindows, said.WorkflowWindows = w.User, w.Workflow
 			m.Override(said)
 			text, err = m.Print()
 			return err
@@ -68,5 +70,7 @@ func unseenTable(cmd *cli.Command) (watched.Table, error) {
 		return t, badUsage("%s says something of a table that has to be looked at: name its database with --database-url postgres://USER:PASSWORD@HOST:5432/NAME, or let runcounter table --json look at it, and name the file with what it printed by --description", strings.Join(said.Args(), " "))
 	}
 	t.Fingerprint = ""
+	w := windowsOf(cmd)
+	t.Said.UserWindows, t.Said.WorkflowWindows = w.User, w.Workflow
 	return t, nil
 }

@@ -20,6 +20,7 @@ type database interface {
 	server.Store
 	store.Reader
 	store.LetterBox
+	store.Granter
 	// Absent reports whether runs have no user at all, and no workflow.
 	Absent(ctx context.Context) (user, workflow bool, err error)
 	Close() error

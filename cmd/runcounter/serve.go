@@ -111,7 +111,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		sweeper.Limits, sweeper.Rehearse = store.Limits{}, s.limits
 	}
 	config := server.Config{
-		Store: db, Reader: db, Letters: db, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, AdmissionTimeout: admissionTimeout,
+		Store: db, Reader: db, Letters: db, Grants: db, Totals: s.totals, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, AdmissionTimeout: admissionTimeout,
 		Loopback: s.address.IP.IsLoopback(), Log: s.log, Sweeper: sweeper, SweepEvery: s.every, Mirror: !db.source,
 	}
 	config.Console = s.console(cmd, db, sweeper)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
+	"github.com/edgaze-ai/runcounter/webhook/api"
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
@@ -27,6 +28,7 @@ type settings struct {
 	keys    []string
 	users   *users.Verifier // nil: only keys are accepted
 	origins []string
+	totals  api.Audience // who may read totals
 	decoder webhook.Decoder
 	limits  store.Limits
 	every   time.Duration
@@ -61,6 +63,9 @@ func settingsOf(cmd *cli.Command) (s settings, err error) {
 		return s, err
 	}
 	if s.origins, err = originsOf(cmd); err != nil {
+		return s, err
+	}
+	if s.totals, err = totalsOf(cmd, api.ForKeys); err != nil {
 		return s, err
 	}
 	if s.decoder, err = decoderOf(cmd); err != nil {

@@ -22,6 +22,7 @@ func userFlags() []cli.Flag {
 			Sources: cli.EnvVars("RUNCOUNTER_JWT_AUDIENCE"),
 		},
 		noneFlag("cors-origins", flagsUsers, "the `ORIGINS`, comma-separated, whose pages may ask with such a token", "RUNCOUNTER_CORS_ORIGINS"),
+		totalsFlag("who may read a workflow's count over all users: `WHO` is keys, users or everyone", "keys, those of the API alone"),
 		noneFlag("console-role", flagsUsers, "the `ROLE` in app_metadata whose users may sign in to the console", "RUNCOUNTER_CONSOLE_ROLE"),
 	}
 }
@@ -40,6 +41,16 @@ func verifierOf(cmd *cli.Command) (*users.Verifier, error) {
 		return nil, badUsage("SUPABASE_URL and SUPABASE_JWT_SECRET: %w", err)
 	}
 	return v, nil
+}
+
+// totalsOf returns who may read a workflow's count over all its users; otherwise where
+// the flag is not set.
+func totalsOf(cmd *cli.Command, otherwise api.Audience) (api.Audience, error) {
+	if cmd.String("totals-for") == "" {
+		return otherwise, nil
+	}
+	who, err := oneOf(cmd, "totals-for", string(api.ForKeys), string(api.ForUsers), string(api.ForEveryone))
+	return api.Audience(who), err
 }
 
 // claimFor returns where tokens say whose counts their users may read, as the

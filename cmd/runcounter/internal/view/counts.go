@@ -8,29 +8,52 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/api"
 )
 
-// Counts lists counts, and which runs the policy counts.
+// Counts lists the counts of a user, and which runs the policy counts.
 func Counts(counts []store.Count, policy store.Policy) string {
 	if len(counts) == 0 {
 		return "No run of this user has ended yet, as far as this database has heard.\n"
 	}
 	rows := [][]string{{"KIND", "ID", "COUNT", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "LAST RUN"}}
 	for _, c := range counts {
-		t := c.Tallies.Ended
-		rows = append(rows, []string{
-			string(c.Key.Kind), cell(c.Key.Ref), decimal(c.Count),
-			decimal(t.Completed), decimal(t.Failed), decimal(t.Cancelled), decimal(t.Timeout),
-			api.Instant(c.LastRunAt).String(),
-		})
-	}
-	if counts[0].Key.User.IsZero() { // of a total it is not known when the last one ended
-		for i, row := range rows {
-			rows[i] = row[:len(row)-1]
-		}
+		rows = append(rows, append(countCells(c), api.Instant(c.LastRunAt).String()))
 	}
 	var p page
 	p.table(rows)
 	p.print("\nThe count follows the policy %q: %s.\n", policy, countsWhich(policy))
 	return p.String()
+}
+
+// Count prints the count of a scope in a window, whose parts are those of its key.
+func Count(c store.Count, in store.Window, policy store.Policy) string {
+	if _, one := c.Key.Scope().Key(); one && in == store.AllTime {
+		return Counts([]store.Count{c}, policy)
+	}
+	var p page
+	p.table([][]string{
+		{"KIND", "ID", "COUNT", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "PRESUMED"},
+		append(countCells(c), decimal(c.Tallies.Presumed.Total())),
+	})
+	if in != store.AllTime {
+		from, to := "at any time", ""
+		if !in.From.IsZero() {
+			from = "at " + api.Instant(in.From).String() + " or later"
+		}
+		if !in.To.IsZero() {
+			to = " and before " + api.Instant(in.To).String()
+		}
+		p.print("\nOf the runs that ended %s%s.", from, to)
+	}
+	p.print("\nThe count follows the policy %q: %s.\n", policy, countsWhich(policy))
+	return p.String()
+}
+
+// countCells are the kind, the id and the numbers of a count.
+func countCells(c store.Count) []string {
+	t := c.Tallies.Ended
+	return []string{
+		cmp.Or(string(c.Key.Kind), "any"), cell(c.Key.Ref), decimal(c.Count),
+		decimal(t.Completed), decimal(t.Failed), decimal(t.Cancelled), decimal(t.Timeout),
+	}
 }
 
 func countsWhich(p store.Policy) string {
