@@ -25,7 +25,7 @@ type Limit struct {
 }
 
 // UpTo returns the limits that are one of a key, for all time.
-func UpTo(max int64) []Limit { return []Limit{{Scope: KeyLimit, Max: max}} }
+func UpTo(runs int64) []Limit { return []Limit{{Scope: KeyLimit, Max: runs}} }
 
 // Of returns the scope whose runs the limit bounds, of a run with a key. Of the key, a
 // limit of the user needs the user alone.

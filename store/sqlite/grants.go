@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -25,12 +24,10 @@ func scanGrant(row interface{ Scan(...any) error }, g *store.Grant) error {
 
 func scanGrants(rows *sql.Rows, g *store.Grant) error { return scanGrant(rows, g) }
 
-// standing returns the grants of a user that are in force. Which limits they raise is
+// standingSQL reads the grants of a user that are in force. Which limits they raise is
 // for [store.Grant.Raises] to say.
-func standing(ctx context.Context, q querier, user store.ID, now time.Time) ([]store.Grant, error) {
-	return list(ctx, q, fmt.Sprintf("read the grants of user %s", user.Shown()), grantsSQL+`
- where user_id = ?1 and revoked_at is null and (expires_at is null or expires_at > ?2)`, []any{user.String(), now.UnixMicro()}, scanGrants)
-}
+const standingSQL = grantsSQL + `
+ where user_id = ?1 and revoked_at is null and (expires_at is null or expires_at > ?2)`
 
 // Grant implements [store.Granter].
 func (s *Store) Grant(ctx context.Context, g store.GrantRequest) (result store.GrantResult, err error) {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -172,6 +173,100 @@ var guards = []struct {
 	}},
 }
 
+// limitGuards are those of scopes, windows, limits and grants, for which the contract has
+// to speak.
+var limitGuards = []struct {
+	name string
+	off  func(t testing.TB, s *Store)
+}{
+	{"a user's limit has the runs of all keys", func(_ testing.TB, s *Store) {
+		s.hooks.scope = func(_ store.Limit, key store.Key) store.Scope { return key.Scope() }
+	}},
+	{"a user's limit has the runs of drafts", func(_ testing.TB, s *Store) {
+		s.hooks.scope = func(l store.Limit, key store.Key) store.Scope {
+			if l.Scope == store.UserLimit {
+				return store.Scope{User: key.User, Kind: store.KindWorkflow}
+			}
+			return l.Of(key)
+		}
+	}},
+	{"a window ends before its To", window(func(in *store.Window) *time.Time { return &in.To })},
+	{"a window begins with its From", window(func(in *store.Window) *time.Time { return &in.From })},
+	{"a grant is used in one window alone", func(_ testing.TB, s *Store) {
+		s.hooks.raises = func(g store.Grant, l store.Limit, key store.Key, now time.Time) bool {
+			l.From = time.Time{}
+			return g.Raises(l, key, now)
+		}
+	}},
+	{"a grant is not used up by runs", func(_ testing.TB, s *Store) {
+		s.hooks.full = func(u store.Usage) bool {
+			u.Granted -= max(0, u.Counted-u.Limit.Max)
+			return u.Full()
+		}
+	}},
+	{"a grant that was revoked raises nothing", func(_ testing.TB, s *Store) {
+		s.hooks.raises = func(g store.Grant, l store.Limit, key store.Key, now time.Time) bool {
+			g.RevokedAt = time.Time{}
+			return g.Raises(l, key, now)
+		}
+		s.hooks.standing = strings.Replace(standingSQL, "revoked_at is null and", "", 1)
+	}},
+	{"a grant that has expired raises nothing", func(_ testing.TB, s *Store) {
+		s.hooks.raises = func(g store.Grant, l store.Limit, key store.Key, now time.Time) bool {
+			g.ExpiresAt = time.Time{}
+			return g.Raises(l, key, now)
+		}
+		s.hooks.standing = strings.Replace(standingSQL, "expires_at > ?2", "true", 1)
+	}},
+	{"a grant raises the limit of its key and of no other", func(_ testing.TB, s *Store) {
+		s.hooks.raises = func(g store.Grant, l store.Limit, key store.Key, now time.Time) bool {
+			g.Of = l.Of(key)
+			return g.Raises(l, key, now)
+		}
+	}},
+	{"a grant of a key raises its user's limit", func(_ testing.TB, s *Store) {
+		s.hooks.raises = func(g store.Grant, l store.Limit, key store.Key, now time.Time) bool {
+			return g.Raises(l, key, now) && (l.Scope == store.KeyLimit || g.Of.OfUser())
+		}
+	}},
+	{"a recount adds the difference to the total", func(_ testing.TB, s *Store) {
+		s.hooks.recount = func(t *tx, r store.RecountResult, now time.Time) error {
+			if err := errors.Join(t.recount(r, now), t.writeDifferences()); err != nil {
+				return err
+			}
+			return t.execText("set the total", `update totals set n = ?3 where kind = ?1 and ref_id = ?2 and status = 'completed' and presumed = 0`,
+				string(r.Key.Kind), r.Key.Ref.String(), r.After.Ended.Completed-r.After.Presumed.Completed)
+		}
+	}},
+}
+
+// window moves a bound by a microsecond.
+func window(bound func(in *store.Window) *time.Time) func(testing.TB, *Store) {
+	return func(_ testing.TB, s *Store) {
+		s.hooks.window = func(in store.Window) store.Window {
+			if at := bound(&in); !at.IsZero() {
+				*at = at.Add(time.Microsecond)
+			}
+			return in
+		}
+	}
+}
+
+// The contract goes red with each guard of limits switched off in turn.
+func TestTheContractMissesEachGuardOfLimits(t *testing.T) {
+	need.NoRaceDetector(t)
+	for _, g := range limitGuards {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			where, said := redContract(t, g.off)
+			if said == "" {
+				t.Fatal("nothing goes red without it: either it guards nothing, or a case is missing")
+			}
+			t.Logf("red in %s: %s", where, said)
+		})
+	}
+}
+
 // misses takes no difference where a run was in one row of the counts, or in none,
 // and is in another.
 func misses(which func(was, is *counter) bool) func(testing.TB, *Store) {
@@ -189,8 +284,6 @@ func misses(which func(was, is *counter) bool) func(testing.TB, *Store) {
 		}
 	}
 }
-
-// without ignores}
 
 // without ignores a mark.
 func without(mark store.Mark) func(testing.TB, *Store) {
@@ -249,7 +342,16 @@ func firstRed(t *testing.T, seeds uint64, off func(testing.TB, *Store)) (where, 
 	if len(said1) > 0 {
 		return "a sign of life between look and decision", said1[0]
 	}
-	for name, test := range storetest.Contract(open) {
+	return redContract(t, off)
+}
+
+// redContract returns the first complaint of the suite.
+func redContract(t *testing.T, off func(testing.TB, *Store)) (where, said string) {
+	for name, test := range storetest.Contract(func(t testing.TB) storetest.Backend {
+		s := mustOpen(t)
+		off(t, s)
+		return backend(t, s)
+	}) {
 		if said := storetest.Watch(t, test); len(said) > 0 {
 			return name, said[0]
 		}

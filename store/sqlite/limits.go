@@ -22,7 +22,7 @@ func (h *hooks) usages(ctx context.Context, q querier, policy store.Policy, a as
 	if len(a.limits) == 0 {
 		return nil, nil
 	}
-	grants, err := standing(ctx, q, a.key.User, a.now)
+	grants, err := list(ctx, q, fmt.Sprintf("read the grants of user %s", a.key.User.Shown()), h.standing, []any{a.key.User.String(), a.now.UnixMicro()}, scanGrants)
 	if err != nil {
 		return nil, err
 	}

@@ -61,16 +61,17 @@ type Store struct {
 // hooks are the parts of the merge that tests replace one at a time, to show
 // that something goes red without them.
 type hooks struct {
-	observe func(store.Change, time.Time) []store.State
-	join    func(a, b store.State) store.State
-	equal   func(a, b store.State) bool
-	open    func(store.State) bool // a Complete may end it
-	full    func(u store.Usage) bool
-	scope   func(l store.Limit, key store.Key) store.Scope
-	raises  func(g store.Grant, l store.Limit, key store.Key, now time.Time) bool
-	window  func(in store.Window) store.Window // that a count reads
-	recount func(t *tx, r store.RecountResult, now time.Time) error
-	presume func(store.Row, store.Limits, time.Time) (store.Row, bool)
+	observe  func(store.Change, time.Time) []store.State
+	join     func(a, b store.State) store.State
+	equal    func(a, b store.State) bool
+	open     func(store.State) bool // a Complete may end it
+	full     func(u store.Usage) bool
+	scope    func(l store.Limit, key store.Key) store.Scope
+	standing string // standingSQL
+	raises   func(g store.Grant, l store.Limit, key store.Key, now time.Time) bool
+	window   func(in store.Window) store.Window // that a count reads
+	recount  func(t *tx, r store.RecountResult, now time.Time) error
+	presume  func(store.Row, store.Limits, time.Time) (store.Row, bool)
 	// what a run changes in the counts
 	difference func(was, is store.State, add func(at counter, n int64))
 }
@@ -98,6 +99,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		open:       func(s store.State) bool { return !s.Ended() || s.Presumed() },
 		full:       store.Usage.Full,
 		scope:      store.Limit.Of,
+		standing:   standingSQL,
 		raises:     store.Grant.Raises,
 		window:     func(in store.Window) store.Window { return in },
 		recount:    (*tx).recount,

@@ -13,8 +13,8 @@ import (
 var adaCrop = store.KeyOf(ada, MustID('c', 2), store.ID{})
 
 // ofKey and ofUser are limits, for all time and in a window.
-func ofKey(max int64) store.Limit  { return store.Limit{Scope: store.KeyLimit, Max: max} }
-func ofUser(max int64) store.Limit { return store.Limit{Scope: store.UserLimit, Max: max} }
+func ofKey(n int64) store.Limit  { return store.Limit{Scope: store.KeyLimit, Max: n} }
+func ofUser(n int64) store.Limit { return store.Limit{Scope: store.UserLimit, Max: n} }
 
 func from(l store.Limit, from time.Duration) store.Limit {
 	l.From = at(from)

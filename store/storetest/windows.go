@@ -166,7 +166,7 @@ func (c *chaos) drawScope(r *rand.Rand, key store.Key) (of store.Scope, ok bool)
 	case 4:
 		of = key.Scope()
 	}
-	return of, !key.IsZero() && !(c.Absent.User && of.Ref.IsZero())
+	return of, !key.IsZero() && (!c.Absent.User || !of.Ref.IsZero())
 }
 
 // drawWindow draws a window around the ends of runs: at them and beside them, at
