@@ -69,6 +69,7 @@ const projectURL = "SUPABASE_DB_URL"
 func TestEachPageIsFollowed(t *testing.T) {
 	t.Parallel()
 	elsewhere := map[string]string{
+		"client.md":              "typescript_test.go",
 		"install-on-supabase.md": "install_page_test.go",
 		"harness.md":             "../../harness/page_test.go",
 	}
