@@ -113,7 +113,7 @@ func TestTypeScriptByTheAPI(t *testing.T) {
 	t.Parallel()
 	need.NoRaceDetector(t)
 	dir, blocks := mustTypeScript(t)
-	const key = "an API key of the test that is long enough"
+	const key = "an-API-key-of-the-test-that-is-long-enough"
 	p := listens(t, t.TempDir(), []string{"RUNCOUNTER_API_KEY=" + key})
 	mustPrint(t, dir, 1, blocks[0][3], "RUNCOUNTER_URL="+p.url, "RUNCOUNTER_API_KEY="+key)
 }

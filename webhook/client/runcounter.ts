@@ -44,6 +44,8 @@ export interface Run {
 /** A run that was begun; `created` is false where an earlier call created it. */
 export interface BegunRun extends Run {
   created: boolean;
+  /** The limits of the call, with this run in them. */
+  limits?: Usage[];
 }
 
 /** The outcome that stands, and whether this call set it. */
@@ -72,7 +74,12 @@ export interface Count extends Tally {
   count: number;
   /** How many of each status are presumed, and may still change. */
   presumed: Tally;
+  /** Of a user and workflow for all time alone. */
   last_run_at: string | null;
+  kind?: "workflow" | "draft" | "all";
+  /** The window, where one was asked for. */
+  from?: string;
+  to?: string;
 }
 
 /** Whose runs a limit bounds: those of this user and workflow, or all of the user. */
@@ -103,6 +110,8 @@ export interface Grant {
   workflow_id: string | null;
   draft_id: string | null;
   runs: number;
+  /** It is neither revoked nor expired. */
+  stands: boolean;
   who: string;
   why: string;
   granted_at: string;
