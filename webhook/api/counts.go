@@ -21,8 +21,7 @@ const (
 )
 
 // getCount answers GET /v1/counts.
-func (a *API) getCount(c *fiber.Ctx) error {
-	f := queryOf(c, "user_id", "workflow_id", "draft_id")
+func (a *API) getCount(c *fiber.Ctx, f *fields) error {
 	who := callerOf(c)
 	draft := f.id("draft_id")
 	user, workflow, err := a.cfg.Decoder.Complete(f.id("user_id"), f.id("workflow_id"), draft)
@@ -51,8 +50,7 @@ func (a *API) getCount(c *fiber.Ctx) error {
 }
 
 // getTotal answers GET /v1/totals.
-func (a *API) getTotal(c *fiber.Ctx) error {
-	f := queryOf(c, "workflow_id", "draft_id")
+func (a *API) getTotal(c *fiber.Ctx, f *fields) error {
 	draft := f.id("draft_id")
 	_, workflow, err := a.cfg.Decoder.Complete(store.ID{}, f.id("workflow_id"), draft)
 	if err := cmp.Or(f.err, err); err != nil {
@@ -70,15 +68,14 @@ func (a *API) getTotal(c *fiber.Ctx) error {
 }
 
 // getUserCounts answers GET /v1/users/{user_id}/counts, a page at a time.
-func (a *API) getUserCounts(c *fiber.Ctx) error {
-	user, err := request.PathID(c, "user", "id of the user")
+func (a *API) getUserCounts(c *fiber.Ctx, f *fields) error {
+	user, err := request.PathID(c, "user_id", "id of the user")
 	if err != nil {
 		return err
 	}
 	if err := callerOf(c).mayRead(user); err != nil {
 		return err
 	}
-	f := queryOf(c, "after", "max")
 	limit, after := f.number("max"), f.text("after")
 	if f.err != nil {
 		return f.err

@@ -140,7 +140,7 @@ func (s *Streams) stream(out *Writer, sub *Subscription, expired <-chan time.Tim
 		select {
 		case <-sub.Changed():
 			for _, count := range sub.Take() {
-				out.Event("count", answer.Encode(liveCount{webhook.KeyCountOf(count.Key, count.Count), count.Tallies.Ended}))
+				out.Event("count", answer.Encode(Count{webhook.KeyCountOf(count.Key, count.Count), count.Tallies.Ended}))
 				s.streamed.Inc()
 			}
 			out.Flush()
@@ -148,7 +148,7 @@ func (s *Streams) stream(out *Writer, sub *Subscription, expired <-chan time.Tim
 			out.Text(": still here\n\n")
 			out.Flush()
 		case <-expired:
-			out.Event("expired", []byte(`{"detail":"The token has expired. Connect again with a new one."}`))
+			out.Event("expired", answer.Encode(End{"The token has expired. Connect again with a new one."}))
 			out.Flush()
 			return
 		case <-out.Displaced():
@@ -161,11 +161,16 @@ func (s *Streams) stream(out *Writer, sub *Subscription, expired <-chan time.Tim
 	}
 }
 
-// liveCount is a count as a stream tells it: when the last run ended is left
+// Count is a count as a stream tells it: when the last run ended is left
 // to GET /v1/counts.
-type liveCount struct {
+type Count struct {
 	webhook.KeyCount
 	store.Tally
+}
+
+// End is the last event of a stream that the server ends: expired or displaced.
+type End struct {
+	Detail string `json:"detail" doc:"Why the stream ends, and what to do."`
 }
 
 // Writer writes server-sent events. After the first error it writes nothing.
@@ -222,7 +227,7 @@ func (e *Writer) Flush() {
 // farewell tells a reader that is still there why the stream ends.
 func (e *Writer) farewell() {
 	if e.at.lost {
-		e.Event("displaced", []byte(`{"detail":"All streams are taken, and another user has fewer. Close some, or connect again later."}`))
+		e.Event("displaced", answer.Encode(End{"All streams are taken, and another user has fewer. Close some, or connect again later."}))
 		e.Flush()
 	}
 }

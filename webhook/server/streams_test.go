@@ -87,6 +87,7 @@ func (r *rig) stream(token, query string) *events {
 		text, _ := io.ReadAll(res.Body)
 		r.t.Fatalf("got %d %s", res.StatusCode, text)
 	}
+	r.described(http.MethodGet, "/v1/counts/stream?"+query, "", reply{res.StatusCode, res.Header, nil})
 	return &events{r.t, res.Body, bufio.NewScanner(res.Body)}
 }
 
@@ -118,8 +119,12 @@ func (e *events) nextWhole() (name string, c liveReply) {
 		case strings.HasPrefix(line, "event: "):
 			name = line[len("event: "):]
 		case strings.HasPrefix(line, "data: "):
-			if err := json.Unmarshal([]byte(line[len("data: "):]), &c); err != nil {
+			data := []byte(line[len("data: "):])
+			if err := json.Unmarshal(data, &c); err != nil {
 				e.t.Errorf("%q: %v", line, err)
+			}
+			if err := readDescription().validJSON(data, true, "paths", "/v1/counts/stream", "get", "responses", "200", "content", "text/event-stream", "x-events", name); err != nil {
+				e.t.Errorf("%q differs from the OpenAPI document: %v", line, err)
 			}
 			return name, c
 		}
