@@ -12,12 +12,11 @@ import (
 
 // Answer answers a delivery, after the commit.
 type Answer struct {
-	Received int `json:"received"`
-	Changed  int `json:"changed"`
-	Ignored  int `json:"ignored"`
-	// Refused are the changes that can't be read; left out where there are none.
-	Refused []problem.RefusedChange `json:"refused,omitempty"`
-	Counts  []KeyCount              `json:"counts"`
+	Received int                     `json:"received" doc:"Changes in the request."`
+	Changed  int                     `json:"changed" doc:"Changes that wrote something; the same again writes nothing."`
+	Ignored  int                     `json:"ignored" doc:"Changes of other tables, and of types that change no row."`
+	Refused  []problem.RefusedChange `json:"refused,omitempty" doc:"Changes that can't be read; left out where there are none."`
+	Counts   []KeyCount              `json:"counts" openapi:"optional" doc:"Count of each key that the changes name; left out with the header Prefer: return=minimal."`
 }
 
 // KeyCount is the count of a key.
@@ -25,7 +24,7 @@ type KeyCount struct {
 	User     store.ID `json:"user_id"`
 	Workflow store.ID `json:"workflow_id"`
 	Draft    store.ID `json:"draft_id"`
-	Count    int64    `json:"count"`
+	Count    int64    `json:"count" doc:"Runs that count by the policy in force."`
 }
 
 // KeyCountOf returns the count of a key as answers have it.

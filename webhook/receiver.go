@@ -79,6 +79,10 @@ type Config struct {
 	Committed func()
 }
 
+// Paths are the addresses of a receiver: its own, and one that stands in for a Supabase
+// Edge Function, so that only the host of a webhook has to be changed.
+var Paths = [...]string{"/webhooks/workflow-runs", "/functions/v1/run-counter"}
+
 // Receiver takes deliveries in. Make one with [NewReceiver], and close it.
 type Receiver struct {
 	cfg        Config

@@ -60,7 +60,7 @@ Exit codes:
   3  the database or the server can't be reached, or it failed`,
 		Commands: []*cli.Command{
 			serveCommand(), demoCommand(), tableCommand(), migrateCommand(), webhookCommand(), importCommand(),
-			countCommand(), allowanceCommand(), explainCommand(), completeCommand(), sendCommand(),
+			countCommand(), allowanceCommand(), explainCommand(), completeCommand(), sendCommand(), openAPICommand(),
 			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(), grantCommand(), deadLettersCommand(),
 		},
 		HideHelpCommand: true,

@@ -33,7 +33,7 @@ func TestPages(t *testing.T) {
 	need.NoRaceDetector(t)
 	for _, page := range []string{
 		"README.md", "CONTRIBUTING.md",
-		"docs/api.md", "docs/benchmarks.md", "docs/console.md", "docs/deploy-on-fly.md", "docs/how-it-counts.md", "docs/limits.md", "docs/live-counts.md", "docs/operations.md", "docs/partitions.md", "docs/reference.md", "docs/security.md", "docs/tables.md", "docs/webhooks.md",
+		"docs/api.md", "docs/benchmarks.md", "docs/console.md", "docs/deploy-on-fly.md", "docs/how-it-counts.md", "docs/limits.md", "docs/live-counts.md", "docs/operations.md", "docs/partitions.md", "docs/reference.md", "docs/security.md", "docs/sql.md", "docs/tables.md", "docs/webhooks.md",
 	} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()

@@ -68,25 +68,34 @@ type API struct {
 // New returns an API.
 func New(cfg Config) *API { return &API{cfg, semaphore.NewWeighted(cfg.Limits.Memory)} }
 
-// Routes adds its addresses to an app.
+// Routes adds its addresses to an app: those that are described, and no others.
 func (a *API) Routes(app *fiber.App) {
 	a.allowOrigins(app)
 	v1 := app.Group("/v1", a.admit)
-	v1.Get("/counts", query(a.getCount, countQuery[:]...))
-	v1.Get("/counts/stream", a.streamCounts)
-	v1.Get("/users/:user/counts", a.getUserCounts)
-	v1.Get("/allowance", query(a.getAllowance, allowanceQuery[:]...))
-	v1.Get("/allowance/stream", query(a.streamAllowance, allowanceQuery[:]...))
-	v1.Use(keyOnly) // what follows is for API keys alone
-	v1.Post("/runs", a.object(a.beginRun, "id", "user_id", "workflow_id", "draft_id", "limit", "limits", "idempotency_key"))
-	v1.Get("/runs/:id", a.getRun)
-	v1.Post("/runs/:id/start", a.object(a.startRun))
-	v1.Post("/runs/:id/complete", a.object(a.completeRun, "status", "duration_ms", "error_details", "state_snapshot"))
-	v1.Post("/runs/:id/amend", a.object(a.amendRun, "status", "reason", "who"))
+	a.route(v1, forUsers)
+	v1.Use(keyOnly)
+	a.route(v1, forKeys)
 	if a.cfg.Grants != nil {
-		a.routeGrants(v1)
+		a.route(v1, forGrants)
 	}
 	if a.cfg.Letters != nil {
-		a.routeLetters(v1)
+		a.route(v1, forLetters)
+	}
+}
+
+// route adds endpoints to the router of /v1.
+func (a *API) route(v1 fiber.Router, endpoints []endpoint) {
+	for _, e := range endpoints {
+		handle := func(c *fiber.Ctx, f *fields) error { return e.handle(a, c, f) }
+		if e.method == fiber.MethodPost {
+			v1.Post(e.route(), a.object(e.members, handle))
+			continue
+		}
+		query := func(c *fiber.Ctx) error { return handle(c, queryOf(c, e.query)) }
+		if e.method == fiber.MethodGet {
+			v1.Get(e.route(), query) // and HEAD
+		} else {
+			v1.Add(e.method, e.route(), query)
+		}
 	}
 }

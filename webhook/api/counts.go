@@ -19,8 +19,6 @@ const (
 	defaultPage = 100
 )
 
-var countQuery = [...]string{"user_id", "workflow_id", "draft_id", "kind", "users", "from", "to"}
-
 // getCount answers GET /v1/counts.
 func (a *API) getCount(c *fiber.Ctx, f *fields) error {
 	of, in, err := a.counted(c, f)
@@ -78,15 +76,14 @@ func (a *API) scope(c *fiber.Ctx, f *fields) (store.Scope, error) {
 }
 
 // getUserCounts answers GET /v1/users/{user_id}/counts, a page at a time.
-func (a *API) getUserCounts(c *fiber.Ctx) error {
-	user, err := request.PathID(c, "user", "id of the user")
+func (a *API) getUserCounts(c *fiber.Ctx, f *fields) error {
+	user, err := request.PathID(c, "user_id", "id of the user")
 	if err != nil {
 		return err
 	}
 	if err := callerOf(c).mayReadUser(user); err != nil {
 		return err
 	}
-	f := queryOf(c, "after", "max")
 	size, after := f.pageSize(), f.text("after")
 	if f.err != nil {
 		return f.err

@@ -26,14 +26,15 @@ import (
 // A name that the address doesn't know is refused, and so is one in the wrong
 // case: a typo in "limit" must not grant runs without one.
 type fields struct {
-	in  map[string]json.RawMessage
-	err error
+	in    map[string]json.RawMessage
+	known []param // all that the address knows
+	err   error
 }
 
-// objectOf reads a JSON object with no other members than those allowed. An
+// objectOf reads a JSON object with no other members than the known ones. An
 // empty body is an object without members.
-func objectOf(body []byte, allowed []string) *fields {
-	f := &fields{}
+func objectOf(body []byte, known []param) *fields {
+	f := &fields{known: known}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return f
 	}
@@ -44,7 +45,7 @@ func objectOf(body []byte, allowed []string) *fields {
 		return f.fail("The body is not a JSON object. Send one object such as {\"status\": \"completed\"} and nothing behind it.")
 	}
 	for name := range f.in {
-		f.allow(name, allowed)
+		f.allow(name)
 	}
 	if name, twice := doubled(body); twice {
 		f.fail("%q is given twice. Give it once.", request.Clip(name))
@@ -81,14 +82,14 @@ func doubled(body []byte) (string, bool) {
 	}
 }
 
-// queryOf reads the query of a request with no other parameters than those
-// allowed, each at most once.
-func queryOf(c *fiber.Ctx, allowed ...string) *fields {
-	f := &fields{in: map[string]json.RawMessage{}}
+// queryOf reads the query of a request with no other parameters than the known
+// ones, each at most once where it is not one of several.
+func queryOf(c *fiber.Ctx, known []param) *fields {
+	f := &fields{in: map[string]json.RawMessage{}, known: known}
 	for name, value := range c.Context().QueryArgs().All() {
 		name := string(name)
-		f.allow(name, allowed)
-		if _, twice := f.in[name]; twice {
+		p := f.allow(name)
+		if _, twice := f.in[name]; twice && !p.several {
 			f.fail("%s is given twice. Give it once.", name)
 		}
 		switch _, err := strconv.ParseInt(string(value), 10, 64); {
@@ -103,26 +104,21 @@ func queryOf(c *fiber.Ctx, allowed ...string) *fields {
 	return f
 }
 
-// query makes a handler of one that reads a query.
-func query(handle func(*fiber.Ctx, *fields) error, allowed ...string) fiber.Handler {
-	return func(c *fiber.Ctx) error {
-		f := queryOf(c, allowed...)
-		if f.err != nil {
-			return f.err
-		}
-		return handle(c, f)
+// allow returns the parameter of a name, and refuses a name that is not known.
+func (f *fields) allow(name string) param {
+	if p, ok := paramOf(f.known, name); ok {
+		return p
 	}
-}
-
-// allow refuses a name that is not among the allowed ones.
-func (f *fields) allow(name string, allowed []string) {
-	switch {
-	case slices.Contains(allowed, name):
-	case len(allowed) == 0:
+	if len(f.known) == 0 {
 		f.fail("%q is not known here; nothing is. Leave it out.", request.Clip(name))
-	default:
-		f.fail("%q is not known here. Known are %s.", request.Clip(name), strings.Join(allowed, ", "))
+		return param{}
 	}
+	names := make([]string, 0, len(f.known))
+	for _, p := range f.known {
+		names = append(names, p.name)
+	}
+	f.fail("%q is not known here. Known are %s.", request.Clip(name), strings.Join(names, ", "))
+	return param{}
 }
 
 func (f *fields) fail(format string, args ...any) *fields {
@@ -132,8 +128,12 @@ func (f *fields) fail(format string, args ...any) *fields {
 	return f
 }
 
-// has reports whether the member is there and not null.
+// has reports whether the member is there and not null. It panics where the address is
+// not described with it: a request that brings it is refused, so it would never be read.
 func (f *fields) has(name string) bool {
+	if _, ok := paramOf(f.known, name); !ok {
+		panic(fmt.Sprintf("api: %s is read and not described: add it to the endpoint", name))
+	}
 	raw, ok := f.in[name]
 	return ok && string(raw) != "null"
 }
@@ -190,11 +190,12 @@ func (f *fields) number(name string) *int64 {
 	return &n
 }
 
-// status reads a status of which accept is true.
-func (f *fields) status(name string, accept func(store.Status) bool, choices string) store.Status {
+// status reads a status that is one of those by which the member is described.
+func (f *fields) status(name string) store.Status {
 	s := store.Status(f.text(name))
-	if !accept(s) {
-		f.fail("%s must be one of %s.", name, choices)
+	p, _ := paramOf(f.known, name)
+	if choices, _ := p.schema["enum"].([]store.Status); !slices.Contains(choices, s) {
+		f.fail("%s must be one of %s.", name, strings.Trim(strings.ReplaceAll(fmt.Sprint(choices), " ", ", "), "[]"))
 	}
 	return s
 }
@@ -251,7 +252,7 @@ func (f *fields) bool(name string) (b bool) {
 // object makes a handler of one that reads a JSON object. The memory of all
 // such bodies together is bounded; a body takes twice its size, since its
 // members are copied out of it.
-func (a *API) object(handle func(*fiber.Ctx, *fields) error, allowed ...string) fiber.Handler {
+func (a *API) object(known []param, handle func(*fiber.Ctx, *fields) error) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		b, err := request.NewBody(c, a.cfg.Limits.Body, a.cfg.Limits.Time)
 		if err != nil {
@@ -278,7 +279,7 @@ func (a *API) object(handle func(*fiber.Ctx, *fields) error, allowed ...string) 
 		if _, err := raw.ReadFrom(b); err != nil {
 			return err
 		}
-		f := objectOf(raw.Bytes(), allowed)
+		f := objectOf(raw.Bytes(), known)
 		if f.err != nil {
 			return f.err
 		}

@@ -12,13 +12,6 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// routeGrants serves the grants, which are for API keys alone.
-func (a *API) routeGrants(v1 fiber.Router) {
-	v1.Post("/grants", a.object(a.makeGrant, "user_id", "workflow_id", "draft_id", "runs", "who", "why", "expires_at", "idempotency_key"))
-	v1.Get("/grants", query(a.getGrants, "user_id", "workflow_id", "draft_id", "before", "max"))
-	v1.Post("/grants/:seq/revoke", a.object(a.revokeGrant, "who", "why"))
-}
-
 // makeGrant answers POST /v1/grants.
 func (a *API) makeGrant(c *fiber.Ctx, f *fields) error {
 	g := store.GrantRequest{

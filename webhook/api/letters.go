@@ -14,29 +14,19 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// letterPage is the number of dead letters in a page, and of those that one request
-// replays, unless it says so.
-const letterPage = 100
-
-// routeLetters serves what the backend keeps of deliveries that can't be read.
-func (a *API) routeLetters(v1 fiber.Router) {
-	v1.Get("/dead-letters", a.getLetters)
-	v1.Get("/dead-letters/:seq", a.getLetter)
-	v1.Delete("/dead-letters/:seq", a.dropLetter)
-	v1.Post("/dead-letters/replay", a.object(a.replayLetters, "reason", "until", "before", "max"))
-	v1.Post("/dead-letters/drop", a.object(a.dropLetters, "reason", "until", "before", "all"))
-	v1.Post("/dead-letters/:seq/replay", a.object(a.replayLetter))
-}
-
 // letters reads a filter of dead letters.
 func (f *fields) letters() (q store.DeadLetterQuery) {
-	q.Reason, q.Until, q.Limit = f.line("reason", request.MaxReason), f.time("until"), letterPage
+	q.Reason, q.Until = f.line("reason", request.MaxReason), f.time("until")
 	if before := f.number("before"); before != nil {
 		q.Before = *before
 	}
-	if f.has("max") {
-		q.Limit = f.pageSize()
-	}
+	return q
+}
+
+// letterPage reads a filter of dead letters, and how many of them a page has.
+func (f *fields) letterPage() store.DeadLetterQuery {
+	q := f.letters()
+	q.Limit = f.pageSize()
 	return q
 }
 
@@ -53,12 +43,11 @@ func (a *API) pageOfLetters(ctx context.Context, q store.DeadLetterQuery) (page 
 }
 
 // getLetters answers GET /v1/dead-letters, a page at a time, latest first.
-func (a *API) getLetters(c *fiber.Ctx) error {
-	f := queryOf(c, "reason", "until", "before", "max")
+func (a *API) getLetters(c *fiber.Ctx, f *fields) error {
 	if raw := f.in["reason"]; len(raw) > 0 && raw[0] != '"' {
 		f.in["reason"] = answer.Encode(string(bytes.Clone(raw))) // a number is a part of a sentence, too
 	}
-	q := f.letters()
+	q := f.letterPage()
 	if f.err != nil {
 		return f.err
 	}
@@ -70,10 +59,10 @@ func (a *API) getLetters(c *fiber.Ctx) error {
 }
 
 // getLetter answers GET /v1/dead-letters/{seq}, with the body.
-func (a *API) getLetter(c *fiber.Ctx) error {
+func (a *API) getLetter(c *fiber.Ctx, f *fields) error {
 	seq, err := request.PathSeq(c, "dead letter", "/v1/dead-letters")
 	if err == nil {
-		err = queryOf(c).err
+		err = f.err
 	}
 	if err != nil {
 		return err
@@ -106,7 +95,7 @@ func (a *API) replayLetter(c *fiber.Ctx, _ *fields) error {
 // replayLetters answers POST /v1/dead-letters/replay: those of a filter, at
 // most max of them, latest first. Their order makes no difference (law 4).
 func (a *API) replayLetters(c *fiber.Ctx, f *fields) error {
-	q := f.letters()
+	q := f.letterPage()
 	if f.err != nil {
 		return f.err
 	}
@@ -124,10 +113,10 @@ func (a *API) replayLetters(c *fiber.Ctx, f *fields) error {
 }
 
 // dropLetter answers DELETE /v1/dead-letters/{seq}.
-func (a *API) dropLetter(c *fiber.Ctx) error {
+func (a *API) dropLetter(c *fiber.Ctx, f *fields) error {
 	seq, err := request.PathSeq(c, "dead letter", "/v1/dead-letters")
 	if err == nil {
-		err = queryOf(c).err
+		err = f.err
 	}
 	if err != nil {
 		return err
@@ -145,7 +134,6 @@ func (a *API) dropLetter(c *fiber.Ctx) error {
 // dropLetters answers POST /v1/dead-letters/drop.
 func (a *API) dropLetters(c *fiber.Ctx, f *fields) error {
 	q, all := f.letters(), f.bool("all")
-	q.Limit = 0
 	switch filtered := q != (store.DeadLetterQuery{}); {
 	case f.err != nil:
 		return f.err

@@ -42,9 +42,9 @@ func (f *fields) limitList() (limits []store.Limit) {
 		return nil
 	}
 	for i, raw := range list {
-		one := &fields{}
+		one := &fields{known: limitMembers}
 		if raw = bytes.TrimSpace(raw); raw[0] == '{' {
-			one = objectOf(raw, []string{"scope", "max", "from"})
+			one = objectOf(raw, limitMembers)
 		} else {
 			one.fail("it is not an object.")
 		}
@@ -94,8 +94,6 @@ func limitReached(begun store.BeginResult) error {
 	p.Code, p.Count, p.Active, p.Limit, p.Limits = "limit_reached", &u.Counted, &u.Active, &u.Limit.Max, problem.UsagesOf(begun.Usages)
 	return p
 }
-
-var allowanceQuery = [...]string{"user_id", "workflow_id", "draft_id", "limit", "user_limit", "from"}
 
 // getAllowance answers GET /v1/allowance.
 func (a *API) getAllowance(c *fiber.Ctx, f *fields) error {

@@ -39,9 +39,9 @@ func (a *API) allowOrigins(app fiber.Router) {
 		ExposeHeaders: fiber.HeaderXRequestID + "," + fiber.HeaderRetryAfter,
 		MaxAge:        600,
 	})
-	for _, path := range [...]string{"/v1/counts", "/v1/counts/stream", "/v1/allowance", "/v1/allowance/stream", "/v1/users/:user/counts"} {
+	for _, e := range forUsers {
 		for _, method := range [...]string{fiber.MethodGet, fiber.MethodHead, fiber.MethodOptions} {
-			app.Add(method, path, allow)
+			app.Add(method, "/v1"+e.route(), allow)
 		}
 	}
 }

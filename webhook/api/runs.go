@@ -18,7 +18,7 @@ import (
 const maxIdempotencyKey = 255
 
 // getRun answers GET /v1/runs/{id}.
-func (a *API) getRun(c *fiber.Ctx) error {
+func (a *API) getRun(c *fiber.Ctx, _ *fields) error {
 	id, err := request.PathID(c, "id", "id of the run")
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (a *API) completeRun(c *fiber.Ctx, f *fields) error {
 		return err
 	}
 	completion := store.Completion{ID: id, Now: store.Instant(a.cfg.Now()), Outcome: store.Outcome{
-		Status:       f.status("status", store.Status.Terminal, "completed, failed, cancelled, timeout"),
+		Status:       f.status("status"),
 		ErrorDetails: f.json("error_details"),
 		Snapshot:     f.json("state_snapshot"),
 	}}
@@ -127,7 +127,7 @@ func (a *API) amendRun(c *fiber.Ctx, f *fields) error {
 	}
 	amend := store.AmendRequest{
 		ID: id, Now: store.Instant(a.cfg.Now()),
-		Status: f.status("status", store.Status.Known, "pending, running, cancelling, completed, failed, cancelled, timeout"),
+		Status: f.status("status"),
 		Who:    f.line("who", request.MaxReason),
 		Why:    f.line("reason", request.MaxReason),
 	}

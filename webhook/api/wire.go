@@ -19,11 +19,11 @@ type Instant = answer.Instant
 type Count struct {
 	webhook.KeyCount
 	store.Tally
-	Presumed  store.Tally `json:"presumed"`    // the part of the tally that is presumed
-	LastRunAt Instant     `json:"last_run_at"` // null for other counts than of a key for all time
-	Kind      store.Kind  `json:"kind,omitempty"`
-	From      Instant     `json:"from,omitzero"`
-	To        Instant     `json:"to,omitzero"`
+	Presumed  store.Tally `json:"presumed" doc:"The part of each status that is presumed, and may still change."`
+	LastRunAt Instant     `json:"last_run_at" doc:"When the newest of the key's ended runs ended; null where none has, and for other counts than a key's for all time."`
+	Kind      store.Kind  `json:"kind,omitempty" doc:"Of a user's count of one kind: which."`
+	From      Instant     `json:"from,omitzero" openapi:"notnull" doc:"Where the window begins."`
+	To        Instant     `json:"to,omitzero" openapi:"notnull" doc:"Where the window ends; it is not in it."`
 }
 
 // CountOf returns a key's count for all time as the API shows it.
@@ -46,14 +46,14 @@ func CountsOf(counts []store.Count) []Count { return each(counts, CountOf) }
 
 // UserCounts is a page of a user's counts.
 type UserCounts struct {
-	User   store.ID `json:"user_id"`
+	User   store.ID `json:"user_id" openapi:"notnull"`
 	Counts []Count  `json:"counts"`
-	Next   *string  `json:"next"` // pass it as after; nil on the last page
+	Next   *string  `json:"next" doc:"Pass it as after for the next page; null on the last one."`
 }
 
 // Run is a run as the API shows it.
 type Run struct {
-	ID           store.ID     `json:"id"`
+	ID           store.ID     `json:"id" openapi:"notnull"`
 	User         store.ID     `json:"user_id"`
 	Workflow     store.ID     `json:"workflow_id"`
 	Draft        store.ID     `json:"draft_id"`
@@ -65,8 +65,8 @@ type Run struct {
 	DurationMS   store.Millis `json:"duration_ms"`
 	ErrorDetails store.JSON   `json:"error_details"`
 	Snapshot     store.JSON   `json:"state_snapshot"`
-	Presumed     bool         `json:"presumed"`
-	Counted      bool         `json:"counted"`
+	Presumed     bool         `json:"presumed" doc:"A sweep gave the outcome to a run that was stuck; a real one supersedes it."`
+	Counted      bool         `json:"counted" doc:"The run counts by the policy in force."`
 }
 
 // RunOf returns a run as the API shows it.
@@ -81,15 +81,14 @@ func RunOf(r store.Run) Run {
 // BegunRun answers POST /v1/runs.
 type BegunRun struct {
 	Run
-	Created bool `json:"created"`
-	// Limits are those of the request, with the run in them.
-	Limits []problem.Usage `json:"limits,omitempty"`
+	Created bool            `json:"created" doc:"This request created the run; false where an earlier one had."`
+	Limits  []problem.Usage `json:"limits,omitempty" doc:"The limits of the request, with the run in them."`
 }
 
 // Allowance is how many runs may begin under some limits.
 type Allowance struct {
 	Limits    []problem.Usage `json:"limits"`
-	Remaining int64           `json:"remaining"` // the least of the limits
+	Remaining int64           `json:"remaining" doc:"How many runs may begin now: the least of the limits."`
 }
 
 // AllowanceOf returns how far limits are used as the API shows it. There is one at
@@ -109,7 +108,7 @@ type Grant struct {
 	Workflow       store.ID `json:"workflow_id"`
 	Draft          store.ID `json:"draft_id"`
 	Runs           int64    `json:"runs"`
-	Stands         bool     `json:"stands"` // it is neither revoked nor expired
+	Stands         bool     `json:"stands" doc:"It is neither revoked nor expired."`
 	Who            string   `json:"who"`
 	Why            string   `json:"why"`
 	GrantedAt      Instant  `json:"granted_at"`
@@ -144,22 +143,22 @@ func orNull(text string) *string {
 // MadeGrant answers POST /v1/grants.
 type MadeGrant struct {
 	Grant
-	Created bool `json:"created"` // false where an earlier call with the idempotency key made it
+	Created bool `json:"created" doc:"This request made the grant; false where an earlier one with the idempotency key had."`
 }
 
 // GrantPage is a page of grants, latest first.
 type GrantPage struct {
 	Grants []Grant `json:"grants"`
-	Next   *int64  `json:"next"` // pass it as before; nil on the last page
+	Next   *int64  `json:"next" doc:"Pass it as before for the next page; null on the last one."`
 }
 
 // CompletedRun answers POST /v1/runs/{id}/complete: the outcome that stands, and
 // whether it is that of this call.
 type CompletedRun struct {
-	Won         bool         `json:"won"`
-	Status      store.Status `json:"status"`
-	CompletedAt Instant      `json:"completed_at"`
-	Count       int64        `json:"count"`
+	Won         bool         `json:"won" doc:"This call ended the run; false where it had ended."`
+	Status      store.Status `json:"status" doc:"Status of the outcome that stands."`
+	CompletedAt Instant      `json:"completed_at" doc:"End of the outcome that stands."`
+	Count       int64        `json:"count" doc:"Count of the run's key, with this run where it counts; 0 for a run without a key."`
 }
 
 // CompletedRunOf returns the result of completing a run as the API shows it.
@@ -169,12 +168,12 @@ func CompletedRunOf(r store.CompleteResult) CompletedRun {
 
 // Letter is a dead letter as the API shows it.
 type Letter struct {
-	Seq        int64   `json:"seq"`
-	ReceivedAt Instant `json:"received_at"`
-	Reason     string  `json:"reason"`
-	Bytes      int64   `json:"bytes"`
-	Kept       int64   `json:"kept"`
-	Whole      bool    `json:"whole"`
+	Seq        int64   `json:"seq" doc:"Number of the dead letter."`
+	ReceivedAt Instant `json:"received_at" openapi:"notnull"`
+	Reason     string  `json:"reason" doc:"Why the change can't be read, with the value."`
+	Bytes      int64   `json:"bytes" doc:"Size of the body."`
+	Kept       int64   `json:"kept" doc:"Bytes of it that were kept, from its beginning."`
+	Whole      bool    `json:"whole" doc:"All of the body was kept, so that it can be replayed."`
 }
 
 // LetterOf returns a dead letter as the API shows it.
@@ -188,14 +187,14 @@ func LettersOf(letters []store.DeadLetter) []Letter { return each(letters, Lette
 // LetterPage is a page of dead letters, latest first.
 type LetterPage struct {
 	Letters []Letter `json:"dead_letters"`
-	Next    *int64   `json:"next"` // pass it as before; nil on the last page
+	Next    *int64   `json:"next" doc:"Pass it as before for the next page; null on the last one."`
 }
 
 // LetterWithBody is a dead letter with what was kept of its body.
 type LetterWithBody struct {
 	Letter
-	Encoding string `json:"encoding"` // of the body: text or base64
-	Body     string `json:"body"`
+	Encoding string `json:"encoding" doc:"How body holds the body: text or base64."`
+	Body     string `json:"body" doc:"What was kept of the body."`
 }
 
 // LetterWithBodyOf returns a dead letter with its body: as text where that is plain, and
@@ -209,12 +208,12 @@ func LetterWithBodyOf(d store.DeadLetter, plain func(body []byte) bool) LetterWi
 
 // LetterResult is the result of replaying a dead letter.
 type LetterResult struct {
-	Seq      int64  `json:"seq"`
-	Applied  bool   `json:"applied"`
-	Reason   string `json:"reason,omitempty"` // why it is still listed
-	Received int    `json:"received"`
-	Changed  int    `json:"changed"`
-	Ignored  int    `json:"ignored"`
+	Seq      int64  `json:"seq" doc:"Number of the dead letter."`
+	Applied  bool   `json:"applied" doc:"Its changes are committed, and it is no longer listed."`
+	Reason   string `json:"reason,omitempty" doc:"Why it is still listed; left out where it is not."`
+	Received int    `json:"received" doc:"Changes in it."`
+	Changed  int    `json:"changed" doc:"Changes that wrote something."`
+	Ignored  int    `json:"ignored" doc:"Changes of other tables, and of types that change no row."`
 }
 
 // LetterResultOf returns the result of a replay as the API shows it.
@@ -225,8 +224,8 @@ func LetterResultOf(r webhook.Replayed) LetterResult {
 
 // Replays are the results of replaying several dead letters.
 type Replays struct {
-	Replayed int            `json:"replayed"`
-	Left     int            `json:"left"`
+	Replayed int            `json:"replayed" doc:"Dead letters whose changes are committed."`
+	Left     int            `json:"left" doc:"Dead letters that are still listed."`
 	Letters  []LetterResult `json:"dead_letters"`
 }
 
@@ -246,10 +245,10 @@ func ReplaysOf(results []webhook.Replayed) Replays {
 // LettersReplayed answers POST /v1/dead-letters/replay.
 type LettersReplayed struct {
 	Replays
-	Next *int64 `json:"next"` // pass it as before; nil where none is left
+	Next *int64 `json:"next" doc:"Pass it as before for those that follow; null where none do."`
 }
 
 // LettersDropped says how many dead letters were dropped.
 type LettersDropped struct {
-	Dropped int `json:"dropped"`
+	Dropped int `json:"dropped" doc:"Number of dead letters that were dropped."`
 }

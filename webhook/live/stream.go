@@ -184,7 +184,7 @@ func (s *Streams) stream(out *Writer, sub *Subscription, tell Tell, expired <-ch
 			out.Text(": still here\n\n")
 			out.Flush()
 		case <-expired:
-			out.Event("expired", []byte(`{"detail":"The token has expired. Connect again with a new one."}`))
+			out.Event("expired", answer.Encode(End{"The token has expired. Connect again with a new one."}))
 			out.Flush()
 			return
 		case <-out.Displaced():
@@ -195,6 +195,11 @@ func (s *Streams) stream(out *Writer, sub *Subscription, tell Tell, expired <-ch
 			return
 		}
 	}
+}
+
+// End is the last event of a stream that the server ends: expired or displaced.
+type End struct {
+	Detail string `json:"detail" doc:"Why the stream ends, and what to do."`
 }
 
 // Writer writes server-sent events. After the first error it writes nothing.
@@ -251,7 +256,7 @@ func (e *Writer) Flush() {
 // farewell tells a reader that is still there why the stream ends.
 func (e *Writer) farewell() {
 	if e.at.lost {
-		e.Event("displaced", []byte(`{"detail":"All streams are taken, and another user has fewer. Close some, or connect again later."}`))
+		e.Event("displaced", answer.Encode(End{"All streams are taken, and another user has fewer. Close some, or connect again later."}))
 		e.Flush()
 	}
 }

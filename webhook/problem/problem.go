@@ -45,19 +45,18 @@ func conflict(detail string) *Problem {
 // Problem is an error as the sender meets it (RFC 9457).
 type Problem struct {
 	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-	// Code names what a program may want to tell apart.
-	Code string `json:"code,omitempty"`
+	Title  string `json:"title" doc:"The status in words."`
+	Status int    `json:"status" doc:"The status of the answer."`
+	Detail string `json:"detail" doc:"A sentence that says what is wrong and what to do."`
+	Code   string `json:"code,omitempty" doc:"What a program may want to tell apart: limit_reached, conflict or not_whole."`
 	// Why a limit was reached: of the first that leaves no slot, and of all that were
 	// asked for.
-	Count  *int64  `json:"count,omitempty"`
-	Active *int64  `json:"active,omitempty"`
-	Limit  *int64  `json:"limit,omitempty"`
-	Limits []Usage `json:"limits,omitempty"`
-	// Which changes of an array can't be read, where none can.
-	Refused []RefusedChange `json:"refused,omitempty"`
+	Count  *int64  `json:"count,omitempty" doc:"Of limit_reached: runs that count towards the first limit that leaves no slot."`
+	Active *int64  `json:"active,omitempty" doc:"Of limit_reached: runs under that limit that have not ended; each takes a slot."`
+	Limit  *int64  `json:"limit,omitempty" doc:"Of limit_reached: that limit as it was sent."`
+	Limits []Usage `json:"limits,omitempty" doc:"Of limit_reached: how far each limit is used."`
+
+	Refused []RefusedChange `json:"refused,omitempty" doc:"Of a delivery none of whose changes can be read: each of them."`
 
 	cause error
 }
@@ -89,8 +88,8 @@ func (p *Problem) Problem() *Problem { return p }
 
 // RefusedChange is a change of a delivery that can't be read.
 type RefusedChange struct {
-	Change int    `json:"change"` // which of the request's, from 0
-	Reason string `json:"reason"` // a sentence for the sender
+	Change int    `json:"change" doc:"Which of the request's changes, from 0."`
+	Reason string `json:"reason" doc:"What is wrong with it and what to send, without the value."`
 }
 
 // Of is the one place where errors become HTTP. An error of a room above says by a

@@ -257,8 +257,10 @@ func (s *Server) newApp(routes func(*fiber.App)) *fiber.App {
 
 func (s *Server) routes(app *fiber.App) {
 	app.Use(s.every)
-	app.Post("/webhooks/workflow-runs", s.receiver.Receive)
-	app.Post("/functions/v1/run-counter", s.receiver.Receive) // stands in for an Edge Function
+	for _, path := range webhook.Paths {
+		app.Post(path, s.receiver.Receive)
+	}
+	app.Get("/openapi.json", openAPI)
 	if s.console != nil {
 		s.console.Routes(app)
 	} else {

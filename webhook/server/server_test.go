@@ -260,7 +260,11 @@ func (r *rig) try(method, target, body string, headers ...string) (reply, error)
 	if err != nil {
 		return reply{}, err
 	}
-	return readReply(res)
+	a, err := readReply(res)
+	if err == nil {
+		r.described(method, target, body, a)
+	}
+	return a, err
 }
 
 func readReply(res *http.Response) (reply, error) {
@@ -304,7 +308,11 @@ func (r *rig) raw(bytes string) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return readReply(res)
+	a, err := readReply(res)
+	if req, malformed := http.ReadRequest(bufio.NewReader(strings.NewReader(bytes))); err == nil && malformed == nil && a.status >= 300 {
+		r.described(req.Method, req.RequestURI, "", a)
+	}
+	return a, err
 }
 
 // batchOf returns a delivery of many.

@@ -69,6 +69,7 @@ type events struct {
 	t    *testing.T
 	body io.ReadCloser
 	in   *bufio.Scanner
+	path string // of the stream
 }
 
 func (r *rig) stream(token, query string) *events {
@@ -92,7 +93,9 @@ func (r *rig) streamOf(token, target string) *events {
 		text, _ := io.ReadAll(res.Body)
 		r.t.Fatalf("got %d %s", res.StatusCode, text)
 	}
-	return &events{r.t, res.Body, bufio.NewScanner(res.Body)}
+	r.described(http.MethodGet, target, "", reply{res.StatusCode, res.Header, nil})
+	path, _, _ := strings.Cut(target, "?")
+	return &events{r.t, res.Body, bufio.NewScanner(res.Body), path}
 }
 
 // liveReply is a count as a stream tells it.
@@ -131,8 +134,12 @@ func (e *events) nextWhole() (name string, c liveReply) {
 		case strings.HasPrefix(line, "event: "):
 			name = line[len("event: "):]
 		case strings.HasPrefix(line, "data: "):
-			if err := json.Unmarshal([]byte(line[len("data: "):]), &c); err != nil {
+			data := []byte(line[len("data: "):])
+			if err := json.Unmarshal(data, &c); err != nil {
 				e.t.Errorf("%q: %v", line, err)
+			}
+			if err := readDescription().validJSON(data, true, "paths", e.path, "get", "responses", "200", "content", "text/event-stream", "x-events", name); err != nil {
+				e.t.Errorf("%q differs from the OpenAPI document: %v", line, err)
 			}
 			return name, c
 		}
