@@ -59,6 +59,8 @@ type Config struct {
 	Store   Store
 	Reader  store.Reader
 	Letters webhook.Letters
+	// Grants give runs on top of limits; nil where there are no pages of them.
+	Grants store.Granter
 	// Replay takes a dead letter in again.
 	Replay func(ctx context.Context, seq int64) (webhook.Replayed, error)
 	// Keys sign operators in. Without any, everyone on this machine may do everything.
@@ -114,6 +116,7 @@ type page struct {
 	CSRF     string
 	Where    string
 	Source   bool
+	Granting bool // there are pages of grants
 	Ready    bool
 	Degraded []string
 	Done     string // what an action came to
@@ -164,6 +167,9 @@ func (c *Console) Routes(app *fiber.App) {
 	app.Get("/counts/:user/:kind/:ref", c.page(c.key))
 	app.Get("/counts/:user/:kind/:ref/recount", c.page(c.confirmRecount))
 	app.Post("/counts/:user/:kind/:ref/recount", c.action(c.recount))
+	if c.cfg.Grants != nil {
+		c.routeGrants(app)
+	}
 	app.Get("/runs", c.page(c.runs))
 	app.Get("/runs/:id", c.page(c.run))
 	app.Get("/runs/:id/complete", c.page(c.confirmComplete))
@@ -263,7 +269,7 @@ func (c *Console) whoIs(f *fiber.Ctx) (session, error) {
 func (c *Console) show(f *fiber.Ctx, who session, name, title string, data any) error {
 	p := page{
 		Title: title, Path: "/" + strings.SplitN(strings.TrimPrefix(f.Path(), "/"), "/", 2)[0],
-		Who: who.Name, Open: who == localOperator, CSRF: c.sessions.token(who), Where: c.cfg.Where, Source: c.cfg.Source,
+		Who: who.Name, Open: who == localOperator, CSRF: c.sessions.token(who), Where: c.cfg.Where, Source: c.cfg.Source, Granting: c.cfg.Grants != nil,
 		Done: doneText[f.Query("done")], Data: data,
 	}
 	if who.in() {
@@ -305,9 +311,16 @@ var consoleFuncs = template.FuncMap{
 		// Digits alone, so that there is nothing to escape.
 		return template.HTML(`<time datetime="` + u.Format(time.RFC3339Nano) + `">` + u.Format("2006-01-02 15:04:05") + ` UTC</time>`) //nolint:gosec // see above
 	},
-	"json":    func(j store.JSON) string { return string(j) },
-	"ago":     func(d time.Duration) string { return d.Round(time.Second).String() },
-	"keyed":   func(k store.Key) string { return "/counts/" + keyPath(k) },
+	"json":  func(j store.JSON) string { return string(j) },
+	"ago":   func(d time.Duration) string { return d.Round(time.Second).String() },
+	"keyed": func(k store.Key) string { return "/counts/" + keyPath(k) },
+	"granted": func(of store.Scope) *store.Key {
+		key, one := of.Key()
+		if !one {
+			return nil
+		}
+		return &key
+	},
 	"changes": func(k store.Key) string { return "/console/events?key=" + url.QueryEscape(keyPath(k)) },
 	"run":     runPath,
 	"short":   short,
@@ -334,6 +347,8 @@ var doneText = map[string]string{
 	"replayed":   "It was taken in, and is no dead letter any more.",
 	"unreadable": "It still can't be read, and stays.",
 	"undropped":  "It was taken in, but could not be dropped and is still listed. Drop it, or replay it again, which changes nothing.",
+	"granted":    "The runs are granted: the limit is raised by them from now on.",
+	"revoked":    "The grant is revoked. What was begun stays begun.",
 	"dropped":    "The dead letter is gone.",
 	"swept":      "The sweep is done.",
 	"signed-out": "You are signed out.",

@@ -183,8 +183,10 @@ func keyOf(f *fiber.Ctx) (store.Key, error) {
 
 type keyData struct {
 	store.KeyHistory
-	Rows  []tallyRow
-	Drift bool
+	Rows     []tallyRow
+	Drift    bool
+	Grants   []shownGrant
+	Granting string // the address of the form that gives some; empty where there are none
 }
 
 // tallyRow is a status with what is stored of it and what the runs say.
@@ -215,7 +217,14 @@ func (c *Console) key(f *fiber.Ctx, who session) error {
 	if err != nil {
 		return err
 	}
-	return c.show(f, who, "key", "Count", keyData{h, tallyRows(h), h.Drift.Wrong()})
+	d := keyData{KeyHistory: h, Rows: tallyRows(h), Drift: h.Drift.Wrong()}
+	if c.cfg.Grants != nil {
+		d.Granting = newGrantPath(key.Scope())
+		if d.Grants, _, err = c.shownGrants(f, store.GrantQuery{Of: key.Scope()}, keyGrants); err != nil {
+			return err
+		}
+	}
+	return c.show(f, who, "key", "Count", d)
 }
 
 type runsData struct {

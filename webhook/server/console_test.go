@@ -61,6 +61,10 @@ func lived(t *testing.T, r *rig) {
 	r.deliver(inserted(row(4, "failed", map[string]any{"error_details": map[string]string{"message": `<img src=x onerror="alert(1)">`}})))
 	r.deliver(`{"type": "INSERT", "record": <script>alert(1)</script>}`)
 	r.deliver("\xff\xfe no text")
+	for _, more := range []string{`,"workflow_id":"` + workflow + `","expires_at":"9000-01-01T00:00:00Z"`, ``, `,"draft_id":"a/b"`} {
+		r.api("POST", "/v1/grants", `{"user_id":"`+user+`","runs":5,"who":"support","why":"a refund <script>alert(1)</script>"`+more+`}`)
+	}
+	r.api("POST", "/v1/grants/2/revoke", `{"who":"support","why":"a mistake <img>"}`)
 	if _, err := r.store.Recount(ctx, workflowKey(t), time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -190,6 +194,13 @@ var consolePages = map[string][]string{
 	"/counts?user=" + user:            {user, workflow},
 	keyPath:                           {"What is stored equals the runs", runID(4), "under the policy outcomes"},
 	keyPath + "/recount":              {"Recount?", "No, go back"},
+	keyPath + "?":                     {"5 on top of the limit", "Grant runs…", "/grants/1/revoke"},
+	"/grants":                         {"revoked", "a mistake", "/counts/" + user + "/draft/a%2Fb", `aria-current="page">Grants`},
+	"/grants?user=" + user:            {"Grant runs…", "all runs"},
+	"/grants?user=" + otherUser:       {"There are none"},
+	newGrant:                          {"Grant runs?", "raises the limit of this count, and that of the user", "kept with your name: Ada"},
+	"/grants/new?of=" + user:          {"It raises the limit of the user."},
+	"/grants/1/revoke":                {"Revoke grant 1?", "support granted 5"},
 	"/runs":                           {"takes one slot", runID(3)},
 	"/runs?state=stuck":               {"What a sweep would do", runID(2), "stuck"},
 	"/runs?state=presumed":            {"supersedes it", "Since"},
@@ -241,6 +252,10 @@ func TestEachPageOfTheConsole(t *testing.T) {
 		"/counts?after=x":           400,
 		"/counts/a/b/c":             400,
 		"/repairs?of=users":         400,
+		"/grants?before=0":          400,
+		"/grants/new":               400,
+		"/grants/new?of=a%2Fb":      400,
+		"/grants/404/revoke":        404,
 		"/dead-letters/x":           400,
 		"/dead-letters/999":         404,
 		"/dead-letters?before=-1":   400,

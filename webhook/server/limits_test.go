@@ -368,3 +368,14 @@ func TestAllowancesAndScopesAreStreamed(t *testing.T) {
 		}
 	}
 }
+
+func TestPagesOfAnAllowedOriginReadAllowances(t *testing.T) {
+	const origin = "https://app.example.com"
+	r := withUsers(t, nil, users.Config{Secret: legacy}, func(cfg *Config) { cfg.Origins = []string{origin} })
+	for target, want := range map[string]string{"/v1/allowance": origin, "/v1/allowance/stream": origin, "/v1/counts": origin, "/v1/grants": "", "/v1/runs": ""} {
+		got := r.bare("OPTIONS", target, "Origin: "+origin, "Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization")
+		if got.header.Get("Access-Control-Allow-Origin") != want {
+			t.Errorf("%s: pages of %q may read it, want %q", target, got.header.Get("Access-Control-Allow-Origin"), want)
+		}
+	}
+}
