@@ -89,5 +89,5 @@ func TestWithoutMigrationsTwoLimitsHold(t *testing.T) {
 		})
 	}
 	all.Wait()
-	mustBe(t, address, `select sum(n) || ' ' || max(n) from (select count(*) as n from workflow_runs group by workflow_id) as k`, "13 4")
+	mustBe(t, address, `select sum(n) || ' ' || (max(n) <= 4) from (select count(*) as n from workflow_runs group by workflow_id) as k`, "13 true")
 }

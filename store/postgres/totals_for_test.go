@@ -33,8 +33,8 @@ func TestWhoMayCountWhat(t *testing.T) {
 		{"a grant by hand", `insert into run_counter.grants (user_id, runs, who, why, granted_at) values ('` + bob + `', 5, 'me', 'I like it', now())`, "server"},
 		{"a look at grants", `select count(*) from run_counter.grants`, "server"},
 		{"the revocation of a grant", `select revoke_workflow_run_grant(1, 'me', 'I like it')`, "server"},
-		{"a count by the private function", `select run_counter.counted_of('` + ada + `', null, null, null, null)`, "server"},
-		{"a usage by the private function", `select run_counter.usage_of('` + ada + `', null, null, null, null, 1, null, now(), false)`, "server"},
+		{"a count by the private function", `select run_counter.counted_of('` + ada + `', ` + nulls(4) + `)`, "server"},
+		{"a usage by the private function", `select run_counter.usage_of('` + ada + `', ` + nulls(4) + `, 1, null, now(), false)`, "server"},
 		{"who may ask for totals", `select run_counter.settle_totals_for()`, "nobody"},
 	}
 	may := map[string]map[string][]string{ // by totals_for, then by what a call is about
