@@ -101,6 +101,9 @@ func pooled(config *pgx.ConnConfig) bool {
 }
 
 func (m *Migrator) upPostgres() error {
+	if err := m.postgres.requireTotalsFor(); err != nil {
+		return err
+	}
 	m.sayWindows()
 	return m.alone(m.preflight, func(conn *sql.Conn) error {
 		counted, err := m.postgres.earlierTotals(conn)

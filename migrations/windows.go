@@ -3,6 +3,8 @@ package migrations
 import (
 	"cmp"
 	"database/sql"
+	"fmt"
+	"slices"
 )
 
 // Windows says which of the optional indexes Up makes, by which the runs in a window
@@ -13,6 +15,10 @@ type Windows struct{ User, Workflow *bool }
 
 // SetWindows has Up make or drop the indexes of windows.
 func (m *Migrator) SetWindows(w Windows) { m.windows = w }
+
+// TotalsFor lists who may ask for a workflow's count over all its users: service_role
+// and API keys, also whoever is signed in, or everyone.
+func TotalsFor() []string { return []string{"keys", "users", "everyone"} }
 
 // SetTotalsFor has Up set who may ask a PostgreSQL database for a workflow's count over
 // all its users: keys, users or everyone. "" leaves it as it is, at first keys.
@@ -27,6 +33,14 @@ func (m *Migrator) SetTotalsFor(who string) {
 func (m *Migrator) sayWindows() {
 	m.postgres.given.UserWindows = cmp.Or(m.windows.User, m.postgres.given.UserWindows)
 	m.postgres.given.WorkflowWindows = cmp.Or(m.windows.Workflow, m.postgres.given.WorkflowWindows)
+}
+
+// requireTotalsFor refuses another word before anything is changed.
+func (p *postgres) requireTotalsFor() error {
+	if p.totalsFor != "" && !slices.Contains(TotalsFor(), p.totalsFor) {
+		return fmt.Errorf("%q is not who may ask for totals: say keys, users or everyone", p.totalsFor)
+	}
+	return nil
 }
 
 // setTotalsFor sets who may ask for totals, and gives and takes the privileges for it.

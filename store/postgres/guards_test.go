@@ -79,7 +79,7 @@ var guards = []struct {
 	{"a user's limit is looked at under the user's lock", replace(beginRun, "perform run_counter.lock_key(p_user_id, '', ", "perform (p_user_id, '', "), "begins under two limits"},
 	{"the user's limit has the active runs of all keys", replace(usageOf, "where r.user_id = p_user_id and r.ref_id is not null and r.open",
 		"where r.user_id = p_user_id and r.ref_id = p_ref_id and r.open"), "a hundred begins at once on ten keys"},
-	{"and those that have ended", replace(usageOf, "user_counted := run_counter.counted_of(p_user_id, null, null,", "user_counted := run_counter.counted_of(p_user_id, p_kind, p_ref_id,"), "a user's limit has the runs of all keys"},
+	{"and those that have ended", replace(usageOf, "user_counted := run_counter.counted_of(p_user_id, "+nulls(2), "user_counted := run_counter.counted_of(p_user_id, p_kind, p_ref_id"), "a user's limit has the runs of all keys"},
 	{"a window ends before its end", everywhere(countedOf, "end_order < ", "end_order <= "), "windows in SQL"},
 	{"a look at a window ends where it is full", everywhere(countedOf, "limit p_most", ""), "a begin looks at no more"},
 	{"a grant that was revoked raises no limit", replace(grantedOf, "and g.revoked_at is null", ""), "a grant is revoked once"},
@@ -143,6 +143,9 @@ func drop(trigger string) func(f *fixture) {
 func replace(function, old, text string) func(f *fixture) {
 	return func(f *fixture) { f.replace("run_counter."+function, old, text) }
 }
+
+// nulls are arguments.
+func nulls(n int) string { return strings.TrimSuffix(strings.Repeat("null, ", n), ", ") }
 
 func everywhere(function, old, text string) func(f *fixture) {
 	return func(f *fixture) { f.replaceN("run_counter."+function, old, text, -1) }
@@ -299,11 +302,10 @@ func TestGuards(t *testing.T) {
 // without runs a test on a store that lacks a guard, until it goes red.
 func without(t testing.TB, red string, off func(f *fixture)) {
 	open := func(t testing.TB) (*fixture, storetest.Backend) {
-		f := newFixture(t)
+		f := newFixtureOn(t, mustInstallWindows(t)) // to make them later would make all anew
 		off(f)
 		b := backendOf(t, f.store)
-		windows := b.Windows
-		b.Windows = func(t testing.TB) { windows(t); off(f) } // which makes all anew
+		b.Windows = func(testing.TB) {}
 		return f, b
 	}
 	if chaos, ok := strings.CutPrefix(red, "chaos"); ok {

@@ -131,13 +131,19 @@ select array(select w.privilege || ' to ' || r.role
 		if err != nil {
 			return err
 		}
+		open := []string{}
+		if totals, err := totalsFor(ctx, tx); err != nil {
+			return err
+		} else if totals == "everyone" {
+			open = forEveryone
+		}
 		for _, one := range []struct {
 			role  string
 			open  []string // functions that are meant for it
 			table string   // privileges that are too wide
 			into  *[]string
 		}{
-			{g.Anon, []string{}, "select, insert, update, delete, truncate, references, trigger", &g.ToAnon},
+			{g.Anon, open, "select, insert, update, delete, truncate, references, trigger", &g.ToAnon},
 			{"authenticated", forUsers, "insert, update, delete, truncate, references, trigger", &g.ToUser},
 		} {
 			err := tx.QueryRow(ctx, `
@@ -170,6 +176,19 @@ var forUsers = []string{
 	"public.get_user_workflow_run_count", "public.get_workflow_run_count", "public.get_workflow_run_allowance", "public.complete_workflow_run", "public.complete_workflow_run_and_get_count",
 	"run_counter.uid", "run_counter.allow_user", "run_counter.policy", "run_counter.count_own", "run_counter.count_in", "run_counter.allowance_own", "run_counter.own_counts",
 	"run_counter.last_run_at", "run_counter.complete_own_run",
+}
+
+// forEveryone are those that anon may call, too, where everyone may ask for totals.
+var forEveryone = []string{"public.get_workflow_run_count", "run_counter.count_in"}
+
+// totalsFor reads who may ask for totals, "" where the database does not say.
+func totalsFor(ctx context.Context, tx pgx.Tx) (who string, err error) {
+	var there bool
+	if err := tx.QueryRow(ctx, `select to_regclass('run_counter.settings') is not null`).Scan(&there); err != nil || !there {
+		return "", err
+	}
+	err = tx.QueryRow(ctx, `select coalesce(max(to_jsonb(s) ->> 'totals_for'), '') from run_counter.settings as s`).Scan(&who)
+	return who, err
 }
 
 // Trigger is one on workflow_runs, or of ours elsewhere.

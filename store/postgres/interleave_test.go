@@ -372,9 +372,11 @@ type fixture struct {
 	key     store.Key
 }
 
-func newFixture(t testing.TB) *fixture {
+func newFixture(t testing.TB) *fixture { return newFixtureOn(t, mustInstall(t)) }
+
+func newFixtureOn(t testing.TB, address string) *fixture {
 	t.Helper()
-	f := &fixture{TB: t, address: mustInstall(t), key: store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{})}
+	f := &fixture{TB: t, address: address, key: store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{})}
 	f.store = mustOpen(t, f.address, Options{})
 	var err error
 	if f.db, err = f.store.features(t.Context()); err != nil {

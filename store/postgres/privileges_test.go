@@ -48,7 +48,7 @@ var refusals = []struct{ name, role, sql, want string }{
 	{"bob counts ada's runs", "bob", `select get_user_workflow_run_count('` + ada + `', '` + adaFlow + `')`, "42501"},
 	{"bob counts ada's drafts", "bob", `select get_user_workflow_run_count('` + ada + `', null, 'd1000000-0000-4000-8000-000000000001')`, "42501"},
 	{"bob counts everybody's runs", "bob", `select get_workflow_run_count(p_workflow_id => '` + adaFlow + `')`, "42501"},
-	{"bob counts them by what is below", "bob", `select run_counter.total_of('workflow', '` + adaFlow + `')`, "42501"},
+	{"bob counts them by what is below", "bob", `select run_counter.counted_of(null, 'workflow', '` + adaFlow + `', null, null)`, "42501"},
 	{"bob reads the totals", "bob", `select * from run_counter.totals`, "42501"},
 	{"bob counts nobody's runs", "bob", `select get_user_workflow_run_count(null, '` + adaFlow + `')`, "42501"},
 	{"bob counts a user who isn't there", "bob", `select get_user_workflow_run_count('ffffffff-ffff-4fff-8fff-ffffffffffff', '` + adaFlow + `')`, "42501"},

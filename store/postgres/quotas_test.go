@@ -187,9 +187,7 @@ func TestTwoLimitsHold(t *testing.T) {
 		{"by the store where REPEATABLE READ is the default", "repeatable read", true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFixture(t)
-			windows(t, f.address)
-			q := newQuotas(t, f, tt.isolation)
+			q := newQuotas(t, newFixtureOn(t, mustInstallWindows(t)), tt.isolation)
 			q.byStore, q.ofKey, q.ofUser = tt.byStore, tt.windowed, tt.windowed
 			q.rounds(quotaRounds(t))
 			exact(t, q.f.store)
@@ -273,6 +271,12 @@ func TestABeginWaitsForNoGrant(t *testing.T) {
 	mustBe(t, f.address, begin, "full")
 	mustBe(t, f.address, `select string_agg(concat_ws(' ', scope, "limit", granted, counted, active, remaining), ', ') from get_workflow_run_allowance('`+ada+`', '`+adaFlow+`', p_limit => 1, p_user_limit => 1)`,
 		"key 1 0 0 2 0, user 1 0 0 2 0") // what was begun stays, and nothing is negative
+}
+
+// mustInstallWindows is mustInstall with the indexes of windows.
+func mustInstallWindows(t testing.TB) string {
+	t.Helper()
+	return pgtest.Copy(t, "installed with windows", func(address string) { windows(t, address) })
 }
 
 // windows makes the indexes of windows.
