@@ -9,6 +9,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -179,7 +180,7 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 	},
 	"case T12: an upsert ends with the duration of its own run": func(t testing.TB, b storetest.Backend, f *fixture) {
 		pgtest.Exec(t, f.address, minuteOld+upsert+`on conflict (id) do update set status = excluded.status, completed_at = excluded.completed_at, duration_ms = excluded.duration_ms`)
-		if r, err := b.Store.Run(t.Context(), mustParse(t, oneRun)); err != nil || r.DurationMS.MS < 60_000 {
+		if r, err := b.Store.Run(t.Context(), sourcetest.MustParse(t, oneRun)); err != nil || r.DurationMS.MS < 60_000 {
 			t.Errorf("the run took %+v, %v; want a minute", r.DurationMS, err)
 		}
 	},

@@ -12,6 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -374,7 +375,7 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{TB: t, address: mustInstall(t), key: store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{})}
+	f := &fixture{TB: t, address: sourcetest.Installed(t), key: store.KeyOf(storetest.MustID('a', 1), storetest.MustID('c', 1), store.ID{})}
 	f.store = mustOpen(t, f.address, Options{})
 	var err error
 	if f.db, err = f.store.features(t.Context()); err != nil {
@@ -397,7 +398,7 @@ func (f *fixture) end(n int) { pgtest.Exec(f, f.address, f.insert(n)) }
 // drifts returns how many keys are wrong.
 func (f *fixture) drifts() (n int) {
 	f.Helper()
-	if err := f.store.pool.QueryRow(f.Context(), `select count(*) from (`+exactSQL+`) as wrong`).Scan(&n); err != nil {
+	if err := f.store.pool.QueryRow(f.Context(), `select count(*) from (`+sourcetest.ExactSQL+`) as wrong`).Scan(&n); err != nil {
 		f.Fatal(err)
 	}
 	return n
