@@ -119,7 +119,7 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		config.AdmissionTimeout = 0 // the sweep finds what a refused delivery would have told
 		config.Workers = sourceWorkers
 		config.Idle = db.idle
-		config.Degraded = everySecond(func() []string { return directText(ctx, db.database) })
+		config.Degraded = func() []string { return directText(ctx, db.database) }
 	}
 	srv, err := server.New(config)
 	if err != nil {
