@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"reflect"
 	"strconv"
 	"strings"
@@ -76,7 +77,7 @@ var streamed = map[string]reflect.Type{
 func OpenAPI() []byte { return document() }
 
 var document = sync.OnceValue(func() []byte {
-	d := describer{schemas()}
+	d := describer{schemas(), map[string]openapi.Schema{}}
 	doc := openapi.Document{
 		OpenAPI: openapi.Version,
 		Info: openapi.Info{
@@ -126,15 +127,15 @@ func secured(ways ...string) (all []map[string][]string) {
 }
 
 // describer makes operations, and the schemas to which they refer.
-type describer struct{ *openapi.Schemas }
+type describer struct {
+	*openapi.Schemas
+	requests map[string]openapi.Schema // of the bodies
+}
 
 func (d describer) components() map[string]openapi.Schema {
 	all := map[string]openapi.Schema{}
-	for name, schema := range deliverySchemas {
-		all[name] = schema
-	}
-	for name, schema := range d.Components() {
-		all[name] = schema
+	for _, some := range [...]map[string]openapi.Schema{deliverySchemas, d.requests, d.Components()} {
+		maps.Copy(all, some)
 	}
 	return all
 }
@@ -159,7 +160,7 @@ func (d describer) operation(e endpoint, security []map[string][]string) *openap
 	}
 	op.Responses = commonly(400, 401, 403, 503)
 	if e.method == fiber.MethodPost {
-		op.RequestBody = objectBody(e.members)
+		op.RequestBody = d.object(e)
 		op.Responses = commonly(400, 401, 403, 408, 413, 415, 503)
 	}
 	for status, about := range e.problems {
@@ -222,11 +223,12 @@ func (d describer) problem(about string, status int) *openapi.Response {
 	return r
 }
 
-// objectBody describes a JSON object. An absent body is an object without members, and a
-// member that is null is as one that is left out.
-func objectBody(members []param) *openapi.RequestBody {
+// object describes the JSON object of an endpoint, by a name of its own for generated
+// clients. An absent body is an object without members, and a member that is null is as
+// one that is left out.
+func (d describer) object(e endpoint) *openapi.RequestBody {
 	properties, required := map[string]openapi.Schema{}, []string{}
-	for _, p := range members {
+	for _, p := range e.members {
 		schema := p.schema.With(openapi.Schema{"description": p.about})
 		if p.required {
 			required = append(required, p.name)
@@ -239,5 +241,7 @@ func objectBody(members []param) *openapi.RequestBody {
 	if len(required) > 0 {
 		schema["required"] = required
 	}
-	return &openapi.RequestBody{Required: len(required) > 0, Content: map[string]openapi.Media{fiber.MIMEApplicationJSON: {Schema: schema}}}
+	name := strings.ToUpper(e.id[:1]) + e.id[1:] + "Request"
+	d.requests[name] = schema
+	return &openapi.RequestBody{Required: len(required) > 0, Content: map[string]openapi.Media{fiber.MIMEApplicationJSON: {Schema: openapi.Ref(name)}}}
 }

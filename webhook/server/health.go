@@ -22,6 +22,7 @@ func home(c *fiber.Ctx) error {
 Send database webhooks for workflow_runs to POST /webhooks/workflow-runs
 (or, in place of an Edge Function, to POST /functions/v1/run-counter).
 Ask for a count at GET /v1/counts?user_id=…&workflow_id=…
+All requests, as OpenAPI 3.1: /openapi.json
 Health: /livez, /readyz, /metrics
 `)
 }
