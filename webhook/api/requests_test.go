@@ -250,6 +250,7 @@ func TestDeadLettersAreDroppedAsAskedAlone(t *testing.T) {
 		{"one that is not", "GET", "/v1/dead-letters/2", "", 200, `"encoding":"base64","body":"//4="`},
 		{"one that is not there", "GET", "/v1/dead-letters/9", "", 404, ""},
 		{"a replay", "POST", "/v1/dead-letters/1/replay", "", 200, `"applied":true`},
+		{"a replay of some", "POST", "/v1/dead-letters/replay", `{"reason":"one"}`, 200, `"replayed":1,"left":0`},
 		{"a replay of all", "POST", "/v1/dead-letters/replay", `{"max":2}`, 200, `"replayed":0,"left":2`},
 		{"a drop of some", "POST", "/v1/dead-letters/drop", `{"reason":"TWO"}`, 200, `"dropped":2`},
 		{"a drop of one", "DELETE", "/v1/dead-letters/1", "", 200, `"dropped":1`},
@@ -266,8 +267,32 @@ func TestDeadLettersAreDroppedAsAskedAlone(t *testing.T) {
 	}
 }
 
+// TestAWorkflowAndADraftOfOneIDAreCountedApart, for a user and for all.
+func TestAWorkflowAndADraftOfOneIDAreCountedApart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	run := r.begin(ada, workflow)
+	if code, text := r.keyed("POST", "/v1/runs/"+run+"/complete", `{"status":"completed"}`); code != 200 {
+		t.Fatalf("complete: %d %s", code, text)
+	}
+	for path, want := range map[string]string{
+		"/v1/counts?user_id=" + ada + "&workflow_id=" + workflow: `"count":1,`,
+		"/v1/counts?user_id=" + ada + "&draft_id=" + workflow:    `"count":0,`,
+		"/v1/totals?workflow_id=" + workflow:                     `"count":1,`,
+		"/v1/totals?draft_id=" + workflow:                        `"count":0,`,
+		"/v1/users/" + ada + "/counts?max=1000":                  `"count":1,`,
+	} {
+		if code, text := r.keyed("GET", path, ""); code != 200 || !strings.Contains(text, want) {
+			t.Errorf("%s: got %d %s; want %s", path, code, text, want)
+		}
+	}
+}
+
 func TestTheClientSaysWhatAServerRefused(t *testing.T) {
 	t.Parallel()
+	if _, err := api.NewDelivery(t.Context(), "http://a b", nil); err == nil {
+		t.Error("an address that is none is accepted, want it refused")
+	}
 	for _, tt := range []struct {
 		name, location, body string
 		status               int
