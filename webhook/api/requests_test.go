@@ -65,6 +65,7 @@ func TestAnUnclearRequestIsRefusedAndChangesNothing(t *testing.T) {
 		{"a page of none", "GET", "/v1/users/" + ada + "/counts?max=0", "", 400, "between 1 and 1000", nil},
 		{"a page of too many", "GET", "/v1/users/" + ada + "/counts?max=1001", "", 400, "between 1 and 1000", nil},
 		{"a user whose id is too long", "GET", "/v1/users/" + strings.Repeat("u", 256) + "/counts", "", 400, "The id of the user in the path is", nil},
+		{"a page of no number", "GET", "/v1/users/" + ada + "/counts?max=many", "", 400, "max must be a whole number", nil},
 		{"an id that is too long", "GET", "/v1/runs/" + strings.Repeat("r", 256), "", 400, "The id of the run in the path is", nil},
 		{"a stream of no user", "GET", "/v1/counts/stream?workflow_id=" + workflow, "", 400, "Say whose counts", nil},
 		{"a stream of two users", "GET", "/v1/counts/stream?user_id=" + ada + "&user_id=" + bob, "", 400, "user_id is given twice", nil},
@@ -104,7 +105,7 @@ func TestTheSameRequestAgainBeginsNothing(t *testing.T) {
 	r := newRig(t, nil)
 	body := `{"user_id":"` + ada + `","workflow_id":"` + workflow + `"`
 	var first string
-	for i, tt := range []struct{ more, header string }{{`,"idempotency_key":"k"}`, ""}, {"}", "k"}, {`,"idempotency_key":"k"}`, "k"}} {
+	for i, tt := range []struct{ more, header string }{{`,"idempotency_key":"two words"}`, ""}, {"}", "two words"}, {`,"idempotency_key":"two words"}`, "two words"}} {
 		code, header, text := r.ask("POST", "/v1/runs", body+tt.more, "Authorization", "Bearer "+key, "Idempotency-Key", tt.header)
 		if i == 0 {
 			first = header.Get("Location")
@@ -116,6 +117,47 @@ func TestTheSameRequestAgainBeginsNothing(t *testing.T) {
 	r.wantRefused(409, "Use a new one", "POST", "/v1/runs", strings.Replace(body, ada, bob, 1)+`,"id":"`+strings.TrimPrefix(first, "/v1/runs/")+`"}`)
 }
 
+// TestAnOutcomeIsKeptAsItIsSent, with how long the run took and why it failed.
+func TestAnOutcomeIsKeptAsItIsSent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	run := r.begin(ada, workflow)
+	code, text := r.keyed("POST", "/v1/runs/"+run+"/complete", `{"status":"failed","duration_ms":1234,"error_details":{"code":"E1"},"state_snapshot":[1]}`)
+	if code != 200 || !strings.Contains(text, `"won":true,"status":"failed"`) {
+		t.Errorf("the first outcome: got %d %s; want it won", code, text)
+	}
+	if code, text = r.keyed("POST", "/v1/runs/"+run+"/complete", `{"status":"completed"}`); code != 200 || !strings.Contains(text, `"won":false,"status":"failed"`) {
+		t.Errorf("the second outcome: got %d %s; want the first to stand", code, text)
+	}
+	if code, text = r.keyed("GET", "/v1/runs/"+run, ""); code != 200 || !strings.Contains(text, `"duration_ms":1234,"error_details":{"code":"E1"},"state_snapshot":[1]`) {
+		t.Errorf("the run: got %d %s; want what was sent", code, text)
+	}
+}
+
+// TestWhatTheTableDoesNotHaveIsLeftOut of requests: to name it is an error, and not 0.
+func TestWhatTheTableDoesNotHaveIsLeftOut(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		columns             map[string]string
+		begin, count, wrong string
+	}{
+		"no user":     {map[string]string{"id": "id", "status": "status", "workflow_id": "workflow_id"}, `{"workflow_id":"` + workflow + `"}`, "workflow_id=" + workflow, `{"user_id":"` + ada + `","workflow_id":"` + workflow + `"}`},
+		"no workflow": {map[string]string{"id": "id", "status": "status", "user_id": "user_id"}, `{"user_id":"` + ada + `"}`, "user_id=" + ada, `{"user_id":"` + ada + `","workflow_id":"` + workflow + `"}`},
+	} {
+		r := newRig(t, func(c *api.Config) { c.Decoder.Columns = tt.columns })
+		if code, text := r.keyed("POST", "/v1/runs", tt.begin); code != http.StatusCreated {
+			t.Errorf("%s: begin: got %d %s; want 201", name, code, text)
+		}
+		if code, text := r.keyed("GET", "/v1/counts?"+tt.count, ""); code != 200 || !strings.Contains(text, `"count":0,`) {
+			t.Errorf("%s: a count: got %d %s; want 0", name, code, text)
+		}
+		r.wantRefused(400, "The table has no column that says", "POST", "/v1/runs", tt.wrong)
+		both := "user_id=" + ada + "&workflow_id=" + workflow
+		r.wantRefused(400, "The table has no column that says", "GET", "/v1/counts?"+both, "")
+		r.wantRefused(400, "The table has no column that says", "GET", "/v1/counts/stream?"+both, "")
+	}
+}
+
 // TestALimitThatIsReachedSaysWhy, as fields for a program.
 func TestALimitThatIsReachedSaysWhy(t *testing.T) {
 	t.Parallel()
@@ -125,7 +167,7 @@ func TestALimitThatIsReachedSaysWhy(t *testing.T) {
 	if code != http.StatusConflict {
 		t.Fatalf("got %d %s, want 409", code, text)
 	}
-	for _, want := range []string{`"code":"limit_reached"`, `"count":0`, `"active":1`, `"limit":1`} {
+	for _, want := range []string{"(1): 0 counted, 1 active", `"code":"limit_reached"`, `"count":0`, `"active":1`, `"limit":1`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("got %s, want %s in it", text, want)
 		}
