@@ -269,8 +269,8 @@ func (p *postgres) version() (version, error) {
 // and an index that is built concurrently waits for all older statements, which
 // would be a deadlock. So the second process tries [lockMigrating] again and again.
 //
-// look, if any, comes before anything is made, and its error is the end.
-func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
+// check, if any, comes before anything is made, and its error is the end.
+func (m *Migrator) alone(check, do func(conn *sql.Conn) error) (err error) {
 	ctx := m.postgres.ctx
 	conn, err := m.postgres.db.Conn(ctx)
 	if err != nil {
@@ -299,8 +299,8 @@ func (m *Migrator) alone(look, do func(conn *sql.Conn) error) (err error) {
 			err = unlockErr
 		}
 	}()
-	if look != nil {
-		if err := look(conn); err != nil {
+	if check != nil {
+		if err := check(conn); err != nil {
 			return err
 		}
 	}

@@ -344,9 +344,9 @@ func bareIdent(name string) string {
 
 var bare = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// look refuses a table that migrate up does not understand. One that is not there
+// requireUnderstood refuses a table that migrate up does not understand. One that is not there
 // is made by the migrations.
-func look(ctx context.Context, db begins, schema, name string, said watched.Overrides) error {
+func requireUnderstood(ctx context.Context, db begins, schema, name string, said watched.Overrides) error {
 	c, there, err := readCatalog(ctx, db, schema, name)
 	if err != nil {
 		return err
@@ -418,15 +418,14 @@ func (m *Migrator) preflight(conn *sql.Conn) error {
 	if err := m.postgres.knows(conn, said.Zone); err != nil {
 		return err
 	}
-	look := func() error {
-		return look(m.postgres.ctx, conn, schema, name, said)
-	}
-	err = m.retryWhileBusy(conn, look, func() error { return nil })
+	err = m.retryWhileBusy(conn, func() error {
+		return requireUnderstood(m.postgres.ctx, conn, schema, name, said)
+	}, func() error { return nil })
 	if !errors.Is(err, ErrTable) {
 		return err
 	}
-	installed, lookErr := m.postgres.installed(m.postgres.ctx, conn)
-	if lookErr == nil && installed { // it was altered, and our triggers stand on it
+	installed, readErr := m.postgres.installed(m.postgres.ctx, conn)
+	if readErr == nil && installed { // it was altered, and our triggers stand on it
 		return fmt.Errorf("the table has Run Counter's triggers, which read of it what they can, and counts may be wrong until this is fixed or runcounter migrate down --yes has taken them off: %w", err)
 	}
 	return err
@@ -468,8 +467,8 @@ func (m *Migrator) Check() error {
 	return m.onTable(m.preflight)
 }
 
-// onTable looks at a PostgreSQL database over a connection of its own.
-func (m *Migrator) onTable(look func(conn *sql.Conn) error) (err error) {
+// onTable reads a PostgreSQL database over a connection of its own.
+func (m *Migrator) onTable(read func(conn *sql.Conn) error) (err error) {
 	if m.postgres == nil {
 		return nil
 	}
@@ -478,5 +477,5 @@ func (m *Migrator) onTable(look func(conn *sql.Conn) error) (err error) {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	return sessionless(look(conn))
+	return sessionless(read(conn))
 }

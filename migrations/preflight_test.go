@@ -233,7 +233,7 @@ func mustRefuse(t *testing.T, address string, want ...string) string {
 }
 
 // TestCasesOfTablesThatAreUnderstood has tables that differ from ours in what
-// does no harm; store/postgres proves that on them.
+// does no harm; store/postgres/anytable proves that on them.
 func TestCasesOfTablesThatAreUnderstood(t *testing.T) {
 	t.Parallel()
 	for name, table := range map[string]string{

@@ -109,7 +109,7 @@ select p.oid::regprocedure::text,
 	}
 	for len(keys) > 0 {
 		n := min(keysAtOnce, len(keys))
-		if err := e.ask(p.ctx, tx, p.rendering.table, call, keys[:n]); err != nil {
+		if err := e.count(p.ctx, tx, p.rendering.table, call, keys[:n]); err != nil {
 			return nil, err
 		}
 		keys = keys[n:]
@@ -170,9 +170,9 @@ select distinct r.user_id::text, r.kind, r.ref_id::text
 	return keys, rows.Err()
 }
 
-// ask asks for some keys in one statement, since the server may be far away. A
+// count has the earlier function count some keys in one statement, since the server may be far away. A
 // key that fails doesn't stop the others; what takes too long stops these.
-func (e *earlier) ask(ctx context.Context, tx *sql.Tx, t watched.Table, call string, keys []Total) error {
+func (e *earlier) count(ctx context.Context, tx *sql.Tx, t watched.Table, call string, keys []Total) error {
 	var values []string
 	for i, key := range keys {
 		workflow, draft := watched.Literal(key.Ref), "null"
@@ -204,7 +204,7 @@ begin
     perform set_config('run_counter.totals', v_all::text, true);
 end
 $do$`
-	if _, err := tx.ExecContext(ctx, "savepoint ask"); err != nil {
+	if _, err := tx.ExecContext(ctx, "savepoint counting"); err != nil {
 		return err
 	}
 	var text string
@@ -218,7 +218,7 @@ $do$`
 		}
 		e.note(len(keys), plain(err).Error())
 	}
-	if _, err := tx.ExecContext(ctx, "rollback to savepoint ask"); err != nil {
+	if _, err := tx.ExecContext(ctx, "rollback to savepoint counting"); err != nil {
 		return err
 	}
 	if text == "" {

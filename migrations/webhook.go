@@ -280,8 +280,8 @@ func (s *WebhookSwitch) Remove() error {
 // statements they were: an operator says that the receiver needs none of them.
 func (s *WebhookSwitch) Acknowledge() (n int64, err error) {
 	var there bool
-	const look = `select to_regprocedure('run_counter_webhook.acknowledge(pg_snapshot, timestamptz)') is not null`
-	if err := s.on.db.QueryRowContext(s.on.ctx, look).Scan(&there); err != nil {
+	const query = `select to_regprocedure('run_counter_webhook.acknowledge(pg_snapshot, timestamptz)') is not null`
+	if err := s.on.db.QueryRowContext(s.on.ctx, query).Scan(&there); err != nil {
 		return 0, plain(err)
 	}
 	if !there {

@@ -124,7 +124,7 @@ func (s *Sweeper) settlePartitions(ctx context.Context, r *SweepReport) error {
 		r.Withheld = s.withheld
 		return nil
 	}
-	if r.Withheld.Keys > 0 || moved && !r.Full || !moved && len(r.Partitions.Untold) == 0 {
+	if r.Withheld.Keys > 0 || !moved && len(r.Partitions.Untold) == 0 {
 		return nil
 	}
 	if err := s.Source.SettlePartitions(ctx, r.Partitions); err != nil {

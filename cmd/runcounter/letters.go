@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v3"
@@ -83,30 +81,6 @@ func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadL
 		return webhook.ErrNoLetter
 	}
 	return show(cmd, api.LetterWithBodyOf(letters[0], utf8.Valid), view.Letter(letters[0]))
-}
-
-// replayLetters replays those that are meant. That some stay is the answer "no".
-func replayLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
-	decoder, err := decoderFor(ctx, cmd, db)
-	if err != nil {
-		return err
-	}
-	apply := func(ctx context.Context, changes []store.Change) ([]store.ApplyResult, error) {
-		return db.Apply(ctx, changes, time.Now())
-	}
-	results, err := webhook.ReplayAll(ctx, db, q, func(seq int64) (webhook.Replayed, error) { return webhook.Replay(ctx, db, decoder, seq, apply) })
-	if errors.Is(err, webhook.ErrNoLetter) {
-		return err
-	}
-	if err != nil {
-		return fmt.Errorf("%w; %s had been replayed by then: replay again, it is safe", err, store.Quantity(int64(len(results)), "dead letter", "dead letters"))
-	}
-	all := api.ReplaysOf(results)
-	err = show(cmd, all, view.Replayed(all))
-	if err == nil && all.Left > 0 {
-		err = failed(nil)
-	}
-	return err
 }
 
 func dropLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {

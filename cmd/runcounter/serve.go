@@ -12,9 +12,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v3"
-
-	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/webhook/server"
 )
 
 const (
@@ -28,11 +25,6 @@ const (
 	// for what was accepted.
 	defaultDrain = 5 * time.Second
 	longestDrain = 20 * time.Second
-	// admissionTimeout bounds how long a delivery waits for a slot of a mirror, whose
-	// sender doesn't retry. Supabase gives up after 5 s unless told otherwise.
-	admissionTimeout = 4 * time.Second
-	// sourceWorkers is the number of batches of hints that are processed at once.
-	sourceWorkers = 2
 )
 
 func serveCommand() *cli.Command {
@@ -90,56 +82,16 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if s.decoder, err = decoderFor(ctx, cmd, db); err != nil {
-		return err
-	}
-	if s.users != nil {
-		claim, err := claimFor(ctx, cmd, db)
-		if err != nil {
-			return err
-		}
-		s.users.CountBy(claim)
-	}
-	if s.policy != nil {
-		if err := db.SetPolicy(ctx, *s.policy); err != nil {
-			return fmt.Errorf("set the count policy: %w", err)
-		}
-	}
-	sweeper := db.sweeper(s.limits)
-	sweeper.Log = s.log
-	if !presumes(cmd, db.source) {
-		sweeper.Limits, sweeper.Rehearse = store.Limits{}, s.limits
-	}
-	config := server.Config{
-		Store: db, Reader: db, Letters: db, Grants: db, Totals: s.totals, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, AdmissionTimeout: admissionTimeout,
-		Loopback: s.address.IP.IsLoopback(), Log: s.log, Sweeper: sweeper, SweepEvery: s.every, Mirror: !db.source,
-	}
-	config.Console = s.console(cmd, db, sweeper)
-	if db.source {
-		config.AdmissionTimeout = 0 // the sweep finds what a refused delivery would have told
-		config.Workers = sourceWorkers
-		config.Idle = db.idle
-		config.Degraded = everySecond(func() []string { return directText(ctx, db.database) })
-	}
-	srv, err := server.New(config)
+	srv, err := s.newServer(ctx, cmd, db)
 	if err != nil {
-		return badUsage("%w", err)
+		return err
 	}
 	listener, err := net.ListenTCP("tcp", s.address) // what was checked, not the name that led to it
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: choose another address with --listen or PORT", err), srv.Shutdown(ctx))
 	}
-	if s.metrics != nil {
-		apart, err := net.ListenTCP("tcp", s.metrics)
-		if err != nil {
-			return errors.Join(fmt.Errorf("%w: choose another address with --metrics-listen", err), listener.Close(), srv.Shutdown(ctx))
-		}
-		s.log.Info("metrics and readiness without a key", "address", apart.Addr().String(), "url", baseOf(apart.Addr()))
-		go func() {
-			if err := srv.Monitor(apart); err != nil {
-				s.log.Error("the listener of the metrics has ended", "error", err)
-			}
-		}()
+	if err := s.monitor(srv); err != nil {
+		return errors.Join(err, listener.Close(), srv.Shutdown(ctx))
 	}
 	s.announce(cmd.Root().ErrWriter, listener.Addr(), db)
 	err = srv.Run(ctx, listener, s.drain, finishIn, func() {
@@ -150,22 +102,4 @@ func serve(ctx context.Context, cmd *cli.Command) (err error) {
 		s.log.Info("stopped")
 	}
 	return err
-}
-
-// open waits for a PostgreSQL server that is not there yet: the machines of a
-// deployment start in any order, and a platform gives up on a process that
-// ends again and again.
-func (s settings) open(ctx context.Context, cmd *cli.Command) (backend, error) {
-	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
-		db, err := openStore(ctx, cmd)
-		if err == nil || !errors.Is(err, store.ErrUnavailable) || !isPostgres(cmd.String("database-url")) {
-			return db, err
-		}
-		s.log.Warn("the database can't be reached, trying again", "in", pause.String(), "error", err)
-		select {
-		case <-ctx.Done():
-			return backend{}, ctx.Err()
-		case <-time.After(pause):
-		}
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -45,22 +44,6 @@ func (s settings) announce(w io.Writer, at net.Addr, db backend) {
 // noMigrations warns of a source without our migrations.
 const noMigrations = "the database has no migrations of Run Counter, so it works by direct queries: counts are counted each time, " +
 	"and nothing keeps the first outcome but our own calls; run runcounter migrate up"
-
-// everySecond returns a function that asks at most once a second, and answers
-// with the last answer in between.
-func everySecond(ask func() []string) func() []string {
-	var mu sync.Mutex
-	var asked time.Time
-	var last []string
-	return func() []string {
-		mu.Lock()
-		defer mu.Unlock()
-		if asked.IsZero() || time.Since(asked) >= time.Second {
-			last, asked = ask(), time.Now()
-		}
-		return last
-	}
-}
 
 // directText says so for as long as it is true. A database that says nothing says
 // nothing of it, and keeps no one waiting who asks whether the server is ready.

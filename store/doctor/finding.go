@@ -51,17 +51,17 @@ func notChecked(err error) report.Finding {
 // checkTimeout bounds one check, which may ask several times.
 const checkTimeout = 15 * time.Second
 
-// check is a named question. It returns a finding for each thing that is wrong, or
+// check is a named examination. It returns a finding for each thing that is wrong, or
 // one that says what is right.
 type check struct {
 	name string
-	ask  func(ctx context.Context) ([]report.Finding, error)
+	find func(ctx context.Context) ([]report.Finding, error)
 }
 
 // one makes a check's function of one that always returns one finding.
-func one(ask func(ctx context.Context) (report.Finding, error)) func(ctx context.Context) ([]report.Finding, error) {
+func one(find func(ctx context.Context) (report.Finding, error)) func(ctx context.Context) ([]report.Finding, error) {
 	return func(ctx context.Context) ([]report.Finding, error) {
-		f, err := ask(ctx)
+		f, err := find(ctx)
 		return []report.Finding{f}, err
 	}
 }
@@ -71,7 +71,7 @@ func one(ask func(ctx context.Context) (report.Finding, error)) func(ctx context
 func run(ctx context.Context, checks []check) (all []report.Finding) {
 	for _, c := range checks {
 		limited, cancel := context.WithTimeout(ctx, checkTimeout)
-		found, err := c.ask(limited)
+		found, err := c.find(limited)
 		cancel()
 		if err != nil {
 			found = []report.Finding{notChecked(err)}

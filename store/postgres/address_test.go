@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 func TestCaseT25_ParametersOfOtherToolsAreLeftOutOfAnAddress(t *testing.T) {
@@ -24,7 +25,7 @@ func TestCaseT25_ParametersOfOtherToolsAreLeftOutOfAnAddress(t *testing.T) {
 		}
 	}
 	t.Run("case T25: and PostgreSQL takes what is left", func(t *testing.T) {
-		address := mustInstall(t)
+		address := sourcetest.Installed(t)
 		for _, name := range foreign {
 			clean, _ := Clean(pgtest.With(t, address, name, "1"))
 			mustOpen(t, clean, Options{})

@@ -8,6 +8,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -17,9 +18,9 @@ import (
 func TestCaseWithoutMigrationsAWorkflowAndADraftOfOneIdAreCountedApart(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, bareTable)
+	pgtest.Exec(t, address, sourcetest.BareTable)
 	s := mustOpen(t, address, Options{})
-	user, ref := mustParse(t, ada), mustParse(t, adaFlow)
+	user, ref := sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow)
 	keys := []store.Key{store.KeyOf(user, ref, store.ID{}), store.KeyOf(user, store.ID{}, ref)}
 	var last [2]store.ID
 	n := 0
@@ -69,8 +70,8 @@ func TestCaseWithoutMigrationsAWorkflowAndADraftOfOneIdAreCountedApart(t *testin
 func TestCaseATableWithoutDraftsIsAuditedAndRecounted(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, strings.Replace(bareTable, "draft_id uuid,", "", 1))
-	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, strings.Replace(sourcetest.BareTable, "draft_id uuid,", "", 1))
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	s := mustOpen(t, address, Options{})
 	if db, err := s.features(t.Context()); err != nil || db.has(watched.Draft) {
 		t.Fatalf("the table has drafts: %+v, %v", db, err)
@@ -109,7 +110,7 @@ func TestCaseATableWithoutDraftsIsAuditedAndRecounted(t *testing.T) {
 	for range 2 {
 		wantDrifts(0)
 		for i, user := range users {
-			key, n := store.KeyOf(mustParse(t, user), mustParse(t, adaFlow), store.ID{}), int64(i+1)
+			key, n := store.KeyOf(sourcetest.MustParse(t, user), sourcetest.MustParse(t, adaFlow), store.ID{}), int64(i+1)
 			want := store.Tallies{Ended: store.Tally{Completed: n, Failed: n + 1, Cancelled: n, Timeout: n}, Presumed: store.Tally{Failed: 1}}
 			if c, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil || c.Tallies != want {
 				t.Errorf("Count: got %+v, %v; want %+v", c, err, want)
@@ -154,7 +155,7 @@ func TestCaseWhatNoProgramCanShowIsRead(t *testing.T) {
 func TestCaseWithoutMigrationsARowThatATriggerKeepsOpenIsNamed(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, bareTable, `
+	pgtest.Exec(t, address, sourcetest.BareTable, `
 create function goes_on() returns trigger language plpgsql as $$ begin new.status := old.status; return new; end $$;
 create trigger goes_on before update on workflow_runs for each row when (old.user_id = '`+bob+`') execute function goes_on();
 insert into workflow_runs (id, user_id, workflow_id, status, updated_at)
@@ -168,5 +169,22 @@ select gen_random_uuid(), n.who::uuid, '`+adaFlow+`', 'running', now() - interva
 		if kept := r.Before.User.String() == bob; kept != (r.Refused != "") {
 			t.Errorf("got %+v; want the run that a trigger keeps open refused, and the other ended", r)
 		}
+	}
+}
+
+// TestCaseAViewIsWorkedOnByDirectQueries: without migrations there may be a view,
+// whose columns are those of a table.
+func TestCaseAViewIsWorkedOnByDirectQueries(t *testing.T) {
+	t.Parallel()
+	address := pgtest.Database(t)
+	pgtest.Exec(t, address, strings.Replace(sourcetest.BareTable, "workflow_runs", "runs", 1), `create view workflow_runs as select * from runs`)
+	s := mustOpen(t, address, Options{})
+	db, err := s.features(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := strings.ReplaceAll(db.rows("state_snapshot"), "null::timestamptz::timestamptz as lease_at", "")
+	if strings.Contains(runs, "null::") {
+		t.Errorf("a column of the view is taken for missing: %s", runs)
 	}
 }

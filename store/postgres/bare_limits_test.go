@@ -10,6 +10,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -20,7 +21,7 @@ func TestWithoutMigrationsScopesAndLimitsAreTheSame(t *testing.T) {
 	t.Parallel()
 	addresses := []string{pgtest.Database(t), pgtest.Database(t)}
 	for _, address := range addresses {
-		pgtest.Exec(t, address, bareTable, `alter table workflow_runs alter user_id drop not null`)
+		pgtest.Exec(t, address, sourcetest.BareTable, `alter table workflow_runs alter user_id drop not null`)
 	}
 	windows(t, addresses[1])
 	pgtest.Exec(t, addresses[1], `update run_counter.settings set guard = 'off'`)
@@ -44,7 +45,7 @@ func TestWithoutMigrationsScopesAndLimitsAreTheSame(t *testing.T) {
 		}
 	}
 	for n := range 60 {
-		user, flow := mustParse(t, []string{ada, bob}[r.IntN(2)]), mustParse(t, []string{adaFlow, bobFlow}[r.IntN(2)])
+		user, flow := sourcetest.MustParse(t, []string{ada, bob}[r.IntN(2)]), sourcetest.MustParse(t, []string{adaFlow, bobFlow}[r.IntN(2)])
 		limits := []store.Limit{{Scope: store.UserLimit, Max: int64(r.IntN(150)), From: drawWindow(r).From}, {Scope: store.KeyLimit, Max: int64(r.IntN(80)), From: drawWindow(r).From}}[r.IntN(2):]
 		var begun [2]store.BeginResult
 		var left [2][]store.Usage
@@ -77,17 +78,17 @@ func TestWithoutMigrationsScopesAndLimitsAreTheSame(t *testing.T) {
 func TestWithoutMigrationsTwoLimitsHold(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, bareTable)
+	pgtest.Exec(t, address, sourcetest.BareTable)
 	s := mustOpen(t, pgtest.With(t, address, "pool_max_conns", "30"), Options{})
 	limits := []store.Limit{{Scope: store.KeyLimit, Max: 4}, {Scope: store.UserLimit, Max: 13, From: time.Now().Add(-time.Hour)}}
 	var all sync.WaitGroup
 	for n := range 60 {
 		all.Go(func() {
-			if _, err := s.Begin(t.Context(), store.Begin{ID: storetest.MustID('1', n), User: mustParse(t, ada), Workflow: storetest.MustID('c', n%5), Limits: limits, Now: time.Now()}); err != nil {
+			if _, err := s.Begin(t.Context(), store.Begin{ID: storetest.MustID('1', n), User: sourcetest.MustParse(t, ada), Workflow: storetest.MustID('c', n%5), Limits: limits, Now: time.Now()}); err != nil {
 				t.Errorf("Begin: %v", err)
 			}
 		})
 	}
 	all.Wait()
-	mustBe(t, address, `select sum(n) || ' ' || (max(n) <= 4) from (select count(*) as n from workflow_runs group by workflow_id) as k`, "13 true")
+	sourcetest.MustBe(t, address, `select sum(n) || ' ' || (max(n) <= 4) from (select count(*) as n from workflow_runs group by workflow_id) as k`, "13 true")
 }

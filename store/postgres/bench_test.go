@@ -15,6 +15,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -269,7 +270,7 @@ select gen_random_uuid(), '%s', '%s', 'completed', now() from generate_series(1,
 	var audit time.Duration
 	audited := writersBeside(b, address, func() {
 		audit = once(b, func() error {
-			r, err := sweeperOf(s).Sweep(b.Context(), store.SweepOptions{Full: true, DryRun: true})
+			r, err := sourcetest.SweeperOf(s).Sweep(b.Context(), store.SweepOptions{Full: true, DryRun: true})
 			if err == nil && (r.Drifting > 0 || r.Audited < 5000) {
 				err = fmt.Errorf("audited %d keys, %d drift", r.Audited, r.Drifting)
 			}
@@ -280,7 +281,7 @@ select gen_random_uuid(), '%s', '%s', 'completed', now() from generate_series(1,
 	pgtest.Exec(b, address, `insert into workflow_runs (id, user_id, workflow_id, status, updated_at)
 select gen_random_uuid(), gen_random_uuid() as user_id, 'c0000000-0000-4000-8000-000000000001', 'running', now() - interval '1 day' from generate_series(1, 10000)`)
 	report("sweep-of-10,000-stuck", once(b, func() error {
-		_, err := sweeperOf(s).Sweep(b.Context(), store.SweepOptions{})
+		_, err := sourcetest.SweeperOf(s).Sweep(b.Context(), store.SweepOptions{})
 		return err
 	}))
 	exact(b, s)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -19,7 +20,7 @@ func BenchmarkTotal(b *testing.B) {
 	pgtest.Exec(b, address, `
 insert into run_counter.counts
 select gen_random_uuid(), 'workflow', ('c0000000-0000-4000-8000-' || lpad(to_hex(case when n % 2 = 0 then 1 else 2 + n % 100 end), 12, '0'))::uuid, 'completed', false, 1
-  from generate_series(1, 200000) as n`, totalAgainSQL, `vacuum analyze run_counter.counts, run_counter.totals`)
+  from generate_series(1, 200000) as n`, sourcetest.TotalsAgainSQL, `vacuum analyze run_counter.counts, run_counter.totals`)
 	s := mustOpen(b, address, Options{})
 	of := store.TotalOf(storetest.MustID(0xc0, 1), store.ID{})
 	report := func(name string, d time.Duration) {
@@ -59,7 +60,7 @@ select gen_random_uuid(), 'workflow', ('c0000000-0000-4000-8000-' || lpad(to_hex
 
 	var addresses []string
 	for _, setup := range []string{`select 1`, `drop index run_counter.ledger_ref`} {
-		one := mustInstall(b)
+		one := sourcetest.Installed(b)
 		pgtest.Exec(b, one, setup)
 		addresses = append(addresses, one)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -142,7 +143,7 @@ func TestCaseARecountRepairsMarksThatHandsLeftBehind(t *testing.T) {
 			pgtest.Exec(t, f.address, `update workflow_runs set status = 'cancelled', completed_at = now()`, `update workflow_runs set user_id = '`+ada+`'`, `delete from workflow_runs`)
 			sweep()
 			var marks int
-			if mustScan(t, f.address, `select count(*) from run_counter.presumed`, &marks); marks != 0 {
+			if sourcetest.MustScan(t, f.address, `select count(*) from run_counter.presumed`, &marks); marks != 0 {
 				t.Errorf("%d marks are left of a run that is gone", marks)
 			}
 		})
@@ -182,7 +183,7 @@ func TestCaseTheViewAndTheFunctionsCountUnderThePolicyInForce(t *testing.T) {
 			}
 			var view, function, completed, failed, other, total int64
 			var last time.Time
-			mustScan(t, f.address, `select counted_count, get_user_workflow_run_count(user_id, workflow_id, draft_id), completed_count, failed_count, other_terminal_count, total_count, last_run_at
+			sourcetest.MustScan(t, f.address, `select counted_count, get_user_workflow_run_count(user_id, workflow_id, draft_id), completed_count, failed_count, other_terminal_count, total_count, last_run_at
   from workflow_run_counts where workflow_id is not null`, &view, &function, &completed, &failed, &other, &total, &last)
 			if e := want.Tallies.Ended; view != want.Count || function != want.Count || completed != e.Completed || failed != e.Failed ||
 				other != e.Cancelled+e.Timeout || total != e.Completed+e.Failed+e.Cancelled+e.Timeout || !last.Equal(want.LastRunAt) {

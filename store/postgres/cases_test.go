@@ -12,6 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -20,7 +21,7 @@ func TestCases(t *testing.T) { storetest.Cases(t, openLeased) }
 // openLeased opens a store whose table has a lease column, and needs no times.
 func openLeased(t testing.TB) storetest.Backend {
 	t.Helper()
-	address := mustInstall(t)
+	address := sourcetest.Installed(t)
 	pgtest.Exec(t, address, `alter table workflow_runs add column lease_at timestamptz, alter column updated_at drop not null, alter column created_at drop not null`)
 	return backendOf(t, mustOpen(t, address, Options{LeaseColumn: "lease_at"}))
 }
@@ -34,7 +35,7 @@ func (f *fixture) runOf(n int, status store.Status, completed time.Time) store.R
 
 func (f *fixture) enact(c store.Change) {
 	f.Helper()
-	if err := enact(f.Context(), f.store, c); err != nil {
+	if err := sourcetest.Write(f.Context(), f.store, f.store.pool, c); err != nil {
 		f.Fatal(err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -40,7 +41,7 @@ func newTelling(t *testing.T) *telling {
 		io.WriteString(w, `{"received":1,"changed":1}`)
 	}))
 	t.Cleanup(p.receiver.Close)
-	migrate(t, p.address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, p.address, (*migrations.Migrator).Up)
 	p.store = mustOpen(t, p.address, Options{})
 	return p
 }

@@ -13,14 +13,10 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // What end users write, as the Data API has them write it.
-
-// asBob is a transaction of bob's that is committed.
-func asBob(sql string) string {
-	return `begin; set local role authenticated; set local request.jwt.claims = '{"sub": "` + bob + `"}'; ` + sql + `; commit`
-}
 
 const bobsInsert = `insert into workflow_runs (user_id, workflow_id, status, `
 
@@ -28,7 +24,7 @@ func TestCaseT22_EndUsersCantMoveTimesIntoThePast(t *testing.T) {
 	t.Parallel()
 	address := mustFixture(t)
 	pgtest.Exec(t, address, `drop trigger touch on workflow_runs; alter table workflow_runs add heartbeat_at timestamptz, add released_at timestamptz; update workflow_runs set heartbeat_at = now(), released_at = now()`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	c := newCaller(t, address)
 	set := func(what, id string) string { return `update workflow_runs set ` + what + ` where id = '` + id + `'` }
 	for _, tt := range []struct{ name, sql string }{
@@ -117,13 +113,13 @@ func TestCaseT22_ASweepTakesNothingForStuckThatAnEndUserMadeLookSilent(t *testin
 	address := mustFixture(t)
 	pgtest.Exec(t, address, `drop trigger touch on workflow_runs; alter table workflow_runs add heartbeat_at timestamptz; delete from workflow_runs;
 alter table workflow_runs alter updated_at drop not null, alter created_at drop not null`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	s := mustOpen(t, address, Options{LeaseColumn: "heartbeat_at"})
 	const silent = `now() - interval '4 minutes 59 seconds'`
 	insert := func(times string) string {
 		return `insert into workflow_runs (id, user_id, workflow_id, status, started_at, updated_at, created_at, heartbeat_at) values ('` + active + `', '` + bob + `', '` + bobFlow + `', 'running', ` + times + `)`
 	}
-	update := func(what string) string { return asBob(`update workflow_runs set ` + what) }
+	update := func(what string) string { return sourcetest.AsBob(`update workflow_runs set ` + what) }
 	for _, tt := range []struct{ name, server, bob string }{
 		{"asks for a cancellation", insert(strings.Repeat(silent+", ", 3) + "null"), update(`status = 'cancelling'`)},
 		{"asks for one, and sets the times back", insert(`now(),now(),now(),null`), update(`status = 'cancelling', started_at = ` + silent + `, updated_at = ` + silent)},
@@ -134,9 +130,9 @@ alter table workflow_runs alter updated_at drop not null, alter created_at drop 
 		{"sets the heartbeat back", insert(silent + `, ` + silent + `, now(), now()`), update(`heartbeat_at = ` + silent)},
 		{"clears the heartbeat", insert(silent + `, ` + silent + `, now(), now()`), update(`heartbeat_at = null`)},
 		{"sets the heartbeat into the future", insert(silent + `, ` + silent + `, now(), now()`), update(`heartbeat_at = now() + interval '1 day'`)},
-		{"inserts a run that looks silent", "select 1", asBob(insert(strings.Repeat(silent+", ", 3) + "null"))},
-		{"inserts a run without times", "select 1", asBob(insert(`null,null,` + silent + `, null`))},
-		{"inserts a run of the future", "select 1", asBob(insert(`now() + interval '299 seconds', now() + interval '299 seconds', ` + silent + `, null`))},
+		{"inserts a run that looks silent", "select 1", sourcetest.AsBob(insert(strings.Repeat(silent+", ", 3) + "null"))},
+		{"inserts a run without times", "select 1", sourcetest.AsBob(insert(`null,null,` + silent + `, null`))},
+		{"inserts a run of the future", "select 1", sourcetest.AsBob(insert(`now() + interval '299 seconds', now() + interval '299 seconds', ` + silent + `, null`))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			pgtest.Exec(t, address, `delete from workflow_runs`, tt.server, tt.bob)
@@ -162,7 +158,7 @@ alter table workflow_runs alter updated_at drop not null, alter created_at drop 
 // outcome wins by the function, or where the condition lets it pass.
 func TestCaseT22_AGuardedUpdateThatArrivesAfterAPresumedEnd(t *testing.T) {
 	t.Parallel()
-	address := mustInstall(t)
+	address := sourcetest.Installed(t)
 	pgtest.Exec(t, address, `create role case_t22_worker bypassrls; grant select, update on workflow_runs to case_t22_worker; grant usage on schema run_counter to case_t22_worker; grant select on run_counter.presumed to case_t22_worker`)
 	t.Cleanup(func() { pgtest.Exec(t, address, `drop owned by case_t22_worker; drop role case_t22_worker`) })
 	s := mustOpen(t, address, Options{})
@@ -177,7 +173,7 @@ func TestCaseT22_AGuardedUpdateThatArrivesAfterAPresumedEnd(t *testing.T) {
 			t.Fatalf("FailStuck: got %+v, %v; want the run", got, err)
 		}
 		pgtest.Exec(t, address, tt.sql)
-		if run, err := s.Run(t.Context(), mustParse(t, oneRun)); err != nil || string(run.Status) != tt.want || run.Presumed != (tt.want == "failed") {
+		if run, err := s.Run(t.Context(), sourcetest.MustParse(t, oneRun)); err != nil || string(run.Status) != tt.want || run.Presumed != (tt.want == "failed") {
 			t.Errorf("%s: got %s (presumed %v), %v; want %s", tt.name, run.Status, run.Presumed, err, tt.want)
 		}
 	}

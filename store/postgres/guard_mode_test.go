@@ -7,6 +7,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // retried is what an application does that retries a run in the same row: it
@@ -27,7 +28,7 @@ var retried = []string{
 func TestTheGuardKeepsReportsOrIsOff(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	const listed = `select coalesce(string_agg(concat_ws(' ', kind, was, status, times), ', '), 'nothing') from run_counter.repairs`
 	for _, tt := range []struct{ guard, row, list, counted string }{
 		{"on", "failed dated", "nothing", "1 failed"},
@@ -36,20 +37,20 @@ func TestTheGuardKeepsReportsOrIsOff(t *testing.T) {
 	} {
 		pgtest.Exec(t, address, `delete from workflow_runs`, `delete from run_counter.repairs`, `update run_counter.settings set guard = '`+tt.guard+`'`)
 		pgtest.Exec(t, address, retried...)
-		mustBe(t, address, `select concat_ws(' ', status, case when completed_at is not null then 'dated' end) from workflow_runs`, tt.row)
-		mustBe(t, address, listed, tt.list)
-		mustBe(t, address, `select coalesce((select sum(n) || ' ' || status from (select status, n from run_counter.counts union all select status, n from run_counter.ledger) as k group by status having sum(n) <> 0), 'none')`, tt.counted)
+		sourcetest.MustBe(t, address, `select concat_ws(' ', status, case when completed_at is not null then 'dated' end) from workflow_runs`, tt.row)
+		sourcetest.MustBe(t, address, listed, tt.list)
+		sourcetest.MustBe(t, address, `select coalesce((select sum(n) || ' ' || status from (select status, n from run_counter.counts union all select status, n from run_counter.ledger) as k group by status having sum(n) <> 0), 'none')`, tt.counted)
 		audited(t, address)
 	}
 	// What was presumed is taken back by a retry, too, and a real outcome supersedes it as ever.
 	pgtest.Exec(t, address, `delete from workflow_runs`, `update run_counter.settings set guard = 'report'`,
 		`insert into workflow_runs (id, user_id, workflow_id, status, created_at, updated_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'running', now() - interval '1 day', now() - interval '1 day')`)
 	s := mustOpen(t, address, Options{})
-	mustSweep(t, sweeperOf(s), store.SweepOptions{})
-	mustBe(t, address, `select status || ' ' || (select count(*) from run_counter.presumed) from workflow_runs`, "failed 1")
+	mustSweep(t, sourcetest.SweeperOf(s), store.SweepOptions{})
+	sourcetest.MustBe(t, address, `select status || ' ' || (select count(*) from run_counter.presumed) from workflow_runs`, "failed 1")
 	pgtest.Exec(t, address, `update workflow_runs set status = 'running', completed_at = null`)
-	mustBe(t, address, listed+` where kind <> 'stuck'`, "would_keep failed running 1")
-	mustBe(t, address, `select status || ' ' || (select count(*) from run_counter.presumed) from workflow_runs`, "running 0")
+	sourcetest.MustBe(t, address, listed+` where kind <> 'stuck'`, "would_keep failed running 1")
+	sourcetest.MustBe(t, address, `select status || ' ' || (select count(*) from run_counter.presumed) from workflow_runs`, "running 0")
 	audited(t, address)
 }
 
@@ -59,7 +60,7 @@ func TestTheGuardKeepsReportsOrIsOff(t *testing.T) {
 func TestARetryIsNotTakenBackWhereTheGuardReports(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	pgtest.Exec(t, address, `update run_counter.settings set guard = 'report'`,
 		`insert into workflow_runs (id, user_id, workflow_id, status, completed_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'failed', now() - interval '1 minute')`)
 	s := mustOpen(t, address, Options{})
@@ -82,12 +83,12 @@ func TestARetryIsNotTakenBackWhereTheGuardReports(t *testing.T) {
 		if _, err := s.Apply(t.Context(), []store.Change{change}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		mustSweep(t, sweeperOf(s), store.SweepOptions{})
-		mustBe(t, address, `select status from workflow_runs`, "running")
+		mustSweep(t, sourcetest.SweeperOf(s), store.SweepOptions{})
+		sourcetest.MustBe(t, address, `select status from workflow_runs`, "running")
 		pgtest.Exec(t, address, `update workflow_runs set status = 'failed', completed_at = now() - interval '1 minute'`)
 	}
 	pgtest.Exec(t, address, `update workflow_runs set status = 'running', created_at = now() - interval '1 day', updated_at = now() - interval '1 day', started_at = null`)
-	mustSweep(t, sweeperOf(s), store.SweepOptions{})
-	mustBe(t, address, `select status || ' ' || (select count(*) from run_counter.presumed) from workflow_runs`, "completed 1")
+	mustSweep(t, sourcetest.SweeperOf(s), store.SweepOptions{})
+	sourcetest.MustBe(t, address, `select status || ' ' || (select count(*) from run_counter.presumed) from workflow_runs`, "completed 1")
 	audited(t, address)
 }

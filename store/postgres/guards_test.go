@@ -9,6 +9,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -190,8 +191,8 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 	"windows in SQL": func(t testing.TB, _ storetest.Backend, f *fixture) {
 		f.end(1)
 		pgtest.Exec(t, f.address, `update run_counter.settings set guard = 'off'`, `update workflow_runs set completed_at = '2026-01-31 23:00+00'`)
-		mustBe(t, f.address, `select get_workflow_run_count('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', null, p_from => '2026-01-31 23:00+00', p_to => '2026-01-31 23:00:00.000001+00')`, "1")
-		mustBe(t, f.address, `select get_workflow_run_count('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', null, p_to => '2026-01-31 23:00+00')`, "0")
+		sourcetest.MustBe(t, f.address, `select get_workflow_run_count('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', null, p_from => '2026-01-31 23:00+00', p_to => '2026-01-31 23:00:00.000001+00')`, "1")
+		sourcetest.MustBe(t, f.address, `select get_workflow_run_count('`+f.key.User.String()+`', '`+f.key.Ref.String()+`', null, p_to => '2026-01-31 23:00+00')`, "0")
 	},
 	"case T34: after an amendment the decided status alone passes": func(t testing.TB, _ storetest.Backend, f *fixture) {
 		f.decideAndWrite(f.session())
@@ -235,7 +236,7 @@ var sourceCases = map[string]func(t testing.TB, b storetest.Backend, f *fixture)
 	},
 	"case T12: an upsert ends with the duration of its own run": func(t testing.TB, b storetest.Backend, f *fixture) {
 		pgtest.Exec(t, f.address, minuteOld+upsert+`on conflict (id) do update set status = excluded.status, completed_at = excluded.completed_at, duration_ms = excluded.duration_ms`)
-		if r, err := b.Store.Run(t.Context(), mustParse(t, oneRun)); err != nil || r.DurationMS.MS < 60_000 {
+		if r, err := b.Store.Run(t.Context(), sourcetest.MustParse(t, oneRun)); err != nil || r.DurationMS.MS < 60_000 {
 			t.Errorf("the run took %+v, %v; want a minute", r.DurationMS, err)
 		}
 	},

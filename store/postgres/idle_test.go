@@ -8,6 +8,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -86,7 +87,7 @@ func TestCaseD11_AStoreIsIdleWhileItsGuardIsSeenToBeOn(t *testing.T) {
 		}
 	}
 	want("without the migrations", false)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	ping()
 	want("with them", true)
 	overwritten := change
@@ -113,7 +114,7 @@ func TestCaseD11_AStoreIsIdleWhileItsGuardIsSeenToBeOn(t *testing.T) {
 	s.readGuard(t.Context(), features{installed: true}, time.Now().Add(-guardKnownFor))
 	want("seen too long ago", false)
 	ping()
-	migrate(t, address, (*migrations.Migrator).Down)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Down)
 	ping()
 	want("the migrations are gone", false)
 }

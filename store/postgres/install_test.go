@@ -17,6 +17,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // TestRemovedItLeavesTheDatabaseAsItWas compares dumps from before the
@@ -25,11 +26,11 @@ func TestRemovedItLeavesTheDatabaseAsItWas(t *testing.T) {
 	t.Parallel()
 	address := mustFixture(t)
 	before := dump(t, address)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	if installed := dump(t, address); strings.Contains(installed, "counts runs, more or less") || !strings.Contains(installed, "zzzz_run_counter_guard") {
 		t.Fatal("the dump shows nothing of the migrations")
 	}
-	migrate(t, address, (*migrations.Migrator).Down)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Down)
 	after := dump(t, address)
 
 	// What anon could do by EXECUTE on the earlier functions doesn't come back,
@@ -115,7 +116,7 @@ func TestADependentObjectStopsUpByItsName(t *testing.T) {
 // in our schema: its triggers work all the same.
 func TestAWriterWithoutPrivilegesIsNeverStopped(t *testing.T) {
 	t.Parallel()
-	address := mustInstall(t)
+	address := sourcetest.Installed(t)
 	name := "runcounter_writer_" + strconv.Itoa(os.Getpid())
 	pgtest.Exec(t, address, `create role `+name, `grant select, insert, update, delete, truncate on workflow_runs to `+name,
 		`create policy w on workflow_runs to `+name+` using (true) with check (true)`)
@@ -129,7 +130,7 @@ delete from workflow_runs where id = '00000000-0000-4000-8000-000000000002';
 commit`)
 	s := mustOpen(t, address, Options{})
 	exact(t, s)
-	c, err := store.UserCounts(t.Context(), s, mustParse(t, ada), zeroKey, 10)
+	c, err := store.UserCounts(t.Context(), s, sourcetest.MustParse(t, ada), zeroKey, 10)
 	if err != nil || len(c) != 1 || c[0].Count != 3 {
 		t.Errorf("got %+v, %v; want a count of 3", c, err)
 	}
@@ -138,12 +139,3 @@ commit`)
 }
 
 var zeroKey store.Key
-
-func mustParse(t testing.TB, text string) store.ID {
-	t.Helper()
-	id, err := store.ParseID(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}

@@ -12,6 +12,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -372,7 +373,7 @@ type fixture struct {
 	key     store.Key
 }
 
-func newFixture(t testing.TB) *fixture { return newFixtureOn(t, mustInstall(t)) }
+func newFixture(t testing.TB) *fixture { return newFixtureOn(t, sourcetest.Installed(t)) }
 
 func newFixtureOn(t testing.TB, address string) *fixture {
 	t.Helper()
@@ -399,7 +400,7 @@ func (f *fixture) end(n int) { pgtest.Exec(f, f.address, f.insert(n)) }
 // drifts returns how many keys are wrong.
 func (f *fixture) drifts() (n int) {
 	f.Helper()
-	if err := f.store.pool.QueryRow(f.Context(), `select count(*) from (`+exactSQL+`) as wrong`).Scan(&n); err != nil {
+	if err := f.store.pool.QueryRow(f.Context(), `select count(*) from (`+sourcetest.ExactSQL+`) as wrong`).Scan(&n); err != nil {
 		f.Fatal(err)
 	}
 	return n

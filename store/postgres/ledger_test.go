@@ -11,6 +11,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -133,7 +134,7 @@ func transitions(t testing.TB, tx pgx.Tx, which string) {
 			step.sql = transitionSteps[i-4].sql
 		}
 		execute(t, tx, step.sql)
-		if exactIn(t, tx); t.Failed() {
+		if sourcetest.Exact(t, tx); t.Failed() {
 			t.Fatalf("that was after the %s", step.name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -20,7 +21,7 @@ analyze workflow_runs`
 // BenchmarkLists asks for what the console and live counts ask, with a tenth of
 // the keys in the ledger as well, 5,000 presumed runs and 5,000 superseded ones.
 func BenchmarkLists(b *testing.B) {
-	address := mustInstall(b)
+	address := sourcetest.Installed(b)
 	pgtest.Exec(b, address, benchRuns, `set session_replication_role = replica;
 insert into run_counter.counts select user_id, 'workflow', workflow_id, 'completed', false, count(*) from workflow_runs group by 1, 3;
 insert into run_counter.ledger (user_id, kind, ref_id, status, presumed, n)

@@ -4,12 +4,13 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
 func TestListed(t *testing.T) {
 	storetest.Listed(t, func(t testing.TB) storetest.Backend {
-		address := mustInstall(t)
+		address := sourcetest.Installed(t)
 		pgtest.Exec(t, address, `alter table workflow_runs alter created_at drop not null`)
 		return backend(t, address)
 	}, false)
@@ -23,7 +24,7 @@ func TestListedWithoutMigrations(t *testing.T) {
 
 func TestListedThroughAPooler(t *testing.T) {
 	storetest.Listed(t, func(t testing.TB) storetest.Backend {
-		address := mustInstall(t)
+		address := sourcetest.Installed(t)
 		pgtest.Exec(t, address, `alter table workflow_runs alter created_at drop not null`)
 		return backend(t, pgtest.Pooler(t, address))
 	}, false)
@@ -32,12 +33,6 @@ func TestListedThroughAPooler(t *testing.T) {
 func openBare(t testing.TB) storetest.Backend {
 	t.Helper()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, bareTable)
+	pgtest.Exec(t, address, sourcetest.BareTable)
 	return backend(t, address)
 }
-
-// bareTable is the watched table without anything of ours.
-const bareTable = `create table workflow_runs (
-    id uuid primary key, user_id uuid not null, workflow_id uuid, draft_id uuid, status text,
-    created_at timestamptz, started_at timestamptz, completed_at timestamptz, updated_at timestamptz,
-    duration_ms integer, error_details jsonb, state_snapshot jsonb)`

@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // TestADurationOfNumericIsReadInWholeMilliseconds, and none that is written stops a
 // reader.
 func TestADurationOfNumericIsReadInWholeMilliseconds(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, mustInstall(t), Options{})
+	s := mustOpen(t, sourcetest.Installed(t), Options{})
 	for value, want := range map[string]store.Millis{
 		"0":             store.MillisOf(0),
 		"12.999":        store.MillisOf(12),

@@ -9,11 +9,8 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
-
-// sweeperOf returns a sweeper of a source as serve makes it, without limits of
-// its own.
-func sweeperOf(s *Store) *store.Sweeper { return &store.Sweeper{Store: s, Source: s} }
 
 // mustSweep sweeps once.
 func mustSweep(t testing.TB, s *store.Sweeper, o store.SweepOptions) store.SweepReport {
@@ -73,7 +70,7 @@ func TestCaseT14_APartitionOfAnotherOwnerIsNamed(t *testing.T) {
 	admin := pgtest.Admin(t, f.address)
 	pgtest.Exec(t, f.address, april)
 	pgtest.Exec(t, admin, `alter table april owner to current_user`)
-	sweeper := sweeperOf(f.store)
+	sweeper := sourcetest.SweeperOf(f.store)
 	r := mustSweep(t, sweeper, store.SweepOptions{})
 	if !cmp.Equal(r.Partitions.Untold, []string{"public.april"}) {
 		t.Errorf("got %+v, want the partition named", r.Partitions)

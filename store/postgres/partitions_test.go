@@ -11,6 +11,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -49,9 +50,9 @@ func newPartitioned(t testing.TB) *fixture {
 
 func newPartitionedIn(t testing.TB, address string) *fixture {
 	t.Helper()
-	f := &fixture{TB: t, address: address, key: store.KeyOf(mustParse(t, ada), mustParse(t, adaFlow), store.ID{})}
+	f := &fixture{TB: t, address: address, key: store.KeyOf(sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow), store.ID{})}
 	pgtest.Exec(t, f.address, partitionedTable)
-	migrate(t, f.address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, f.address, (*migrations.Migrator).Up)
 	f.store = mustOpen(t, f.address, Options{})
 	var err error
 	if f.db, err = f.store.features(t.Context()); err != nil {
@@ -84,11 +85,11 @@ func TestCaseT14_TruncateOfPartitionsIsCounted(t *testing.T) {
 			f := &fixture{TB: t, address: f.address, store: f.store, db: f.db, key: f.key}
 			f.inTransaction(func(tx pgx.Tx) {
 				execute(t, tx, partitionedRuns) // some are folded, and some stand in the ledger
-				exactIn(t, tx)
+				sourcetest.Exact(t, tx)
 				execute(t, tx, `truncate `+tables)
-				exactIn(t, tx)
+				sourcetest.Exact(t, tx)
 				execute(t, tx, partitionedRuns+`; truncate `+tables+`; `+partitionedRuns)
-				exactIn(t, tx)
+				sourcetest.Exact(t, tx)
 				var marks, left int
 				err := tx.QueryRow(t.Context(), `select count(*) filter (where r.id is null), count(r.id) from run_counter.presumed as p left join workflow_runs as r on r.id = p.run_id`).Scan(&marks, &left)
 				if err != nil || marks != 0 || left == 0 {
@@ -140,7 +141,7 @@ func TestCaseT14_TruncateOfAPartitionInRepeatableReadIsRepairedByTheNextSweep(t 
 	if got := f.drifts(); got != 1 {
 		t.Fatalf("%d keys drift, want the one that the TRUNCATE could not see", got)
 	}
-	r, err := sweeperOf(f.store).Sweep(t.Context(), store.SweepOptions{})
+	r, err := sourcetest.SweeperOf(f.store).Sweep(t.Context(), store.SweepOptions{})
 	if err != nil || !r.Full || r.Corrected != 1 {
 		t.Errorf("a sweep: %+v, %v; want it full, and the key repaired", r, err)
 	}
@@ -161,7 +162,7 @@ func TestCaseT14_WhatIsNoPartitionAnyMoreIsNotCounted(t *testing.T) {
 	if after, err := f.store.Count(t.Context(), f.key.Scope(), store.AllTime); err != nil || after.Tallies != before.Tallies {
 		t.Errorf("after the TRUNCATE: got %+v, %v; want %+v as before", after.Tallies, err, before.Tallies)
 	}
-	migrate(t, f.address, (*migrations.Migrator).Down)
+	sourcetest.Migrate(t, f.address, (*migrations.Migrator).Down)
 	pgtest.Exec(t, f.address, `truncate january, february`)
 }
 
@@ -189,7 +190,7 @@ values ('`+storetest.MustID('1', 1).String()+`', '`+ada+`', '`+adaFlow+`', 'runn
 	if got := f.runOne(1); got.Presumed || got.Status != store.Completed {
 		t.Errorf("a real outcome that moves it: got %+v, want it completed for real", got)
 	}
-	mustBe(t, f.address, `select count(*) from run_counter.presumed`, "0")
+	sourcetest.MustBe(t, f.address, `select count(*) from run_counter.presumed`, "0")
 	exact(t, f.store)
 	pgtest.Exec(t, f.address, `update workflow_runs set status = 'running', created_at = '2026-01-01'`)
 	if got := f.runOne(1); got.Status != store.Completed {
@@ -209,7 +210,7 @@ func TestCaseAnEndUsersRunMovesToAnotherPartition(t *testing.T) {
 create table recent partition of workflow_runs for values from (now() - interval '50 days') to (now() - interval '10 days'); create table others partition of workflow_runs default`))
 	pgtest.Exec(t, address, `update workflow_runs set created_at = now() - interval '40 days', started_at = now() - interval '40 days'`,
 		`update workflow_runs set status = 'timeout', completed_at = now() where id = '00000000-0000-4000-8000-0000000000b5'`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	c := newCaller(t, address)
 	const timedOut = "00000000-0000-4000-8000-0000000000b5"
 	set := func(what, id string) string {
@@ -251,7 +252,7 @@ func TestCaseT14_UpSaysThatPartitionsCameAndWent(t *testing.T) {
 	pgtest.Exec(t, f.address, partitionedRuns, `alter table workflow_runs detach partition january`,
 		`create table march partition of workflow_runs for values from ('2026-04-01') to ('2026-05-01')`, `alter table workflow_runs drop column state_snapshot`)
 	var said []string
-	migrate(t, f.address, func(m *migrations.Migrator) error { defer func() { said = m.Said() }(); return m.Up() })
+	sourcetest.Migrate(t, f.address, func(m *migrations.Migrator) error { defer func() { said = m.Said() }(); return m.Up() })
 	if text := strings.Join(said, "; "); !strings.Contains(text, "(gone: public.january; new: public.march)") {
 		t.Errorf("got %q, want both named", text)
 	}
@@ -269,7 +270,7 @@ create table ended partition of workflow_runs for values in ('completed', 'faile
 create table ended_0 partition of ended for values with (modulus 2, remainder 0);
 create table ended_1 partition of ended for values with (modulus 2, remainder 1);
 create table others partition of workflow_runs default`))
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	c := newCaller(t, address)
 	for _, tt := range []struct{ role, sql, want string }{
 		{"bob", `update workflow_runs set status = 'completed' where id = '` + active + `' returning tableoid::regclass::text like 'ended%' and completed_at is not null`, "t"},
@@ -292,13 +293,13 @@ create table others partition of workflow_runs default`))
 		t.Fatal("FailStuck: got none, want the run")
 	}
 	exact(t, f.store)
-	mustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`' and status = 'failed'`, "1")
+	sourcetest.MustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`' and status = 'failed'`, "1")
 	pgtest.Exec(t, address, `update workflow_runs set user_id = '`+ada+`' where id = '`+active+`'`)
 	exact(t, f.store)
-	mustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`' and user_id = '`+ada+`'`, "1")
+	sourcetest.MustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`' and user_id = '`+ada+`'`, "1")
 	pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+active+`'`)
-	mustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`'`, "0")
-	mustBe(t, address, `select status from workflow_runs where id = '`+active+`'`, "completed")
+	sourcetest.MustBe(t, address, `select count(*) from run_counter.presumed where run_id = '`+active+`'`, "0")
+	sourcetest.MustBe(t, address, `select status from workflow_runs where id = '`+active+`'`, "completed")
 	exact(t, f.store)
 }
 
@@ -308,12 +309,38 @@ func TestCaseT14_APartitionWhoseSchemaIsClosedToUs(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
 	pgtest.Exec(t, address, partitionedTable, `create schema archive; drop table others; create table archive.others partition of workflow_runs default`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	pgtest.Exec(t, address, partitionedRuns)
 	pgtest.Exec(t, pgtest.Admin(t, address), `alter schema archive owner to postgres`, `truncate archive.others`)
 	s := mustOpen(t, address, Options{})
-	if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Drifting == 0 || r.Corrected != r.Drifting {
+	if r, err := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Drifting == 0 || r.Corrected != r.Drifting {
 		t.Errorf("got %+v, %v; want the counts repaired", r, err)
 	}
 	exact(t, s)
+}
+
+// TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock: what looks at the table
+// keeps no lock on a partition of it, since an ALTER locks the table first, and
+// what looks twice in a transaction would wait for that.
+func TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock(t *testing.T) {
+	t.Parallel()
+	f := newPartitioned(t)
+	var p store.Partitions
+	err := pgx.BeginFunc(t.Context(), f.store.pool, func(tx pgx.Tx) (err error) {
+		if _, _, err := catalogOf(t.Context(), tx, "public", "workflow_runs"); err != nil {
+			return err
+		}
+		if p, err = f.db.partitions(t.Context(), tx); err != nil {
+			return err
+		}
+		var held []string
+		err = tx.QueryRow(t.Context(), `select coalesce(array_agg(c.relname), '{}') from pg_locks as l join pg_class as c on c.oid = l.relation where l.pid = pg_backend_pid() and c.relispartition and c.relkind in ('r', 'p')`).Scan(&held)
+		if len(held) > 0 {
+			t.Errorf("holds %s", held)
+		}
+		return err
+	})
+	if err != nil || len(p.IDs) != 4 {
+		t.Errorf("got %v, %v; want four partitions", p.IDs, err)
+	}
 }

@@ -12,17 +12,20 @@ import (
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // The users of testdata/postgres/app.sql, and the victims of this file.
 const (
-	ada     = "a1000000-0000-4000-8000-000000000001"
-	bob     = "b1000000-0000-4000-8000-000000000002"
+	ada     = sourcetest.Ada
+	bob     = sourcetest.Bob
 	adasRun = "00000000-0000-4000-8000-0000000000a1" // completed
 	bobsRun = "00000000-0000-4000-8000-0000000000b1" // completed
 	active  = "00000000-0000-4000-8000-0000000000b2" // bob's, running
-	adaFlow = "c1000000-0000-4000-8000-000000000001"
-	bobFlow = "c1000000-0000-4000-8000-000000000002"
+	adaFlow = sourcetest.AdaFlow
+	bobFlow = sourcetest.BobFlow
+	runOne  = sourcetest.RunOne
+	runTwo  = sourcetest.RunTwo
 )
 
 // refusals are statements that must be refused with a code, or find nothing
@@ -176,7 +179,7 @@ var allowed = []struct{ name, role, sql, want string }{
 func mustApp(t testing.TB) string {
 	t.Helper()
 	address := mustFixture(t)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	return address
 }
 
@@ -202,17 +205,6 @@ func partitionedApp(by, key, partitions string) *strings.Replacer {
 	return strings.NewReplacer("uuid primary key default gen_random_uuid(),\n    user_id ", "uuid not null default gen_random_uuid(),\n    user_id ",
 		"constraint one_of_workflow_and_draft check ((workflow_id is null) <> (draft_id is null))\n)",
 		"constraint one_of_workflow_and_draft check ((workflow_id is null) <> (draft_id is null)),\n    primary key ("+key+")\n) partition by "+by+"; "+partitions)
-}
-
-func migrate(t testing.TB, address string, do func(*migrations.Migrator) error) {
-	t.Helper()
-	m, err := migrations.Postgres(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(do(m), m.Close()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // caller is a connection that takes roles as the Data API does.
@@ -289,7 +281,7 @@ func TestNobodyCanCheatWithPartitions(t *testing.T) {
 	t.Parallel()
 	address := mustEditedFixture(t, partitionedApp("hash (id)", "id", `create table runs_0 partition of workflow_runs for values with (modulus 2, remainder 0);
 create table runs_1 partition of workflow_runs for values with (modulus 2, remainder 1)`))
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	pgtest.Exec(t, address, `grant all on runs_0, runs_1 to anon, authenticated`) // as Supabase's default privileges do
 	nobodyCheats(t, address)
 	c := newCaller(t, address)

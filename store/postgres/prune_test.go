@@ -10,6 +10,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // TestAKeyWithARunInTheLedgerIsNotPruned: a run that ends between the fold of its
@@ -17,19 +18,19 @@ import (
 func TestAKeyWithARunInTheLedgerIsNotPruned(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
-	pgtest.Exec(t, address, bareTable)
-	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, sourcetest.BareTable)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	s := mustOpen(t, address, Options{})
 	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, completed_at) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'completed', now())`,
 		`insert into run_counter.keys values ('`+bob+`', 'workflow', '`+bobFlow+`')`)
 	err := s.attempt(t.Context(), func(db features) error {
-		keys := db.keyArrays([]store.Key{{User: mustParse(t, bob), Kind: store.KindWorkflow, Ref: mustParse(t, bobFlow)}})
+		keys := db.keyArrays([]store.Key{{User: sourcetest.MustParse(t, bob), Kind: store.KindWorkflow, Ref: sourcetest.MustParse(t, bobFlow)}})
 		return s.commit(t.Context(), query{text: db.pruneKeysSQL(), args: keys})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustBe(t, address, `select count(*) from run_counter.keys`, "1")
+	sourcetest.MustBe(t, address, `select count(*) from run_counter.keys`, "1")
 }
 
 // TestWhatIsHeldIsPrunedLater: an application that overwrites the outcomes of two
@@ -50,8 +51,8 @@ func TestWhatIsHeldIsPrunedLater(t *testing.T) {
 	f.inTransaction(func(tx pgx.Tx) {
 		execute(t, tx, `update run_counter.repairs set times = 2 where last_at < now() - interval '18 months'`)
 		fold()
-		mustBe(t, f.address, `select count(*) from run_counter.repairs`, "1")
+		sourcetest.MustBe(t, f.address, `select count(*) from run_counter.repairs`, "1")
 	})
 	fold()
-	mustBe(t, f.address, `select count(*) from run_counter.repairs`, "0")
+	sourcetest.MustBe(t, f.address, `select count(*) from run_counter.repairs`, "0")
 }

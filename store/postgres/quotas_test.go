@@ -16,6 +16,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -219,7 +220,7 @@ func TestTheUsersLimitIsTakenInTurns(t *testing.T) {
 			other.do(`set lock_timeout = '20s'`, begin(bob, adaFlow))
 			a.do(`commit`)
 			b.finish()
-			mustBe(t, f.address, `select count(*) from workflow_runs where user_id = '`+ada+`'`, strconv.Itoa(tt.runs))
+			sourcetest.MustBe(t, f.address, `select count(*) from workflow_runs where user_id = '`+ada+`'`, strconv.Itoa(tt.runs))
 		})
 	}
 }
@@ -263,13 +264,13 @@ func TestABeginWaitsForNoGrant(t *testing.T) {
 	pgtest.Exec(t, f.address, begin)
 	giver := f.session()
 	giver.do(`begin`, `select grant_workflow_runs('`+ada+`', 1, 'support', 'a refill', p_workflow_id => '`+adaFlow+`')`)
-	mustBe(t, f.address, begin, "full")
+	sourcetest.MustBe(t, f.address, begin, "full")
 	giver.do(`commit`)
 	giver.do(`begin`, `select revoke_workflow_run_grant(1, 'support', 'a mistake')`)
-	mustBe(t, f.address, strings.Replace(begin, "'full')", "'full') <> 'full'", 1), "t")
+	sourcetest.MustBe(t, f.address, strings.Replace(begin, "'full')", "'full') <> 'full'", 1), "t")
 	giver.do(`commit`)
-	mustBe(t, f.address, begin, "full")
-	mustBe(t, f.address, `select string_agg(concat_ws(' ', scope, "limit", granted, counted, active, remaining), ', ') from get_workflow_run_allowance('`+ada+`', '`+adaFlow+`', p_limit => 1, p_user_limit => 1)`,
+	sourcetest.MustBe(t, f.address, begin, "full")
+	sourcetest.MustBe(t, f.address, `select string_agg(concat_ws(' ', scope, "limit", granted, counted, active, remaining), ', ') from get_workflow_run_allowance('`+ada+`', '`+adaFlow+`', p_limit => 1, p_user_limit => 1)`,
 		"key 1 0 0 2 0, user 1 0 0 2 0") // what was begun stays, and nothing is negative
 }
 
@@ -283,7 +284,7 @@ func mustInstallWindows(t testing.TB) string {
 func windows(t testing.TB, address string) {
 	t.Helper()
 	yes := true
-	migrate(t, address, func(m *migrations.Migrator) error {
+	sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
 		m.SetWindows(migrations.Windows{User: &yes, Workflow: &yes})
 		return m.Up()
 	})

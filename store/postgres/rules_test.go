@@ -13,16 +13,17 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // TestRulesOfTheTable: which rules could be against what the guard patches. A
 // session that has asked before learns of each as it comes and as it goes.
 func TestRulesOfTheTable(t *testing.T) {
 	t.Parallel()
-	address := mustInstall(t)
+	address := sourcetest.Installed(t)
 	pgtest.Exec(t, address, `create table words (w text primary key); create function f(text) returns boolean language sql immutable as 'select true'; create function g(workflow_runs) returns boolean language sql stable as 'select true';
 		create type mood as enum ('a'); alter table workflow_runs add mood mood, add price numeric; create operator ~~~ (leftarg = text, rightarg = text, function = texteq)`)
-	pooled := mustConnect(t, address)
+	pooled := sourcetest.MustConnect(t, address)
 	const ask = `select run_counter.rules('workflow_runs'::regclass)`
 	asked := func() (rules int) {
 		t.Helper()
@@ -104,43 +105,43 @@ func TestRulesOfTheTable(t *testing.T) {
 func TestARuleThatCameSince(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
-	pgtest.Exec(t, address, bareTable, `grant all on workflow_runs to authenticated`)
-	migrate(t, address, (*migrations.Migrator).Up)
-	pgtest.Exec(t, address, begun(runOne), `update workflow_runs set status = 'completed', completed_at = now(), started_at = now() - interval '1 minute'`)
+	pgtest.Exec(t, address, sourcetest.BareTable, `grant all on workflow_runs to authenticated`)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, sourcetest.Begun(runOne), `update workflow_runs set status = 'completed', completed_at = now(), started_at = now() - interval '1 minute'`)
 	const asking = `select count(*) from pg_trigger where tgrelid = 'workflow_runs'::regclass and tgname = 'zzzz_run_counter_guard_yields'`
-	mustBe(t, address, asking, "0")
+	sourcetest.MustBe(t, address, asking, "0")
 	pgtest.Exec(t, address, `alter table workflow_runs add constraint c check (completed_at >= started_at)`)
 	_, _, err := newCaller(t, address).as("bob", `update workflow_runs set status = 'running', completed_at = null, started_at = now() + interval '1 minute'`)
 	if broken := new(pgconn.PgError); !errors.As(err, &broken) || broken.ConstraintName != "c" {
 		t.Errorf("an end user's statement that breaks it came to %v, want the check's own refusal", err)
 	}
-	pgtest.Exec(t, address, asBob(`update workflow_runs set status = 'running', completed_at = null`))
-	mustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
+	pgtest.Exec(t, address, sourcetest.AsBob(`update workflow_runs set status = 'running', completed_at = null`))
+	sourcetest.MustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
 	pgtest.Exec(t, address, `update workflow_runs set status = 'running', completed_at = null`)
-	mustBe(t, address, `select status from workflow_runs where completed_at is null`, "running")
-	mustBe(t, address, `select count(*) from run_counter.repairs where kind = 'gave_way'`, "1")
+	sourcetest.MustBe(t, address, `select status from workflow_runs where completed_at is null`, "running")
+	sourcetest.MustBe(t, address, `select count(*) from run_counter.repairs where kind = 'gave_way'`, "1")
 	audited(t, address)
 
-	if _, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+	if _, err := sourcetest.SweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	mustBe(t, address, asking, "1")
+	sourcetest.MustBe(t, address, asking, "1")
 	pgtest.Exec(t, address, `update workflow_runs set status = 'completed', completed_at = now()`, `update workflow_runs set status = 'running', completed_at = null`)
-	mustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
+	sourcetest.MustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
 	pgtest.Exec(t, address, `update workflow_runs set status = 'running', completed_at = null, started_at = now() + interval '1 hour'`)
-	mustBe(t, address, `select status from workflow_runs where completed_at is null`, "running")
+	sourcetest.MustBe(t, address, `select status from workflow_runs where completed_at is null`, "running")
 
 	pgtest.Exec(t, address, `alter table workflow_runs drop constraint c`)
-	migrate(t, address, (*migrations.Migrator).Up)
-	mustBe(t, address, asking, "0")
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.MustBe(t, address, asking, "0")
 }
 
 // TestRulesInAnOlderSnapshot: what a transaction of another isolation has read is
 // not kept for those behind it.
 func TestRulesInAnOlderSnapshot(t *testing.T) {
 	t.Parallel()
-	address := mustInstall(t)
-	pooled := mustConnect(t, address)
+	address := sourcetest.Installed(t)
+	pooled := sourcetest.MustConnect(t, address)
 	run := func(sql ...string) {
 		t.Helper()
 		for _, one := range sql {
@@ -153,53 +154,53 @@ func TestRulesInAnOlderSnapshot(t *testing.T) {
 	pgtest.Exec(t, address, `alter table workflow_runs add constraint c check (completed_at >= started_at)`, `select run_counter.settle_yields()`)
 	run(`insert into workflow_runs (id, user_id, workflow_id, status, started_at) values ('`+runOne+`', '`+ada+`', '`+adaFlow+`', 'completed', now() - interval '1 minute')`, `commit`,
 		`update workflow_runs set status = 'running', completed_at = null where id = '`+runOne+`'`)
-	mustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
+	sourcetest.MustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
 	run(`update workflow_runs set status = 'running', completed_at = null, started_at = now() + interval '1 minute' where id = '` + runOne + `'`)
-	mustBe(t, address, `select status from workflow_runs`, "running")
+	sourcetest.MustBe(t, address, `select status from workflow_runs`, "running")
 }
 
 // TestRulesAreSettled by who may, where they have to be.
 func TestRulesAreSettled(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
-	pgtest.Exec(t, address, bareTable, `grant all on workflow_runs to authenticated`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, sourcetest.BareTable, `grant all on workflow_runs to authenticated`)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	sweep := func(address string) {
 		t.Helper()
-		if _, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+		if _, err := sourcetest.SweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 			t.Errorf("a sweep: %v", err)
 		}
 	}
 	sweep(pgtest.As(t, address, newRole(t, address, `bypassrls inherit in role service_role`)))
 
 	// In between an end user takes nothing back, dated or not.
-	pgtest.Exec(t, address, begun(runOne), `alter table workflow_runs add constraint c check (completed_at >= created_at)`,
-		asBob(`update workflow_runs set status = 'completed'`), asBob(`update workflow_runs set status = 'running'`))
-	mustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
+	pgtest.Exec(t, address, sourcetest.Begun(runOne), `alter table workflow_runs add constraint c check (completed_at >= created_at)`,
+		sourcetest.AsBob(`update workflow_runs set status = 'completed'`), sourcetest.AsBob(`update workflow_runs set status = 'running'`))
+	sourcetest.MustBe(t, address, `select status from workflow_runs where completed_at is not null`, "completed")
 
 	const asking = `select string_agg(tgname || ' ' || tgenabled::text, ', ' order by tgname) from pg_trigger where tgrelid = 'workflow_runs'::regclass and tgname ~ 'yields|forget'`
 	const both = "zzzz_run_counter_forget O, zzzz_run_counter_guard_yields O"
-	migrate(t, address, (*migrations.Migrator).Up)
-	mustBe(t, address, asking, both)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.MustBe(t, address, asking, both)
 	for _, off := range []string{`disable trigger user`, `enable replica trigger zzzz_run_counter_guard_yields`} { // a bulk load
 		pgtest.Exec(t, address, `alter table workflow_runs `+off)
-		migrate(t, address, (*migrations.Migrator).Up)
-		mustBe(t, address, asking, both)
+		sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
+		sourcetest.MustBe(t, address, asking, both)
 		pgtest.Exec(t, address, `alter table workflow_runs enable trigger user`)
 	}
 
 	// A dump that was restored has other oids, and what was dropped has left no number.
 	pgtest.Exec(t, address, `alter table workflow_runs drop constraint c; select run_counter.settle_yields(); alter table workflow_runs drop duration_ms, add duration_ms integer check (duration_ms >= 0)`)
-	mustBe(t, address, `select run_counter.rules('workflow_runs'::regclass)`, "1")
+	sourcetest.MustBe(t, address, `select run_counter.rules('workflow_runs'::regclass)`, "1")
 	pgtest.Exec(t, address, `create or replace function run_counter.rules(p_table oid) returns integer language plpgsql stable set search_path = pg_catalog, pg_temp as 'begin return case p_table when ''1''::oid then 0 else run_counter.read_rules(p_table) end; end'`)
-	mustBe(t, address, `select run_counter.rules('workflow_runs'::regclass)`, "1")
+	sourcetest.MustBe(t, address, `select run_counter.rules('workflow_runs'::regclass)`, "1")
 	sweep(address)
-	mustBe(t, address, `select prosrc like '%''' || 'workflow_runs'::regclass::oid || '''::oid%' from pg_proc where oid = 'run_counter.rules(oid)'::regprocedure`, "t")
-	mustBe(t, address, asking, both)
+	sourcetest.MustBe(t, address, `select prosrc like '%''' || 'workflow_runs'::regclass::oid || '''::oid%' from pg_proc where oid = 'run_counter.rules(oid)'::regprocedure`, "t")
+	sourcetest.MustBe(t, address, asking, both)
 
 	pgtest.Exec(t, address, `select run_counter.detach()`)
 	sweep(address)
-	mustBe(t, address, `select count(*) from pg_trigger where tgrelid = 'workflow_runs'::regclass and not tgisinternal`, "0")
+	sourcetest.MustBe(t, address, `select count(*) from pg_trigger where tgrelid = 'workflow_runs'::regclass and not tgisinternal`, "0")
 }
 
 // TestAPolicyOfAPartitionedTableComes between two writes of a session, and the guard
@@ -207,11 +208,11 @@ func TestRulesAreSettled(t *testing.T) {
 func TestAPolicyOfAPartitionedTableComes(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
-	pgtest.Exec(t, address, bareTable, parted, `alter table workflow_runs enable row level security; create policy a on workflow_runs using (true)`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, sourcetest.BareTable, sourcetest.Partitioned, `alter table workflow_runs enable row level security; create policy a on workflow_runs using (true)`)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	app := newRole(t, address, ``)
-	pgtest.Exec(t, address, begun(runOne), begun(runTwo), `grant all on workflow_runs to `+app)
-	pooled := mustConnect(t, pgtest.As(t, address, app))
+	pgtest.Exec(t, address, sourcetest.Begun(runOne), sourcetest.Begun(runTwo), `grant all on workflow_runs to `+app)
+	pooled := sourcetest.MustConnect(t, pgtest.As(t, address, app))
 	for _, one := range []string{runOne, runTwo} {
 		if _, err := pooled.Exec(t.Context(), `update workflow_runs set status = 'completed' where id = '`+one+`'`); err != nil {
 			t.Fatal(err)
@@ -221,7 +222,7 @@ func TestAPolicyOfAPartitionedTableComes(t *testing.T) {
 	if _, err := pooled.Exec(t.Context(), `update workflow_runs set status = 'running', completed_at = null where id = '`+runOne+`'`); err != nil {
 		t.Error(err)
 	}
-	mustBe(t, address, `select status from workflow_runs where id = '`+runOne+`'`, "running")
+	sourcetest.MustBe(t, address, `select status from workflow_runs where id = '`+runOne+`'`, "running")
 	audited(t, address)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -22,7 +23,9 @@ func TestThroughAPooler(t *testing.T) {
 	need.Serial(t) // to the store a pooler is a server like any other
 	t.Parallel()
 	pooler := pgtest.Pooler(t, pgtest.Database(t))
-	open := func(t testing.TB) storetest.Backend { return backend(t, pgtest.Through(t, mustInstall(t), pooler)) }
+	open := func(t testing.TB) storetest.Backend {
+		return backend(t, pgtest.Through(t, sourcetest.Installed(t), pooler))
+	}
 	t.Run("contract", func(t *testing.T) { storetest.Run(t, open) })
 	t.Run("chaos", func(t *testing.T) { storetest.SourceChaos(t, open, true, 8) })
 }
@@ -31,7 +34,7 @@ func TestTheServersCertificateIsChecked(t *testing.T) {
 	t.Parallel()
 	server, ca := pgtest.NewTLSServer(t)
 	address := pgtest.With(t, server.Database(t), "sslmode", "verify-full", "sslrootcert", ca)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	s := mustOpen(t, address, Options{})
 	if err := s.Ping(t.Context()); err != nil {
 		t.Errorf("Ping: %v", err)
@@ -49,7 +52,7 @@ func TestItComesBackAfterPostgreSQLDoes(t *testing.T) {
 	t.Parallel()
 	server := pgtest.NewServer(t)
 	address := server.Database(t)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	s := mustOpen(t, address, Options{})
 	var (
 		acked   sync.Map // of the runs that a caller was told had ended
@@ -77,7 +80,7 @@ func TestItComesBackAfterPostgreSQLDoes(t *testing.T) {
 		})
 	}
 	writers.Go(func() {
-		sweeper := sweeperOf(s)
+		sweeper := sourcetest.SweeperOf(s)
 		for ctx.Err() == nil {
 			if r, err := sweeper.Sweep(ctx, store.SweepOptions{Full: true}); err == nil && r.Drifting > 0 {
 				t.Errorf("law 1: a sweep found %+v", r.Drifts)
@@ -162,7 +165,7 @@ create table public.workflow_runs (
 	if err := s.pool.QueryRow(ctx, `select min(id::text) from workflow_runs`).Scan(&lowest); err != nil {
 		t.Fatal(err)
 	}
-	first := mustParse(t, lowest)
+	first := sourcetest.MustParse(t, lowest)
 	for i, want := range []bool{true, false} {
 		r, err := s.Complete(ctx, store.Completion{ID: first, Outcome: store.Outcome{Status: store.Terminals[i]}, Now: time.Now()})
 		if err != nil || r.Won != want || r.Run.Status != store.Completed || r.Count.Count != 1 {
@@ -203,13 +206,13 @@ create table public.workflow_runs (
 			t.Errorf("%s: got %v, want what to do", what, err)
 		}
 	}
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	until(t, func() bool { installed, err := s.Installed(ctx); return err == nil && installed })
 	var active string // whichever runs the sweep left
 	if err := s.pool.QueryRow(ctx, `select id::text from workflow_runs where status = 'pending' limit 1`).Scan(&active); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := s.Complete(ctx, store.Completion{ID: mustParse(t, active), Outcome: store.Outcome{Status: store.Failed}, Now: time.Now()}); err != nil || !r.Won || r.Count.Count != 5 {
+	if r, err := s.Complete(ctx, store.Completion{ID: sourcetest.MustParse(t, active), Outcome: store.Outcome{Status: store.Failed}, Now: time.Now()}); err != nil || !r.Won || r.Count.Count != 5 {
 		t.Errorf("after the migrations: got %+v, %v; want won, and 5", r, err)
 	}
 	exact(t, s)
@@ -227,7 +230,7 @@ create table public.workflow_runs (
 create table public.runs_0 partition of public.workflow_runs for values with (modulus 2, remainder 0);
 create table public.runs_1 partition of public.workflow_runs for values with (modulus 2, remainder 1);
 create unique index on public.workflow_runs (id)`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	s := mustOpen(t, address, Options{})
 	for _, table := range []string{"workflow_runs", "runs_0", "runs_1"} {
 		pgtest.Exec(t, address, `insert into `+table+` (id, user_id, workflow_id, status)
@@ -250,7 +253,7 @@ func TestWhatTriggersDidNotSeeIsFoundAndRepaired(t *testing.T) {
 	f.end(1)
 	pgtest.Exec(t, f.address, `set session_replication_role = replica; `+f.insert(2)+`; delete from workflow_runs where id = '`+storetest.MustID('2', 1).String()+`'; `+
 		strings.Replace(f.insert(3), f.key.User.String(), bob, 1))
-	sweeper := sweeperOf(f.store)
+	sweeper := sourcetest.SweeperOf(f.store)
 	r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Full: true})
 	if err != nil || r.Drifting != 1 || r.Corrected != 1 { // one for one at the first key, which is right again
 		t.Errorf("the sweep: %+v, %v; want one key repaired", r, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -148,9 +149,9 @@ func TestCasesOfBegin(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			address := pgtest.Database(t)
 			if tt.bare {
-				pgtest.Exec(t, address, bareTable)
+				pgtest.Exec(t, address, sourcetest.BareTable)
 			} else {
-				address = mustInstall(t)
+				address = sourcetest.Installed(t)
 			}
 			if tt.isolated {
 				address = pgtest.With(t, address, "default_transaction_isolation", "repeatable read")

@@ -9,6 +9,7 @@ import (
 	"github.com/edgaze-ai/runcounter/harness"
 	pg "github.com/edgaze-ai/runcounter/harness/postgres"
 	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestContractWithGates(t *testing.T) {
 	need.Serial(t)
 	storetest.Run(t, func(t testing.TB) storetest.Backend {
-		address := mustInstall(t)
+		address := sourcetest.Installed(t)
 		gated := 0
 		r := harness.Explore(t, func(s *harness.Sim) {
 			db := pg.New(s, pg.Config{Address: address, StepInto: []string{"run_counter.*", "public.*"}})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -32,7 +33,7 @@ func rounds(n int) int {
 // public function, over and over.
 func TestAHundredStartsAtLimitTenGiveTen(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, pgtest.With(t, mustInstall(t), "pool_max_conns", "20"), Options{})
+	s := mustOpen(t, pgtest.With(t, sourcetest.Installed(t), "pool_max_conns", "20"), Options{})
 	limit := int64(10)
 	for round := range rounds(1000) {
 		user, workflow := storetest.MustID('a', round), storetest.MustID('c', 1)
@@ -80,7 +81,7 @@ func TestATransactionHeldOpenForFiveSweepsCountsOnce(t *testing.T) {
 	stop := f.watch()
 	held := f.session()
 	held.do(`begin`, f.insert(2))
-	sweeper := sweeperOf(f.store)
+	sweeper := sourcetest.SweeperOf(f.store)
 	for n := range 5 {
 		f.end(10 + n)
 		if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting > 0 {

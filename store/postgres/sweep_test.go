@@ -14,6 +14,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // unwritable makes 1,200 runs of one user that a sweep can't write, in four
@@ -51,7 +52,7 @@ func TestCasesOfSweeps(t *testing.T) {
 		f := newFixture(t)
 		pgtest.Exec(t, f.address, unwritable)
 		pgtest.Exec(t, f.address, stuckOfOthers)
-		sweeper := sweeperOf(f.store)
+		sweeper := sourcetest.SweeperOf(f.store)
 		dry, err := sweeper.Sweep(t.Context(), store.SweepOptions{DryRun: true})
 		if err != nil || dry.Repairs() != 1209 {
 			t.Errorf("a dry run would repair %d, %v; want all 1,209", dry.Repairs(), err)
@@ -92,7 +93,7 @@ func TestCasesOfSweeps(t *testing.T) {
 		stranger := f.session()
 		stranger.do(`set role anon`)
 		stranger.do(`select pg_advisory_lock(7270265283512037)`)
-		if _, err := sweeperOf(f.store).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+		if _, err := sourcetest.SweeperOf(f.store).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 			t.Error(err)
 		}
 		f.wantStuckOfOthers(0)
@@ -112,7 +113,7 @@ func TestCasesOfSweeps(t *testing.T) {
 		other := f.session()
 		other.do(`begin`)
 		other.do(`select from run_counter.settings for update`)
-		sweeper := sweeperOf(f.store)
+		sweeper := sourcetest.SweeperOf(f.store)
 		_, err := sweeper.Sweep(t.Context(), store.SweepOptions{})
 		if !errors.Is(err, store.ErrUnavailable) || sweeper.Status().Failures != 1 {
 			t.Errorf("the sweep: %v, %d failures; want it to say that it could not", err, sweeper.Status().Failures)
@@ -144,7 +145,7 @@ func TestCasesOfSweeps(t *testing.T) {
 		if ended != 300 {
 			t.Errorf("the user could touch %d of their runs: want the 300 that no trigger holds", ended)
 		}
-		sweeper := sweeperOf(f.store)
+		sweeper := sourcetest.SweeperOf(f.store)
 		began := time.Now()
 		r, err := sweeper.Sweep(t.Context(), store.SweepOptions{Brief: true})
 		t.Logf("one sweep: %s, %d repaired, %d refused, %d postponed", time.Since(began).Round(time.Millisecond), r.Repairs(), r.Unwritable, r.Postponed)
@@ -166,7 +167,7 @@ func TestCasesOfSweeps(t *testing.T) {
 func supabaseFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{TB: t, address: pgtest.Supabase(t)}
-	migrate(t, f.address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, f.address, (*migrations.Migrator).Up)
 	pgtest.Exec(t, f.address, `grant all on workflow_runs to anon, authenticated`, `alter table workflow_runs enable row level security`,
 		`create policy own on workflow_runs for all to authenticated using (user_id = auth.uid())`)
 	f.store = mustOpen(t, f.address, Options{})
@@ -284,7 +285,7 @@ func TestCaseT1_IDsOfZerosKeepNothingOfOthersFromBeingCountedOrEnded(t *testing.
 					t.Errorf("the sweep: %d repaired, %d refused, %v; want %d and no error", r.Repairs(), r.Unwritable, err, want)
 				}
 				var left int
-				mustScan(t, f.address, `select count(*) from run_counter.ledger`, &left)
+				sourcetest.MustScan(t, f.address, `select count(*) from run_counter.ledger`, &left)
 				if left != 0 {
 					t.Errorf("%d rows of the ledger were not folded", left)
 				}

@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // The rows of cases/tables.md that a source alone can have.
@@ -19,25 +19,12 @@ import (
 func rowOf(t testing.TB, address, id string) map[string]any {
 	t.Helper()
 	var text string
-	mustScan(t, address, `select to_jsonb(r) from workflow_runs as r where id = '`+id+`'`, &text)
+	sourcetest.MustScan(t, address, `select to_jsonb(r) from workflow_runs as r where id = '`+id+`'`, &text)
 	var row map[string]any
 	if err := json.Unmarshal([]byte(text), &row); err != nil {
 		t.Fatal(err)
 	}
 	return row
-}
-
-// mustScan reads one row.
-func mustScan(t testing.TB, address, sql string, to ...any) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
-	if err := conn.QueryRow(t.Context(), sql).Scan(to...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
 }
 
 const (
@@ -47,11 +34,11 @@ const (
 
 func TestCaseT20_ArgumentsThatAreNullLeaveWhatIsThere(t *testing.T) {
 	t.Parallel()
-	installed, bare := mustInstall(t), pgtest.Database(t)
-	pgtest.Exec(t, bare, bareTable)
+	installed, bare := sourcetest.Installed(t), pgtest.Database(t)
+	pgtest.Exec(t, bare, sourcetest.BareTable)
 	exec := func(sql string) func(string) { return func(address string) { pgtest.Exec(t, address, sql) } }
 	complete := func(address string) {
-		got, err := mustOpen(t, address, Options{}).Complete(t.Context(), store.Completion{ID: mustParse(t, oneRun), Outcome: store.Outcome{Status: store.Completed}, Now: time.Now()})
+		got, err := mustOpen(t, address, Options{}).Complete(t.Context(), store.Completion{ID: sourcetest.MustParse(t, oneRun), Outcome: store.Outcome{Status: store.Completed}, Now: time.Now()})
 		if err != nil || !got.Won {
 			t.Errorf("Complete: got %+v, %v; want it won", got, err)
 		}
@@ -109,7 +96,7 @@ func mustGuests(t testing.TB) (address string, s *Store) {
 	t.Helper()
 	address = pgtest.Database(t)
 	pgtest.Exec(t, address, guests)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	return address, mustOpen(t, address, Options{})
 }
 
@@ -125,7 +112,7 @@ func wantKeyless(t testing.TB, s *Store, want int64, counted int64) {
 	if err != nil || int64(len(odd)) != want {
 		t.Errorf("the list of odd runs: got %d, %v; want %d", len(odd), err, want)
 	}
-	key := store.KeyOf(mustParse(t, ada), mustParse(t, adaFlow), store.ID{})
+	key := store.KeyOf(sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow), store.ID{})
 	if c, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil || c.Count != counted {
 		t.Errorf("ada's count: got %d, %v; want %d", c.Count, err, counted)
 	}
@@ -138,7 +125,7 @@ func wantKeyless(t testing.TB, s *Store, want int64, counted int64) {
 func TestCaseT1_ARunWithoutAUserIsNobodys(t *testing.T) {
 	t.Parallel()
 	address, s := mustGuests(t)
-	key := store.KeyOf(mustParse(t, ada), mustParse(t, adaFlow), store.ID{})
+	key := store.KeyOf(sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow), store.ID{})
 	for _, step := range []struct {
 		name, sql        string
 		keyless, counted int64
@@ -182,13 +169,13 @@ func TestCaseT1_WithoutMigrationsARunWithoutAUserIsNobodys(t *testing.T) {
 	pgtest.Exec(t, address, guests)
 	s := mustOpen(t, address, Options{})
 	counts, err := s.SearchCounts(t.Context(), store.CountQuery{Limit: 10})
-	if err != nil || len(counts) != 1 || counts[0].Count != 1 || counts[0].Key.User != mustParse(t, ada) {
+	if err != nil || len(counts) != 1 || counts[0].Count != 1 || counts[0].Key.User != sourcetest.MustParse(t, ada) {
 		t.Errorf("SearchCounts: got %+v, %v; want ada's one", counts, err)
 	}
 	if h, err := s.Health(t.Context()); err != nil || h.NoKey != 1 {
 		t.Errorf("Health: got %+v, %v; want one run without a key", h, err)
 	}
-	got, err := s.Complete(t.Context(), store.Completion{ID: mustParse(t, guestRun), Outcome: store.Outcome{Status: store.Failed}, Now: time.Now()})
+	got, err := s.Complete(t.Context(), store.Completion{ID: sourcetest.MustParse(t, guestRun), Outcome: store.Outcome{Status: store.Failed}, Now: time.Now()})
 	if err != nil || got.Won || !got.Count.Key.IsZero() {
 		t.Errorf("Complete: got %+v, %v; want it lost, without a count", got, err)
 	}
@@ -220,12 +207,12 @@ func TestCaseT2_AUserWhoIsDeletedLeavesRunsBehind(t *testing.T) {
 	wantKeyless(t, s, 1, 2)
 	pgtest.Exec(t, address, `delete from people where id = '`+ada+`'`)
 	wantKeyless(t, s, 3, 0)
-	if run, err := s.Run(t.Context(), mustParse(t, oneRun)); err != nil || !run.Presumed || !run.User.IsZero() {
+	if run, err := s.Run(t.Context(), sourcetest.MustParse(t, oneRun)); err != nil || !run.Presumed || !run.User.IsZero() {
 		t.Errorf("the presumed run: got %+v, %v; want it presumed still, and nobody's", run, err)
 	}
 	pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+oneRun+`'`)
 	wantKeyless(t, s, 3, 0)
-	if run, err := s.Run(t.Context(), mustParse(t, oneRun)); err != nil || run.Presumed || run.Status != store.Completed {
+	if run, err := s.Run(t.Context(), sourcetest.MustParse(t, oneRun)); err != nil || run.Presumed || run.Status != store.Completed {
 		t.Errorf("the superseded run: got %+v, %v; want it completed", run, err)
 	}
 	// A run that is silent and has no user is ended like any other.
@@ -245,7 +232,7 @@ func TestCaseT3_FinishedRunsWithoutAUserAreThereBeforeMigrateUp(t *testing.T) {
 	// An earlier function of the same name is asked for each key, and compared.
 	pgtest.Exec(t, address, `create function get_user_workflow_run_count(p_user_id uuid, p_workflow_id uuid) returns integer language sql as
 $$ select count(*)::integer from workflow_runs where user_id = p_user_id and workflow_id = p_workflow_id and status = 'completed' $$`)
-	migrate(t, address, func(m *migrations.Migrator) error {
+	sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
 		err := m.Up()
 		if diff := cmp.Diff(&migrations.Totals{Function: "get_user_workflow_run_count(uuid,uuid)", Compared: 1}, m.Totals()); diff != "" {
 			t.Errorf("totals (-want +got):\n%s", diff)
@@ -264,7 +251,7 @@ values ('` + oneRun + `', ` + oneKey + `, 'running', now() - interval '1 minute'
 
 func TestCaseT12_WhatIsFilledInAnInsertDoesNotShowInAnUpsert(t *testing.T) {
 	t.Parallel()
-	address := mustInstall(t)
+	address := sourcetest.Installed(t)
 	pgtest.Exec(t, address, `alter table workflow_runs add column order_id uuid unique`)
 	for _, tt := range []struct{ name, sql, want string }{
 		{"the end and the duration of an upsert", upsert + `on conflict (id) do update set status = excluded.status, completed_at = excluded.completed_at, duration_ms = excluded.duration_ms`,
@@ -279,7 +266,7 @@ func TestCaseT12_WhatIsFilledInAnInsertDoesNotShowInAnUpsert(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			pgtest.Exec(t, address, minuteOld+tt.sql)
 			var got string
-			mustScan(t, address, `select concat_ws(', ', status, case when completed_at between now() - interval '30 seconds' and clock_timestamp() then 'dated' else coalesce(completed_at::text, 'null') end,
+			sourcetest.MustScan(t, address, `select concat_ws(', ', status, case when completed_at between now() - interval '30 seconds' and clock_timestamp() then 'dated' else coalesce(completed_at::text, 'null') end,
   coalesce((duration_ms / 1000)::text, 'null')) from workflow_runs where id = '`+oneRun+`' or status = 'completed'`, &got)
 			if got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)

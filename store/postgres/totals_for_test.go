@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // TestWhoMayCountWhat asks for each kind of count as each caller, while totals are for
@@ -44,7 +45,7 @@ func TestWhoMayCountWhat(t *testing.T) {
 	}
 	c := newCaller(t, address)
 	for _, totals := range migrations.TotalsFor() {
-		migrate(t, address, func(m *migrations.Migrator) error {
+		sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
 			m.SetTotalsFor(totals)
 			return m.Up()
 		})

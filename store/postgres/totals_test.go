@@ -11,6 +11,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -104,7 +105,7 @@ func TestFoldsOfAWorkflowDoNotWaitForEachOther(t *testing.T) {
 			if err := fold(first, f.key); err != nil {
 				t.Fatal(err)
 			}
-			if err := fold(second, store.KeyOf(mustParse(t, bob), f.key.Ref, store.ID{})); busy(err) != tt.waits || !tt.waits && err != nil {
+			if err := fold(second, store.KeyOf(sourcetest.MustParse(t, bob), f.key.Ref, store.ID{})); busy(err) != tt.waits || !tt.waits && err != nil {
 				t.Errorf("the fold of another user's runs: %v; want it to wait: %t", err, tt.waits)
 			}
 			first.do(`commit`)
@@ -121,11 +122,11 @@ func TestTotalsThatAddUpToNothingGo(t *testing.T) {
 	f.mustFold()
 	pgtest.Exec(t, f.address, `update run_counter.totals set shard = (shard + 1) % 8`, `delete from workflow_runs`)
 	f.mustFold()
-	mustBe(t, f.address, `select count(*) || ' ' || sum(n) from run_counter.totals`, "2 0")
+	sourcetest.MustBe(t, f.address, `select count(*) || ' ' || sum(n) from run_counter.totals`, "2 0")
 	if wrong, err := f.store.AuditTotals(t.Context(), true); err != nil || len(wrong) > 0 {
 		t.Errorf("AuditTotals: got %+v, %v", wrong, err)
 	}
-	mustBe(t, f.address, `select count(*) from run_counter.totals`, "0")
+	sourcetest.MustBe(t, f.address, `select count(*) from run_counter.totals`, "0")
 }
 
 // TestAKeyIsFoundWithoutTheRestOfItsWorkflow has statistics of a ledger that held one
@@ -193,8 +194,8 @@ func TestTotalsThroughAllThatHappensToATable(t *testing.T) {
 	f.mustFold()
 	f.end(3)
 	mustBeTotal("with a run to fold", 3)
-	mustBe(t, f.address, `select get_workflow_run_count(p_workflow_id => '`+of.Ref.String()+`')`, "3")
-	mustBe(t, f.address, `select get_workflow_run_count(p_draft_id => '`+of.Ref.String()+`')`, "0")
+	sourcetest.MustBe(t, f.address, `select get_workflow_run_count(p_workflow_id => '`+of.Ref.String()+`')`, "3")
+	sourcetest.MustBe(t, f.address, `select get_workflow_run_count(p_draft_id => '`+of.Ref.String()+`')`, "0")
 	pgtest.Exec(t, f.address, `truncate workflow_runs`)
 	mustBeTotal("after TRUNCATE", 0)
 	f.mustFold()
@@ -203,7 +204,7 @@ func TestTotalsThroughAllThatHappensToATable(t *testing.T) {
 	f.mustFold()
 	pgtest.Exec(t, f.address, `select run_counter.detach()`)
 	f.end(5)
-	migrate(t, f.address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, f.address, (*migrations.Migrator).Up)
 	mustBeTotal("after detach and up", 2)
 	pgtest.Exec(t, f.address, `update run_counter.totals set n = n + 7`, mustScript(t, "20260101000002_fill_counts"))
 	mustBeTotal("after the fill, which sets it", 2)

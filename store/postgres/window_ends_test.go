@@ -17,6 +17,7 @@ import (
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -96,9 +97,9 @@ func TestWindowsAreCountedAsTheRunsAre(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, `alter table workflow_runs alter user_id drop not null`, tt.alter)
+			pgtest.Exec(t, address, sourcetest.BareTable, `alter table workflow_runs alter user_id drop not null`, tt.alter)
 			yes := true
-			migrate(t, address, func(m *migrations.Migrator) error {
+			sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
 				m.Override(tt.said)
 				m.SetWindows(migrations.Windows{User: &yes, Workflow: &yes})
 				m.SetPolicy("terminal-except-presumed")
@@ -133,10 +134,10 @@ func TestWindowsAreCountedAsTheRunsAre(t *testing.T) {
 			if !presumed {
 				t.Error("no window had a presumed run")
 			}
-			for _, bound := range []string{`'-infinity', 'infinity'`, `'4713-01-01 BC', '294276-12-31'`, `null, 'infinity'`, `'-infinity', null`} {
-				mustBe(t, address, `select get_workflow_run_count('`+ada+`') = get_workflow_run_count('`+ada+`', null, null, `+bound+`)`, "t")
+			for _, bound := range []string{`p_from => '-infinity', p_to => 'infinity'`, `p_from => '4713-01-01 BC', p_to => '294276-12-31'`, `p_to => 'infinity'`, `p_from => '-infinity'`} {
+				sourcetest.MustBe(t, address, `select get_workflow_run_count('`+ada+`') = get_workflow_run_count('`+ada+`', `+bound+`)`, "t")
 			}
-			mustBe(t, address, `select get_workflow_run_count('`+ada+`', p_from => 'infinity') + get_workflow_run_count('`+ada+`', p_to => '-infinity')`, "0")
+			sourcetest.MustBe(t, address, `select get_workflow_run_count('`+ada+`', p_from => 'infinity') + get_workflow_run_count('`+ada+`', p_to => '-infinity')`, "0")
 		})
 	}
 }
@@ -183,7 +184,7 @@ select r.user_id::text, r.workflow_id::text, r.draft_id::text, r.status, `+momen
 		}
 		id := func(text *string) (id store.ID) {
 			if text != nil {
-				id = mustParse(t, *text)
+				id = sourcetest.MustParse(t, *text)
 			}
 			return id
 		}
@@ -266,9 +267,9 @@ func TestAWindowIsReadFromItsIndexAlone(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, tt.alter)
+			pgtest.Exec(t, address, sourcetest.BareTable, tt.alter)
 			yes := true
-			migrate(t, address, func(m *migrations.Migrator) error {
+			sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
 				m.Override(tt.said)
 				m.SetWindows(migrations.Windows{User: &yes, Workflow: &yes})
 				return m.Up()
@@ -280,7 +281,7 @@ select gen_random_uuid(), u::uuid, f::uuid, 'completed', `+strings.ReplaceAll(tt
 			if err != nil {
 				t.Fatal(err)
 			}
-			user, flow := mustParse(t, ada), mustParse(t, adaFlow)
+			user, flow := sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow)
 			in := store.Window{From: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 2, 3, 0, 0, 0, 0, time.UTC)}
 			for index, of := range map[string]store.Scope{
 				"run_counter_ended": {User: user, Kind: store.KindWorkflow, Ref: flow}, "run_counter_user_windows": {User: user}, "run_counter_workflow_windows": {Kind: store.KindWorkflow, Ref: flow},

@@ -30,11 +30,11 @@ type Table struct {
 	// description: names, types, nulls, checks, keys. It is "" where the
 	// table was not looked at.
 	Fingerprint string `json:"fingerprint"`
-	// Claim is what the token of a signed-in user calls whose counts they may read;
-	// "" where the users who are counted may be organisations, which no token names.
+	// Claim names the claim of a signed-in user's token that says whose counts they may
+	// read; "" where the users who are counted may be organisations, which no token names.
 	Claim string `json:"claim,omitempty"`
-	// Guard is what the operator says of it; else it is on, but only reports where a
-	// status has another word than ours: such an application may reuse a row.
+	// Guard is the mode that the operator chose. By default it is on, but only reports
+	// where a status has another word than ours: such an application may reuse a row.
 	Guard Guard `json:"guard"`
 	// Said holds what the operator has said of it.
 	Said Overrides `json:"said,omitzero"`
@@ -177,8 +177,8 @@ type Missing struct {
 	Lost string `json:"lost"`
 }
 
-// Foreign is what an operator who can't show the table says of it: the names and
-// words that are not ours, what is left alone, and what its times are.
+// Foreign returns what an operator would say of the table who can't show it: the names
+// and words that are not ours, the columns that are left alone, and the kind of its times.
 func (t Table) Foreign() (o Overrides) {
 	o = Overrides{Columns: map[Role]string{}, Statuses: map[string]store.Status{}}
 	if t.String() != DefaultTable {

@@ -36,8 +36,8 @@ type Overrides struct {
 	Times Kind `json:"times,omitempty"`
 	// Guard says how the guard treats an outcome that is overwritten.
 	Guard Guard `json:"guard,omitempty"`
-	// Claim is what a signed-in user's token calls whose counts they may read, such
-	// as sub or org_id.
+	// Claim names the claim of a signed-in user's token that says whose counts they may
+	// read, such as sub or org_id.
 	Claim string `json:"claim,omitempty"`
 	// UserWindows and WorkflowWindows say whether the runs of a user, and those of a
 	// workflow or draft over all its users, have an index by which they are counted in a

@@ -87,7 +87,7 @@ func (t Table) Base(row string, role Role) string {
 }
 
 // Type returns the type of the role's ids as parameters of SQL: uuid, an integer type,
-// or text. A draft that no column holds is what a workflow is.
+// or text. A draft that no column holds has the type of a workflow.
 func (t Table) Type(role Role) string {
 	c, there := t.Column(role)
 	switch {
@@ -215,7 +215,7 @@ func (t Table) Kind(row string) string {
 	return "case when " + t.isMissing(row, Draft) + " then 'workflow' else 'draft' end"
 }
 
-// Ran is what a row's run ran, a workflow or a draft.
+// Ran returns the id of the workflow or draft that a row is a run of.
 func (t Table) Ran(row string) string {
 	if !t.Has(Draft) {
 		return t.valid(row, Workflow)

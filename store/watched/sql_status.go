@@ -7,7 +7,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
-// Status is a row's status in our words, as text; one that means nothing is what
+// Status returns a row's status in our words, as text; one that means nothing stays as
 // it is.
 func (t Table) Status(row string) string {
 	status := t.statusText(row)

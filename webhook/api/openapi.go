@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -84,7 +85,7 @@ var streamedAllowance = map[string]reflect.Type{
 func OpenAPI() []byte { return document() }
 
 var document = sync.OnceValue(func() []byte {
-	d := describer{schemas()}
+	d := describer{schemas(), map[string]openapi.Schema{}}
 	doc := openapi.Document{
 		OpenAPI: openapi.Version,
 		Info: openapi.Info{
@@ -135,15 +136,15 @@ func secured(ways ...string) (all []map[string][]string) {
 }
 
 // describer makes operations, and the schemas to which they refer.
-type describer struct{ *openapi.Schemas }
+type describer struct {
+	*openapi.Schemas
+	requests map[string]openapi.Schema // of the bodies
+}
 
 func (d describer) components() map[string]openapi.Schema {
 	all := map[string]openapi.Schema{}
-	for name, schema := range deliverySchemas {
-		all[name] = schema
-	}
-	for name, schema := range d.Components() {
-		all[name] = schema
+	for _, some := range [...]map[string]openapi.Schema{deliverySchemas, d.requests, d.Components()} {
+		maps.Copy(all, some)
 	}
 	return all
 }
@@ -168,7 +169,7 @@ func (d describer) operation(e endpoint, security []map[string][]string) *openap
 	}
 	op.Responses = commonly(400, 401, 403, 503)
 	if e.method == fiber.MethodPost {
-		op.RequestBody = objectBody(e.members)
+		op.RequestBody = d.object(e)
 		op.Responses = commonly(400, 401, 403, 408, 413, 415, 503)
 	}
 	for status, about := range e.problems {
@@ -231,11 +232,14 @@ func (d describer) problem(about string, status int) *openapi.Response {
 	return r
 }
 
-// objectBody describes a JSON object. An absent body is an object without members, and a
-// member that is null is as one that is left out.
-func objectBody(members []param) *openapi.RequestBody {
-	required := slices.ContainsFunc(members, func(p param) bool { return p.required })
-	return &openapi.RequestBody{Required: required, Content: map[string]openapi.Media{fiber.MIMEApplicationJSON: {Schema: objectSchema(members)}}}
+// object describes the JSON object of an endpoint, by a name of its own for generated
+// clients. An absent body is an object without members, and a member that is null is as
+// one that is left out.
+func (d describer) object(e endpoint) *openapi.RequestBody {
+	name := strings.ToUpper(e.id[:1]) + e.id[1:] + "Request"
+	d.requests[name] = objectSchema(e.members)
+	required := slices.ContainsFunc(e.members, func(p param) bool { return p.required })
+	return &openapi.RequestBody{Required: required, Content: map[string]openapi.Media{fiber.MIMEApplicationJSON: {Schema: openapi.Ref(name)}}}
 }
 
 // objectSchema describes an object with these members and no others.

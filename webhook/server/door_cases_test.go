@@ -92,7 +92,11 @@ func stopped() func() time.Time {
 func TestCaseD14_TheDatabaseIsAskedForItsHealthOnceForAll(t *testing.T) {
 	t.Parallel()
 	asked := &countingReader{}
-	r := withConsole(t, func(c *Config) { c.Now, asked.Reader, c.Reader = stopped(), c.Reader, asked })
+	degraded := 0
+	r := withConsole(t, func(c *Config) {
+		c.Now, asked.Reader, c.Reader = stopped(), c.Reader, asked
+		c.Degraded = func() []string { degraded++; return nil }
+	})
 	b := newBrowser(t, r).signIn()
 	for range 20 {
 		b.get("/")
@@ -104,6 +108,9 @@ func TestCaseD14_TheDatabaseIsAskedForItsHealthOnceForAll(t *testing.T) {
 	}
 	if n := asked.count(); n != 1 {
 		t.Errorf("80 questions asked the database %d times, want once", n)
+	}
+	if degraded != 1 {
+		t.Errorf("what is degraded was asked for %d times, want once", degraded)
 	}
 	t.Run("case D14: a slow answer is good for longer", func(t *testing.T) {
 		now, took, calls := time.Unix(1000, 0), 3*time.Second, 0

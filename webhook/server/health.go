@@ -11,8 +11,8 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
 )
 
-// readyFor is the time for which an answer of the database is good: a load balancer
-// that asks often must not become load itself.
+// readyFor is the time for which an answer of the database is good, and what is
+// degraded: a load balancer that asks often must not become load itself.
 const readyFor = time.Second
 
 // home says what this is to a person who opens the address.
@@ -22,6 +22,7 @@ func home(c *fiber.Ctx) error {
 Send database webhooks for workflow_runs to POST /webhooks/workflow-runs
 (or, in place of an Edge Function, to POST /functions/v1/run-counter).
 Ask for a count at GET /v1/counts?user_id=…&workflow_id=…
+All requests, as OpenAPI 3.1: /openapi.json
 Health: /livez, /readyz, /metrics
 `)
 }
@@ -75,7 +76,8 @@ func (s *Server) degraded() []string {
 		list = append(list, s.cfg.Sweeper.Degraded()...)
 	}
 	if s.cfg.Degraded != nil {
-		list = append(list, s.cfg.Degraded()...)
+		reported, _ := s.reported.get(s.cfg.Now, readyFor, 0, func() ([]string, error) { return s.cfg.Degraded(), nil })
+		list = append(list, reported...)
 	}
 	return list
 }

@@ -95,7 +95,7 @@ type Config struct {
 	Sweeper    *store.Sweeper
 	SweepEvery time.Duration
 	// Degraded returns what else /readyz shall report, a sentence each; may be
-	// nil. It is called for each request, so it must not ask the database.
+	// nil. It is asked once a second at most, for all callers together.
 	Degraded func() []string
 }
 
@@ -117,6 +117,7 @@ type Server struct {
 
 	connEvents *prometheus.CounterVec
 	ready      cached[struct{}]
+	reported   cached[[]string] // by Config.Degraded
 	health     cached[store.Health]
 
 	process string        // the first part of each request id

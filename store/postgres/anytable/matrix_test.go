@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"cmp"
@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
-	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 	"github.com/edgaze-ai/runcounter/store/watched/watchedtest"
@@ -88,19 +89,17 @@ func openFound(f watchedtest.Found, earlier time.Duration) storetest.Open {
 	}
 	return storetest.ByColumn{Run: ids(watched.ID), User: ids(watched.User), Ref: ids(watched.Workflow), Earlier: earlier}.Open(func(t testing.TB) storetest.Backend {
 		t.Helper()
-		s := mustOpen(t, pgtest.Copy(t, "matrix: "+f.Name, func(address string) {
+		address := pgtest.Copy(t, "matrix: "+f.Name, func(address string) {
 			pgtest.Exec(t, address, f.DDL())
-			migrate(t, address, func(m *migrations.Migrator) error {
-				m.Override(f.Said())
-				return m.Up()
-			})
+			sourcetest.Migrate(t, address, sourcetest.UpWith(f.Said()))
 			pgtest.Exec(t, address, `create function exact() returns setof text language plpgsql as $exact$ begin return query `+exactFound(f)+`; end $exact$`)
-		}), Options{})
-		b := backendOf(t, s)
+		})
+		pool := sourcetest.Pool(t, address)
+		b := sourcetest.Backend(t, mustOpen(t, address, postgres.Options{}), pool)
 		b.Absent, b.Fit = absentOf(f), fitting(f)
 		b.Exact = func(t testing.TB) {
 			t.Helper()
-			complain(t, askTexts(t, s.pool, `select exact()`))
+			sourcetest.Complain(t, sourcetest.Texts(t, pool, `select exact()`))
 		}
 		return b
 	})
@@ -224,7 +223,7 @@ var (
 
 // exactFound is exactSQL for a table that is read as it was described.
 func exactFound(f watchedtest.Found) string {
-	text := keyOfRuns.ReplaceAllString(exactSQL, "r.kind, r.ref_id")
+	text := keyOfRuns.ReplaceAllString(sourcetest.ExactSQL, "r.kind, r.ref_id")
 	text = strings.NewReplacer(noKeyOfRun, "r.ref_id is not null", "from workflow_runs as r", "from ("+f.Rows()+") as r").Replace(text)
 	if absentOf(f).User {
 		text = strings.ReplaceAll(text, "octet_length(r.user_id::text) between 1 and 255 and ", "")

@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"errors"
@@ -11,7 +11,9 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -40,8 +42,8 @@ func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
 	for _, tt := range idTables {
 		t.Run(tt.name, func(t *testing.T) {
 			address := pgtest.Supabase(t)
-			pgtest.Exec(t, address, bareTable, `create sequence draws`, tt.alter)
-			migrate(t, address, (*migrations.Migrator).Up)
+			pgtest.Exec(t, address, sourcetest.BareTable, `create sequence draws`, tt.alter)
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 			in := strings.NewReplacer("USER", watched.Literal(tt.user), "OTHER", watched.Literal(tt.other), "FLOW", watched.Literal(tt.flow), "RUN", watched.Literal(tt.run))
 			exec := func(statements ...string) {
 				t.Helper()
@@ -51,11 +53,11 @@ func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
 			}
 			be := func(query, want string) {
 				t.Helper()
-				mustBe(t, address, in.Replace(query), want)
+				sourcetest.MustBe(t, address, in.Replace(query), want)
 			}
 			exec(`insert into workflow_runs (id, user_id, workflow_id, status, created_at) overriding system value values (RUN, USER, FLOW, 'running', now() - interval '1 day')`)
-			s := mustOpen(t, address, Options{})
-			if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 { // presumes it failed
+			s := mustOpen(t, address, postgres.Options{})
+			if r, err := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 { // presumes it failed
 				t.Fatal(r, err)
 			}
 			be(`select count(*) from run_counter.presumed where run_id = RUN and user_id = USER and ref_id = FLOW`, "1")
@@ -70,9 +72,9 @@ func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
 			be(`select public.get_user_workflow_run_count(USER, FLOW)`, "1")
 			exec(`update workflow_runs set user_id = OTHER, status = 'completed' where id = RUN`)
 			be(`select string_agg(user_id || ' ' || workflow_id || ' ' || total_count, ', ' order by user_id = USER) = OTHER || ' ' || FLOW || ' 1, ' || USER || ' ' || FLOW || ' 1' from workflow_run_counts`, "t")
-			exact(t, s)
-			user, flow := mustParse(t, tt.user), mustParse(t, tt.flow)
-			heard, err := s.Run(t.Context(), mustParse(t, tt.run))
+			sourcetest.ExactAt(t, address)
+			user, flow := sourcetest.MustParse(t, tt.user), sourcetest.MustParse(t, tt.flow)
+			heard, err := s.Run(t.Context(), sourcetest.MustParse(t, tt.run))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,16 +91,16 @@ func TestCaseT4_TheApplicationsOwnWrites(t *testing.T) {
 				}
 			}
 			limit := int64(3)
-			first, err := s.Begin(t.Context(), store.Begin{ID: mustParse(t, ada), AnyID: true, User: user, Workflow: flow, Limits: store.UpTo(limit)})
-			again, errAgain := s.Begin(t.Context(), store.Begin{ID: mustParse(t, ada), AnyID: true, User: user, Workflow: flow, Limits: store.UpTo(limit)})
+			first, err := s.Begin(t.Context(), store.Begin{ID: sourcetest.MustParse(t, ada), AnyID: true, User: user, Workflow: flow, Limits: store.UpTo(limit)})
+			again, errAgain := s.Begin(t.Context(), store.Begin{ID: sourcetest.MustParse(t, ada), AnyID: true, User: user, Workflow: flow, Limits: store.UpTo(limit)})
 			if err != nil || errAgain != nil || !first.Created || again.Created || first.Run.ID.IsZero() || again.Run.ID != first.Run.ID {
 				t.Errorf("Begin, and once more for a lost connection: got %+v, %v; %+v, %v; want one run", first, err, again, errAgain)
 			}
 			exec(`delete from workflow_runs`)
 			be(`select count(*) from workflow_run_counts`, "0")
-			exact(t, s)
-			migrate(t, address, (*migrations.Migrator).Down)
-			migrate(t, address, (*migrations.Migrator).Up)
+			sourcetest.ExactAt(t, address)
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Down)
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 		})
 	}
 }
@@ -109,10 +111,10 @@ func TestCaseT4_WithoutMigrations(t *testing.T) {
 	for _, tt := range idTables {
 		t.Run(tt.name, func(t *testing.T) {
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, tt.alter, strings.NewReplacer("USER", watched.Literal(tt.user), "FLOW", watched.Literal(tt.flow), "RUN", watched.Literal(tt.run)).
+			pgtest.Exec(t, address, sourcetest.BareTable, tt.alter, strings.NewReplacer("USER", watched.Literal(tt.user), "FLOW", watched.Literal(tt.flow), "RUN", watched.Literal(tt.run)).
 				Replace(`insert into workflow_runs (id, user_id, workflow_id, status) overriding system value values (RUN, USER, FLOW, 'running')`))
-			s := mustOpen(t, address, Options{})
-			got, err := s.Complete(t.Context(), store.Completion{ID: mustParse(t, tt.run), Outcome: store.Outcome{Status: store.Failed}, Now: time.Now()})
+			s := mustOpen(t, address, postgres.Options{})
+			got, err := s.Complete(t.Context(), store.Completion{ID: sourcetest.MustParse(t, tt.run), Outcome: store.Outcome{Status: store.Failed}, Now: time.Now()})
 			if err != nil || !got.Won || got.Count.Count != 1 || got.Run.User.String() != tt.user {
 				t.Errorf("got %+v, %v; want it won, and the count 1", got, err)
 			}
@@ -124,8 +126,8 @@ func TestCaseT4_WithoutMigrations(t *testing.T) {
 func TestCaseT4_TextsThatCannotBeKeys(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, bareTable, idTables[2].alter)
-	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, sourcetest.BareTable, idTables[2].alter)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	pgtest.Exec(t, address, `
 insert into workflow_runs (id, user_id, workflow_id, draft_id, status) values
     ('empty user', '', 'w', null, 'completed'), ('long user', repeat('ä', 128), 'w', null, 'completed'), ('empty workflow', 'u', '', null, 'completed'),
@@ -133,19 +135,19 @@ insert into workflow_runs (id, user_id, workflow_id, draft_id, status) values
     ('empty draft', 'u', 'w', '', 'completed'), ('long draft', 'u', 'w', repeat('d', 256), 'completed'), ('longest', repeat('ä', 127) || 'u', repeat('w', 255), null, 'completed');
 update workflow_runs set user_id = 'v' where id = 'empty user'; update workflow_runs set user_id = '' where id = 'empty user';
 update workflow_runs set draft_id = 'd' where id = 'empty draft'; update workflow_runs set draft_id = '' where id = 'empty draft'`)
-	s := mustOpen(t, address, Options{})
-	mustBe(t, address, `select string_agg(left(user_id, 1) || ' ' || left(workflow_id, 1) || ' ' || total_count, ', ' order by user_id) from workflow_run_counts`, "u w 2, ä w 1")
+	s := mustOpen(t, address, postgres.Options{})
+	sourcetest.MustBe(t, address, `select string_agg(left(user_id, 1) || ' ' || left(workflow_id, 1) || ' ' || total_count, ', ' order by user_id) from workflow_run_counts`, "u w 2, ä w 1")
 	if audited, err := s.Audit(t.Context(), store.Audit{Max: 100}); err != nil || audited.Keys < 2 || len(audited.Drifts) > 0 {
 		t.Errorf("an audit: got %+v, %v; want all keys right", audited, err)
 	}
 	if h, err := s.Health(t.Context()); err != nil || h.NoKey != 4 {
 		t.Errorf("got %+v, %v; want the four without a key listed as odd", h, err)
 	}
-	if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Unwritable > 0 {
+	if r, err := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Unwritable > 0 {
 		t.Errorf("a full sweep: got %+v, %v", r, err)
 	}
 	pgtest.Exec(t, address, `delete from workflow_runs`)
-	mustBe(t, address, `select count(*) from workflow_run_counts`, "0")
+	sourcetest.MustBe(t, address, `select count(*) from workflow_run_counts`, "0")
 }
 
 // TestCaseT4_WhoSignsInIsKnownByAClaim of their token: its sub, as text; and where
@@ -176,19 +178,19 @@ func TestCaseT4_WhoSignsInIsKnownByAClaim(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := pgtest.Supabase(t)
-			pgtest.Exec(t, address, bareTable, `alter table workflow_runs drop user_id, add `+tt.column+` `+tt.typ)
+			pgtest.Exec(t, address, sourcetest.BareTable, `alter table workflow_runs drop user_id, add `+tt.column+` `+tt.typ)
 			v := variant{said: watched.Overrides{Columns: map[watched.Role]string{watched.User: tt.column}, Claim: tt.claim}}
-			migrate(t, address, v.up)
+			sourcetest.Migrate(t, address, sourcetest.UpWith(v.said))
 			pgtest.Exec(t, address, `insert into workflow_runs (id, `+tt.column+`, workflow_id, status) values (gen_random_uuid(), '`+tt.one+`', '`+adaFlow+`', 'completed'), (gen_random_uuid(), '`+tt.two+`', '`+adaFlow+`', 'completed')`)
 			for claims, want := range tt.sees {
 				as := `select set_config('request.jwt.claims', '` + claims + `', true), set_config('role', 'authenticated', true)`
-				mustBe(t, address, `select coalesce(string_agg(user_id::text, ' '), '') from (`+as+`) as c, lateral (select * from workflow_run_counts where c is not null) as k`, want)
+				sourcetest.MustBe(t, address, `select coalesce(string_agg(user_id::text, ' '), '') from (`+as+`) as c, lateral (select * from workflow_run_counts where c is not null) as k`, want)
 				for _, of := range []string{tt.one, tt.two} {
 					is := "1"
 					if of != want {
 						is = "workflow runs of another user"
 					}
-					conn := mustConnect(t, address)
+					conn := sourcetest.MustConnect(t, address)
 					var n string
 					err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
 						if _, err := tx.Exec(t.Context(), as); err != nil {
@@ -209,18 +211,18 @@ func TestCaseT4_WhoSignsInIsKnownByAClaim(t *testing.T) {
 // of the old type.
 func TestCaseT4_IDsOfAnotherTypeNeedANewBeginning(t *testing.T) {
 	t.Parallel()
-	address := mustInstall(t)
+	address := sourcetest.Installed(t)
 	pgtest.Exec(t, address, `alter table workflow_runs add tenant text`)
 	v := variant{said: watched.Overrides{Columns: map[watched.Role]string{watched.User: "tenant"}}}
 	const begins = "what plays the role user is text, and what was counted by is uuid: runcounter migrate down --yes forgets that, and up begins anew"
-	migrate(t, address, func(m *migrations.Migrator) error {
-		if err := v.up(m); !errors.Is(err, migrations.ErrTable) || !strings.Contains(err.Error(), begins) {
+	sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
+		if err := sourcetest.UpWith(v.said)(m); !errors.Is(err, migrations.ErrTable) || !strings.Contains(err.Error(), begins) {
 			t.Errorf("up: got %v, want a refusal that says how", err)
 		}
 		return nil
 	})
 	pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status) values (gen_random_uuid(), '`+ada+`', '`+adaFlow+`', 'completed')`)
-	exact(t, mustOpen(t, address, Options{}))
-	migrate(t, address, (*migrations.Migrator).Down)
-	migrate(t, address, v.up)
+	sourcetest.ExactAt(t, address)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Down)
+	sourcetest.Migrate(t, address, sourcetest.UpWith(v.said))
 }

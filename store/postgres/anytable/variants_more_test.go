@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"strings"
@@ -7,7 +7,9 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // TestCaseT6_JSONThatCannotBeLookedInto: a json takes escapes that a jsonb does
@@ -22,12 +24,12 @@ func TestCaseT6_JSONThatCannotBeLookedInto(t *testing.T) {
 		typ, _, _ := strings.Cut(name, ",")
 		t.Run(name, func(t *testing.T) {
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, `alter table workflow_runs alter error_details type `+typ+`, alter state_snapshot type `+typ)
-			migrate(t, address, (*migrations.Migrator).Up)
-			s := mustOpen(t, address, Options{})
+			pgtest.Exec(t, address, sourcetest.BareTable, `alter table workflow_runs alter error_details type `+typ+`, alter state_snapshot type `+typ)
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
+			s := mustOpen(t, address, postgres.Options{})
 			sweep := func() {
 				t.Helper()
-				if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
+				if r, err := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
 					t.Fatalf("a sweep: %+v, %v", r, err)
 				}
 			}
@@ -37,19 +39,19 @@ func TestCaseT6_JSONThatCannotBeLookedInto(t *testing.T) {
 			}
 			pgtest.Exec(t, address, silent(first), silent(second))
 			sweep() // presumes them failed
-			mustBe(t, address, `select count(*) from workflow_runs where status = 'failed' and error_details::text = '`+details+`'`, "2")
+			sourcetest.MustBe(t, address, `select count(*) from workflow_runs where status = 'failed' and error_details::text = '`+details+`'`, "2")
 			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+first+`'`)
-			mustBe(t, address, `select public.complete_workflow_run('`+second+`', 'completed')`, "t")
-			mustBe(t, address, `select count(*) from workflow_runs where status = 'completed' and error_details::text = '`+details+`'`, "2")
-			exact(t, s)
+			sourcetest.MustBe(t, address, `select public.complete_workflow_run('`+second+`', 'completed')`, "t")
+			sourcetest.MustBe(t, address, `select count(*) from workflow_runs where status = 'completed' and error_details::text = '`+details+`'`, "2")
+			sourcetest.ExactAt(t, address)
 			pgtest.Exec(t, address, `delete from workflow_runs`, silent(first), silent(second), `update workflow_runs set error_details = null`)
 			sweep()
-			mustBe(t, address, `select count(*) from workflow_runs where error_details::json ->> 'code' = 'stuck'`, "2")
+			sourcetest.MustBe(t, address, `select count(*) from workflow_runs where error_details::json ->> 'code' = 'stuck'`, "2")
 			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+first+`'`)
-			mustBe(t, address, `select public.complete_workflow_run('`+second+`', 'failed', null, '{"n": 1}', '"boom"')`, "t")
-			mustBe(t, address, `select string_agg(concat_ws(' ', coalesce(error_details::text, 'none'), state_snapshot), ', ' order by id) from workflow_runs`,
+			sourcetest.MustBe(t, address, `select public.complete_workflow_run('`+second+`', 'failed', null, '{"n": 1}', '"boom"')`, "t")
+			sourcetest.MustBe(t, address, `select string_agg(concat_ws(' ', coalesce(error_details::text, 'none'), state_snapshot), ', ' order by id) from workflow_runs`,
 				map[string]string{"json": `none, "boom" {"n": 1}`, "text": `none, boom {"n": 1}`}[typ])
-			exact(t, s)
+			sourcetest.ExactAt(t, address)
 		})
 	}
 }
@@ -65,40 +67,22 @@ func TestCaseT10_APresumedRunKeepsItsKeyWhenDraftsComeOrGo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, tt.before)
-			migrate(t, address, (*migrations.Migrator).Up)
+			pgtest.Exec(t, address, sourcetest.BareTable, tt.before)
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 			draft := [2]string{}
 			if tt.before == "" {
 				draft = [2]string{", draft_id", ", '" + adaDraft + "'"}
 			}
 			pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, created_at`+draft[0]+`)
 values ('`+run+`', '`+ada+`', '`+adaFlow+`', 'running', now() - interval '1 day'`+draft[1]+`)`)
-			if _, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+			if _, err := sourcetest.SweeperOf(mustOpen(t, address, postgres.Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			pgtest.Exec(t, address, tt.after)
-			migrate(t, address, (*migrations.Migrator).Up)
-			s := mustOpen(t, address, Options{})
-			exact(t, s)
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
+			sourcetest.ExactAt(t, address)
 			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+run+`'`)
-			exact(t, s)
+			sourcetest.ExactAt(t, address)
 		})
-	}
-}
-
-// TestCaseAViewIsWorkedOnByDirectQueries: without migrations there may be a view,
-// whose columns are those of a table.
-func TestCaseAViewIsWorkedOnByDirectQueries(t *testing.T) {
-	t.Parallel()
-	address := pgtest.Database(t)
-	pgtest.Exec(t, address, strings.Replace(bareTable, "workflow_runs", "runs", 1), `create view workflow_runs as select * from runs`)
-	s := mustOpen(t, address, Options{})
-	db, err := s.features(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	runs := strings.ReplaceAll(db.rows("state_snapshot"), "null::timestamptz::timestamptz as lease_at", "")
-	if strings.Contains(runs, "null::") {
-		t.Errorf("a column of the view is taken for missing: %s", runs)
 	}
 }

@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"errors"
@@ -8,7 +8,9 @@ import (
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -31,14 +33,14 @@ func TestCaseT9_ARealOutcomeSupersedesAnEndThatItsColumnRounds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, tt.alter)
-			migrate(t, address, variant{said: tt.said}.up)
-			pgtest.Exec(t, address, begun(runOne), begun(runTwo), `update workflow_runs set started_at = `+silent+`, created_at = `+silent)
-			s := mustOpen(t, address, Options{})
-			if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
+			pgtest.Exec(t, address, sourcetest.BareTable, tt.alter)
+			sourcetest.Migrate(t, address, sourcetest.UpWith(tt.said))
+			pgtest.Exec(t, address, sourcetest.Begun(runOne), sourcetest.Begun(runTwo), `update workflow_runs set started_at = `+silent+`, created_at = `+silent)
+			s := mustOpen(t, address, postgres.Options{})
+			if r, err := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Unwritable > 0 {
 				t.Fatalf("a sweep: %+v, %v", r, err)
 			}
-			run, err := s.Run(t.Context(), mustParse(t, runOne))
+			run, err := s.Run(t.Context(), sourcetest.MustParse(t, runOne))
 			if err != nil || !run.Presumed || run.Status != store.Failed {
 				t.Fatalf("got %+v, %v; want it presumed failed", run, err)
 			}
@@ -46,19 +48,19 @@ func TestCaseT9_ARealOutcomeSupersedesAnEndThatItsColumnRounds(t *testing.T) {
 				t.Errorf("its duration is %d, and it took %v", run.DurationMS.MS, took)
 			}
 			pgtest.Exec(t, address, `update workflow_runs set status = 'completed' where id = '`+runOne+`'`)
-			mustBe(t, address, `select count(*) from workflow_runs where status = 'completed' and duration_ms > 100000000`, "1") // of now, and not of the sweep
-			mustBe(t, address, `select public.complete_workflow_run('`+runTwo+`', 'cancelled')`, "t")
-			mustBe(t, address, `select count(*) from run_counter.presumed`, "0")
+			sourcetest.MustBe(t, address, `select count(*) from workflow_runs where status = 'completed' and duration_ms > 100000000`, "1") // of now, and not of the sweep
+			sourcetest.MustBe(t, address, `select public.complete_workflow_run('`+runTwo+`', 'cancelled')`, "t")
+			sourcetest.MustBe(t, address, `select count(*) from run_counter.presumed`, "0")
 			for range 2 { // what comes behind a re-opening comes behind it in the column too
-				mustBe(t, address, `select run_counter.amend_run('`+runTwo+`', 'running', 'support', 'again')`, "t")
-				mustBe(t, address, `select public.complete_workflow_run('`+runTwo+`', 'completed')`, "t")
+				sourcetest.MustBe(t, address, `select run_counter.amend_run('`+runTwo+`', 'running', 'support', 'again')`, "t")
+				sourcetest.MustBe(t, address, `select public.complete_workflow_run('`+runTwo+`', 'completed')`, "t")
 			}
 			var reopened time.Time
-			mustScan(t, address, `select max(at) from run_counter.amendments`, &reopened)
-			if run, err := s.Run(t.Context(), mustParse(t, runTwo)); err != nil || run.Status != store.Completed || !run.Counted || !run.CompletedAt.After(reopened) {
+			sourcetest.MustScan(t, address, `select max(at) from run_counter.amendments`, &reopened)
+			if run, err := s.Run(t.Context(), sourcetest.MustParse(t, runTwo)); err != nil || run.Status != store.Completed || !run.Counted || !run.CompletedAt.After(reopened) {
 				t.Errorf("got %+v, %v; want it completed after %v", run, err, reopened)
 			}
-			exact(t, s)
+			sourcetest.ExactAt(t, address)
 		})
 	}
 }
@@ -68,19 +70,19 @@ func TestCaseT9_ARealOutcomeSupersedesAnEndThatItsColumnRounds(t *testing.T) {
 func TestCaseT9_MarksFollowAnotherZone(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, bareTable, timesOf("timestamp", "$ at time zone 'UTC'", "now()"))
-	migrate(t, address, (*migrations.Migrator).Up)
-	pgtest.Exec(t, address, begun(runOne), `update workflow_runs set created_at = '2026-01-01 12:00', started_at = '2026-01-01 12:00', updated_at = '2026-01-01 12:00'`)
-	if _, err := sweeperOf(mustOpen(t, address, Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
+	pgtest.Exec(t, address, sourcetest.BareTable, timesOf("timestamp", "$ at time zone 'UTC'", "now()"))
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, sourcetest.Begun(runOne), `update workflow_runs set created_at = '2026-01-01 12:00', started_at = '2026-01-01 12:00', updated_at = '2026-01-01 12:00'`)
+	if _, err := sourcetest.SweeperOf(mustOpen(t, address, postgres.Options{})).Sweep(t.Context(), store.SweepOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, zone := range []string{"Asia/Tokyo", "America/New_York", "Asia/Tokyo"} {
-		migrate(t, address, variant{said: watched.Overrides{Zone: zone}}.up)
-		mustBe(t, address, `select count(*) from run_counter.presumed where ended_at = '2026-01-01 12:05 `+zone+`'`, "1")
-		exact(t, mustOpen(t, address, Options{}))
+		sourcetest.Migrate(t, address, sourcetest.UpWith(watched.Overrides{Zone: zone}))
+		sourcetest.MustBe(t, address, `select count(*) from run_counter.presumed where ended_at = '2026-01-01 12:05 `+zone+`'`, "1")
+		sourcetest.ExactAt(t, address)
 	}
 	pgtest.Exec(t, address, `update workflow_runs set status = 'completed'`)
-	mustBe(t, address, `select count(*) from workflow_runs where status = 'completed'`, "1")
+	sourcetest.MustBe(t, address, `select count(*) from workflow_runs where status = 'completed'`, "1")
 }
 
 // TestCaseT9_AZoneThatTheDatabaseDoesNotKnow is refused, and one that the database
@@ -88,7 +90,7 @@ func TestCaseT9_MarksFollowAnotherZone(t *testing.T) {
 func TestCaseT9_AZoneThatTheDatabaseDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, bareTable, inZone)
+	pgtest.Exec(t, address, sourcetest.BareTable, inZone)
 	m, err := migrations.Postgres(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +108,7 @@ func TestCaseT9_AZoneThatTheDatabaseDoesNotKnow(t *testing.T) {
 	if all := strings.Join(m.Said(), "; "); !strings.Contains(all, said) {
 		t.Errorf("up said %q, want %q", all, said)
 	}
-	i, err := Inspect(t.Context(), address, Options{})
+	i, err := postgres.Inspect(t.Context(), address, postgres.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,15 +137,15 @@ func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, tt.alter)
-			migrate(t, address, variant{said: tt.said}.up)
-			s := mustOpen(t, address, Options{})
+			pgtest.Exec(t, address, sourcetest.BareTable, tt.alter)
+			sourcetest.Migrate(t, address, sourcetest.UpWith(tt.said))
+			s := mustOpen(t, address, postgres.Options{})
 			ends := "set status = 'completed'"
 			if name == "with zone" {
 				ends = "set completed_at = null; update workflow_runs set status = 'completed', updated_at = now(), completed_at = $"
 			}
 			for _, value := range tt.values {
-				pgtest.Exec(t, address, `delete from workflow_runs`, begun(runOne), begun(runTwo),
+				pgtest.Exec(t, address, `delete from workflow_runs`, sourcetest.Begun(runOne), sourcetest.Begun(runTwo),
 					`update workflow_runs set completed_at = `+value+`, started_at = `+value+`, created_at = `+value)
 				if h, err := s.Health(t.Context()); err != nil || h.Active != 2 {
 					t.Errorf("%s: got %+v, %v; want two that are active", value, h, err)
@@ -153,24 +155,24 @@ func TestCaseT11_WhatCannotBeATimeIsAsIfItWereNotThere(t *testing.T) {
 					t.Errorf("%s: got %+v, %v; want both listed as odd", value, odd, err)
 				}
 				pgtest.Exec(t, address, `update workflow_runs `+strings.ReplaceAll(ends, "$", value)+` where id = '`+runOne+`'`)
-				mustBe(t, address, `select public.complete_workflow_run('`+runTwo+`', 'failed')`, "t")
-				exact(t, s)
+				sourcetest.MustBe(t, address, `select public.complete_workflow_run('`+runTwo+`', 'failed')`, "t")
+				sourcetest.ExactAt(t, address)
 				if name == "with zone" {
-					sweeper := sweeperOf(s)
+					sweeper := sourcetest.SweeperOf(s)
 					if r, err := sweeper.Sweep(t.Context(), store.SweepOptions{}); err != nil || r.Repairs() != 1 {
 						t.Errorf("%s: a sweep: %+v, %v; want one repair", value, r, err)
 					}
 				}
-				if run, err := s.Run(t.Context(), mustParse(t, runOne)); err != nil || time.Since(run.CompletedAt).Abs() > time.Minute || run.DurationMS.Valid {
+				if run, err := s.Run(t.Context(), sourcetest.MustParse(t, runOne)); err != nil || time.Since(run.CompletedAt).Abs() > time.Minute || run.DurationMS.Valid {
 					t.Errorf("%s: got %+v, %v; want it to have ended now", value, run, err)
 				}
 				pgtest.Exec(t, address, `update run_counter.settings set guard = 'off'`, `update workflow_runs set completed_at = `+value+`, updated_at = `+value,
 					`update run_counter.settings set guard = 'on'`)
-				mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "0")
-				if r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting > 0 {
+				sourcetest.MustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "0")
+				if r, err := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{Full: true}); err != nil || r.Drifting > 0 {
 					t.Errorf("%s: a sweep: %+v, %v", value, r, err)
 				}
-				exact(t, s)
+				sourcetest.ExactAt(t, address)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"errors"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -82,7 +83,7 @@ func TestCaseLaw8_AStatementThatWorksWithoutUsWorksWithUs(t *testing.T) {
 				}
 			}
 			tw.settle(t)
-			exactIn(t, tw.conn)
+			sourcetest.Exact(t, tw.conn)
 			tw.tally(t)
 		})
 	}
@@ -145,14 +146,14 @@ create domain moments as timestamptz(3); create domain early as timestamptz chec
 		pgtest.Exec(t, tw.address, alter, `set search_path = twin, public; `+alter)
 		tw.shape.ddl += ";\n" + alter
 	}
-	tw.conn = mustConnect(t, tw.address)
+	tw.conn = sourcetest.MustConnect(t, tw.address)
 	tw.mustTx(t, "begin")
 	return tw
 }
 
 func (tw *twins) install(t *testing.T) {
 	t.Helper()
-	migrate(t, tw.address, variant{said: tw.said()}.up)
+	sourcetest.Migrate(t, tw.address, sourcetest.UpWith(tw.said()))
 	guard := watched.GuardOn
 	switch {
 	case tw.reports:

@@ -1,11 +1,11 @@
-package postgres
+package anytable
 
 import (
 	"testing"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
-	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -27,27 +27,24 @@ func TestCaseT26_AStatusIsTheSameInAnyCase(t *testing.T) {
 				need.Missing(t, "PostgreSQL's extension citext")
 			}
 			const id = "00000000-0000-4000-8000-000000000001"
-			pgtest.Exec(t, address, bareTable, c.alter)
-			migrate(t, address, func(m *migrations.Migrator) error {
-				m.Override(c.said)
-				return m.Up()
-			})
+			pgtest.Exec(t, address, sourcetest.BareTable, c.alter)
+			sourcetest.Migrate(t, address, sourcetest.UpWith(c.said))
 			count := func(want string) {
 				t.Helper()
-				mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, want)
+				sourcetest.MustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, want)
 			}
 			pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status) values ('`+id+`', '`+ada+`', '`+adaFlow+`', 'RUNNING')`,
 				`update workflow_runs set status = 'Completed'`) // and the guard dates it
-			mustBe(t, address, `select status::text || ' ' || (completed_at is not null) from workflow_runs`, "Completed true")
+			sourcetest.MustBe(t, address, `select status::text || ' ' || (completed_at is not null) from workflow_runs`, "Completed true")
 			count("1")
 			pgtest.Exec(t, address, `update workflow_runs set status = 'COMPLETED'`)
-			mustBe(t, address, `select status::text from workflow_runs`, "COMPLETED")
+			sourcetest.MustBe(t, address, `select status::text from workflow_runs`, "COMPLETED")
 			pgtest.Exec(t, address, `update workflow_runs set status = 'Failed'`) // the first outcome wins
-			mustBe(t, address, `select status::text from workflow_runs`, "COMPLETED")
-			mustBe(t, address, `select count(*) from run_counter.ledger`, "1")
-			mustBe(t, address, `select count(*) from run_counter.repairs`, "0")
+			sourcetest.MustBe(t, address, `select status::text from workflow_runs`, "COMPLETED")
+			sourcetest.MustBe(t, address, `select count(*) from run_counter.ledger`, "1")
+			sourcetest.MustBe(t, address, `select count(*) from run_counter.repairs`, "0")
 			count("1")
-			mustBe(t, address, `select c ->> 'kind' from run_counter.settings cross join jsonb_array_elements(described -> 'columns') as c where c ->> 'role' = 'status'`, string(watched.AnyCase))
+			sourcetest.MustBe(t, address, `select c ->> 'kind' from run_counter.settings cross join jsonb_array_elements(described -> 'columns') as c where c ->> 'role' = 'status'`, string(watched.AnyCase))
 		})
 	}
 }

@@ -1,7 +1,6 @@
-package postgres
+package anytable
 
 import (
-	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -13,7 +12,9 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // alters are what an application does to the table behind our back. refused is
@@ -54,21 +55,21 @@ func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
 				continue
 			}
 			t.Run(tt.name, func(t *testing.T) {
-				address := mustInstall(t)
-				pooled := []*pgx.Conn{mustConnect(t, address), mustConnect(t, address)}
-				s := mustOpen(t, address, Options{})
+				address := sourcetest.Installed(t)
+				pooled := []*pgx.Conn{sourcetest.MustConnect(t, address), sourcetest.MustConnect(t, address)}
+				s := mustOpen(t, address, postgres.Options{})
 				w := writes{"workflow_runs", "status", "completed_at"}
 				for n, conn := range pooled {
 					w.all(t, conn, n)
 				}
-				key := store.Key{User: mustParse(t, ada), Kind: store.KindWorkflow, Ref: mustParse(t, adaFlow)}
+				key := store.Key{User: sourcetest.MustParse(t, ada), Kind: store.KindWorkflow, Ref: sourcetest.MustParse(t, adaFlow)}
 				if _, err := s.Count(t.Context(), key.Scope(), store.AllTime); err != nil {
 					t.Fatal(err)
 				}
 				const triggers = `select count(*) from pg_trigger where tgname like 'zzz%run\_counter%' and tgrelid = 'workflow_runs'::regclass`
 				var had int
 				if detach {
-					mustScan(t, address, triggers, &had)
+					sourcetest.MustScan(t, address, triggers, &had)
 					_, err := pooled[0].Exec(t.Context(), tt.alter, pgx.QueryExecModeSimpleProtocol)
 					var e *pgconn.PgError
 					if !errors.As(err, &e) || !strings.Contains(e.Message+e.Detail, tt.refused) {
@@ -86,24 +87,24 @@ func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
 						*to.is = to.now
 					}
 				}
-				for n, conn := range append(pooled, mustConnect(t, address)) {
+				for n, conn := range append(pooled, sourcetest.MustConnect(t, address)) {
 					w.all(t, conn, 10+n)
 				}
 				// Each round leaves one run that has ended.
 				ruled := strings.Contains(tt.alter, "add constraint") // the guard gives way until the sweep
 				if want := int64(5); !detach && !ruled {
-					mustScan(t, address, `select sum(n) from (select n from run_counter.counts union all select n from run_counter.ledger) as k`, &want)
+					sourcetest.MustScan(t, address, `select sum(n) from (select n from run_counter.counts union all select n from run_counter.ledger) as k`, &want)
 					if want != 5 {
 						t.Errorf("got %d counted, want 5", want)
 					}
 				}
-				r, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{})
+				r, err := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{})
 				gone := err != nil && (tt.table != "" && strings.Contains(err.Error(), "no table public.workflow_runs") ||
 					tt.completed == "-" && strings.Contains(err.Error(), "no column of public.workflow_runs says when a run ended"))
 				if ruled {
 					w.all(t, pooled[0], 20)
 					audited(t, address)
-					mustBe(t, address, `select count(*) from workflow_runs where status = 'running'`, "3")
+					sourcetest.MustBe(t, address, `select count(*) from workflow_runs where status = 'running'`, "3")
 				}
 				if !strings.Contains(r.Altered, "runcounter migrate up") && !gone && !ruled {
 					t.Errorf("a sweep says %q, %v; want the table named", r.Altered, err)
@@ -112,10 +113,10 @@ func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
 					t.Errorf("a sweep says %q, want it to say that nothing is counted", r.Altered)
 				}
 				if detach && tt.name == "another type of the status" {
-					migrate(t, address, (*migrations.Migrator).Up)
+					sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 					audited(t, address)
-					mustBe(t, address, triggers, strconv.Itoa(had))
-					if r, _ := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); r.Altered != "" {
+					sourcetest.MustBe(t, address, triggers, strconv.Itoa(had))
+					if r, _ := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); r.Altered != "" {
 						t.Errorf("after migrate up a sweep says %q, want nothing", r.Altered)
 					}
 				}
@@ -129,29 +130,29 @@ func TestCaseT10_AnAlterStopsNoWrite(t *testing.T) {
 func TestCaseT10_AnAlterOfAPartitionedTableStopsNoEndUser(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
-	pgtest.Exec(t, address, bareTable, parted, `drop table all_runs; create table old_runs (other text, like workflow_runs); alter table old_runs drop other; alter table workflow_runs attach partition old_runs default`,
+	pgtest.Exec(t, address, sourcetest.BareTable, sourcetest.Partitioned, `drop table all_runs; create table old_runs (other text, like workflow_runs); alter table old_runs drop other; alter table workflow_runs attach partition old_runs default`,
 		`grant all on workflow_runs to authenticated; grant usage on schema public to authenticated`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	insert := func(id string) string {
 		return `insert into workflow_runs (id, user_id, workflow_id, status) values ('` + id + `', '` + bob + `', '` + bobFlow + `', 'running')`
 	}
-	pgtest.Exec(t, address, asBob(insert(runOne)), `alter table workflow_runs rename completed_at to ended_at; alter table workflow_runs rename started_at to begun; alter table workflow_runs rename updated_at to touched`,
-		asBob(insert(runTwo)), asBob(`update workflow_runs set status = 'completed'`), asBob(`update workflow_runs set status = 'running'`),
-		`alter table workflow_runs rename to runs`, asBob(`update runs set status = 'running'`), `truncate old_runs`,
-		asBob(`insert into runs (id, user_id, workflow_id, status) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'completed')`))
-	mustBe(t, address, `select count(*) from runs where status = 'completed' and ended_at is not null`, "1")
-	_, _, err := newCaller(t, address).as("bob", `update runs set user_id = '`+ada+`'`)
+	pgtest.Exec(t, address, sourcetest.AsBob(insert(runOne)), `alter table workflow_runs rename completed_at to ended_at; alter table workflow_runs rename started_at to begun; alter table workflow_runs rename updated_at to touched`,
+		sourcetest.AsBob(insert(runTwo)), sourcetest.AsBob(`update workflow_runs set status = 'completed'`), sourcetest.AsBob(`update workflow_runs set status = 'running'`),
+		`alter table workflow_runs rename to runs`, sourcetest.AsBob(`update runs set status = 'running'`), `truncate old_runs`,
+		sourcetest.AsBob(`insert into runs (id, user_id, workflow_id, status) values ('`+runOne+`', '`+bob+`', '`+bobFlow+`', 'completed')`))
+	sourcetest.MustBe(t, address, `select count(*) from runs where status = 'completed' and ended_at is not null`, "1")
+	_, err := sourcetest.MustConnect(t, address).Exec(t.Context(), sourcetest.AsBob(`update runs set user_id = '`+ada+`'`), pgx.QueryExecModeSimpleProtocol)
 	if err == nil || !strings.Contains(err.Error(), "hand a workflow run") {
 		t.Errorf("got %v, want hardening to hold", err)
 	}
-	mustBe(t, address, `select count(*) from run_counter.audits_due`, "1")
+	sourcetest.MustBe(t, address, `select count(*) from run_counter.audits_due`, "1")
 }
 
 // TestCaseT10_AnAlterWithinATransactionStopsNoWrite that the guard patched before:
 // what turns JSON into a row remembers what the row was.
 func TestCaseT10_AnAlterWithinATransactionStopsNoWrite(t *testing.T) {
 	t.Parallel()
-	address := mustInstall(t)
+	address := sourcetest.Installed(t)
 	run := func(id string) string {
 		return `insert into workflow_runs (id, user_id, workflow_id, status) values ('` + id + `', '` + ada + `', '` + adaFlow + `', 'running'); update workflow_runs set status = 'failed' where id = '` + id + `'; `
 	}
@@ -164,50 +165,14 @@ func TestCaseT10_AnAlterWithinATransactionStopsNoWrite(t *testing.T) {
 func TestCaseT10_AColumnInADomainGoes(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Database(t)
-	pgtest.Exec(t, address, bareTable, `create domain moments as timestamptz; alter table workflow_runs alter updated_at type moments`)
-	migrate(t, address, (*migrations.Migrator).Up)
+	pgtest.Exec(t, address, sourcetest.BareTable, `create domain moments as timestamptz; alter table workflow_runs alter updated_at type moments`)
+	sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 	ends := func(id string) string {
-		return begun(id) + `; update workflow_runs set status = 'failed' where id = '` + id + `'; `
+		return sourcetest.Begun(id) + `; update workflow_runs set status = 'failed' where id = '` + id + `'; `
 	}
 	pgtest.Exec(t, address, `alter table workflow_runs rename draft_id to draft; `+ends(runOne)+`alter table workflow_runs drop updated_at; `+ends(runTwo))
-	mustBe(t, address, `select count(*) from workflow_runs where completed_at is not null`, "2")
+	sourcetest.MustBe(t, address, `select count(*) from workflow_runs where completed_at is not null`, "2")
 	audited(t, address)
-}
-
-// TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock: what looks at the table
-// keeps no lock on a partition of it, since an ALTER locks the table first, and
-// what looks twice in a transaction would wait for that.
-func TestCaseT10_NoAlterOfPartitionsIsTheVictimOfADeadlock(t *testing.T) {
-	t.Parallel()
-	f := newPartitioned(t)
-	var p store.Partitions
-	err := pgx.BeginFunc(t.Context(), f.store.pool, func(tx pgx.Tx) (err error) {
-		if _, _, err := catalogOf(t.Context(), tx, "public", "workflow_runs"); err != nil {
-			return err
-		}
-		if p, err = f.db.partitions(t.Context(), tx); err != nil {
-			return err
-		}
-		var held []string
-		err = tx.QueryRow(t.Context(), `select coalesce(array_agg(c.relname), '{}') from pg_locks as l join pg_class as c on c.oid = l.relation where l.pid = pg_backend_pid() and c.relispartition and c.relkind in ('r', 'p')`).Scan(&held)
-		if len(held) > 0 {
-			t.Errorf("holds %s", held)
-		}
-		return err
-	})
-	if err != nil || len(p.IDs) != 4 {
-		t.Errorf("got %v, %v; want four partitions", p.IDs, err)
-	}
-}
-
-func mustConnect(t *testing.T, address string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.WithoutCancel(t.Context())) })
-	return conn
 }
 
 // writes are an application's, by the names of its table.

@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"strings"
@@ -7,6 +7,7 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 )
 
@@ -37,7 +38,7 @@ func TestCasesOfTablesThatAreUnderstood(t *testing.T) {
 			storetest.SourceChaos(t, func(t testing.TB) storetest.Backend {
 				address := pgtest.Database(t)
 				pgtest.Exec(t, address, table)
-				migrate(t, address, (*migrations.Migrator).Up)
+				sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 				return backend(t, address)
 			}, true, 8)
 		})

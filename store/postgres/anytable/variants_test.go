@@ -1,20 +1,19 @@
-package postgres
+package anytable
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -58,10 +57,6 @@ alter table workflow_runs rename completed_at to "order"; `
 	theirWords = `('new', 'queued', 'scheduled', 'running', 'waiting', 'stopping', 'it''s over', 'error', 'canceled', 'timed_out', 'paused', 'archived')`
 )
 
-// theirsSQL reads that table without a word from package watched.
-const theirsSQL = `select "run's id" as id, org_id as user_id, flow as workflow_id, draft as draft_id, "order" as completed_at,
-    (array['completed', 'failed', 'cancelled', 'timeout'])[array_position(array['it''s over', 'error', 'canceled', 'timed_out'], state::text)] as status from workflow_runs`
-
 // inTheirs writes a statement of the application in their names and words.
 var inTheirs = strings.NewReplacer("(id, user_id, workflow_id, status", `("run's id", org_id, flow, state`, "set status = 'completed'", "set state = 'it''s over'",
 	"set status = 'running'", "set state = 'waiting'", "where id =", `where "run's id" =`, "where status::text = 'completed' and completed_at", `where state = 'it''s over' and "order"`,
@@ -100,7 +95,7 @@ func integerTimes(each int) string {
 func (v variant) time(t *testing.T, address, column, moment string) string {
 	t.Helper()
 	var typ string
-	mustScan(t, address, `select coalesce((select atttypid::regtype::text from pg_attribute where attrelid = 'workflow_runs'::regclass and attname = '`+column+`'), '')`, &typ)
+	sourcetest.MustScan(t, address, `select coalesce((select atttypid::regtype::text from pg_attribute where attrelid = 'workflow_runs'::regclass and attname = '`+column+`'), '')`, &typ)
 	switch typ {
 	case "timestamp without time zone":
 		return "((" + moment + ") at time zone '" + cmp.Or(v.said.Zone, "UTC") + "')"
@@ -116,12 +111,6 @@ func (v variant) in(statement string) string {
 		return statement
 	}
 	return inTheirs.Replace(statement)
-}
-
-// up applies the migrations with what its operator says.
-func (v variant) up(m *migrations.Migrator) error {
-	m.Override(v.said)
-	return m.Up()
 }
 
 // shaped are how many of the variants, the first of them, differ in their names,
@@ -181,8 +170,8 @@ func openVariant(v variant) func(testing.TB) storetest.Backend {
 func (v variant) migrated(t testing.TB) string {
 	t.Helper()
 	return pgtest.Copy(t, v.name, func(address string) {
-		pgtest.Exec(t, address, bareTable, v.alter)
-		migrate(t, address, v.up)
+		pgtest.Exec(t, address, sourcetest.BareTable, v.alter)
+		sourcetest.Migrate(t, address, sourcetest.UpWith(v.said))
 	})
 }
 
@@ -233,30 +222,30 @@ func TestCasesOfVariants_TheApplicationsOwnWrites(t *testing.T) {
 				v.in(`update workflow_runs set status = 'completed' where id = '`+run+`'`),
 				v.in(`update workflow_runs set status = 'running' where id = '`+run+`'`), // the first outcome wins
 				v.in(begins(other)))
-			s := mustOpen(t, address, Options{})
-			if _, err := sweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil { // presumes the other failed
+			s := mustOpen(t, address, postgres.Options{})
+			if _, err := sourcetest.SweeperOf(s).Sweep(t.Context(), store.SweepOptions{}); err != nil { // presumes the other failed
 				t.Fatal(err)
 			}
 			presumed := "1"
 			if len(times) == 0 { // nothing says how long it has been silent
 				presumed = "0"
 			}
-			mustBe(t, address, `select count(*) from run_counter.presumed where status = 'failed'`, presumed)
+			sourcetest.MustBe(t, address, `select count(*) from run_counter.presumed where status = 'failed'`, presumed)
 			pgtest.Exec(t, address, v.in(`update workflow_runs set status = 'completed' where id = '`+other+`'`)) // supersedes it
-			mustBe(t, address, `select count(*) from run_counter.presumed`, "0")
-			mustBe(t, address, v.in(`select count(*) from workflow_runs where status::text = 'completed' and completed_at between `+
+			sourcetest.MustBe(t, address, `select count(*) from run_counter.presumed`, "0")
+			sourcetest.MustBe(t, address, v.in(`select count(*) from workflow_runs where status::text = 'completed' and completed_at between `+
 				v.time(t, address, "completed_at", "now() - interval '1 minute'")+` and `+v.time(t, address, "completed_at", "now() + interval '1 second'")), "2")
-			mustBe(t, address, `select public.begin_workflow_run('`+ada+`', '`+adaFlow+`', null, 10, null, '`+third+`')`, third)
-			mustBe(t, address, `select public.complete_workflow_run('`+third+`', 'failed', 5, '{"a":1}', '{"code":"E"}')`, "t")
-			mustBe(t, address, `select run_counter.amend_run('`+third+`', 'running', 'support', 'again')`, "t")
-			mustBe(t, address, `select new_count from public.complete_workflow_run_and_get_count('`+third+`', 'completed')`, "3")
+			sourcetest.MustBe(t, address, `select public.begin_workflow_run('`+ada+`', '`+adaFlow+`', null, 10, null, '`+third+`')`, third)
+			sourcetest.MustBe(t, address, `select public.complete_workflow_run('`+third+`', 'failed', 5, '{"a":1}', '{"code":"E"}')`, "t")
+			sourcetest.MustBe(t, address, `select run_counter.amend_run('`+third+`', 'running', 'support', 'again')`, "t")
+			sourcetest.MustBe(t, address, `select new_count from public.complete_workflow_run_and_get_count('`+third+`', 'completed')`, "3")
 			pgtest.Exec(t, address, v.in(`delete from workflow_runs where id = '`+run+`'`))
-			mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "2")
-			exact(t, s)
-			migrate(t, address, (*migrations.Migrator).Up) // what was said is kept
-			migrate(t, address, (*migrations.Migrator).Down)
-			migrate(t, address, v.up)
-			mustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "2")
+			sourcetest.MustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "2")
+			sourcetest.ExactAt(t, address)
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Up) // what was said is kept
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Down)
+			sourcetest.Migrate(t, address, sourcetest.UpWith(v.said))
+			sourcetest.MustBe(t, address, `select public.get_user_workflow_run_count('`+ada+`', '`+adaFlow+`')`, "2")
 		})
 	}
 }
@@ -272,9 +261,9 @@ func TestCasesOfVariants_WithoutMigrations(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, v.alter)
-			s := mustOpen(t, address, Options{Said: v.said})
-			user, ref, run := mustParse(t, ada), mustParse(t, adaFlow), storetest.MustID('1', 1)
+			pgtest.Exec(t, address, sourcetest.BareTable, v.alter)
+			s := mustOpen(t, address, postgres.Options{Said: v.said})
+			user, ref, run := sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow), storetest.MustID('1', 1)
 			if _, err := s.Begin(t.Context(), store.Begin{ID: run, User: user, Workflow: ref, Now: time.Now()}); err != nil {
 				t.Fatal(err)
 			}
@@ -287,27 +276,5 @@ func TestCasesOfVariants_WithoutMigrations(t *testing.T) {
 				t.Errorf("got %+v, %v; want it won, and the count 1", got, err)
 			}
 		})
-	}
-}
-
-// mustBe asks for one value.
-func mustBe(t testing.TB, address, query, want string) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
-	rows, err := conn.Query(t.Context(), query, pgx.QueryExecModeSimpleProtocol)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for rows.Next() {
-		if got := string(rows.RawValues()[0]); got != want {
-			t.Errorf("%s: got %s, want %s", query, got, want)
-		}
-	}
-	if rows.Err() != nil || rows.CommandTag().RowsAffected() != 1 {
-		t.Errorf("%s: got %d rows, %v; want one", query, rows.CommandTag().RowsAffected(), rows.Err())
 	}
 }

@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"strings"
@@ -6,7 +6,9 @@ import (
 
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 )
 
 // TestCaseT10_ATableThatWasAlteredIsNamedByTheNextSweep: what is named is gone
@@ -21,9 +23,9 @@ func TestCaseT10_ATableThatWasAlteredIsNamedByTheNextSweep(t *testing.T) {
 		{"a check has come", `alter table workflow_runs add constraint c check (status <> '')`, `alter table workflow_runs drop constraint c`, "a check"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			address := mustInstall(t)
-			s := mustOpen(t, address, Options{})
-			sweeper := sweeperOf(s)
+			address := sourcetest.Installed(t)
+			s := mustOpen(t, address, postgres.Options{})
+			sweeper := sourcetest.SweeperOf(s)
 			swept := func() store.SweepReport {
 				t.Helper()
 				r, err := sweeper.Sweep(t.Context(), store.SweepOptions{})
@@ -43,7 +45,7 @@ func TestCaseT10_ATableThatWasAlteredIsNamedByTheNextSweep(t *testing.T) {
 				t.Errorf("strangers read %q, want that it was altered, and no column", said)
 			}
 			if tt.back == "" {
-				migrate(t, address, (*migrations.Migrator).Up)
+				sourcetest.Migrate(t, address, (*migrations.Migrator).Up)
 			} else {
 				pgtest.Exec(t, address, tt.back)
 			}

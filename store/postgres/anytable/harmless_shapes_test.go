@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"math/rand/v2"

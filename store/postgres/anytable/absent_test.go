@@ -1,4 +1,4 @@
-package postgres
+package anytable
 
 import (
 	"context"
@@ -11,7 +11,9 @@ import (
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/store/postgres"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/storetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -62,18 +64,18 @@ func TestCasesOfLacking_InSQL(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			address := pgtest.Database(t)
-			pgtest.Exec(t, address, bareTable, l.alter)
-			migrate(t, address, l.up)
+			pgtest.Exec(t, address, sourcetest.BareTable, l.alter)
+			sourcetest.Migrate(t, address, sourcetest.UpWith(l.said))
 			key, wrong, shown := who, []string{who + ", 'x'", who + ", null, 'x'"}, ada+"||"
 			if l.absent.User {
 				key, wrong, shown = "null, '"+adaFlow+"'", []string{who + ", '" + adaFlow + "'"}, "|"+adaFlow+"|"
 			}
-			mustBe(t, address, `select public.begin_workflow_run(`+key+`, p_limit => 1, p_run_id => '`+run+`')`, run)
-			mustBe(t, address, `select coalesce(public.begin_workflow_run(`+key+`, p_limit => 1)::text, 'full')`, "full")
-			mustBe(t, address, `select concat_ws('|', new_count, coalesce(user_id_out::text, ''), coalesce(workflow_id_out::text, ''), coalesce(draft_id_out::text, ''))
+			sourcetest.MustBe(t, address, `select public.begin_workflow_run(`+key+`, p_limit => 1, p_run_id => '`+run+`')`, run)
+			sourcetest.MustBe(t, address, `select coalesce(public.begin_workflow_run(`+key+`, p_limit => 1)::text, 'full')`, "full")
+			sourcetest.MustBe(t, address, `select concat_ws('|', new_count, coalesce(user_id_out::text, ''), coalesce(workflow_id_out::text, ''), coalesce(draft_id_out::text, ''))
   from public.complete_workflow_run_and_get_count('`+run+`', 'completed')`, "1|"+shown)
-			mustBe(t, address, `select public.get_user_workflow_run_count(`+key+`)`, "1")
-			mustBe(t, address, `select concat_ws('|', coalesce(user_id::text, ''), coalesce(workflow_id::text, ''), coalesce(draft_id::text, ''), total_count, (last_run_at is not null)::text)
+			sourcetest.MustBe(t, address, `select public.get_user_workflow_run_count(`+key+`)`, "1")
+			sourcetest.MustBe(t, address, `select concat_ws('|', coalesce(user_id::text, ''), coalesce(workflow_id::text, ''), coalesce(draft_id::text, ''), total_count, (last_run_at is not null)::text)
   from public.workflow_run_counts`, shown+"|1|true")
 			for _, args := range wrong {
 				for _, call := range []string{"get_user_workflow_run_count(", "begin_workflow_run("} {
@@ -82,16 +84,16 @@ func TestCasesOfLacking_InSQL(t *testing.T) {
 					}
 				}
 			}
-			s := mustOpen(t, address, Options{})
-			other := store.KeyOf(mustParse(t, ada), mustParse(t, adaFlow), store.ID{})
+			s := mustOpen(t, address, postgres.Options{})
+			other := store.KeyOf(sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow), store.ID{})
 			if _, err := s.Count(t.Context(), other.Scope(), store.AllTime); !errors.Is(err, store.ErrInvalid) {
 				t.Errorf("the count of %s: got %v, want ErrInvalid and not 0", other, err)
 			}
-			exact(t, s)
-			migrate(t, address, (*migrations.Migrator).Up) // what was said is kept
-			migrate(t, address, (*migrations.Migrator).Down)
-			migrate(t, address, l.up)
-			mustBe(t, address, `select public.get_user_workflow_run_count(`+key+`)`, "1")
+			sourcetest.ExactAt(t, address)
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Up) // what was said is kept
+			sourcetest.Migrate(t, address, (*migrations.Migrator).Down)
+			sourcetest.Migrate(t, address, sourcetest.UpWith(l.said))
+			sourcetest.MustBe(t, address, `select public.get_user_workflow_run_count(`+key+`)`, "1")
 		})
 	}
 }
@@ -121,8 +123,8 @@ func TestCaseLaw7_NoUserSeesTheCountsOfATableWithoutUsers(t *testing.T) {
 	t.Parallel()
 	address := pgtest.Supabase(t)
 	l := lacking[1]
-	pgtest.Exec(t, address, bareTable, l.alter)
-	migrate(t, address, l.up)
+	pgtest.Exec(t, address, sourcetest.BareTable, l.alter)
+	sourcetest.Migrate(t, address, sourcetest.UpWith(l.said))
 	pgtest.Exec(t, address, `insert into workflow_runs (id, workflow_id, status) values (gen_random_uuid(), '`+adaFlow+`', 'completed')`)
 	as := func(role, do string) string {
 		return `begin; set local role ` + role + `; select set_config('request.jwt.claims', '{"sub":"` + ada + `","role":"` + role + `"}', true); ` + do + `; commit`
