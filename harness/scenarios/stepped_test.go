@@ -73,7 +73,7 @@ func TestCaseT27_BeginAsItWasIsFoundByStepping(t *testing.T) {
 		if got := r.Report.Anomaly; got != "read skew" {
 			t.Errorf("its anomaly is called %q", got)
 		}
-		for _, want := range []string{"run_counter.begin_run:35: counted := run_counter.count_of(", "run_counter.begin_run:36: select count(*) into active"} {
+		for _, want := range []string{"run_counter.begin_run_was:35: counted := run_counter.count_of(", "run_counter.begin_run_was:36: select count(*) into active"} {
 			if !slices.ContainsFunc(r.Report.Steps, func(s harness.Step) bool { return strings.HasPrefix(s.Text, want) }) {
 				t.Errorf("no step %q", want)
 			}
@@ -95,7 +95,8 @@ func TestCaseT27_BeginAsItWasIsFoundByStepping(t *testing.T) {
 				t.Fatal(r, r.Report)
 			}
 			for _, left := range r.Unexplored { // parts of triggers are named, with their lines
-				if !strings.HasPrefix(left, "line") {
+				// usage_of is STABLE: whatever comes between its statements, it reads one snapshot.
+				if !strings.HasPrefix(left, "line") && left != "the function run_counter.usage_of" {
 					t.Errorf("unexplored: %s", left)
 				}
 			}

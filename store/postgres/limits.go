@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
 // Allowance implements [store.Store].
@@ -48,9 +47,6 @@ func (h features) requireLimits(key store.Key, limits []store.Limit) error {
 		}
 		if err := h.requireWindow(of, store.Window{From: l.From}); err != nil {
 			return err
-		}
-		if of.Kind == store.KindDraft && !h.has(watched.Draft) {
-			return fmt.Errorf("%w: the table %s has no column draft_id", store.ErrInvalid, h.table.Name)
 		}
 	}
 	return nil

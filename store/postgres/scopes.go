@@ -80,27 +80,22 @@ func (h features) scopeQuery(of store.Scope, in store.Window, into *store.Tallie
 		}
 		return query{text: sum + rows + group, args: args, read: read}
 	}
-	return query{text: h.windowSQL(of, in), args: append(args, windowArgs(in)...), read: read}
-}
-
-// windowSQL counts the runs of the scope $1, $2, $3 in the window $4, $5, from the index
-// alone, and then those that are marked.
-func (h features) windowSQL(of store.Scope, in store.Window) string {
+	if h.installed {
+		key := store.Key(of)
+		user, ref := h.arg(watched.User, key.User), h.arg(watched.Workflow, key.Ref)
+		if user == nil && !key.User.IsZero() || ref == nil && !key.Ref.IsZero() {
+			return query{text: `select`} // what is no id of the table has no runs
+		}
+		return query{
+			text: `select status, presumed, n from run_counter.tallies_in($1::` + h.user + `, $2::text, $3::` + h.ref + `, $4::timestamptz, $5::timestamptz)`,
+			args: append([]any{user, textArg(key.Kind), ref}, windowArgs(in)...), read: read,
+		}
+	}
 	where := ` where (` + usedArgs + `) and ` + h.ofScope(of, "$1::text", "$2::text", "$3::text") + ` and r.ended`
 	if in != store.AllTime {
 		where += ` and ` + h.table.Within("r", "$4::timestamptz", "$5::timestamptz")
 	}
-	runs := h.keyed() + ` as r`
-	counted := `select ` + statusSQL + `, false as presumed, count(*) as n from ` + runs + where + ` group by 1`
-	if !h.installed {
-		return counted
-	}
-	return `
-select a.status, a.presumed, sum(a.n)::bigint as n
-  from (` + counted + `
-         union all
-        select ` + statusSQL + `, m.presumed, m.n from ` + runs + marksSQL + ` and m.ended_at >= coalesce($4::timestamptz, '-infinity') and m.ended_at < coalesce($5::timestamptz, 'infinity')` + where + `) as a
- group by 1, 2 having sum(a.n) <> 0`
+	return query{text: `select ` + statusSQL + `, false, count(*) from ` + h.keyed() + ` as r` + where + ` group by 1`, args: append(args, windowArgs(in)...), read: read}
 }
 
 // usedArgs names each argument of a statement, of which some would have no type.

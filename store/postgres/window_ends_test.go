@@ -282,6 +282,8 @@ select gen_random_uuid(), u::uuid, f::uuid, 'completed', `+strings.ReplaceAll(tt
 				t.Fatal(err)
 			}
 			user, flow := sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow)
+			db.installed = false // the same select and conditions, without the function around
+
 			in := store.Window{From: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 2, 3, 0, 0, 0, 0, time.UTC)}
 			for index, of := range map[string]store.Scope{
 				"run_counter_ended": {User: user, Kind: store.KindWorkflow, Ref: flow}, "run_counter_user_windows": {User: user}, "run_counter_workflow_windows": {Kind: store.KindWorkflow, Ref: flow},

@@ -1,6 +1,6 @@
 -- Begin as it was at bf8e64f: it reads the counted runs by one statement, and the active
 -- ones by the next. A run that ends in between is in neither.
-create or replace function run_counter.begin_run(
+create or replace function run_counter.begin_run_was(
     p_run_id uuid, p_user_id uuid, p_workflow_id uuid, p_draft_id uuid, p_limit bigint, p_idempotency_key text, p_now timestamptz
 ) returns table (id_of_run uuid, created boolean, limit_reached boolean, counted bigint, active bigint)
 language plpgsql set search_path = ''
@@ -68,6 +68,8 @@ begin
 end
 $fn$;
 
+-- The one that there is has more arguments, all with defaults.
+drop function public.begin_workflow_run(uuid, uuid, uuid, integer, text, uuid, integer, timestamptz);
 create or replace function public.begin_workflow_run(
     p_user_id uuid, p_workflow_id uuid default null, p_draft_id uuid default null,
     p_limit integer default null, p_idempotency_key text default null, p_run_id uuid default null
@@ -76,7 +78,7 @@ language plpgsql set search_path = ''
 as $fn$
 begin
     return (select case when not b.limit_reached then b.id_of_run end
-              from run_counter.begin_run(coalesce(p_run_id, pg_catalog.gen_random_uuid()), p_user_id, p_workflow_id, p_draft_id,
+              from run_counter.begin_run_was(coalesce(p_run_id, pg_catalog.gen_random_uuid()), p_user_id, p_workflow_id, p_draft_id,
                                          p_limit, p_idempotency_key, pg_catalog.now()) as b);
 end
 $fn$;
