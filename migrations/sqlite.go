@@ -26,14 +26,22 @@ const (
 	SQLiteWorkflowWindows = "workflow_runs_workflow_windows"
 )
 
+// SQLiteKind and SQLiteRef are what the columns kind and ref_id are generated from.
+// SQLite reads the table for a generated column, and for an expression of an index it
+// does not, where the query has the same.
+const (
+	SQLiteKind = "case when user_id is null then null when draft_id is not null then 'draft' when workflow_id = '' then 'all' when workflow_id is not null then 'workflow' end"
+	SQLiteRef  = "coalesce(draft_id, workflow_id)"
+)
+
 // indexSQLite makes and drops the indexes of windows.
 func (m *Migrator) indexSQLite() error {
 	for _, i := range []struct {
 		wanted        *bool
 		name, columns string
 	}{
-		{m.windows.User, SQLiteUserWindows, "user_id, completed_at, kind, status, evidence"},
-		{m.windows.Workflow, SQLiteWorkflowWindows, "kind, ref_id, completed_at, status, evidence"},
+		{m.windows.User, SQLiteUserWindows, "user_id, completed_at, status, evidence, " + SQLiteKind},
+		{m.windows.Workflow, SQLiteWorkflowWindows, SQLiteKind + ", " + SQLiteRef + ", completed_at, status, evidence"},
 	} {
 		if i.wanted == nil {
 			continue

@@ -55,12 +55,12 @@ func (h *hooks) countedRuns(ctx context.Context, q querier, policy store.Policy,
 		t, err := h.tallies(ctx, q, of, in)
 		return policy.Count(t), err
 	}
-	from, w, err := windowRuns(ctx, q, of, in)
+	by, w, err := windowRuns(ctx, q, of, in)
 	if err != nil {
 		return 0, err
 	}
 	w.countsUnder(policy)
-	err = q.QueryRowContext(ctx, `select count(*) from (select 1 from `+from+w.String()+` limit ?)`, append(w.args, u.Ceiling())...).Scan(&n)
+	err = q.QueryRowContext(ctx, `select count(*) from (select 1 from workflow_runs`+by+w.String()+` limit ?)`, append(w.args, u.Ceiling())...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count %s: %w", of, err)
 	}

@@ -135,6 +135,28 @@ func ContractAbsent(a Absent, open Open, missing ...string) iter.Seq2[string, fu
 			s.Deliver(s, at(2*time.Second), deleted(ended))
 			s.wantCount(mine, 0)
 		}},
+		{"runs are counted by scope and window, and limits are of a key and of a user", func(s *script) {
+			s.windows()
+			for i, end := range []time.Duration{time.Hour, month, month + time.Hour} {
+				s.Deliver(s, at(2*month), inserted(a.Row(endedAt(i+1, adaResize, store.Completed, at(end)))))
+			}
+			s.Deliver(s, at(2*month), inserted(a.Row(endedAt(9, other, store.Completed, at(time.Hour)))))
+			ofUser, ofAll := store.Scope{User: mine.User}, store.TotalOf(mine.Workflow(), store.ID{}).Scope()
+			user, all := int64(1), int64(1) // of last month
+			if a.User {
+				user = 2
+			} else if a.Workflow {
+				all = 2
+			}
+			s.wantMonths(mine.Scope(), 1, 2)
+			s.wantMonths(ofUser, user, 2)
+			s.wantMonths(ofAll, all, 2)
+			s.grant(store.GrantRequest{User: mine.User, Workflow: mine.Workflow(), Runs: 1, Who: "support", Why: "a bad week", Now: at(month)})
+			limits := []store.Limit{from(store.Limit{Scope: store.KeyLimit, Max: 2}, month), from(store.Limit{Scope: store.UserLimit, Max: 3}, month)}
+			s.wantBegun(mine, month+2*time.Hour, limits...)
+			s.wantRefused(store.KeyLimit, mine, month+2*time.Hour, limits...)
+			s.wantLeft(mine, month+2*time.Hour, limits[1], 1, 1)
+		}},
 		{"a presumed outcome gives way to a real one", func(s *script) {
 			id := s.mustBegin(mine)
 			if got := s.failStuck(time.Hour); len(got) != 1 || got[0].After.Key() != mine {

@@ -75,20 +75,22 @@ func windowsOf(t testing.TB, b Backend, seed uint64) {
 // runs behind them, one by one.
 func (c *chaos) wantWindows(what string, ids []store.ID, n int) {
 	c.Helper()
-	var runs []store.Run
+	var runs, keyed []store.Run
 	slices.SortFunc(ids, store.ID.Compare) // a seed draws the same again
 	for _, id := range ids {
 		if r, err := c.Store.Run(c.Context(), id); err == nil { // else it was deleted
-			runs = append(runs, r)
+			if runs = append(runs, r); !r.Key().IsZero() {
+				keyed = append(keyed, r)
+			}
 		}
 	}
-	if len(runs) == 0 {
+	if len(keyed) == 0 {
 		return
 	}
 	for range n {
-		of, ok := c.drawScope(c.rand, runs[c.rand.IntN(len(runs))].Key())
-		if !ok {
-			continue
+		var of store.Scope
+		for drawn := false; !drawn; {
+			of, drawn = c.drawScope(c.rand, keyed[c.rand.IntN(len(keyed))].Key())
 		}
 		in := drawWindow(c.rand, runs)
 		if c.Windows == nil {
