@@ -58,7 +58,7 @@ func (f *fixture) runOne(n int) store.Run {
 	return r
 }
 
-func (f *fixture) sourcetest.Begun(n int) {
+func (f *fixture) begun(n int) {
 	f.Helper()
 	b := store.Begin{ID: storetest.MustID('1', n), User: f.key.User, Workflow: f.key.Ref, Now: time.Now().Add(-24 * time.Hour)}
 	if _, err := f.store.Begin(f.Context(), b); err != nil {
