@@ -17,14 +17,15 @@ import (
 type StreamedCount struct {
 	webhook.KeyCount
 	store.Tally
-	Kind store.Kind `json:"kind,omitempty"`
-	From Instant    `json:"from,omitzero" openapi:"notnull"`
-	To   Instant    `json:"to,omitzero" openapi:"notnull"`
+	Presumed store.Tally `json:"presumed"`
+	Kind     store.Kind  `json:"kind,omitempty"`
+	From     Instant     `json:"from,omitzero" openapi:"notnull"`
+	To       Instant     `json:"to,omitzero" openapi:"notnull"`
 }
 
 func tellCount(s live.State) (event string, data any) {
 	c := ScopedCountOf(s.Count, s.Topic.Of, s.Topic.In)
-	return "count", StreamedCount{c.KeyCount, c.Tally, c.Kind, c.From, c.To}
+	return "count", StreamedCount{c.KeyCount, c.Tally, c.Presumed, c.Kind, c.From, c.To}
 }
 
 func tellAllowance(s live.State) (event string, data any) { return "allowance", AllowanceOf(s.Used()) }

@@ -1,7 +1,7 @@
 // Hooks for the number beside the button: live, for the signed-in user.
 
 import { useEffect, useState } from "react";
-import type { Allowance, Count, CountQuery, Id, Limits, Ran, RunCounter } from "./runcounter.ts";
+import type { Allowance, CountQuery, Id, Limits, LiveCount, Ran, RunCounter } from "./runcounter.ts";
 
 /** A live value: undefined until the first answer, and the last error where the stream is lost. */
 export interface Live<T> {
@@ -15,7 +15,7 @@ export function useAllowance(client: RunCounter, q: Ran & Limits & { userId?: Id
 }
 
 /** A count of the signed-in user, live. */
-export function useCount(client: RunCounter, q: CountQuery): Live<Count> {
+export function useCount(client: RunCounter, q: CountQuery): Live<LiveCount> {
   return useLive(JSON.stringify(q, text), (on, failed) => client.watchCount(q, on, failed), client);
 }
 

@@ -82,6 +82,9 @@ export interface Count extends Tally {
   to?: string;
 }
 
+/** A count as a stream tells it: when the last run ended is left to count(). */
+export type LiveCount = Omit<Count, "last_run_at">;
+
 /** Whose runs a limit bounds: those of this user and workflow, or all of the user. */
 export type LimitScope = "key" | "user";
 
@@ -147,7 +150,14 @@ export interface Outcome {
 }
 
 /** What a count is asked for. Without a user it is that of all users. */
-export type CountQuery = Ran & { userId?: Id; kind?: "workflow" | "draft"; from?: Moment; to?: Moment };
+export type CountQuery = Ran & {
+  userId?: Id;
+  /** Those of all users, which a signed-in user has to say: without it a count is their own. */
+  users?: "all";
+  kind?: "workflow" | "draft";
+  from?: Moment;
+  to?: Moment;
+};
 
 /** An error that the server answered, as RFC 9457 has it. */
 export class Problem extends Error {
@@ -221,7 +231,7 @@ export class RunCounter {
 
   /** The exact count of a user's runs of a workflow, of all a user's runs, or of a workflow over all users. */
   count(q: CountQuery): Promise<Count> {
-    return this.send("GET", `counts?${query({ ...ids(q), kind: q.kind, from: momentOf(q.from), to: momentOf(q.to) })}`);
+    return this.send("GET", `counts?${countQuery(q)}`);
   }
 
   /** How many runs may still begin. It reserves none. */
@@ -274,8 +284,8 @@ export class RunCounter {
   }
 
   /** Calls `on` with a count as it is now, and whenever it changes, until the returned function is called. */
-  watchCount(q: CountQuery, on: (c: Count) => void, failed: (error: unknown) => void = console.warn): () => void {
-    return this.watch(`counts/stream?${query({ ...ids(q), kind: q.kind })}`, "count", on, failed);
+  watchCount(q: CountQuery, on: (c: LiveCount) => void, failed: (error: unknown) => void = console.warn): () => void {
+    return this.watch(`counts/stream?${countQuery(q)}`, "count", on, failed);
   }
 
   private watch<T>(path: string, event: string, on: (value: T) => void, failed: (error: unknown) => void): () => void {
@@ -362,6 +372,10 @@ function limitsOf(l: Limits): { scope: LimitScope; max: number; from?: string }[
     if (max !== undefined) limits.push(from === undefined ? { scope, max } : { scope, max, from });
   }
   return limits.length === 0 ? undefined : limits;
+}
+
+function countQuery(q: CountQuery): string {
+  return query({ ...ids(q), users: q.users, kind: q.kind, from: momentOf(q.from), to: momentOf(q.to) });
 }
 
 function allowanceQuery(q: Ran & Limits & { userId?: Id }): string {

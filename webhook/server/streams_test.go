@@ -102,7 +102,8 @@ func (r *rig) streamOf(token, target string) *events {
 type liveReply struct {
 	webhook.KeyCount
 	store.Tally
-	Remaining int64 `json:"remaining"` // of an allowance
+	Presumed  store.Tally `json:"presumed"`
+	Remaining int64       `json:"remaining"` // of an allowance
 }
 
 // next returns the next event's name and count; "" at the end.
