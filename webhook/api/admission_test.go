@@ -59,8 +59,8 @@ func TestWithoutAKeyThisMachineAloneIsAnswered(t *testing.T) {
 			t.Errorf("%s: got %d %s; want %d", tt.name, code, text, tt.status)
 		}
 	}
-	if code, _, text := r.ask("GET", counts, ""); code != 400 {
-		t.Errorf("the count of no user: got %d %s; want 400", code, text)
+	if code, _, text := r.ask("GET", counts, ""); code != 200 || !strings.Contains(text, `"user_id":null,`) {
+		t.Errorf("the count of all users: got %d %s; want 200", code, text)
 	}
 }
 
@@ -84,7 +84,9 @@ func TestASignedInUserReadsTheirOwnCountsAlone(t *testing.T) {
 		{"GET", "/v1/users/" + ada + "/counts", "", 200, `"count":1`},
 		{"GET", "/v1/users/" + bob + "/counts", "", 403, "another user"},
 		{"GET", "/v1/counts/stream?user_id=" + bob + "&workflow_id=" + workflow, "", 403, "another user"},
-		{"GET", "/v1/totals?workflow_id=" + workflow, "", 403, "needs an API key"},
+		{"GET", counts + "&users=all", "", 403, "is for API keys here"},
+		{"GET", "/v1/allowance?user_limit=1&user_id=" + bob, "", 403, "another user"},
+		{"GET", "/v1/grants", "", 403, "needs an API key"},
 		{"GET", "/v1/runs/" + run, "", 403, "needs an API key"},
 		{"POST", "/v1/runs", `{"user_id":"` + ada + `","workflow_id":"` + workflow + `"}`, 403, "needs an API key"},
 		{"POST", "/v1/runs/" + run + "/start", "", 403, "needs an API key"},
@@ -171,7 +173,7 @@ func TestPagesOfOtherOriginsMayReadCountsAlone(t *testing.T) {
 		{"a stream", "/v1/counts/stream", "https://app.example.com", "GET", "https://app.example.com"},
 		{"a count, for another site", "/v1/counts", "https://elsewhere.example", "GET", ""},
 		{"a run", "/v1/runs/" + ada, "https://app.example.com", "GET", ""},
-		{"a total", "/v1/totals", "https://app.example.com", "GET", ""},
+		{"a grant", "/v1/grants", "https://app.example.com", "GET", ""},
 		{"a run that is begun", "/v1/runs", "https://app.example.com", "POST", ""},
 	} {
 		_, header, _ := r.ask("OPTIONS", tt.path, "", "Origin", tt.origin, "Access-Control-Request-Method", tt.method)

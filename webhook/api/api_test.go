@@ -63,7 +63,7 @@ func newRig(t *testing.T, change func(*api.Config)) *rig {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	streams := live.New(live.Config{Counts: s.CountsOf, MaxStreams: 1, MaxWatched: live.MaxKeys, Now: func() time.Time { return start }, Log: log, Metrics: prometheus.NewRegistry()})
+	streams := live.New(live.Config{Counts: s.CountsOf, Count: s.Count, Allowance: s.Allowance, MaxStreams: 1, MaxWatched: live.MaxKeys, Now: func() time.Time { return start }, Log: log, Metrics: prometheus.NewRegistry()})
 	t.Cleanup(func() {
 		streams.Close()
 		if err := s.Close(); err != nil {
@@ -71,7 +71,7 @@ func newRig(t *testing.T, change func(*api.Config)) *rig {
 		}
 	})
 	cfg := api.Config{
-		Store: s, Letters: s, Keys: keys, Users: verifier, Streams: streams, Log: log, Now: func() time.Time { return start },
+		Store: s, Letters: s, Grants: s, Keys: keys, Users: verifier, Streams: streams, Log: log, Now: func() time.Time { return start },
 		Replay: func(context.Context, int64) (webhook.Replayed, error) { return webhook.Replayed{}, webhook.ErrNoLetter },
 		Limits: api.Limits{Body: 2000, Memory: 4000, Wait: 10 * time.Millisecond, Time: request.Limits{Stall: time.Minute, Whole: time.Minute}},
 	}

@@ -29,7 +29,7 @@ func TestAnUnclearRequestIsRefusedAndChangesNothing(t *testing.T) {
 		words                    string
 		headers                  []string
 	}{
-		{"a member that is not known", "POST", "/v1/runs", begin(`,"limits":1`), 400, `"limits" is not known here. Known are`, nil},
+		{"a member that is not known", "POST", "/v1/runs", begin(`,"limt":1`), 400, `"limt" is not known here. Known are`, nil},
 		{"a member in another case", "POST", "/v1/runs", begin(`,"Limit":1`), 400, `"Limit" is not known here`, nil},
 		{"a member where there is none", "POST", "/v1/runs/" + run + "/start", `{"status":"running"}`, 400, "nothing is", nil},
 		{"a member twice", "POST", "/v1/runs", begin(`,"limit":1,"limit":9`), 400, `"limit" is given twice`, nil},
@@ -59,17 +59,14 @@ func TestAnUnclearRequestIsRefusedAndChangesNothing(t *testing.T) {
 		{"a parameter that is not known", "GET", counts + "&user=" + ada, "", 400, `"user" is not known here`, nil},
 		{"a parameter twice", "GET", counts + "&user_id=" + ada + "&user_id=" + bob, "", 400, "user_id is given twice", nil},
 		{"a parameter that is not UTF-8", "GET", "/v1/counts?user_id=%ff", "", 400, "not UTF-8", nil},
-		{"the count of no user", "GET", counts, "", 400, "user_id is missing", nil},
-		{"the count of nothing", "GET", "/v1/counts?user_id=" + ada, "", 400, "Say whose count", nil},
-		{"the total of nothing", "GET", "/v1/totals", "", 400, "Say whose total", nil},
+		{"the count of nothing", "GET", "/v1/counts", "", 400, "Say whose count", nil},
 		{"a page of none", "GET", "/v1/users/" + ada + "/counts?max=0", "", 400, "between 1 and 1000", nil},
 		{"a page of too many", "GET", "/v1/users/" + ada + "/counts?max=1001", "", 400, "between 1 and 1000", nil},
 		{"a user whose id is too long", "GET", "/v1/users/" + strings.Repeat("u", 256) + "/counts", "", 400, "The id of the user in the path is", nil},
 		{"a page of no number", "GET", "/v1/users/" + ada + "/counts?max=many", "", 400, "max must be a whole number", nil},
 		{"an id that is too long", "GET", "/v1/runs/" + strings.Repeat("r", 256), "", 400, "The id of the run in the path is", nil},
-		{"a stream of no user", "GET", "/v1/counts/stream?workflow_id=" + workflow, "", 400, "Say whose counts", nil},
 		{"a stream of two users", "GET", "/v1/counts/stream?user_id=" + ada + "&user_id=" + bob, "", 400, "user_id is given twice", nil},
-		{"a stream of nothing", "GET", "/v1/counts/stream?user_id=" + ada, "", 400, "Say which counts", nil},
+		{"a stream of nothing", "GET", "/v1/counts/stream", "", 400, "Say whose count", nil},
 		{"a stream of another thing", "GET", "/v1/counts/stream?run_id=" + ada, "", 400, "is not known here", nil},
 		{"a stream of an empty id", "GET", "/v1/counts/stream?user_id=", "", 400, "user_id is ", nil},
 	} {
@@ -216,7 +213,11 @@ func TestAStoreThatFailsIsNoAnswer(t *testing.T) {
 	for _, tt := range []struct{ method, path, body string }{
 		{"GET", counts + "&user_id=" + ada, ""},
 		{"GET", "/v1/users/" + ada + "/counts", ""},
-		{"GET", "/v1/totals?workflow_id=" + workflow, ""},
+		{"GET", "/v1/counts?workflow_id=" + workflow, ""},
+		{"GET", "/v1/allowance?user_limit=1&user_id=" + ada, ""},
+		{"GET", "/v1/grants", ""},
+		{"POST", "/v1/grants", `{"user_id":"` + ada + `","runs":1,"who":"a","why":"b"}`},
+		{"POST", "/v1/grants/1/revoke", `{"who":"a","why":"b"}`},
 		{"GET", "/v1/runs/" + ada, ""},
 		{"POST", "/v1/runs", `{"user_id":"` + ada + `","workflow_id":"` + workflow + `"}`},
 		{"POST", "/v1/runs/" + ada + "/start", ""},
@@ -320,8 +321,8 @@ func TestAWorkflowAndADraftOfOneIDAreCountedApart(t *testing.T) {
 	for path, want := range map[string]string{
 		"/v1/counts?user_id=" + ada + "&workflow_id=" + workflow: `"count":1,`,
 		"/v1/counts?user_id=" + ada + "&draft_id=" + workflow:    `"count":0,`,
-		"/v1/totals?workflow_id=" + workflow:                     `"count":1,`,
-		"/v1/totals?draft_id=" + workflow:                        `"count":0,`,
+		"/v1/counts?workflow_id=" + workflow:                     `"count":1,`,
+		"/v1/counts?draft_id=" + workflow:                        `"count":0,`,
 		"/v1/users/" + ada + "/counts?max=1000":                  `"count":1,`,
 	} {
 		if code, text := r.keyed("GET", path, ""); code != 200 || !strings.Contains(text, want) {
