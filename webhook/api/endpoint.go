@@ -104,7 +104,8 @@ var allowanceQuery = []param{
 	ofUser, ofWorkflow, ofDraft,
 	{name: "limit", about: "That of the user and the workflow or draft.", schema: aNumber},
 	{name: "user_limit", about: "That of all runs of the user.", schema: aNumber},
-	{name: "from", about: "The beginning of the period: runs that ended before it are left out.", schema: aMoment},
+	{name: "from", about: "The beginning of the period of both: runs that ended before it are left out.", schema: aMoment},
+	{name: "user_from", about: "That of user_limit, where it is another.", schema: aMoment},
 }
 
 // limitMembers are those of each element of limits.

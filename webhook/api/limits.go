@@ -111,13 +111,17 @@ func (a *API) getAllowance(c *fiber.Ctx, f *fields) error {
 // allowance reads which limits are asked for, and refuses another user's.
 func (a *API) allowance(c *fiber.Ctx, f *fields) (asked store.AllowanceRequest, err error) {
 	asked = store.AllowanceRequest{User: f.id("user_id"), Workflow: f.id("workflow_id"), Draft: f.id("draft_id"), Now: store.Instant(a.cfg.Now())}
-	from := store.Instant(f.time("from"))
+	from, userFrom := f.time("from"), f.time("user_from")
+	if userFrom.IsZero() {
+		userFrom = from
+	}
 	for _, l := range [...]struct {
 		name  string
 		scope store.LimitScope
-	}{{"limit", store.KeyLimit}, {"user_limit", store.UserLimit}} {
+		from  time.Time
+	}{{"limit", store.KeyLimit, from}, {"user_limit", store.UserLimit, userFrom}} {
 		if most := f.number(l.name); most != nil {
-			asked.Limits = append(asked.Limits, store.Limit{Scope: l.scope, Max: *most, From: from})
+			asked.Limits = append(asked.Limits, store.Limit{Scope: l.scope, Max: *most, From: store.Instant(l.from)})
 		}
 	}
 	asked.User, asked.Workflow, err = a.cfg.Decoder.Complete(asked.User, asked.Workflow, asked.Draft)

@@ -1,4 +1,8 @@
-// Hooks for the number beside the button: live, for the signed-in user.
+"use client";
+
+// Hooks for the number beside the button: live, for the signed-in user. The client is to
+// be made outside the component, and a time to be the same at each render, or each one
+// connects anew.
 
 import { useEffect, useState } from "react";
 import type { Allowance, CountQuery, Id, Limits, LiveCount, Ran, RunCounter } from "./runcounter.ts";

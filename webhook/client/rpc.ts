@@ -1,6 +1,6 @@
-// The SQL functions of Run Counter by supabase-js: no server of ours between, and
-// the database's own privileges. With the service_role key a function may do all;
-// with a signed-in user's session it may complete and count that user's runs.
+// Calls the SQL functions of Run Counter by supabase-js; no `runcounter serve` is
+// needed. With the service_role key a caller may do all; with a signed-in user's session
+// it may complete and count that user's runs.
 
 import { momentOf } from "./runcounter.ts";
 import type { Id, Json, Limits, LimitScope, Moment, Ran, TerminalStatus } from "./runcounter.ts";
@@ -32,8 +32,12 @@ export interface SqlUsage {
   remaining: number;
 }
 
-/** Reserves a slot and creates a run. Returns its id, and null where a limit leaves no slot. */
-export async function beginRun(db: Rpc, b: Ran & Limits & { userId: Id; id?: Id; idempotencyKey?: string }): Promise<string | null> {
+/**
+ * Reserves a slot and creates a run. Returns its id, and null where a limit leaves no slot.
+ * With an idempotency key it returns the first call's run, which may have ended since:
+ * look at its row before the work is done again. `from` is that of both limits.
+ */
+export async function beginRun(db: Rpc, b: Ran & Omit<Limits, "userFrom"> & { userId: Id; id?: Id; idempotencyKey?: string }): Promise<string | null> {
   const id = await call(db, "begin_workflow_run", {
     ...keyOf(b),
     p_run_id: b.id,
@@ -66,7 +70,7 @@ export async function countRuns(db: Rpc, q: Ran & { userId?: Id; from?: Moment; 
 }
 
 /** How far each limit that is given is used, the one that leaves least first. */
-export async function allowanceOf(db: Rpc, q: Ran & Limits & { userId: Id }): Promise<SqlUsage[]> {
+export async function allowanceOf(db: Rpc, q: Ran & Omit<Limits, "userFrom"> & { userId: Id }): Promise<SqlUsage[]> {
   return (await call(db, "get_workflow_run_allowance", { ...keyOf(q), p_limit: q.limit, p_user_limit: q.userLimit, p_from: momentOf(q.from) })) as SqlUsage[];
 }
 

@@ -50,9 +50,11 @@ export interface BegunRun extends Run {
 
 /** The outcome that stands, and whether this call set it. */
 export interface CompletedRun {
+  /** False where the run had ended before, also by an earlier try of this very call. */
   won: boolean;
-  status: TerminalStatus;
-  completed_at: string;
+  /** An unknown status of the table stays as it is, and has no end. */
+  status: TerminalStatus | (string & {});
+  completed_at: string | null;
   /** The count of the run's user and workflow after it. */
   count: number;
 }
@@ -109,7 +111,7 @@ export interface Allowance {
 /** Runs that somebody was given on top of a limit. */
 export interface Grant {
   id: number;
-  user_id: string;
+  user_id: string | null;
   workflow_id: string | null;
   draft_id: string | null;
   runs: number;
@@ -125,11 +127,21 @@ export interface Grant {
   revoked_why: string | null;
 }
 
-/** The limits of a user. `from` is the beginning of the billing period. */
+/** A grant that was made; `created` is false where an earlier call with the key made it. */
+export interface MadeGrant extends Grant {
+  created: boolean;
+}
+
+/** Limits of the runs of a user. Without a beginning they are for all time. */
 export interface Limits {
+  /** Most runs of this workflow or draft. */
   limit?: number;
+  /** Most runs of all workflows and drafts together. */
   userLimit?: number;
+  /** The beginning of the period of both limits. */
   from?: Moment;
+  /** The beginning of the period of `userLimit`, where it is another. */
+  userFrom?: Moment;
 }
 
 export type Begin = Ran &
@@ -165,20 +177,22 @@ export class Problem extends Error {
   constructor(
     readonly status: number,
     message: string,
-    /** For programs: limit_reached, conflict. */
+    /** For programs: limit_reached, conflict, no_index. */
     readonly code: string | undefined,
     /** Of limit_reached: the limits as they were. */
     readonly limits: Usage[],
+    /** Seconds after which the server asks to be called again; 0 where it does not say. */
+    readonly retryAfter: number,
   ) {
     super(message);
   }
 }
 
-/** The run of an idempotency key has ended: its work is done, and is not done again. */
+/** The run of this id or idempotency key has ended for real; `run.status` says how. */
 export class RunEnded extends Error {
   override name = "RunEnded";
   constructor(readonly run: BegunRun) {
-    super(`run ${run.id} has ended: ${run.status}`);
+    super(`run ${run.id} has ended: it is ${run.status}`);
   }
 }
 
@@ -189,8 +203,10 @@ export interface Options {
   /** An API key on a server, or the signed-in user's access token in a browser. */
   token?: string | (() => string | Promise<string>);
   fetch?: typeof fetch;
-  /** How often a call is made where the server is busy or out of reach; 5 unless it is said. */
+  /** How often a call is made while the server is busy or unreachable; 5 unless set. */
   tries?: number;
+  /** How long one try of a call may take, in milliseconds; 30,000 unless set. */
+  timeoutMs?: number;
 }
 
 /** A client of `/v1`. */
@@ -240,7 +256,7 @@ export class RunCounter {
   }
 
   /** Gives a user runs on top of their limits, in place of deleting runs. */
-  grant(g: Ran & { userId: Id; runs: number; who: string; why: string; expiresAt?: Moment; idempotencyKey?: string }): Promise<Grant> {
+  grant(g: Ran & { userId: Id; runs: number; who: string; why: string; expiresAt?: Moment; idempotencyKey?: string }): Promise<MadeGrant> {
     return this.send("POST", "grants", {
       ...ids(g),
       runs: g.runs,
@@ -259,22 +275,22 @@ export class RunCounter {
   /**
    * Begins a run, does the work, and completes the run: `completed` where the work
    * returns, `failed` where it throws, which is thrown on. Where an earlier call with
-   * the same id or idempotency key began the run, the work is done again as long as the
-   * run is active; where it has ended, a [RunEnded] is thrown.
+   * the same id or idempotency key began the run, the work is done again unless the run
+   * has really ended: then a [RunEnded] is thrown. A presumed end is none.
    */
   async withRun<T>(b: Begin, work: (run: BegunRun) => Promise<T>): Promise<T> {
-    const run = await this.begin(b);
-    if (run.completed_at !== null) throw new RunEnded(run);
-    await this.start(run.id);
+    const begun = await this.begin(b);
+    if (begun.completed_at !== null && !begun.presumed) throw new RunEnded(begun);
     let result: T;
     try {
-      result = await work(run);
+      result = await work({ ...begun, ...(await this.start(begun.id)) });
     } catch (error) {
-      // The sweep ends a run of which this is not heard; the work's error is the one to see.
-      await this.complete(run.id, { status: "failed", errorDetails: { message: String(error) } }).catch(() => undefined);
+      // The work's error is the one to see. Where this call fails too, the run keeps its
+      // slot until a sweep ends it.
+      await this.complete(begun.id, { status: "failed", errorDetails: { message: String(error) } }).catch(() => undefined);
       throw error;
     }
-    await this.complete(run.id, { status: "completed" });
+    await this.complete(begun.id, { status: "completed" });
     return result;
   }
 
@@ -294,7 +310,13 @@ export class RunCounter {
       for (let wait = 1000; !stop.signal.aborted; ) {
         const began = Date.now();
         try {
-          await this.read(path, event, on, stop.signal);
+          await this.read<T>(path, event, stop.signal, (value) => {
+            try {
+              on(value);
+            } catch (error) {
+              failed(error); // of the caller, and no reason to connect again
+            }
+          });
         } catch (error) {
           if (stop.signal.aborted) return;
           failed(error);
@@ -308,20 +330,30 @@ export class RunCounter {
   }
 
   // EventSource can't send a header, and a token in an address ends up in logs.
-  private async read<T>(path: string, event: string, on: (value: T) => void, signal: AbortSignal): Promise<void> {
-    const response = await this.fetch("GET", path, undefined, signal);
-    if (response.body === null) throw new Error("the stream has no body");
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      const blocks = (rest + value).split("\n\n");
-      rest = blocks.pop() ?? "";
-      for (const block of blocks) {
-        const data = /^data: (.*)$/m.exec(block)?.[1];
-        if (data !== undefined && block.startsWith(`event: ${event}\n`)) on(JSON.parse(data) as T);
+  private async read<T>(path: string, event: string, stop: AbortSignal, on: (value: T) => void): Promise<void> {
+    const lost = new AbortController();
+    // The server writes every 15 s at least. A connection that went to sleep says nothing.
+    const late = () => lost.abort(new Error("the stream was silent for 45 s"));
+    let timer = setTimeout(late, 45_000);
+    try {
+      const response = await this.fetch("GET", path, AbortSignal.any([stop, lost.signal]));
+      if (response.body === null) throw new Error("the stream has no body");
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let rest = ""; ; ) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        clearTimeout(timer);
+        timer = setTimeout(late, 45_000);
+        const blocks = (rest + value).split("\n\n");
+        rest = blocks.pop() ?? "";
+        for (const block of blocks) {
+          const data = /^data: (.*)$/m.exec(block)?.[1];
+          if (data !== undefined && block.startsWith(`event: ${event}\n`) && !stop.aborted) on(JSON.parse(data) as T);
+        }
       }
+    } finally {
+      clearTimeout(timer);
+      lost.abort(); // ends the request, whatever came between
     }
   }
 
@@ -329,26 +361,27 @@ export class RunCounter {
     const tries = this.options.tries ?? 5;
     for (let n = 1; ; n++) {
       try {
-        const response = await this.fetch(method, path, body);
+        const response = await this.fetch(method, path, AbortSignal.timeout(this.options.timeoutMs ?? 30_000), body);
         return (await response.json()) as T;
       } catch (error) {
         if (n >= tries || (error instanceof Problem && ![429, 502, 503, 504].includes(error.status))) throw error;
-        await pause(100 * 2 ** n * (0.5 + Math.random()));
+        const asked = error instanceof Problem ? 1000 * error.retryAfter : 0;
+        await pause(Math.max(asked, 100 * 2 ** n) * (0.5 + Math.random()));
       }
     }
   }
 
-  private async fetch(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
+  private async fetch(method: string, path: string, signal: AbortSignal, body?: object): Promise<Response> {
     const { url, token } = this.options;
     const headers: Record<string, string> = {};
     const shown = typeof token === "function" ? await token() : token;
-    if (shown !== undefined) headers["Authorization"] = `Bearer ${shown}`;
+    if (shown) headers["Authorization"] = `Bearer ${shown}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const response = await (this.options.fetch ?? fetch)(`${String(url).replace(/\/+$/, "")}/v1/${path}`, {
       method,
       headers,
       body: body === undefined ? null : JSON.stringify(body),
-      signal: signal ?? null,
+      signal,
     });
     if (!response.ok) throw await problemOf(response);
     return response;
@@ -357,18 +390,19 @@ export class RunCounter {
 
 async function problemOf(response: Response): Promise<Problem> {
   const text = await response.text();
+  const wait = Number(response.headers.get("Retry-After")) || 0;
   try {
     const p = JSON.parse(text) as { detail?: string; code?: string; limits?: Usage[] };
-    return new Problem(response.status, p.detail ?? text, p.code, p.limits ?? []);
+    return new Problem(response.status, p.detail ?? text, p.code, p.limits ?? [], wait);
   } catch {
-    return new Problem(response.status, text || response.statusText, undefined, []);
+    return new Problem(response.status, text || response.statusText, undefined, [], wait);
   }
 }
 
 function limitsOf(l: Limits): { scope: LimitScope; max: number; from?: string }[] | undefined {
-  const from = momentOf(l.from);
   const limits: { scope: LimitScope; max: number; from?: string }[] = [];
-  for (const [scope, max] of [["key", l.limit], ["user", l.userLimit]] as const) {
+  for (const [scope, max, since] of [["key", l.limit, l.from], ["user", l.userLimit, l.userFrom ?? l.from]] as const) {
+    const from = momentOf(since);
     if (max !== undefined) limits.push(from === undefined ? { scope, max } : { scope, max, from });
   }
   return limits.length === 0 ? undefined : limits;
@@ -379,7 +413,7 @@ function countQuery(q: CountQuery): string {
 }
 
 function allowanceQuery(q: Ran & Limits & { userId?: Id }): string {
-  return query({ ...ids(q), limit: q.limit, user_limit: q.userLimit, from: momentOf(q.from) });
+  return query({ ...ids(q), limit: q.limit, user_limit: q.userLimit, from: momentOf(q.from), user_from: momentOf(q.userFrom) });
 }
 
 function ids(of: { userId?: Id; workflowId?: Id | undefined; draftId?: Id | undefined }) {

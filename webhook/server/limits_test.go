@@ -179,6 +179,10 @@ func TestSeveralLimitsOfABegin(t *testing.T) {
 	if diff := cmp.Diff(wantLeft, string(left.body)); diff != "" {
 		t.Errorf("the allowance (-want +got):\n%s", diff)
 	}
+	left = r.api("GET", "/v1/allowance?user_id="+user+"&workflow_id="+workflow+"&limit=20&user_limit=30&user_from=2026-11-01T00:00:00Z", "")
+	if diff := cmp.Diff(strings.Replace(wantLeft, `"from":"`+from+`"`, `"from":null`, 1), string(left.body)); diff != "" {
+		t.Errorf("with a period of the user's limit alone (-want +got):\n%s", diff)
+	}
 }
 
 func TestGrantsAreGivenListedAndRevoked(t *testing.T) {
