@@ -338,7 +338,7 @@ func (p *postgres) describe(conn *sql.Conn) error {
 		if was.Name != "" {
 			for _, role := range []watched.Role{watched.ID, watched.User, watched.Workflow} {
 				if is := report.Table.Type(role); is != was.Type(role) {
-					return fmt.Errorf("%s %w: what plays the role %s is %s, and what was counted by is %s: runcounter migrate down --yes forgets that, and up begins anew",
+					return fmt.Errorf("%s %w: what plays the role %s is %s, and what was counted by is %s: runcounter migrate down --yes forgets that, with all grants of runs (runcounter grant list shows them), and up begins anew",
 						report.Table, ErrTable, role, is, was.Type(role))
 				}
 			}

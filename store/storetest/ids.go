@@ -81,6 +81,15 @@ func (s *script) unknown(id store.ID) {
 	}
 	for _, key := range []store.Key{store.KeyOf(id, resize, store.ID{}), store.KeyOf(ada, id, store.ID{}), store.KeyOf(id, store.ID{}, id)} {
 		s.wantCount(key, 0)
+		limits := []store.Limit{{Scope: store.KeyLimit, Max: 9}, {Scope: store.UserLimit, Max: 9}}
+		for _, from := range []time.Time{{}, at(-time.Hour)} { // a window of a key, which needs no index of its own
+			limits[0].From = from
+			a := store.AllowanceRequest{User: key.User, Workflow: key.Workflow(), Draft: key.Draft(), Limits: limits, Now: at(time.Hour)}
+			left, err := s.Store.Allowance(s.ctx, a)
+			if err != nil || len(left) != 2 || left[0] != (store.Usage{Limit: limits[0]}) || key.User == id && left[1] != (store.Usage{Limit: limits[1]}) {
+				s.Errorf("Allowance of %s: got %+v, %v; want nothing used", key, left, err)
+			}
+		}
 		if counts, err := s.Store.CountsOf(s.ctx, []store.Key{key, adaResize}); err != nil || len(counts) != 2 || counts[0].Key != key || counts[0].Count != 0 || counts[1].Count != 1 {
 			s.Errorf("CountsOf %s: got %+v, %v; want 0 and 1", key, counts, err)
 		}
