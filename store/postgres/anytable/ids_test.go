@@ -214,7 +214,7 @@ func TestCaseT4_IDsOfAnotherTypeNeedANewBeginning(t *testing.T) {
 	address := sourcetest.Installed(t)
 	pgtest.Exec(t, address, `alter table workflow_runs add tenant text`)
 	v := variant{said: watched.Overrides{Columns: map[watched.Role]string{watched.User: "tenant"}}}
-	const begins = "what plays the role user is text, and what was counted by is uuid: runcounter migrate down --yes forgets that, and up begins anew"
+	const begins = "what plays the role user is text, and what was counted by is uuid: runcounter migrate down --yes forgets that, with all grants of runs (runcounter grant list shows them), and up begins anew"
 	sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
 		if err := sourcetest.UpWith(v.said)(m); !errors.Is(err, migrations.ErrTable) || !strings.Contains(err.Error(), begins) {
 			t.Errorf("up: got %v, want a refusal that says how", err)
