@@ -7,28 +7,11 @@ import (
 	"time"
 )
 
-const (
-	// pollEvery is the time between two readings of the watched counts. With
-	// the time that reading takes it stays below the 100 ms within which a commit
-	// on any instance shall be seen.
-	pollEvery = 50 * time.Millisecond
-	// pollSoonest is the pause after a commit of this instance, which others may
-	// follow.
-	pollSoonest = 10 * time.Millisecond
-	// pollAgain is the pause after the database did not answer.
-	pollAgain = time.Second
-	// pollWithin bounds one statement's time, or that of what is read one by one.
-	pollWithin = 10 * time.Second
-	// pollKeys bounds the keys of one statement.
-	pollKeys = 1000
-	// aloneEvery and aloneShare are the pace of what is read one by one: at most
-	// every quarter of a second, and a fifth of the time of one connection.
-	aloneEvery = 250 * time.Millisecond
-	aloneShare = 4
-)
+// pollAgain is the pause after the database did not answer.
+const pollAgain = time.Second
 
 // hub tells the watchers of a topic that it has changed. It reads the watched
-// topics again and again, each time all of them, and compares: so a begin, an end, a
+// topics again and again and compares: so a begin, an end, a
 // grant that is given, revoked or expires, and a change of policy are all noticed alike.
 //
 // A count that is read is exact in its snapshot, for every writer: this
@@ -49,14 +32,8 @@ type hub struct {
 	mu      sync.Mutex
 	started bool
 	watched map[Topic]*watch
-	polls   uint64
-}
 
-// pace says when to read again.
-type pace struct {
-	every   time.Duration // after the end of the last reading
-	soonest time.Duration // after a commit of this instance
-	share   int           // and at least so many times as long as the reading took
+	slowAt time.Time // slow topics rest until then; run's own
 }
 
 // watch is a topic that is watched.
@@ -64,6 +41,11 @@ type watch struct {
 	last  State
 	known bool
 	by    map[*Subscription]bool // whether it was told the last one
+
+	fresh bool      // a watcher has come since it was last read
+	slow  bool      // when it was last read
+	due   time.Time // of a slow one: the sooner, the earlier it is read again
+	err   error     // of its last reading
 }
 
 // Subscription is one watcher of some topics. What has changed of each is
@@ -83,7 +65,8 @@ func newHub(read func(context.Context, []Topic) ([]State, error), pace pace, log
 	return h
 }
 
-// subscribe begins to watch topics. The first poll that follows tells them all.
+// subscribe begins to watch topics. The first poll that follows tells them all, unless
+// new ones are slow to read: the others are then told in the next polls.
 func (h *hub) subscribe(topics []Topic) *Subscription {
 	s := &Subscription{topics: topics, changed: make(chan struct{}, 1), pending: map[Topic]State{}}
 	h.mu.Lock()
@@ -93,7 +76,7 @@ func (h *hub) subscribe(topics []Topic) *Subscription {
 			w = &watch{by: map[*Subscription]bool{}}
 			h.watched[topic] = w
 		}
-		w.by[s] = false
+		w.by[s], w.fresh = false, true
 	}
 	if !h.started && h.ctx.Err() == nil {
 		h.started = true
@@ -158,21 +141,22 @@ func (h *hub) run() {
 			pause.Reset(0)
 			continue
 		}
-		began := time.Now()
-		err := h.poll(topics)
-		switch {
-		case h.ctx.Err() != nil:
+		took, read, failed := h.poll(topics)
+		if h.ctx.Err() != nil {
 			return
-		case err != nil && !failing:
-			h.log.Error("the counts that are watched can't be read; trying again every second", "counts", len(topics), "error", err)
-		case err == nil && failing:
+		}
+		unread, why := h.unread()
+		switch {
+		case unread > 0 && !failing:
+			h.log.Error("counts that are watched can't be read; trying again", "counts", unread, "error", why)
+		case unread == 0 && failing:
 			h.log.Info("the counts that are watched are read again", "counts", len(topics))
 		}
-		if failing = err != nil; failing {
+		if failing = unread > 0; failed > 0 && read == 0 {
 			pause.Reset(pollAgain)
 			continue
 		}
-		h.rest(pause, time.Duration(h.pace.share)*time.Since(began))
+		h.rest(pause, time.Duration(h.pace.share)*took)
 	}
 }
 
@@ -201,27 +185,10 @@ func (h *hub) topics() []Topic {
 	return topics
 }
 
-// poll reads topics, and tells those who watch them what is new.
-func (h *hub) poll(topics []Topic) error {
-	for len(topics) > 0 {
-		n := min(len(topics), pollKeys)
-		ctx, cancel := context.WithTimeout(h.ctx, pollWithin)
-		states, err := h.read(ctx, topics[:n])
-		cancel()
-		if err != nil {
-			return err
-		}
-		h.publish(states)
-		topics = topics[n:]
-	}
-	return nil
-}
-
 // publish hands what is new to those who watch it.
 func (h *hub) publish(states []State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.polls++
 	for _, state := range states {
 		w := h.watched[state.Topic]
 		if w == nil {

@@ -51,7 +51,7 @@ func hubKey(n byte) Topic {
 func stateOf(topic Topic, n int64) State { return State{Topic: topic, Count: store.Count{Count: n}} }
 
 // quick is the pace of the counts of keys.
-var quick = pace{every: pollEvery, soonest: pollSoonest}
+var quick = paceOfKeys()
 
 func TestASlowReaderGetsTheLastValueOnly(t *testing.T) {
 	t.Parallel()

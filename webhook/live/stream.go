@@ -59,8 +59,8 @@ func New(cfg Config) *Streams {
 			Namespace: "runcounter", Name: "stream_events_total", Help: "Counts told to streams.",
 		}),
 	}
-	s.keys = newHub(cfg.readKeys, pace{every: pollEvery, soonest: pollSoonest}, cfg.Log)
-	s.others = newHub(cfg.readEach, pace{every: aloneEvery, soonest: pollSoonest, share: aloneShare}, cfg.Log)
+	s.keys = newHub(cfg.readKeys, paceOfKeys(), cfg.Log)
+	s.others = newHub(cfg.readEach, paceAlone(), cfg.Log)
 	cfg.Metrics.MustRegister(s.streamed,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: "runcounter", Name: "streams_displaced_total", Help: "Streams that were ended for those of users who had fewer.",
@@ -104,7 +104,7 @@ func (s *Streams) Watch(c *fiber.Ctx, who users.User, topics []Topic, tell Tell)
 		if t.ofKey() {
 			continue // nothing can be wrong with it
 		}
-		ctx, cancel := context.WithTimeout(c.UserContext(), pollWithin)
+		ctx, cancel := context.WithTimeout(c.UserContext(), aloneWithin)
 		_, err := s.cfg.read(ctx, t)
 		cancel()
 		if err != nil {

@@ -75,8 +75,9 @@ func (c Config) readKeys(ctx context.Context, topics []Topic) ([]State, error) {
 	return states, err
 }
 
-// readEach reads topics one by one. One that can't be read any more, since its index was
-// dropped, stays as it was, and keeps no other from being read.
+// readEach reads topics one by one, until the first error. One that can't be read any
+// more, since its index was dropped, stays as it was, and is no error. The hub asks for
+// one topic at a time, so that an error or a timeout is of this one alone.
 func (c Config) readEach(ctx context.Context, topics []Topic) (states []State, err error) {
 	for _, t := range topics {
 		s, err := c.read(ctx, t)
