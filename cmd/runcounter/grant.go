@@ -23,7 +23,7 @@ func grantCommand() *cli.Command {
 			"runcounter grant list [--user ID [--workflow ID | --draft ID]] [flags]\nruncounter grant revoke NUMBER --who NAME --why TEXT [flags]",
 		Description: `A grant raises a limit until it expires or is revoked. One of a workflow or draft
 raises the limit of that and of its user; one of a user alone raises the user's.
-It takes the place of deleting runs to refill somebody's quota: the runs stay, and
+It takes the place of deleting runs to refill a user's quota: the runs stay, and
 so does who decided it and why.
 
   give    gives runs; with --idempotency-key the same command gives them once
@@ -87,10 +87,19 @@ func giveGrant(ctx context.Context, cmd *cli.Command) error {
 		g.User, g.Workflow, g.Draft = o.user, o.workflow, o.draft
 		made, err := db.Grant(ctx, g)
 		if err != nil {
-			return err
+			return notGiven(g, err)
 		}
 		return show(cmd, api.MadeGrant{Grant: api.GrantOf(made.Grant, now), Created: made.Created}, view.Granted(made))
 	})
+}
+
+// notGiven is the error of a grant, which may have been made all the same where the
+// database did not answer.
+func notGiven(g store.GrantRequest, err error) error {
+	if g.IdempotencyKey == "" && errors.Is(err, store.ErrUnavailable) {
+		return fmt.Errorf("it is not known whether the runs were granted: look at runcounter grant list, and add --idempotency-key KEY, with which the command may be repeated: %w", err)
+	}
+	return err
 }
 
 func listGrants(ctx context.Context, cmd *cli.Command) error {

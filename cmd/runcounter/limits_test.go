@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/webhook/api"
 )
@@ -110,6 +112,21 @@ func TestGrantAndAllowance(t *testing.T) {
 		if r := exec1(t, command(t, dir, nil, args...), ""); r.code != exitNo || !strings.Contains(r.errs, "grant") {
 			t.Errorf("%s: got %+v, want a sentence and the answer no", name, r)
 		}
+	}
+}
+
+// A grant without an idempotency key must not be repeated where its commit may have got lost.
+func TestAGrantWhoseCommitMayBeLostIsNotSafeToRepeat(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]bool{"": true, "4711": false} {
+		got := coded(notGiven(store.GrantRequest{IdempotencyKey: key}, store.ErrUnavailable))
+		var coded *exitError
+		if !errors.As(got, &coded) || coded.code != exitUnreachable || strings.Contains(got.Error(), "--idempotency-key KEY") != want {
+			t.Errorf("with the key %q: got %v, want the exit code %d and the hint: %t", key, got, exitUnreachable, want)
+		}
+	}
+	if got := notGiven(store.GrantRequest{}, store.ErrInvalid); !errors.Is(got, store.ErrInvalid) || strings.Contains(got.Error(), "not known") {
+		t.Errorf("a grant that is refused: got %v, want no such hint", got)
 	}
 }
 

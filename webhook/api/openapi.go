@@ -91,7 +91,7 @@ var document = sync.OnceValue(func() []byte {
 		Info: openapi.Info{
 			Title: "Run Counter", Version: version,
 			Description: "Counts workflow runs exactly. An id is a JSON string or a whole number, as the table has it, and is answered as a string; in a path it is percent-encoded. " +
-				"A query or an object with a name that is not described is refused. Any request may be sent again.",
+				"A query or an object with a name that is not described is refused. Any request may be sent again; one that begins a run needs an id or an idempotency_key for that, and one that grants runs an idempotency_key.",
 		},
 		Servers: []openapi.Server{{URL: "/"}},
 		Tags: []openapi.Tag{

@@ -159,7 +159,9 @@ func (c *Console) give(f *fiber.Ctx, who session, form form) error {
 	if err != nil {
 		return err
 	}
-	c.did(f, who, "runs were granted", "grant", made.Grant.Seq, "of", of.String(), "runs", g.Runs, "why", g.Why)
+	if made.Created {
+		c.did(f, who, "runs were granted", "grant", made.Grant.Seq, "of", of.String(), "runs", g.Runs, "why", g.Why)
+	}
 	return done(f, grantedPath(of), "granted")
 }
 

@@ -36,6 +36,12 @@ func OtherGrant() *Problem {
 	return conflict("The idempotency key belongs to a grant of this user that differs in its runs, its workflow, its end, who or why. Use a new one.")
 }
 
+// UnknownGrant returns the problem of a grant without an idempotency key of which the
+// database did not say whether it was made: to repeat it may grant the runs twice.
+func UnknownGrant() *Problem {
+	return New(fiber.StatusServiceUnavailable, "It is not known whether the runs were granted: look at GET /v1/grants, and send an idempotency_key, with which a request may be repeated.")
+}
+
 func conflict(detail string) *Problem {
 	p := New(fiber.StatusConflict, detail)
 	p.Code = "conflict"

@@ -180,7 +180,16 @@ func (r retryingGrants) Grant(ctx context.Context, g store.GrantRequest) (store.
 	if g.IdempotencyKey == "" {
 		return withTimeout(ctx, r.tries, func(ctx context.Context) (store.GrantResult, error) { return r.Granter.Grant(ctx, g) })
 	}
-	return withRetry(ctx, r.tries, func(ctx context.Context) (store.GrantResult, error) { return r.Granter.Grant(ctx, g) })
+	failed := false
+	return withRetry(ctx, r.tries, func(ctx context.Context) (store.GrantResult, error) {
+		made, err := r.Granter.Grant(ctx, g)
+		// A try whose commit got lost on its way back created it, too.
+		if err == nil && failed && made.Grant.GrantedAt.Equal(store.Instant(g.Now)) {
+			made.Created = true
+		}
+		failed = failed || err != nil
+		return made, err
+	})
 }
 
 func (r retryingGrants) RevokeGrant(ctx context.Context, v store.RevokeRequest) (store.Grant, error) {
