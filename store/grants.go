@@ -55,7 +55,8 @@ type GrantRequest struct {
 // Of returns whose limits the grant raises.
 func (g GrantRequest) Of() Scope { return ScopeOf(g.User, g.Workflow, g.Draft) }
 
-// Validate refuses a request that no store can serve, with [ErrInvalid].
+// Validate refuses a request that no store can serve, with [ErrInvalid]. That the grant
+// would have expired is for [GrantRequest.ValidateExpiry].
 func (g GrantRequest) Validate() error {
 	switch {
 	case g.User.IsZero():
@@ -64,10 +65,18 @@ func (g GrantRequest) Validate() error {
 		return fmt.Errorf("%w: a grant is of 1 to %d runs", ErrInvalid, MaxGrant)
 	case g.Who == "" || g.Why == "":
 		return fmt.Errorf("%w: a grant needs who decided it and why", ErrInvalid)
-	case !g.ExpiresAt.IsZero() && !Instant(g.ExpiresAt).After(Instant(g.Now)):
-		return fmt.Errorf("%w: the grant would have expired at %s: send a time to come, or none", ErrInvalid, g.ExpiresAt.Format(time.RFC3339))
 	}
 	return nil
+}
+
+// ValidateExpiry refuses a grant that would have expired when it is made, with
+// [ErrInvalid]. A store asks once no earlier grant has the idempotency key: a request
+// that is repeated later gets that grant.
+func (g GrantRequest) ValidateExpiry() error {
+	if g.ExpiresAt.IsZero() || Instant(g.ExpiresAt).After(Instant(g.Now)) {
+		return nil
+	}
+	return fmt.Errorf("%w: the grant would have expired at %s: send a time to come, or none", ErrInvalid, g.ExpiresAt.Format(time.RFC3339))
 }
 
 // Same reports whether a grant is what the request asks for, so that a call with the
@@ -131,7 +140,7 @@ type Granter interface {
 	// idempotency key made, which may have been revoked since and stays so. What has
 	// begun under a grant stays begun when it ends.
 	//
-	// Errors: [ErrInvalid] as [GrantRequest.Validate] has it; [ErrConflict] where the
+	// Errors: [ErrInvalid] as [GrantRequest.Validate] and [GrantRequest.ValidateExpiry] have it; [ErrConflict] where the
 	// idempotency key belongs to a grant of other contents.
 	Grant(ctx context.Context, g GrantRequest) (GrantResult, error)
 

@@ -53,6 +53,9 @@ func (s *Store) Grant(ctx context.Context, g store.GrantRequest) (r store.GrantR
 		if codeOf(err) == "23505" {
 			return s.grantConflict(ctx, db, g, err)
 		}
+		if expired := g.ValidateExpiry(); expired != nil && codeOf(err) == "22023" {
+			return expired
+		}
 		return err
 	})
 	return r, err

@@ -48,6 +48,9 @@ func (s *Store) Grant(ctx context.Context, g store.GrantRequest) (result store.G
 				return fmt.Errorf("look up the idempotency key of a grant: %w", err)
 			}
 		}
+		if err := g.ValidateExpiry(); err != nil {
+			return err
+		}
 		of := g.Of()
 		inserted, err := t.tx.ExecContext(t.ctx, `
 insert into grants (user_id, kind, ref_id, runs, who, why, granted_at, expires_at, idempotency_key)

@@ -167,6 +167,31 @@ var grantCases = []contractCase{
 		}
 		s.wantLeft(adaResize, time.Hour, ofKey(0), 0, 0)
 	}},
+	{"a request that is repeated after its grant expired gets that grant, and no new one is made", func(s *script) {
+		g := grantTo(adaResize, 5, 0)
+		g.IdempotencyKey, g.ExpiresAt = "refill-7", at(time.Hour)
+		first := s.grant(g)
+		g.Now = at(month)
+		for _, key := range []string{g.IdempotencyKey, "", "refill-8"} {
+			g.IdempotencyKey = key
+			s.quietly("a grant that has expired", func() {
+				got, err := s.Store.Grant(s.ctx, g)
+				switch {
+				case key != first.IdempotencyKey && !errors.Is(err, store.ErrInvalid):
+					s.Errorf("Grant with the key %q: got %+v, %v; want ErrInvalid", key, got, err)
+				case key == first.IdempotencyKey:
+					want(s, "the grant", got, store.GrantResult{Grant: first})
+					if err != nil {
+						s.Errorf("Grant: %v", err)
+					}
+				}
+			})
+		}
+		g.IdempotencyKey, g.Runs = first.IdempotencyKey, 6
+		if got, err := s.Store.Grant(s.ctx, g); !errors.Is(err, store.ErrConflict) {
+			s.Errorf("Grant of other contents: got %+v, %v; want ErrConflict", got, err)
+		}
+	}},
 	{"many grants with one idempotency key at once are one, and those without as many as they are", func(s *script) {
 		var wg sync.WaitGroup
 		created := make(chan bool, 16)

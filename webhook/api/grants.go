@@ -36,6 +36,9 @@ func (a *API) makeGrant(c *fiber.Ctx, f *fields) error {
 	if errors.Is(err, store.ErrConflict) {
 		return problem.OtherGrant()
 	}
+	if expired := g.ValidateExpiry(); expired != nil && errors.Is(err, store.ErrInvalid) {
+		return problem.Refused(expired)
+	}
 	if g.IdempotencyKey == "" && errors.Is(err, store.ErrUnavailable) {
 		return problem.UnknownGrant().Because(err)
 	}

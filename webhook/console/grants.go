@@ -156,6 +156,9 @@ func (c *Console) give(f *fiber.Ctx, who session, form form) error {
 	if errors.Is(err, store.ErrConflict) {
 		return problem.New(fiber.StatusConflict, "This form was sent before, with other words. Open it again for one more grant.")
 	}
+	if expired := g.ValidateExpiry(); expired != nil && errors.Is(err, store.ErrInvalid) {
+		return problem.Refused(expired)
+	}
 	if err != nil {
 		return err
 	}
