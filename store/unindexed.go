@@ -20,7 +20,7 @@ func (e *NoIndexError) Error() string {
 	if e.Of.OfAllUsers() {
 		whose = "a workflow's runs over all its users"
 	}
-	return fmt.Sprintf("a window of %s needs an index that this database has not: runcounter migrate up %s makes it", whose, e.Flag())
+	return fmt.Sprintf("a window of %s needs an index that this database lacks: runcounter migrate up %s makes it", whose, e.Flag())
 }
 
 // Unwrap returns [ErrInvalid].

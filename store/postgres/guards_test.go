@@ -88,6 +88,7 @@ var guards = []struct {
 	{"a grant is used in one window", replace(grantedOf, "g.granted_at >= p_from", "true"), "in a window a grant counts"},
 	{"a grant is of its key", replace(grantedOf, "g.kind = p_kind and g.ref_id = p_ref_id", "true"), "a grant raises the limit of its key"},
 	{"the first who revokes a grant is kept", replace("revoke_grant(bigint,text,text,timestamptz)", "and g.revoked_at is null", ""), "a grant is revoked once"},
+	{"an idempotency key is looked up before the end", replace("grant_runs(uuid,text,uuid,bigint,text,text,timestamptz,text,timestamptz)", "p_expires_at <= v_now and not exists", "p_expires_at <= v_now or exists"), "a request that is repeated after its grant expired"},
 	{"an idempotency key belongs to one grant", replace("grant_runs(uuid,text,uuid,bigint,text,text,timestamptz,text,timestamptz)", "raise unique_violation", "raise notice"), "the same idempotency key gives the same grant"},
 	{"the lock of a key writes its row", replace("lock_key(uuid,text,uuid)", "update run_counter.keys set kind = kind",
 		"perform from run_counter.keys"), "case T28"},

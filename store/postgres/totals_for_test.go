@@ -20,7 +20,8 @@ func TestWhoMayCountWhat(t *testing.T) {
 	calls := []struct{ name, sql, who string }{
 		{"all users' runs", `select get_workflow_run_count(p_workflow_id => '` + adaFlow + `')`, "totals"},
 		{"all users' drafts", `select get_workflow_run_count(p_draft_id => '` + adaFlow + `')`, "totals"},
-		{"all users' runs in a window", `select get_workflow_run_count(p_workflow_id => '` + adaFlow + `', p_from => '2026-01-01')`, "totals"},
+		{"all users' runs in a window", `select get_workflow_run_count(p_workflow_id => '` + adaFlow + `', p_from => '2026-01-01')`, "server"},
+		{"all users' runs until then", `select get_workflow_run_count(p_workflow_id => '` + adaFlow + `', p_to => '2026-01-01')`, "server"},
 		{"bob's runs", `select get_workflow_run_count('` + bob + `')`, "bob"},
 		{"bob's runs in a window", `select get_workflow_run_count('` + bob + `', p_from => '2026-01-01')`, "bob"},
 		{"bob's runs of a workflow in a window", `select get_workflow_run_count('` + bob + `', '` + bobFlow + `', p_to => now())`, "bob"},
@@ -38,6 +39,7 @@ func TestWhoMayCountWhat(t *testing.T) {
 		{"a usage by the private function", `select run_counter.usage_of('` + ada + `', ` + nulls(4) + `, 1, null, now(), false)`, "server"},
 		{"who may ask for totals", `select run_counter.settle_totals_for()`, "nobody"},
 	}
+	// A window over all users is for the server, whatever totals_for says.
 	may := map[string]map[string][]string{ // by totals_for, then by what a call is about
 		"keys":     {"totals": {"service_role"}},
 		"users":    {"totals": {"service_role", "bob"}},

@@ -42,7 +42,7 @@ func (a *API) counted(c *fiber.Ctx, f *fields) (of store.Scope, in store.Window,
 	if err := in.Validate(); err != nil {
 		return of, in, problem.Refused(err)
 	}
-	return of, in, callerOf(c).mayRead(of, a.cfg.Totals)
+	return of, in, callerOf(c).mayRead(of, in, a.cfg.Totals)
 }
 
 // scope reads whose runs a request asks for. A signed-in user's are their own, unless

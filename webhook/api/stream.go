@@ -98,7 +98,7 @@ func (a *API) severalTopics(c *fiber.Ctx, f *fields) (topics []live.Topic, err e
 	seen := map[store.Scope]bool{}
 	for _, of := range refs {
 		of.User = user
-		if err := who.mayRead(of, a.cfg.Totals); err != nil {
+		if err := who.mayRead(of, store.AllTime, a.cfg.Totals); err != nil {
 			return nil, err
 		}
 		if !seen[of] {

@@ -286,10 +286,25 @@ func TestTotalsAreForTheirAudience(t *testing.T) {
 			if who != "" {
 				headers = []string{"Authorization: Bearer " + who}
 			}
-			for _, target := range []string{total, total + "&from=2026-01-01T00:00:00Z"} {
+			// In a window it is for keys alone, whatever the setting.
+			windowed := 403
+			switch who {
+			case apiKey:
+				windowed = 200
+			case "":
+				windowed = 401
+			}
+			for target, want := range map[string]int{
+				total: want, total + "&from=2026-01-01T00:00:00Z": windowed, total + "&to=2027-01-01T00:00:00Z": windowed,
+			} {
 				got := r.bare("GET", target, headers...)
 				if got.status != want || want == 200 && !strings.Contains(got.body, `"user_id":null,"workflow_id":"`+workflow+`","draft_id":null,"count":2,`) {
 					t.Errorf("totals for %q: GET %s by %.20q: got %d %s, want %d", c.totals, target, who, got.status, got.body, want)
+				}
+			}
+			if who != apiKey {
+				if got := r.bare("GET", strings.Replace(total, "/counts?", "/counts/stream?", 1)+"&from=2026-01-01T00:00:00Z", headers...); got.status != windowed {
+					t.Errorf("totals for %q: a stream of a window by %.20q: got %d, want %d", c.totals, who, got.status, windowed)
 				}
 			}
 			// A stranger's streams would crowd out those of users.
