@@ -106,8 +106,10 @@ func fromFlag(usage string) cli.Flag {
 	return &cli.StringFlag{Name: "from", Category: flagsWhat, DefaultText: "all time", Usage: usage}
 }
 
-func totalsFlag(usage, byDefault string) cli.Flag {
-	return &cli.StringFlag{Name: "totals-for", Category: flagsUsers, DefaultText: byDefault, Usage: usage, Sources: cli.EnvVars("RUNCOUNTER_TOTALS_FOR")}
+// totalsFlag reads variables for serve alone: migrate grants roles by it, which must be
+// said each time.
+func totalsFlag(usage, byDefault string, variables ...string) cli.Flag {
+	return &cli.StringFlag{Name: "totals-for", Category: flagsUsers, DefaultText: byDefault, Usage: usage, Sources: cli.EnvVars(variables...)}
 }
 
 func draftFlag() cli.Flag {

@@ -15,6 +15,9 @@ import (
 
 // migratePrint looks at the table first where the address names a server.
 func migratePrint(ctx context.Context, cmd *cli.Command) error {
+	if cmd.IsSet("totals-for") {
+		return badUsage("what is printed leaves as it is who may ask for totals: run migrate up --totals-for, or update run_counter.settings set totals_for = 'users' and then select run_counter.settle_totals_for()")
+	}
 	var text string
 	var err error
 	switch address := cmd.String("database-url"); {

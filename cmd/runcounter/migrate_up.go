@@ -43,6 +43,9 @@ func migrateUp(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	if totals != "" && !isPostgres(cmd.String("database-url")) {
+		return badUsage("--totals-for is for roles of PostgreSQL: a mirror's serve has a flag of that name")
+	}
 	if isPostgres(cmd.String("database-url")) {
 		said, err := overridesOf(cmd)
 		if err != nil {

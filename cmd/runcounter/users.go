@@ -22,7 +22,7 @@ func userFlags() []cli.Flag {
 			Sources: cli.EnvVars("RUNCOUNTER_JWT_AUDIENCE"),
 		},
 		noneFlag("cors-origins", flagsUsers, "the `ORIGINS`, comma-separated, whose pages may ask with such a token", "RUNCOUNTER_CORS_ORIGINS"),
-		totalsFlag("who may read a workflow's count over all users: `WHO` is keys, users or everyone", "keys, those of the API alone"),
+		totalsFlag("who may read a workflow's count over all users: `WHO` is keys, users or everyone", "keys, those of the API alone", "RUNCOUNTER_TOTALS_FOR"),
 		noneFlag("console-role", flagsUsers, "the `ROLE` in app_metadata whose users may sign in to the console", "RUNCOUNTER_CONSOLE_ROLE"),
 	}
 }

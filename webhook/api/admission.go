@@ -76,19 +76,21 @@ func (who caller) mayReadUser(user store.ID) error {
 }
 
 // mayRead refuses a count that the caller may not read. Those of a workflow or draft
-// over all its users are for an audience, which is law 7's one exception. In a window
-// they are for programs alone: they cost time for each run that is in it, and tell when
-// runs of others ended.
+// over all its users are for an audience, which is law 7's one exception. Those of a
+// draft, and in a window, are for programs alone: a draft is most often one user's, and
+// a window costs time for each run that is in it, and tells when runs of others ended.
 func (who caller) mayRead(of store.Scope, in store.Window, totals Audience) error {
 	switch {
 	case !of.OfAllUsers():
 		return who.mayReadUser(of.User)
 	case who.program():
 		return nil
-	case in != store.AllTime && who.nobody:
+	case (in != store.AllTime || of.Kind == store.KindDraft) && who.nobody:
 		return errNoKey()
 	case in != store.AllTime:
 		return problem.New(fiber.StatusForbidden, "The count of a workflow over all its users in a window is for API keys. Leave out from and to.")
+	case of.Kind == store.KindDraft:
+		return problem.New(fiber.StatusForbidden, "The count of a draft over all its users is for API keys: a draft is most often one user's.")
 	}
 	if totals == ForEveryone || totals == ForUsers && !who.nobody {
 		return nil

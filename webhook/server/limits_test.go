@@ -286,7 +286,7 @@ func TestTotalsAreForTheirAudience(t *testing.T) {
 			if who != "" {
 				headers = []string{"Authorization: Bearer " + who}
 			}
-			// In a window it is for keys alone, whatever the setting.
+			// In a window, and of a draft, it is for keys alone, whatever the setting.
 			windowed := 403
 			switch who {
 			case apiKey:
@@ -301,6 +301,9 @@ func TestTotalsAreForTheirAudience(t *testing.T) {
 				if got.status != want || want == 200 && !strings.Contains(got.body, `"user_id":null,"workflow_id":"`+workflow+`","draft_id":null,"count":2,`) {
 					t.Errorf("totals for %q: GET %s by %.20q: got %d %s, want %d", c.totals, target, who, got.status, got.body, want)
 				}
+			}
+			if got := r.bare("GET", "/v1/counts?users=all&draft_id="+draft, headers...); got.status != windowed {
+				t.Errorf("totals for %q: a draft's by %.20q: got %d, want %d", c.totals, who, got.status, windowed)
 			}
 			if who != apiKey {
 				if got := r.bare("GET", strings.Replace(total, "/counts?", "/counts/stream?", 1)+"&from=2026-01-01T00:00:00Z", headers...); got.status != windowed {
