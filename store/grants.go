@@ -9,7 +9,7 @@ import (
 // MaxGrant is the largest number of runs of one grant.
 const MaxGrant = 1_000_000_000
 
-// Grant is a number of runs that somebody was given on top of a limit. It raises the
+// Grant is a number of runs that a user was given on top of a limit. It raises the
 // ceiling until it expires or is revoked, and no run uses it up. It raises the limit
 // of its key, and that of its user: a refill of one workflow must not be stopped by
 // the user's cap. Grants are kept for ever.

@@ -18,7 +18,7 @@ type Scope struct {
 // Scope returns the scope that is this key alone.
 func (k Key) Scope() Scope { return Scope(k) }
 
-// ScopeOf returns the scope of the ids that somebody asks by, each of which may be
+// ScopeOf returns the scope of the ids of a question, each of which may be
 // the zero ID. A draft comes before a workflow, as in [KeyOf].
 func ScopeOf(user, workflow, draft ID) Scope {
 	s := TotalOf(workflow, draft).Scope()
@@ -42,7 +42,7 @@ func (s Scope) Contains(k Key) bool {
 // OfUser reports whether these are a user's keys, of one kind or of all.
 func (s Scope) OfUser() bool { return !s.User.IsZero() && s.Ref.IsZero() }
 
-// OfAllUsers reports whether these are the runs of a workflow or draft, whoever's.
+// OfAllUsers reports whether these are the runs of a workflow or draft over all its users.
 func (s Scope) OfAllUsers() bool { return s.User.IsZero() && !s.Ref.IsZero() }
 
 // Validate refuses what is no scope, with [ErrInvalid].

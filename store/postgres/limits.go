@@ -55,22 +55,16 @@ func (h features) requireLimits(key store.Key, limits []store.Limit) error {
 // limitArgs are the arguments of functions for the limit of a key and that of a user: its
 // number and its beginning, null where there is none.
 func limitArgs(limits []store.Limit) []any {
-	args := make([]any, 4)
+	var most [2]*int64
+	var from [2]*time.Time
 	for _, l := range limits {
 		at := 0
 		if l.Scope == store.UserLimit {
-			at = 2
+			at = 1
 		}
-		args[at], args[at+1] = l.Max, timeArg(bound(l.From))
+		most[at], from[at] = &l.Max, timeArg(bound(l.From))
 	}
-	for i := range args {
-		if args[i] == nil && i%2 == 0 {
-			args[i] = (*int64)(nil)
-		} else if args[i] == nil {
-			args[i] = (*time.Time)(nil)
-		}
-	}
-	return args
+	return []any{most[0], from[0], most[1], from[1]}
 }
 
 // usageColumns are what usages.scan reads.

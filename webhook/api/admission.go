@@ -21,7 +21,7 @@ func (a *API) admit(c *fiber.Ctx) error {
 		return a.admitUser(c, key)
 	}
 	if a.cfg.Totals == ForEveryone && !a.cfg.Keys.IsZero() && c.Get(fiber.HeaderAuthorization) == "" && asksForCount(c) {
-		c.Locals(callerKey{}, caller{nobody: true})
+		c.Locals(callerKey{}, caller{anonymous: true})
 		return c.Next()
 	}
 	if a.cfg.Keys.IsZero() {
@@ -50,16 +50,16 @@ func asksForCount(c *fiber.Ctx) bool {
 	return (c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead) && c.Path() == "/v1/counts"
 }
 
-// caller is a program, a user or nobody: an API key may do everything, a signed-in user
+// caller is a program, a user or anonymous: an API key may do everything, a signed-in user
 // may read their own counts (law 7), and who shows neither the totals that are for
 // everyone.
 type caller struct {
-	user   users.User // zero for the others
-	nobody bool       // neither a key nor a token
+	user      users.User // zero for the others
+	anonymous bool       // it has shown neither a key nor a token
 }
 
 // program reports whether the caller has shown an API key, or needs none.
-func (who caller) program() bool { return who.user.ID.IsZero() && !who.nobody }
+func (who caller) program() bool { return who.user.ID.IsZero() && !who.anonymous }
 
 // mayReadUser refuses to tell one user of another. The error says so: a count of 0
 // would look like an answer.
@@ -67,7 +67,7 @@ func (who caller) mayReadUser(user store.ID) error {
 	switch {
 	case who.program():
 		return nil
-	case who.nobody:
+	case who.anonymous:
 		return errNoKey()
 	case who.user.Counts != user:
 		return problem.New(fiber.StatusForbidden, "These are the counts of another user. Leave out user_id, or sign in as that user.")
@@ -85,14 +85,14 @@ func (who caller) mayRead(of store.Scope, in store.Window, totals Audience) erro
 		return who.mayReadUser(of.User)
 	case who.program():
 		return nil
-	case (in != store.AllTime || of.Kind == store.KindDraft) && who.nobody:
+	case (in != store.AllTime || of.Kind == store.KindDraft) && who.anonymous:
 		return errNoKey()
 	case in != store.AllTime:
 		return problem.New(fiber.StatusForbidden, "The count of a workflow over all its users in a window is for API keys. Leave out from and to.")
 	case of.Kind == store.KindDraft:
 		return problem.New(fiber.StatusForbidden, "The count of a draft over all its users is for API keys: a draft is most often one user's.")
 	}
-	if totals == ForEveryone || totals == ForUsers && !who.nobody {
+	if totals == ForEveryone || totals == ForUsers && !who.anonymous {
 		return nil
 	}
 	return problem.New(fiber.StatusForbidden, "The count of a workflow over all its users is for API keys here. The operator of this server can open it, by --totals-for users or everyone.")

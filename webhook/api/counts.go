@@ -57,7 +57,7 @@ func (a *API) scope(c *fiber.Ctx, f *fields) (store.Scope, error) {
 	switch {
 	case all && f.has("user_id"):
 		f.fail("users=all asks for the runs of all users: leave it out, or leave out user_id.")
-	case all, who.nobody && !f.has("user_id"):
+	case all, who.anonymous && !f.has("user_id"):
 		user = store.ID{}
 	case user.IsZero():
 		user = who.user.Counts

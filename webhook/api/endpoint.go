@@ -87,6 +87,13 @@ var (
 	ofDraft    = param{name: "draft_id", about: "Of which draft; it goes before workflow_id.", schema: anID}
 )
 
+// What a decision is logged with, and the header in place of a member.
+var (
+	decidedBy         = param{name: "who", about: "Who decided: at most 1,000 bytes on one line.", schema: aText, required: true}
+	decidedWhy        = param{name: "why", about: "Why: at most 1,000 bytes on one line.", schema: aText, required: true}
+	idempotencyHeader = param{name: "Idempotency-Key", about: "In place of idempotency_key.", schema: aText}
+)
+
 // countQuery says what a count is asked for.
 var countQuery = []param{
 	ofUser, ofWorkflow, ofDraft,
@@ -161,10 +168,8 @@ func several(p param) param {
 var forKeys = []endpoint{
 	{
 		method: fiber.MethodPost, path: "/runs", id: "beginRun", tag: "runs", summary: "Reserves a slot under limits, and creates a run",
-		about: "The run is pending. Sent again with the same id or idempotency key, it gives the same run, with created false.",
-		headers: []param{
-			{name: "Idempotency-Key", about: "In place of idempotency_key.", schema: aText},
-		},
+		about:   "The run is pending. Sent again with the same id or idempotency key, it gives the same run, with created false.",
+		headers: []param{idempotencyHeader},
 		members: []param{
 			{name: "id", about: "The run's id; drawn where it is left out.", schema: anID},
 			{name: "user_id", about: "Whose run. Required, unless the table has no column for it.", schema: anID},
@@ -204,7 +209,7 @@ var forKeys = []endpoint{
 		members: []param{
 			{name: "status", about: "What the run shall be.", schema: anyOfSeven, required: true},
 			{name: "reason", about: "Why: at most 1,000 bytes on one line.", schema: aText, required: true},
-			{name: "who", about: "Who decided: at most 1,000 bytes on one line.", schema: aText, required: true},
+			decidedBy,
 		},
 		answer: reflect.TypeFor[Run](), problems: map[int]string{404: noRun, 409: notUnique}, handle: (*API).amendRun,
 	},
@@ -214,17 +219,15 @@ var forKeys = []endpoint{
 var forGrants = []endpoint{
 	{
 		method: fiber.MethodPost, path: "/grants", id: "grantRuns", tag: "limits", summary: "Gives a user runs on top of their limits",
-		about: "In place of deleting runs. It raises the limit of the workflow or draft, and that of the user, until it expires or is revoked.",
-		headers: []param{
-			{name: "Idempotency-Key", about: "In place of idempotency_key.", schema: aText},
-		},
+		about:   "In place of deleting runs. It raises the limit of the workflow or draft, and that of the user, until it expires or is revoked.",
+		headers: []param{idempotencyHeader},
 		members: []param{
 			{name: "user_id", about: "Whose limits. Required, unless the table has no column for it.", schema: anID},
 			{name: "workflow_id", about: "Of which workflow; without it and draft_id the grant raises the limit of the user alone.", schema: anID},
 			{name: "draft_id", about: "Of which draft; it goes before workflow_id.", schema: anID},
 			{name: "runs", about: "How many.", schema: aGrant, required: true},
-			{name: "who", about: "Who decided: at most 1,000 bytes on one line.", schema: aText, required: true},
-			{name: "why", about: "Why: at most 1,000 bytes on one line.", schema: aText, required: true},
+			decidedBy,
+			decidedWhy,
 			{name: "expires_at", about: "Until when; for ever where it is left out.", schema: aMoment},
 			{name: "idempotency_key", about: "Of this user, at most 255 bytes on one line: the same key gives the same grant.", schema: aText},
 		},
@@ -245,8 +248,8 @@ var forGrants = []endpoint{
 		method: fiber.MethodPost, path: "/grants/{seq}/revoke", id: "revokeGrant", tag: "limits", summary: "Ends a grant before its time",
 		about: "What has begun under it stays begun. That it was revoked before is a result: the answer has who did so.",
 		members: []param{
-			{name: "who", about: "Who decided: at most 1,000 bytes on one line.", schema: aText, required: true},
-			{name: "why", about: "Why: at most 1,000 bytes on one line.", schema: aText, required: true},
+			decidedBy,
+			decidedWhy,
 		},
 		answer: reflect.TypeFor[Grant](), problems: map[int]string{404: "There is no such grant."}, handle: (*API).revokeGrant,
 	},

@@ -108,7 +108,7 @@ export interface Allowance {
   remaining: number;
 }
 
-/** Runs that somebody was given on top of a limit. */
+/** Runs that a user was given on top of a limit. */
 export interface Grant {
   id: number;
   user_id: string | null;

@@ -7,7 +7,7 @@ export interface Plan {
   periodBegan: Date;
 }
 
-/** The plan of whoever is signed in, by the session's cookie. It throws where nobody is. */
+/** The plan of the signed-in user, by the session's cookie. It throws where no user is signed in. */
 export declare function currentPlan(): Promise<Plan>;
 
 /** What a run does. */

@@ -1,6 +1,6 @@
 "use server";
 
-// A server action of Next.js: begins a run for whoever is signed in, does the work, and
+// A server action of Next.js: begins a run for the signed-in user, does the work, and
 // completes it. What a browser sends is the workflow alone; the user and the limits are
 // looked up here, since every export of this file is an address that anybody can call.
 
