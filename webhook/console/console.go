@@ -6,8 +6,6 @@ import (
 	"errors"
 	"html/template"
 	"log/slog"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -138,7 +136,7 @@ func New(cfg Config) (*Console, error) {
 		if !isPage || name == "layout" {
 			continue
 		}
-		t, err := template.New("layout.html").Funcs(consoleFuncs).ParseFS(consoleFiles, "pages/layout.html", "pages/"+file.Name())
+		t, err := template.New("layout.html").Funcs(functions(c.cfg.Now)).ParseFS(consoleFiles, "pages/layout.html", "pages/"+file.Name())
 		if err != nil {
 			return nil, err
 		}
@@ -283,6 +281,14 @@ func (c *Console) show(f *fiber.Ctx, who session, name, title string, data any) 
 	return f.SendString(out.String())
 }
 
+// Missing shows a browser that there is no such page. The error is the router's.
+func (c *Console) Missing(f *fiber.Ctx, err error) error {
+	if p := problem.Of(err); p.Status == fiber.StatusNotFound {
+		err = problem.New(p.Status, "There is no page at this address. Check it, or begin at the overview.").Because(err)
+	}
+	return c.public(func(*fiber.Ctx, session) error { return err })(f)
+}
+
 // failed shows what went wrong, and logs it as the API does.
 func (c *Console) failed(f *fiber.Ctx, who session, err error) error {
 	p := c.cfg.Refusals.Record(f, err)
@@ -299,41 +305,6 @@ func (c *Console) failed(f *fiber.Ctx, who session, err error) error {
 		return err
 	}
 	return nil
-}
-
-// consoleFuncs are the functions of the templates.
-var consoleFuncs = template.FuncMap{
-	"time": func(t time.Time) template.HTML {
-		if t.IsZero() {
-			return "–"
-		}
-		u := t.UTC()
-		// Digits alone, so that there is nothing to escape.
-		return template.HTML(`<time datetime="` + u.Format(time.RFC3339Nano) + `">` + u.Format("2006-01-02 15:04:05") + ` UTC</time>`) //nolint:gosec // see above
-	},
-	"json":  func(j store.JSON) string { return string(j) },
-	"ago":   func(d time.Duration) string { return d.Round(time.Second).String() },
-	"keyed": func(k store.Key) string { return "/counts/" + keyPath(k) },
-	"granted": func(of store.Scope) *store.Key {
-		key, one := of.Key()
-		if !one {
-			return nil
-		}
-		return &key
-	},
-	"changes": func(k store.Key) string { return "/console/events?key=" + url.QueryEscape(keyPath(k)) },
-	"run":     runPath,
-	"short":   short,
-	"named":   named,
-	"bytes": func(n int64) string {
-		switch {
-		case n < 10<<10:
-			return strconv.FormatInt(n, 10) + " bytes"
-		case n < 10<<20:
-			return strconv.FormatInt(n>>10, 10) + " KiB"
-		}
-		return strconv.FormatInt(n>>20, 10) + " MiB"
-	},
 }
 
 // doneText says the result of an action, by its code in the address: a text there

@@ -45,7 +45,7 @@ func next(f *fiber.Ctx, places ...string) string {
 	return f.Path() + "?" + q.Encode()
 }
 
-// idIn reads an id that may be left out.
+// optionalID reads an id that may be left out.
 func optionalID(f *fiber.Ctx, name string) (store.ID, error) {
 	text := strings.Clone(f.Query(name)) // which is the request's
 	if text == "" {
@@ -126,16 +126,6 @@ func runPath(id store.ID) string { return "/runs/" + url.PathEscape(id.String())
 // named is an id for a page: a dash for one that is absent.
 func named(id store.ID) string {
 	return cmp.Or(id.String(), "–")
-}
-
-// short is the beginning of an id that may be long.
-func short(id store.ID) string {
-	const most = 8
-	text := []rune(named(id))
-	if len(text) <= most+1 {
-		return string(text)
-	}
-	return string(text[:most]) + "…"
 }
 
 // keyPath names a key in an address, and parseKeyPath reads it. An id may hold a

@@ -229,6 +229,26 @@ func axeSource(t *testing.T) string {
 	return string(text)
 }
 
+// TestAnIDIsCopied by its button, which a page without scripts does not show.
+func TestAnIDIsCopied(t *testing.T) {
+	t.Parallel()
+	r := withConsole(t, nil)
+	b := openTab(t, r)
+	b.signIn()
+	b.open("/counts?user=" + user)
+	const button = `button[data-copy="` + user + `"]`
+	b.do(chromedp.Focus(button), chromedp.SendKeys(button, "\r"))
+	b.becomes(`document.querySelector('` + button + `').getAttribute("aria-label") === "Copied"`)
+	b.becomes(`document.querySelector('` + button + `').getAttribute("aria-label") === "Copy ` + user + `"`)
+
+	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	b.open("/counts?user=" + user)
+	b.do(chromedp.WaitNotVisible(button), chromedp.WaitVisible(`main a[title="`+user+`"]`))
+	if wrong := b.complaints(); len(wrong) > 0 {
+		t.Error(wrong)
+	}
+}
+
 func TestALiveCountMovesWhileItIsWatched(t *testing.T) {
 	t.Parallel()
 	r := withConsole(t, nil)

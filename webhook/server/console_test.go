@@ -274,6 +274,50 @@ func TestEachPageOfTheConsole(t *testing.T) {
 	}
 }
 
+// A page that is not there is a page for a browser, and a problem for a program.
+func TestAPageThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	r := withConsole(t, nil)
+	b := newBrowser(t, r).signIn()
+	const program = "application/json"
+	for _, c := range []struct {
+		path, accept string
+		status       int
+		page         bool
+	}{
+		{"/nowhere", "", 404, true},
+		{"/runs/a/b/c", "", 404, true},
+		{"/v2/counts", "", 404, true},
+		{"/sign-out", "", 405, true}, // which a browser that goes back asks for
+		{"/nowhere", program, 404, false},
+		{"/nowhere", "*/*", 404, false},
+		{"/v1/runs/" + runID(999), "", 401, false}, // an address of the API
+	} {
+		headers := []string{}
+		if c.accept != "" {
+			headers = []string{"Accept", c.accept}
+		}
+		b.do("GET", c.path, nil, headers...)
+		kind := "application/problem+json"
+		if c.page {
+			kind = "text/html; charset=utf-8"
+		}
+		if got := b.header.Get("Content-Type"); b.status != c.status || got != kind {
+			t.Errorf("GET %s as %q: got %d, %s; want %d, %s\n%s", c.path, c.accept, b.status, got, c.status, kind, b.html)
+		}
+		if c.page {
+			b.has(`aria-label="Pages"`, "To the overview")
+		}
+	}
+	if b.get("/nowhere"); strings.Contains(b.html, "webhooks") {
+		t.Errorf("a person is told of webhooks: %s", b.html)
+	}
+	// A stranger's page has nothing of the database.
+	if stranger := newBrowser(t, r).get("/nowhere"); stranger.status != 404 || strings.Contains(stranger.html, "runcounter.db") || strings.Contains(stranger.html, `aria-label="Pages"`) {
+		t.Errorf("a stranger sees %s", stranger.html)
+	}
+}
+
 func TestTheConsoleIsPaged(t *testing.T) {
 	t.Parallel()
 	r := withConsole(t, nil)
@@ -287,7 +331,7 @@ func TestTheConsoleIsPaged(t *testing.T) {
 	nextPage := regexp.MustCompile(`href="([^"]+)" rel="next"`)
 	for path := "/counts?user=" + user; path != ""; {
 		b.get(path)
-		for _, found := range regexp.MustCompile(`cccccccc-cccc-4ccc-8ccc-\d{12}</a>`).FindAllString(b.html, -1) {
+		for _, found := range regexp.MustCompile(`title="cccccccc-cccc-4ccc-8ccc-\d{12}"`).FindAllString(b.html, -1) {
 			if seen[found] {
 				t.Errorf("%s is on two pages", found)
 			}

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -275,8 +276,18 @@ func (s *Server) routes(app *fiber.App) {
 
 // refuse answers with an error.
 func (s *Server) refuse(c *fiber.Ctx, err error) error {
+	if s.console != nil && asksForPage(c, err) {
+		return s.console.Missing(c, err)
+	}
 	problem.Write(c.Response(), s.refusals.Record(c, err))
 	return nil
+}
+
+// asksForPage reports whether a browser was led to an address that nothing serves.
+// An address of the API that is there answers everyone in JSON.
+func asksForPage(c *fiber.Ctx, err error) bool {
+	unrouted, ok := errors.AsType[*fiber.Error](err)
+	return ok && unrouted.Code < fiber.StatusInternalServerError && c.Method() == fiber.MethodGet && strings.Contains(c.Get(fiber.HeaderAccept), fiber.MIMETextHTML)
 }
 
 // every goes before all handlers: it names the request, and turns a panic into
