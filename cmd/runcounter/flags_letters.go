@@ -9,13 +9,16 @@ import (
 	"github.com/edgaze-ai/runcounter/store"
 )
 
+// maxListed is the largest number of rows that a command lists at once.
+const maxListed = 1_000_000
+
 // lettersOf reads which dead letters are meant, and refuses what would mean
 // more of them, or others, than a person has said.
 func lettersOf(cmd *cli.Command) (q store.DeadLetterQuery, err error) {
 	what, text := cmd.Args().First(), cmd.Args().Get(1)
 	q.Reason, q.Limit = cmd.String("reason"), cmd.Int("max")
-	if q.Limit < 1 {
-		return q, badUsage("--max must be 1 or more")
+	if q.Limit < 1 || q.Limit > maxListed {
+		return q, badUsage("--max must be 1 or more, and at most %d", maxListed)
 	}
 	if until := cmd.String("until"); until != "" {
 		if q.Until, err = time.Parse(time.RFC3339, until); err != nil {

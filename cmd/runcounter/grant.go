@@ -104,9 +104,10 @@ func notGiven(g store.GrantRequest, err error) error {
 
 func listGrants(ctx context.Context, cmd *cli.Command) error {
 	q := store.GrantQuery{Before: cmd.Int64("before"), Limit: cmd.Int("max")}
-	if q.Limit < 1 || q.Before < 0 {
-		return badUsage("--max and --before must be 1 or more")
+	if q.Limit < 1 || q.Limit > maxListed || q.Before < 0 {
+		return badUsage("--max and --before must be 1 or more, and --max at most %d", maxListed)
 	}
+	q.Limit++ // one more than a page says whether there is a next one
 	of := owner{}
 	if cmd.IsSet("user") || cmd.IsSet("workflow") || cmd.IsSet("draft") {
 		var err error
@@ -128,9 +129,8 @@ func listGrants(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		return show(cmd, struct {
-			Grants []api.Grant `json:"grants"`
-		}{api.GrantsOf(grants, now)}, view.Grants(grants, q.Limit, now))
+		grants, next := api.PageOf(grants, q.Limit-1, func(g store.Grant) int64 { return g.Seq })
+		return show(cmd, api.GrantPage{Grants: api.GrantsOf(grants, now), Next: next}, view.Grants(grants, next, now))
 	})
 }
 

@@ -63,13 +63,13 @@ func deadLetters(ctx context.Context, cmd *cli.Command) error {
 }
 
 func listLetters(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {
+	q.Limit++ // one more than a page says whether there is a next one
 	letters, err := db.DeadLetters(ctx, q)
 	if err != nil {
 		return err
 	}
-	return show(cmd, struct {
-		Letters []api.Letter `json:"dead_letters"`
-	}{api.LettersOf(letters)}, view.Letters(letters, q.Limit))
+	letters, next := api.PageOf(letters, q.Limit-1, func(d store.DeadLetter) int64 { return d.Seq })
+	return show(cmd, api.LetterPage{Letters: api.LettersOf(letters), Next: next}, view.Letters(letters, next))
 }
 
 func showLetter(ctx context.Context, cmd *cli.Command, db backend, q store.DeadLetterQuery) error {

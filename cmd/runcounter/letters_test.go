@@ -58,6 +58,7 @@ type letterShape struct {
 
 type lettersShape struct {
 	Letters []letterShape `json:"dead_letters"`
+	Next    *int64        `json:"next"`
 }
 
 func TestDeadLettersCommand(t *testing.T) {
@@ -74,6 +75,15 @@ func TestDeadLettersCommand(t *testing.T) {
 	page := mustJSON[lettersShape](t, dir, "", "dead-letters", "list", "--reason", "STATUS", "--max", "1")
 	if len(page.Letters) != 1 || page.Letters[0].Seq != 2 || !page.Letters[0].Whole {
 		t.Errorf("list: got %+v, want the second", page)
+	}
+	if page := mustJSON[lettersShape](t, dir, "", "dead-letters", "list", "--max", "1"); len(page.Letters) != 1 || page.Next == nil || *page.Next != page.Letters[0].Seq {
+		t.Errorf("list of one of several: got %+v, want its number as next", page)
+	}
+	if text := must(t, dir, "", "dead-letters", "list", "--max", "1"); !strings.Contains(text, "There are more: --before ") {
+		t.Errorf("list of one of several: got %s, want how to go on", text)
+	}
+	if page := mustJSON[lettersShape](t, dir, "", "dead-letters", "list", "--max", "4"); len(page.Letters) != 4 || page.Next != nil {
+		t.Errorf("list of all: got %+v, want no next", page)
 	}
 	if text := must(t, dir, "", "dead-letters", "list", "--until", "2026-01-01T00:00:00Z"); !strings.Contains(text, "no such dead letters") {
 		t.Errorf("list of none: got %q", text)
@@ -115,6 +125,7 @@ func TestDeadLettersMeansWhatWasSaid(t *testing.T) {
 		{"show 1 2", "--help"},
 		{"list 1", "neither a number"},
 		{"list --max 0", "1 or more"},
+		{"list --max 1000001", "at most 1000000"},
 		{"list --until soon", "2026-01-31T12:00:00Z"},
 		{"replay", "replay NUMBER"},
 		{"drop", "NUMBER, or --reason"},

@@ -64,6 +64,7 @@ func TestCountByScopeAndWindow(t *testing.T) {
 		"which":              {"grant revoke --who a --why b", "grant revoke NUMBER"},
 		"revoked by nobody":  {"grant revoke 1 --who a", "--why TEXT"},
 		"a workflow's list":  {"grant list --workflow x", "add --user ID"},
+		"too long a list":    {"grant list --max 1000001", "at most 1000000"},
 		"a number to list":   {"grant list 7", "takes no number"},
 		"totals for nobody":  {"migrate up --totals-for nobody", "none of keys, users, everyone"},
 		"serve for somebody": {"serve --totals-for somebody", "none of keys, users, everyone"},
@@ -103,6 +104,15 @@ func TestGrantAndAllowance(t *testing.T) {
 	}
 	if got := must(t, dir, "", "grant", "list", "--before", "2"); !strings.Contains(got, "refund 4711") || strings.Contains(got, "a present") {
 		t.Errorf("the next page: got %s", got)
+	}
+	for before, want := range map[string]struct{ seq, next int64 }{"0": {2, 2}, "2": {1, 0}} {
+		page := mustJSON[api.GrantPage](t, dir, "", "grant", "list", "--max", "1", "--before", before)
+		if len(page.Grants) != 1 || page.Grants[0].Seq != want.seq || (page.Next == nil) != (want.next == 0) || page.Next != nil && *page.Next != want.next {
+			t.Errorf("the page before %s: got %+v, want grant %d and the next page before %d", before, page, want.seq, want.next)
+		}
+	}
+	if got := must(t, dir, "", "grant", "list", "--max", "2"); strings.Contains(got, "--before") {
+		t.Errorf("the last page, which is full, says that there are more: %s", got)
 	}
 	other := append([]string{}, give...)
 	other[7] = "6"

@@ -74,13 +74,8 @@ func (a *API) getGrants(c *fiber.Ctx, f *fields) error {
 	if err != nil {
 		return err
 	}
-	page := GrantPage{}
-	if len(grants) == q.Limit {
-		grants = grants[:q.Limit-1]
-		page.Next = &grants[len(grants)-1].Seq
-	}
-	page.Grants = GrantsOf(grants, a.cfg.Now())
-	return answer.JSON(c, fiber.StatusOK, page)
+	grants, next := PageOf(grants, q.Limit-1, func(g store.Grant) int64 { return g.Seq })
+	return answer.JSON(c, fiber.StatusOK, GrantPage{GrantsOf(grants, a.cfg.Now()), next})
 }
 
 // revokeGrant answers POST /v1/grants/{id}/revoke. That it was revoked before is a

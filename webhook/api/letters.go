@@ -35,10 +35,7 @@ func (a *API) pageOfLetters(ctx context.Context, q store.DeadLetterQuery) (page 
 	limit := q.Limit
 	q.Limit++ // one more than asked says whether there is a next page
 	page, err = a.cfg.Letters.DeadLetters(ctx, q)
-	if len(page) > limit {
-		page = page[:limit]
-		next = &page[limit-1].Seq
-	}
+	page, next = PageOf(page, limit, func(d store.DeadLetter) int64 { return d.Seq })
 	return page, next, err
 }
 

@@ -146,6 +146,17 @@ type MadeGrant struct {
 	Created bool `json:"created" doc:"This request made the grant; false where an earlier one with the idempotency key had."`
 }
 
+// PageOf returns the first rows of a list, at most that many, and where the next page
+// begins: nil on the last one. The list is asked for one row more than a page has.
+func PageOf[T any](list []T, most int, seq func(T) int64) (page []T, next *int64) {
+	if len(list) <= most {
+		return list, nil
+	}
+	page = list[:most]
+	last := seq(page[most-1])
+	return page, &last
+}
+
 // GrantPage is a page of grants, latest first.
 type GrantPage struct {
 	Grants []Grant `json:"grants"`

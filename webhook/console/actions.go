@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -20,7 +21,11 @@ func (c *Console) did(f *fiber.Ctx, who session, what string, about ...any) {
 
 // done leads to a page that says what an action came to.
 func done(f *fiber.Ctx, path, code string) error {
-	return f.Redirect(path+"?done="+code, fiber.StatusSeeOther)
+	mark := "?"
+	if strings.Contains(path, "?") {
+		mark = "&"
+	}
+	return f.Redirect(path+mark+"done="+code, fiber.StatusSeeOther)
 }
 
 func (c *Console) confirmRecount(f *fiber.Ctx, who session) error {

@@ -59,6 +59,8 @@ type Config struct {
 	Letters webhook.Letters
 	// Grants give runs on top of limits; nil where there are no pages of them.
 	Grants store.Granter
+	// Decoder knows which ids the table has no column for.
+	Decoder webhook.Decoder
 	// Replay takes a dead letter in again.
 	Replay func(ctx context.Context, seq int64) (webhook.Replayed, error)
 	// Keys sign operators in. Without any, everyone on this machine may do everything.
@@ -318,7 +320,7 @@ var doneText = map[string]string{
 	"replayed":   "It was taken in, and is no dead letter any more.",
 	"unreadable": "It still can't be read, and stays.",
 	"undropped":  "It was taken in, but could not be dropped and is still listed. Drop it, or replay it again, which changes nothing.",
-	"granted":    "The runs are granted: the limit is raised by them from now on.",
+	"granted":    "The runs are granted, and raise the limit from now on.",
 	"revoked":    "The grant is revoked. What was begun stays begun.",
 	"dropped":    "The dead letter is gone.",
 	"swept":      "The sweep is done.",

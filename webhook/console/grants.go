@@ -92,16 +92,39 @@ func scopePath(of store.Scope) string {
 	return idPath(of.User)
 }
 
-func parseScopePath(text string) (store.Scope, error) {
+func noScope() error {
+	return problem.New(fiber.StatusBadRequest, "This address names no user and no count. Begin at the page of the grants.")
+}
+
+// parseScopePath reads whose a grant shall be. What the table has no column for is
+// completed or refused as the API does it, so that both give the same grant.
+func (c *Console) parseScopePath(text string) (of store.Scope, err error) {
 	if strings.Contains(text, "/") {
 		key, err := parseKeyPath(text)
-		return key.Scope(), err
+		if err != nil {
+			return of, err
+		}
+		of = key.Scope()
+	} else if of.User, err = parseIDPath(text); err != nil {
+		return of, noScope()
 	}
-	user, err := parseIDPath(text)
-	if err != nil || user.IsZero() {
-		return store.Scope{}, problem.New(fiber.StatusBadRequest, "This address names no user and no count. Begin at the page of the grants.")
+	named, key := of, store.Key(of)
+	user, workflow, err := c.cfg.Decoder.Complete(present(of.User), present(key.Workflow()), key.Draft())
+	if of = store.ScopeOf(user, workflow, key.Draft()); err != nil {
+		return of, err
 	}
-	return store.Scope{User: user}, nil
+	if _, one := named.Key(); user.IsZero() || one && of != named {
+		return of, noScope()
+	}
+	return of, nil
+}
+
+// present returns an id as a request names it: what the table has no column for is not named.
+func present(id store.ID) store.ID {
+	if id == store.Absent {
+		return store.ID{}
+	}
+	return id
 }
 
 // grantedPath is the page that shows the grants of a scope.
@@ -109,7 +132,10 @@ func grantedPath(of store.Scope) string {
 	if key, one := of.Key(); one {
 		return "/counts/" + keyPath(key)
 	}
-	return "/grants"
+	if of.User == store.Absent {
+		return "/grants"
+	}
+	return "/grants?user=" + url.QueryEscape(of.User.String())
 }
 
 type askGrantData struct {
@@ -120,7 +146,7 @@ type askGrantData struct {
 }
 
 func (c *Console) askGrant(f *fiber.Ctx, who session) error {
-	of, err := parseScopePath(strings.Clone(f.Query("of")))
+	of, err := c.parseScopePath(strings.Clone(f.Query("of")))
 	if err != nil {
 		return err
 	}
@@ -129,7 +155,7 @@ func (c *Console) askGrant(f *fiber.Ctx, who session) error {
 
 // give gives what a form says, once.
 func (c *Console) give(f *fiber.Ctx, who session, form form) error {
-	of, err := parseScopePath(form.Get("of"))
+	of, err := c.parseScopePath(form.Get("of"))
 	if err != nil {
 		return err
 	}

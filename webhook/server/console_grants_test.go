@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/edgaze-ai/runcounter/store"
 )
 
 const newGrant = "/grants/new?of=" + user + "%2Fworkflow%2F" + workflow
@@ -60,4 +62,58 @@ func TestGrantsInTheConsole(t *testing.T) {
 			t.Errorf("the log doesn't say who: %s", what)
 		}
 	}
+}
+
+// The console gives what the API gives: in a table without workflows all runs of a user
+// are one count, and in one without users there is no one to give to but all.
+func TestTheConsoleGrantsWhatTheTableCounts(t *testing.T) {
+	t.Parallel()
+	for without, c := range map[string]struct {
+		of, leads, body string
+		refused         []string
+	}{
+		"workflows": {user, "/counts/" + user + "/all/*", `{"user_id":"` + user + `","runs":1,"who":"ada","why":"x"}`, []string{user + "/workflow/" + workflow, user + "/draft/" + draft}},
+		"users":     {"*/workflow/" + workflow, "/counts/*/workflow/" + workflow, `{"workflow_id":"` + workflow + `","runs":1,"who":"ada","why":"x"}`, []string{user, user + "/workflow/" + workflow}},
+		"nothing":   {user, "/grants?user=" + user, `{"user_id":"` + user + `","runs":1,"who":"ada","why":"x"}`, []string{user + "/all/*", "*/workflow/" + workflow, "*"}},
+	} {
+		t.Run("without "+without, func(t *testing.T) {
+			t.Parallel()
+			r := withConsole(t, func(cfg *Config) {
+				cfg.Decoder.Columns = tablesWithout[without]
+				all := cfg.Store.(*gated).Store.(reader)
+				cfg.Reader, cfg.Letters = all, all
+			})
+			b := newBrowser(t, r).signIn()
+			b.get("/grants/new?of="+url.QueryEscape(c.of)).send("/grants", "of", c.of, "once", "1", "runs", "1", "why", "x")
+			b.has("The runs are granted")
+			if at := strings.NewReplacer("?done=granted", "", "&done=granted", "").Replace(b.at); at != c.leads {
+				t.Errorf("a grant of %s leads to %s, want %s", c.of, b.at, c.leads)
+			}
+			given := latestGrant(t, r)
+			if got := r.api("POST", "/v1/grants", c.body); got.status != 201 {
+				t.Fatalf("the API: got %d %s", got.status, got.body)
+			}
+			if want := latestGrant(t, r); given.Of != want.Of {
+				t.Errorf("the console gives to %+v, the API to %+v", given.Of, want.Of)
+			}
+			csrf := b.get("/sweep").csrf()
+			for _, of := range c.refused {
+				if b.get("/grants/new?of=" + url.QueryEscape(of)); b.status != 400 {
+					t.Errorf("the form for %s: got %d, want 400", of, b.status)
+				}
+				if b.do("POST", "/grants", url.Values{"csrf": {csrf}, "of": {of}, "once": {of}, "runs": {"1"}, "why": {"x"}}); b.status != 400 {
+					t.Errorf("a grant of %s: got %d, want 400", of, b.status)
+				}
+			}
+		})
+	}
+}
+
+func latestGrant(t *testing.T, r *rig) store.Grant {
+	t.Helper()
+	grants, err := r.store.Store.(store.Granter).Grants(t.Context(), store.GrantQuery{Limit: 1})
+	if err != nil || len(grants) != 1 {
+		t.Fatalf("the grants: got %v, %v", grants, err)
+	}
+	return grants[0]
 }

@@ -213,7 +213,7 @@ func (s *Server) furnish() error {
 	}
 	var err error
 	s.console, err = console.New(console.Config{
-		Settings: *cfg.Console, Store: backend, Reader: retryingReader{cfg.Reader, t}, Letters: letters, Grants: grants, Replay: s.receiver.Replay, Keys: s.keys, Users: cfg.Users,
+		Settings: *cfg.Console, Store: backend, Reader: retryingReader{cfg.Reader, t}, Letters: letters, Grants: grants, Decoder: cfg.Decoder, Replay: s.receiver.Replay, Keys: s.keys, Users: cfg.Users,
 		Streams: s.streams, Refusals: s.refusals, Totals: s.receiver.Totals, Health: s.Health,
 		Ready: func() bool { return s.ping() == nil }, Degraded: s.degraded, Home: home, ClientHeader: cfg.ClientHeader,
 		Time: request.Limits{Stall: l.time.Stall, Whole: l.unverifiedWhole}, Now: cfg.Now, Log: cfg.Log,

@@ -12,7 +12,7 @@ import (
 )
 
 // Letters lists a page of dead letters, and says how to ask for the next.
-func Letters(letters []store.DeadLetter, limit int) string {
+func Letters(letters []store.DeadLetter, next *int64) string {
 	if len(letters) == 0 {
 		return "There are no such dead letters.\n"
 	}
@@ -22,8 +22,8 @@ func Letters(letters []store.DeadLetter, limit int) string {
 	}
 	var p page
 	p.table(rows)
-	if len(letters) == limit {
-		p.print("\nThere may be more: --before %d goes on.\n", letters[len(letters)-1].Seq)
+	if next != nil {
+		p.print("\nThere are more: --before %d goes on.\n", *next)
 	}
 	return p.String()
 }

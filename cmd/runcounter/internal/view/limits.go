@@ -39,7 +39,7 @@ func Granted(r store.GrantResult) string {
 }
 
 // Grants lists a page of grants, and says how to ask for the next.
-func Grants(grants []store.Grant, limit int, now time.Time) string {
+func Grants(grants []store.Grant, next *int64, now time.Time) string {
 	if len(grants) == 0 {
 		return "Nothing was granted.\n"
 	}
@@ -59,8 +59,8 @@ func Grants(grants []store.Grant, limit int, now time.Time) string {
 	}
 	var p page
 	p.table(rows)
-	if len(grants) == limit {
-		p.print("\nThere may be more: --before %d goes on.\n", grants[len(grants)-1].Seq)
+	if next != nil {
+		p.print("\nThere are more: --before %d goes on.\n", *next)
 	}
 	return p.String()
 }
