@@ -15,6 +15,7 @@ type database interface {
 	store.Reader
 	store.LetterBox
 	store.Granter
+	store.ActivityLog
 	// Absent reports whether runs have no user at all, and no workflow.
 	Absent(ctx context.Context) (user, workflow bool, err error)
 	Close() error

@@ -1,3 +1,4 @@
+drop table if exists activity;
 drop table if exists dead_letters;
 drop table if exists recounts;
 drop table if exists amendments;

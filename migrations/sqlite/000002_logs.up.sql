@@ -55,3 +55,16 @@ create table if not exists dead_letters ( -- deliveries that were authenticated 
     bytes       integer not null,
     body        blob    not null
 ) strict;
+
+create table if not exists activity ( -- what arrived in each minute, for the charts of the console; pruned after 8 days, rows may be deleted
+    minute       integer not null primary key,
+    since        integer not null, -- from when on an instance has watched without a gap
+    deliveries   integer not null,
+    refused      integer not null, -- of the deliveries, those that the sender has to mend
+    failed       integer not null, -- of the deliveries, those that the database or the program could not take
+    changes      integer not null, -- that said something new
+    duplicates   integer not null, -- changes that were known already
+    out_of_order integer not null,
+    lost         integer not null, -- calls and statements that were found lost on their way
+    lag          integer not null  -- the greatest, in microseconds
+) strict;

@@ -209,5 +209,6 @@ func prunes(now time.Time) []query {
 		{text: `delete from run_counter.repairs where (run_id, kind) in (select run_id, kind from run_counter.repairs where last_at < $1::timestamptz for update skip locked)`, args: []any{before}},
 		{text: `delete from run_counter.recounts where at < $1::timestamptz`, args: []any{before}},
 		{text: `delete from run_counter.dead_letters where received_at < $1::timestamptz`, args: []any{now.Add(-store.KeepDeadLetters)}},
+		{text: `delete from run_counter.activity where minute < $1::timestamptz`, args: []any{now.Add(-store.KeepActivity)}},
 	}
 }

@@ -86,6 +86,7 @@ var refusals = []struct{ name, role, sql, want string }{
 	{"bob reads amendments", "bob", `select * from run_counter.amendments`, "42501"},
 	{"bob turns the hardening off", "bob", `update run_counter.settings set hardening = false`, "42501"},
 	{"bob reads dead letters", "bob", `select * from run_counter.dead_letters`, "42501"},
+	{"bob reads what arrived", "bob", `select * from run_counter.activity`, "42501"},
 	{"bob reads repairs", "bob", `select * from run_counter.repairs`, "42501"},
 	{"bob reads recounts", "bob", `select * from run_counter.recounts`, "42501"},
 	{"bob reads idempotency keys", "bob", `select * from run_counter.idempotency_keys`, "42501"},
