@@ -41,6 +41,7 @@ type RunState string
 // failed, are what a dry run of FailStuck returns.
 const (
 	ActiveRuns     RunState = "active"     // not ended, latest created first
+	EndedRuns      RunState = "ended"      // ended, whether presumed or not; latest ended first
 	PresumedRuns   RunState = "presumed"   // ended by a sweep alone, latest ended first
 	SupersededRuns RunState = "superseded" // ended by a sweep once, and really since; latest repaired first
 	OddRuns        RunState = "odd"        // [Run.Odd], latest created first
@@ -49,10 +50,10 @@ const (
 // ParseRunState reads the name of a state.
 func ParseRunState(name string) (RunState, error) {
 	switch s := RunState(name); s {
-	case ActiveRuns, PresumedRuns, SupersededRuns, OddRuns:
+	case ActiveRuns, EndedRuns, PresumedRuns, SupersededRuns, OddRuns:
 		return s, nil
 	}
-	return "", fmt.Errorf("%w: %q is none of active, presumed, superseded, odd", ErrInvalid, name)
+	return "", fmt.Errorf("%w: %q is none of active, ended, presumed, superseded, odd", ErrInvalid, name)
 }
 
 // Cursor marks the end of a page of a list that is ordered by time, latest
@@ -64,9 +65,16 @@ type Cursor struct {
 
 // RunQuery asks for a page of the runs in a state.
 type RunQuery struct {
-	State RunState
-	After Cursor
-	Limit int // greater than 0
+	State  RunState
+	User   ID     // of this user alone; of all where zero
+	Status Status // with this status alone; with any where empty
+	In     Window // whose time, by which the list is ordered, is in it
+	Oldest bool   // turns the list around: the earliest first, and of one time the smallest id
+	After  Cursor // those behind it, in the order of the list
+	Limit  int    // greater than 0
+	// Within bounds the time that the database may take; 0 does not. Of ended runs an
+	// index has those of a user; other filters have none, and look through the state.
+	Within time.Duration
 }
 
 // ListedRun is a run, without its snapshot, in a list.

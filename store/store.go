@@ -17,6 +17,8 @@ var (
 	ErrConflict = errors.New("it belongs to another run")
 	// ErrInvalid means that the request can't be carried out as it stands.
 	ErrInvalid = errors.New("invalid")
+	// ErrTooSlow means that the database took longer than a query was given.
+	ErrTooSlow = errors.New("it took too long")
 	// ErrUnavailable means busy, deadlocked, or out of reach. Nothing was
 	// committed, or it is not known whether it was; every method can be called
 	// again safely.
@@ -204,8 +206,14 @@ type Reader interface {
 	// SearchRuns returns a page of the runs that are in a state. Those of the
 	// same time are in the order of their ids, the greatest first.
 	//
-	// Errors: [ErrInvalid] for an unknown state.
+	// Errors: [ErrInvalid] for an unknown state; [ErrTooSlow] as q.Within has it.
 	SearchRuns(ctx context.Context, q RunQuery) ([]ListedRun, error)
+
+	// CountRuns returns the number of runs that SearchRuns would list behind q.After,
+	// and q.Limit where there are as many or more.
+	//
+	// Errors: as SearchRuns.
+	CountRuns(ctx context.Context, q RunQuery) (int, error)
 
 	// History returns what is known of one run. That it is not there is a
 	// result and not an error.

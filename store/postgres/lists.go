@@ -2,11 +2,14 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/watched"
@@ -166,6 +169,8 @@ func runsIn(db features, state store.RunState) (l listedRuns, err error) {
 	switch state {
 	case store.ActiveRuns:
 		return listedRuns{db.rows("open") + ` as r where r.open`, shownSQL, "r.id"}, nil
+	case store.EndedRuns:
+		return listedRuns{db.rows("ended", "has_draft", "no_draft") + ` as r where r.ended`, "r.completed_at", "r.id"}, nil
 	case store.OddRuns:
 		return listedRuns{db.rows("odd") + ` as r where r.odd`, shownSQL, "r.id"}, nil
 	case store.PresumedRuns:
@@ -184,39 +189,102 @@ func runsIn(db features, state store.RunState) (l listedRuns, err error) {
 	return l, err
 }
 
+// runsQuery lists the columns of the runs of a query, in order. ok is false for those
+// that a database without our migrations has none of.
+func runsQuery(db features, search store.RunQuery, columns func(l listedRuns) string) (q query, ok bool, err error) {
+	l, err := runsIn(db, search.State)
+	if err != nil || !db.installed && (search.State == store.PresumedRuns || search.State == store.SupersededRuns) {
+		return q, false, err
+	}
+	var w conditions
+	if !search.User.IsZero() {
+		w.add(`r.user_id = ` + w.arg(db.arg(watched.User, search.User)) + `::` + db.user)
+		if search.State == store.EndedRuns && db.has(watched.Draft) {
+			w.add(`(r.no_draft or r.has_draft)`) // each has an index
+		}
+	}
+	if search.Status != "" {
+		w.add(`r.status = ` + w.arg(string(search.Status)) + `::text`)
+	}
+	if !search.In.From.IsZero() {
+		w.add(l.at + ` >= ` + w.arg(bound(search.In.From)) + `::timestamptz`)
+	}
+	if !search.In.To.IsZero() {
+		w.add(l.at + ` < ` + w.arg(bound(search.In.To)) + `::timestamptz`)
+	}
+	behind, order := `<`, ` desc`
+	if search.Oldest {
+		behind, order = `>`, ``
+	}
+	if !search.After.At.IsZero() {
+		w.add(`(` + l.at + `, ` + l.id + `) ` + behind + ` (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(db.cursorArg(watched.ID, search.After.ID)) + `::` + db.id + `)`)
+	}
+	text := `select ` + columns(l) + ` from ` + l.from + w.and() + ` order by ` + l.at + order + `, ` + l.id + order + ` limit ` + w.arg(search.Limit) + `::integer`
+	return query{text: text, args: w.args}, true, nil
+}
+
+// within puts a bound before queries on the time of each.
+func within(most time.Duration, queries ...query) []query {
+	if most <= 0 {
+		return queries
+	}
+	bound := query{text: `select set_config('statement_timeout', $1::text, true)`, args: []any{strconv.FormatInt(max(most.Milliseconds(), 1), 10)}}
+	return append([]query{bound}, queries...)
+}
+
+// tooSlow says of a query that was cancelled by the bound on its time that it was.
+func tooSlow(err error, most time.Duration) error {
+	var e *pgconn.PgError
+	if most > 0 && errors.As(err, &e) && e.Code == "57014" {
+		return fmt.Errorf("%w: %w", store.ErrTooSlow, err)
+	}
+	return err
+}
+
 // SearchRuns returns a page of the runs that are in a state.
 func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
 	err = s.attempt(ctx, func(db features) error {
 		runs = nil
-		l, err := runsIn(db, search.State)
-		if err != nil || !db.installed && search.State != store.ActiveRuns && search.State != store.OddRuns {
+		q, ok, err := runsQuery(db, search, func(l listedRuns) string {
+			return rowSQL + `, ''::text, ` + db.presumedColumn() + `, ` + l.at
+		})
+		if err != nil || !ok {
 			return err
 		}
-		var w conditions
-		if !search.After.At.IsZero() {
-			w.add(`(` + l.at + `, ` + l.id + `) < (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(db.cursorArg(watched.ID, search.After.ID)) + `::` + db.id + `)`)
-		}
 		var policy store.Policy
-		err = s.snapshot(ctx, s.policyFor(db, &policy), query{
-			text: `select ` + rowSQL + `, ''::text, ` + db.presumedColumn() + `, ` + l.at + ` from ` + l.from + w.and() +
-				` order by ` + l.at + ` desc, ` + l.id + ` desc limit ` + w.arg(search.Limit) + `::integer`,
-			args: w.args,
-			read: func(rows pgx.Rows) error {
-				var r store.ListedRun
-				if err := db.scanRow(rows, &r.Row, (*text)(&r.Snapshot), &r.Presumed, (*instant)(&r.At)); err != nil {
-					return err
-				}
-				r.Counted = r.CountsUnder(policy)
-				runs = append(runs, r)
-				return nil
-			},
-		})
-		if err != nil {
-			return fmt.Errorf("list %s runs: %w", search.State, err)
+		q.read = func(rows pgx.Rows) error {
+			var r store.ListedRun
+			if err := db.scanRow(rows, &r.Row, (*text)(&r.Snapshot), &r.Presumed, (*instant)(&r.At)); err != nil {
+				return err
+			}
+			r.Counted = r.CountsUnder(policy)
+			runs = append(runs, r)
+			return nil
+		}
+		if err := s.snapshot(ctx, within(search.Within, s.policyFor(db, &policy), q)...); err != nil {
+			return fmt.Errorf("list %s runs: %w", search.State, tooSlow(err, search.Within))
 		}
 		return nil
 	})
 	return runs, err
+}
+
+// CountRuns counts them, as far as the limit.
+func (s *Store) CountRuns(ctx context.Context, search store.RunQuery) (n int, err error) {
+	err = s.attempt(ctx, func(db features) error {
+		n = 0
+		q, ok, err := runsQuery(db, search, func(listedRuns) string { return "1" })
+		if err != nil || !ok {
+			return err
+		}
+		q.text = `select count(*) from (` + q.text + `) as q`
+		q.read = func(rows pgx.Rows) error { return rows.Scan(&n) }
+		if err := s.snapshot(ctx, within(search.Within, q)...); err != nil {
+			return fmt.Errorf("count %s runs: %w", search.State, tooSlow(err, search.Within))
+		}
+		return nil
+	})
+	return n, err
 }
 
 // logs reads one of our logs; a database without our migrations has none.

@@ -75,45 +75,101 @@ const undated = `coalesce(r.created_at, -62135510400000000)` // 0001-01-02
 // them.
 var runStates = map[store.RunState]struct{ from, at string }{
 	store.ActiveRuns:   {`workflow_runs as r where r.completed_at is null`, undated},
+	store.EndedRuns:    {`workflow_runs as r where r.completed_at is not null`, `r.completed_at`},
 	store.OddRuns:      {`workflow_runs as r where (` + oddSQL + `)`, undated},
 	store.PresumedRuns: {`workflow_runs as r where r.completed_at is not null and r.evidence = 1`, `r.completed_at`},
 	store.SupersededRuns: {`(select run_id, max(last_at) as last_at from repairs where kind in ('stuck', 'overwritten') group by run_id) as p
   join workflow_runs as r on r.id = p.run_id where r.completed_at is not null and r.evidence > 1`, `p.last_at`},
 }
 
-// SearchRuns returns a page of the runs that are in a state.
-func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
+// runsIn lists the runs of a query: the select of their ids and times, in order.
+func runsIn(search store.RunQuery) (text string, args []any, err error) {
 	if _, err := store.ParseRunState(string(search.State)); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	from := runStates[search.State]
-	text := `select r.id, ` + from.at + ` from ` + from.from
-	var args []any
-	if !search.After.At.IsZero() {
-		text += ` and (` + from.at + `, r.id) < (?, ?)`
-		args = append(args, search.After.At.UnixMicro(), search.After.ID.String())
+	text = `select r.id, ` + from.at + ` from ` + from.from
+	and := func(condition string, values ...any) {
+		text += ` and ` + condition
+		args = append(args, values...)
 	}
-	text += ` order by 2 desc, 1 desc limit ?`
-	err = s.withPolicy(ctx, func(q querier, policy store.Policy) error {
-		var ids []string
-		var at []time.Time
-		err := each(ctx, q, fmt.Sprintf("list %s runs", search.State), text, append(args, search.Limit), func(rows *sql.Rows) error {
-			var id string
-			var micros sql.NullInt64
-			err := rows.Scan(&id, &micros)
-			ids, at = append(ids, id), append(at, timeOf(micros))
+	if !search.User.IsZero() {
+		and(`r.user_id = ?`, search.User.String())
+	}
+	if search.Status != "" {
+		and(`r.status = ?`, string(search.Status))
+	}
+	if !search.In.From.IsZero() {
+		and(from.at+` >= ?`, search.In.From.UnixMicro())
+	}
+	if !search.In.To.IsZero() {
+		and(from.at+` < ?`, search.In.To.UnixMicro())
+	}
+	behind, order := `<`, ` desc`
+	if search.Oldest {
+		behind, order = `>`, ``
+	}
+	if !search.After.At.IsZero() {
+		and(`(`+from.at+`, r.id) `+behind+` (?, ?)`, search.After.At.UnixMicro(), search.After.ID.String())
+	}
+	return text + ` order by 2` + order + `, 1` + order + ` limit ?`, append(args, search.Limit), nil
+}
+
+// within bounds the time of a query, and says of one that took longer that it did.
+func within(ctx context.Context, most time.Duration, ask func(ctx context.Context) error) error {
+	if most <= 0 {
+		return ask(ctx)
+	}
+	bounded, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	err := ask(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", store.ErrTooSlow, err)
+	}
+	return err
+}
+
+// SearchRuns returns a page of the runs that are in a state.
+func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
+	text, args, err := runsIn(search)
+	if err != nil {
+		return nil, err
+	}
+	err = within(ctx, search.Within, func(ctx context.Context) error {
+		return s.withPolicy(ctx, func(q querier, policy store.Policy) error {
+			var ids []string
+			var at []time.Time
+			err := each(ctx, q, fmt.Sprintf("list %s runs", search.State), text, args, func(rows *sql.Rows) error {
+				var id string
+				var micros sql.NullInt64
+				err := rows.Scan(&id, &micros)
+				ids, at = append(ids, id), append(at, timeOf(micros))
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			loaded, err := loadRuns(ctx, q, ids, policy)
+			for i, run := range loaded {
+				runs = append(runs, store.ListedRun{Run: run, At: at[i]})
+			}
 			return err
 		})
-		if err != nil {
-			return err
-		}
-		loaded, err := loadRuns(ctx, q, ids, policy)
-		for i, run := range loaded {
-			runs = append(runs, store.ListedRun{Run: run, At: at[i]})
-		}
-		return err
 	})
 	return runs, err
+}
+
+// CountRuns counts them, as far as the limit.
+func (s *Store) CountRuns(ctx context.Context, search store.RunQuery) (n int, err error) {
+	text, args, err := runsIn(search)
+	if err != nil {
+		return 0, err
+	}
+	err = within(ctx, search.Within, func(ctx context.Context) error {
+		err := s.reader.QueryRowContext(ctx, `select count(*) from (`+text+`)`, args...).Scan(&n)
+		return translate(err)
+	})
+	return n, err
 }
 
 // loadRuns returns runs in the order of their ids, without their snapshots.

@@ -142,6 +142,9 @@ func (l *listing) expect() expected {
 		if run.Odd() {
 			add(store.OddRuns, run.CreatedAt)
 		}
+		if run.Ended() {
+			add(store.EndedRuns, run.CompletedAt)
+		}
 		switch {
 		case !run.Ended():
 			add(store.ActiveRuns, run.CreatedAt)
@@ -222,14 +225,11 @@ func wholeInPages(l *listing) {
 				return !q.User.IsZero() && c.Key.User != q.User || !q.Ref.IsZero() && c.Key.Ref != q.Ref
 			}))
 		}
-		for _, state := range []store.RunState{store.ActiveRuns, store.PresumedRuns, store.SupersededRuns, store.OddRuns} {
-			same(l, size, string(state), pages(l, size, func(last *store.ListedRun) ([]store.ListedRun, error) {
-				q := store.RunQuery{State: state, Limit: size}
-				if last != nil {
-					q.After = last.Cursor()
-				}
-				return l.Store.SearchRuns(l.ctx, q)
-			}), want.states[state])
+		for _, state := range []store.RunState{store.ActiveRuns, store.EndedRuns, store.PresumedRuns, store.SupersededRuns, store.OddRuns} {
+			for _, q := range filtered(want.states[state]) {
+				q.State, q.Limit = state, size
+				l.wantRuns(q, want.states[state])
+			}
 		}
 		const reasons = 3 // that a run can have at one place
 		same(l, size, "repairs", pages(l, reasons*size, func(last *store.ListedRepair) ([]store.ListedRepair, error) {
@@ -240,6 +240,57 @@ func wholeInPages(l *listing) {
 			return l.Store.Repairs(l.ctx, after, size)
 		}), want.repairs)
 		l.wantLogs(size, want)
+	}
+}
+
+// filtered returns queries with each filter alone and several at once, whose windows end
+// and begin at times of the runs.
+func filtered(runs []store.ListedRun) []store.RunQuery {
+	if len(runs) == 0 {
+		return []store.RunQuery{{}}
+	}
+	middle, early := runs[len(runs)/2].At, runs[len(runs)*3/4].At
+	return []store.RunQuery{
+		{},
+		{Oldest: true},
+		{User: bob},
+		{User: bob, Oldest: true},
+		{User: MustID('f', 1)},
+		{Status: store.Completed},
+		{Status: store.Running},
+		{Status: "no status"},
+		{In: store.Window{From: middle}},
+		{In: store.Window{To: middle}},
+		{In: store.Window{From: early, To: middle}, Oldest: true},
+		{User: ada, Status: store.Failed, In: store.Window{From: early}, Within: time.Minute},
+	}
+}
+
+// wantRuns compares the pages and the number of a query's runs with those of its state.
+func (l *listing) wantRuns(q store.RunQuery, runs []store.ListedRun) {
+	l.Helper()
+	want := slices.DeleteFunc(slices.Clone(runs), func(r store.ListedRun) bool {
+		return !q.User.IsZero() && r.User != q.User || q.Status != "" && r.Status != q.Status || !q.In.Contains(r.At)
+	})
+	if q.Oldest {
+		slices.Reverse(want)
+	}
+	what := fmt.Sprintf("%s runs of user %q, status %q, in %v, oldest %v", q.State, q.User, q.Status, q.In, q.Oldest)
+	same(l, q.Limit, what, pages(l, q.Limit, func(last *store.ListedRun) ([]store.ListedRun, error) {
+		q := q
+		if last != nil {
+			q.After = last.Cursor()
+		}
+		return l.Store.SearchRuns(l.ctx, q)
+	}), want)
+	if n, err := l.Store.CountRuns(l.ctx, q); err != nil || n != min(len(want), q.Limit) {
+		l.Errorf("the number of %s up to %d: got %d, %v; want %d", what, q.Limit, n, err, min(len(want), q.Limit))
+	}
+	if n := len(want) / 2; n > 0 {
+		q.After, q.Limit = want[n-1].Cursor(), 1000
+		if got, err := l.Store.CountRuns(l.ctx, q); err != nil || got != len(want)-n {
+			l.Errorf("the number of %s behind %d of them: got %d, %v; want %d", what, n, got, err, len(want)-n)
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func resultOf(err error) string {
 		return "ok"
 	case errors.Is(err, store.ErrUnavailable):
 		return "unavailable"
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrInvalid):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrTooSlow):
 		return "refused"
 	case errors.Is(err, context.Canceled):
 		return "cancelled"
@@ -129,6 +129,10 @@ func (r retryingReader) SearchCounts(ctx context.Context, q store.CountQuery) ([
 
 func (r retryingReader) SearchRuns(ctx context.Context, q store.RunQuery) ([]store.ListedRun, error) {
 	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.ListedRun, error) { return r.Reader.SearchRuns(ctx, q) })
+}
+
+func (r retryingReader) CountRuns(ctx context.Context, q store.RunQuery) (int, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) (int, error) { return r.Reader.CountRuns(ctx, q) })
 }
 
 func (r retryingReader) History(ctx context.Context, id store.ID) (store.History, error) {
