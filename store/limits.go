@@ -72,6 +72,26 @@ func (u Usage) Remaining() int64 { return max(0, u.Ceiling()-u.Counted-u.Active)
 // Full reports whether no slot is left.
 func (u Usage) Full() bool { return u.Remaining() == 0 }
 
+// The share of a limit from which on it is near, in percent, and how many marks a store
+// looks at for each limit that is asked for.
+const (
+	NearShare = 80
+	NearLook  = 4
+)
+
+// Used returns the number of runs that take a slot.
+func (u Usage) Used() int64 { return u.Counted + u.Active }
+
+// Near reports whether [NearShare] percent or more of a limit is used.
+func (u Usage) Near() bool { return u.Used() >= u.Ceiling()-u.Ceiling()/5 }
+
+// NearLimit is a limit that is nearly used up, or used up.
+type NearLimit struct {
+	Of    Scope // a key, or a user alone
+	Usage Usage
+	Since time.Time // when a run first began under this limit and left it so
+}
+
 // AllowanceRequest asks how far limits are used.
 type AllowanceRequest struct {
 	User     ID

@@ -238,6 +238,15 @@ type Reader interface {
 	// latest first; before 0 stands behind the latest.
 	Recounts(ctx context.Context, before int64, limit int) ([]ListedRecount, error)
 
+	// NearLimits returns limits of which [NearShare] percent or more is used at a
+	// moment, those that came so far latest first. Each begin that creates a run marks
+	// its limits or drops their marks, whether it came by SQL or by the API: a limit
+	// that no begin named since is as the last one had it. The usage is exact, and of
+	// one snapshot. Of the marks it looks at the latest [NearLook] for each limit that is
+	// asked for, and leaves out those that a grant, a deletion or an end that does not
+	// count has taken below since.
+	NearLimits(ctx context.Context, now time.Time, limit int) ([]NearLimit, error)
+
 	// Policy returns the policy in force.
 	Policy(ctx context.Context) (Policy, error)
 

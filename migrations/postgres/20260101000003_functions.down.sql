@@ -101,7 +101,7 @@ declare
 begin
     for o in
         select p.oid::regprocedure::text as name
-          from unnest(array['settle_totals_for', 'amend_run', 'begin_run', 'allowance_own', 'require_begun', 'usage_of', 'granted_of', 'grant_runs', 'revoke_grant', 'complete_own_run', 'complete_run',
+          from unnest(array['settle_totals_for', 'amend_run', 'begin_run', 'mark_limit', 'allowance_own', 'require_begun', 'usage_of', 'granted_of', 'grant_runs', 'revoke_grant', 'complete_own_run', 'complete_run',
                             'look', 'lock_key', 'last_run_at', 'count_own', 'count_in', 'own_counts', 'counted_of', 'tallies_in', 'count_of', 'policy', 'allow_totals', 'allow_user', 'trusted', 'uid']) with ordinality as n (name, place)
           join pg_proc as p on p.proname = n.name and p.pronamespace = to_regnamespace('run_counter')
          order by n.place

@@ -1,1 +1,2 @@
+drop table if exists limit_marks;
 drop table if exists grants;

@@ -22,3 +22,16 @@ create unique index if not exists grants_idempotency_key
 
 -- Those that a limit is raised by, and a user's page of them.
 create index if not exists grants_user on grants (user_id);
+
+create table if not exists limit_marks ( -- limits of which 80 % or more was used when a run last began under them; rows may be deleted
+    user_id     text    not null,
+    kind        text    not null check (kind in ('', 'workflow', 'draft', 'all')), -- empty for the limit of the user over all keys
+    ref_id      text    not null,
+    max_runs    integer not null,
+    counts_from integer, -- null for all time
+    marked_at   integer not null,
+    primary key (user_id, kind, ref_id)
+) strict, without rowid;
+
+-- The list of them, and those that are too old.
+create index if not exists limit_marks_marked_at on limit_marks (marked_at);

@@ -208,6 +208,8 @@ func prunes(now time.Time) []query {
 		// An application that overwrites an outcome again holds its row, and may wait for another's.
 		{text: `delete from run_counter.repairs where (run_id, kind) in (select run_id, kind from run_counter.repairs where last_at < $1::timestamptz for update skip locked)`, args: []any{before}},
 		{text: `delete from run_counter.recounts where at < $1::timestamptz`, args: []any{before}},
+		// A begin that writes a mark holds it until its transaction ends.
+		{text: `delete from run_counter.limit_marks where (user_id, kind, ref_id) in (select user_id, kind, ref_id from run_counter.limit_marks where marked_at < $1::timestamptz for update skip locked)`, args: []any{before}},
 		{text: `delete from run_counter.dead_letters where received_at < $1::timestamptz`, args: []any{now.Add(-store.KeepDeadLetters)}},
 		{text: `delete from run_counter.activity where minute < $1::timestamptz`, args: []any{now.Add(-store.KeepActivity)}},
 	}

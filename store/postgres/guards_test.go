@@ -90,6 +90,11 @@ var guards = []struct {
 	{"the first who revokes a grant is kept", replace("revoke_grant(bigint,text,text,timestamptz)", "and g.revoked_at is null", ""), "a grant is revoked once"},
 	{"an idempotency key is looked up before the end", replace("grant_runs(uuid,text,uuid,bigint,text,text,timestamptz,text,timestamptz)", "p_expires_at <= v_now and not exists", "p_expires_at <= v_now or exists"), "a request that is repeated after its grant expired"},
 	{"an idempotency key belongs to one grant", replace("grant_runs(uuid,text,uuid,bigint,text,text,timestamptz,text,timestamptz)", "raise unique_violation", "raise notice"), "the same idempotency key gives the same grant"},
+	{"a limit is near from 80 percent on", replace(markLimit, "p_used >= v_ceiling - v_ceiling / 5", "p_used >= v_ceiling"), "a limit is near from 80 percent"},
+	{"a mark keeps the time of the first begin", replace(markLimit, "where (m.max_runs, m.counts_from) is distinct from (excluded.max_runs, excluded.counts_from)", ""), "a limit is near from 80 percent"},
+	{"a mark follows its limit", replace(markLimit, "is distinct from (excluded", "is not distinct from (excluded"), "a limit that is not named any more"},
+	{"a mark goes with its limit", replace(markLimit, "delete from run_counter.limit_marks where", "perform from run_counter.limit_marks where"), "a limit that is not named any more"},
+	{"a mark says how much was granted", replace(markLimit, "p_limit + p_granted", "p_limit"), "a limit with grants is near"},
 	{"the lock of a key writes its row", replace("lock_key(uuid,text,uuid)", "update run_counter.keys set kind = kind",
 		"perform from run_counter.keys"), "case T28"},
 	{"an id belongs to one key", replace(beginRun, "elsif not created and (v_run.user_id", "elsif false and (v_run.user_id"), "an id or idempotency key of another"},
@@ -135,6 +140,8 @@ const (
 	countedOf = "counted_of(uuid,text,uuid,timestamptz,timestamptz,bigint)"
 	grantedOf = "granted_of(uuid,text,uuid,timestamptz,timestamptz)"
 )
+
+const markLimit = "mark_limit(uuid,text,uuid,bigint,timestamptz,bigint,bigint,timestamptz)"
 
 const beginRun = "begin_run(uuid,uuid,uuid,uuid,bigint,text,timestamptz,timestamptz,bigint,timestamptz)"
 

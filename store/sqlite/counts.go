@@ -185,6 +185,7 @@ func (t *tx) prune(now time.Time) error {
 		{`delete from totals where n = 0`, nil},
 		{`delete from repairs where last_at < ?`, []any{before}},
 		{`delete from recounts where at < ?`, []any{before}},
+		{`delete from limit_marks where marked_at < ?`, []any{before}},
 		{`delete from dead_letters where received_at < ?`, []any{now.Add(-store.KeepDeadLetters).UnixMicro()}},
 		{`delete from activity where minute < ?`, []any{now.Add(-store.KeepActivity).UnixMicro()}},
 	} {

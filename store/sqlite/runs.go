@@ -56,6 +56,9 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 		for i := range begun.Usages {
 			begun.Usages[i].Active++
 		}
+		if err := t.markLimits(b, begun.Usages); err != nil {
+			return err
+		}
 		begun.Run, err = t.run(state)
 		return err
 	})

@@ -256,6 +256,11 @@ func (r renamed) Grants(ctx context.Context, q store.GrantQuery) ([]store.Grant,
 	return back(r, grants, err)
 }
 
+func (r renamed) NearLimits(ctx context.Context, now time.Time, limit int) ([]store.NearLimit, error) {
+	near, err := r.Store.NearLimits(ctx, r.to.time(now), limit)
+	return back(r, near, err)
+}
+
 func (r renamed) Run(ctx context.Context, id store.ID) (store.Run, error) {
 	run, err := r.Store.Run(ctx, r.to.id("ID", id))
 	return back(r, run, err)

@@ -136,7 +136,7 @@ func Run(t *testing.T, open Open) {
 // Contract yields the cases of the suite by name, but for those that need what a table
 // lacks.
 func Contract(open Open, missing ...string) iter.Seq2[string, func(testing.TB)] {
-	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, scopeCases, limitCases, grantCases, sweepCases, listCases, tableCases, idCases, activityCases))
+	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, scopeCases, limitCases, grantCases, nearCases, sweepCases, listCases, tableCases, idCases, activityCases))
 }
 
 func each(open Open, missing []string, cases []contractCase) iter.Seq2[string, func(testing.TB)] {

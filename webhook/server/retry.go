@@ -155,6 +155,10 @@ func (r retryingReader) Recounts(ctx context.Context, before int64, limit int) (
 	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.ListedRecount, error) { return r.Reader.Recounts(ctx, before, limit) })
 }
 
+func (r retryingReader) NearLimits(ctx context.Context, now time.Time, limit int) ([]store.NearLimit, error) {
+	return withRetry(ctx, r.tries, func(ctx context.Context) ([]store.NearLimit, error) { return r.Reader.NearLimits(ctx, now, limit) })
+}
+
 func (r retryingReader) Policy(ctx context.Context) (store.Policy, error) {
 	return withRetry(ctx, r.tries, func(ctx context.Context) (store.Policy, error) { return r.Reader.Policy(ctx) })
 }
