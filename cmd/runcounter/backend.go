@@ -18,6 +18,7 @@ type database interface {
 	store.ActivityLog
 	// Absent reports whether runs have no user at all, and no workflow.
 	Absent(ctx context.Context) (user, workflow bool, err error)
+	Connections() store.Connections
 	Close() error
 }
 

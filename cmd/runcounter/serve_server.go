@@ -66,7 +66,7 @@ func (s *settings) newServer(ctx context.Context, cmd *cli.Command, db backend) 
 	}
 	config := server.Config{
 		Store: db, Reader: db, Letters: db, Grants: db, Totals: s.totals, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, AdmissionTimeout: admissionTimeout,
-		Loopback: s.address.IP.IsLoopback(), Log: s.log, Sweeper: sweeper, SweepEvery: s.every, Mirror: !db.source,
+		Loopback: s.address.IP.IsLoopback(), Log: s.log, Sweeper: sweeper, SweepEvery: s.every, Mirror: !db.source, Connections: db.Connections,
 	}
 	config.Console = s.console(cmd, db, sweeper)
 	if db.source {

@@ -58,6 +58,6 @@ func (s *Server) Health() (store.Health, error) {
 	return s.health.get(s.cfg.Now, healthFor, healthShare, func() (store.Health, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), healthWithin)
 		defer cancel()
-		return s.cfg.Reader.Health(ctx)
+		return timed(s.tries.of("health"), func() (store.Health, error) { return s.cfg.Reader.Health(ctx) })
 	})
 }

@@ -24,6 +24,10 @@ func (s *Server) watch() {
 			Namespace: "runcounter", Name: "connections", Help: "Connections that are open.",
 		}, func() float64 { return float64(s.connections()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.apiSeen = newAPIMetrics(s.registry)
+	if s.cfg.Connections != nil {
+		s.registry.MustRegister(pool(s.cfg.Connections))
+	}
 	if s.cfg.Sweeper != nil {
 		s.registry.MustRegister(&gauges{sweeper: s.cfg.Sweeper, health: s.Health})
 	}

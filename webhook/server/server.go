@@ -95,6 +95,9 @@ type Config struct {
 	// work is in /metrics, and what it complains of in /readyz; nil for none.
 	Sweeper    *store.Sweeper
 	SweepEvery time.Duration
+	// Connections returns how the connections to the database are used; nil where none
+	// are counted.
+	Connections func() store.Connections
 	// Degraded returns what else /readyz shall report, a sentence each; may be
 	// nil. It is asked once a second at most, for all callers together.
 	Degraded func() []string
@@ -117,6 +120,8 @@ type Server struct {
 	console  *console.Console // nil where there are no pages
 
 	connEvents *prometheus.CounterVec
+	apiSeen    *apiMetrics
+	tries      *tries
 	ready      cached[struct{}]
 	reported   cached[[]string] // by Config.Degraded
 	health     cached[store.Health]
@@ -183,6 +188,7 @@ func checked(cfg *Config) (webhook.APIKeys, error) {
 func (s *Server) furnish() error {
 	cfg, l := s.cfg, s.limits
 	t := newTries(l.call, s.registry)
+	s.tries = t
 	backend := retryingStore{cfg.Store, t}
 	var letters webhook.Letters // a nil interface where none are listed
 	if cfg.Letters != nil {
@@ -195,7 +201,10 @@ func (s *Server) furnish() error {
 	committed := func() {}
 	if cfg.Reader != nil {
 		s.streams = live.New(live.Config{
-			Counts: cfg.Reader.CountsOf, Count: cfg.Store.Count, Allowance: cfg.Store.Allowance, MaxStreams: l.streams, MaxWatched: l.watched, Now: cfg.Now, Log: cfg.Log, Metrics: s.registry,
+			Counts: func(ctx context.Context, keys []store.Key) ([]store.Count, error) {
+				return timed(t.of("counts_of"), func() ([]store.Count, error) { return cfg.Reader.CountsOf(ctx, keys) })
+			},
+			Count: cfg.Store.Count, Allowance: cfg.Store.Allowance, MaxStreams: l.streams, MaxWatched: l.watched, Now: cfg.Now, Log: cfg.Log, Metrics: s.registry,
 		})
 		committed = s.streams.Wake
 	}
@@ -271,7 +280,9 @@ func (s *Server) routes(app *fiber.App) {
 	app.Get("/livez", livez)
 	app.Get("/readyz", s.readyz)
 	app.Get("/metrics", s.serveMetrics)
+	app.Use("/v1", s.apiSeen.measure)
 	s.api.Routes(app)
+	s.apiSeen.learn(app)
 }
 
 // refuse answers with an error.
