@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 func TestPlantedBugsOnPostgreSQL(t *testing.T) {
 	t.Parallel()
 	address, alike, all := pgtest.Database(t), 0, 0
-	for n, b := range bugs {
+	for n, b := range slices.Concat(bugs, quotaBugs) {
 		if need.Raced && n%4 > 0 {
 			continue
 		}

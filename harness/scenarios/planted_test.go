@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -286,7 +287,7 @@ func TestTheReadmeSaysHowManyBugsArePlanted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("# %d planted bugs", len(bugs)+len(miniBugs)); !strings.Contains(string(readme), want) {
+	if want := fmt.Sprintf("# %d planted bugs", len(bugs)+len(quotaBugs)+len(miniBugs)); !strings.Contains(string(readme), want) {
 		t.Errorf("README.md doesn't say %q", want)
 	}
 }
@@ -296,7 +297,7 @@ func TestTheReadmeSaysHowManyBugsArePlanted(t *testing.T) {
 func TestPlantedBugs(t *testing.T) {
 	t.Parallel()
 	board := []string{fmt.Sprintf("%-86s %10s %10s %8s %8s  %-44s %5s %8s", "planted bug", "all orders", "≤2 preempt", "random", "PCT(3)", "oracle", "steps", "switches")}
-	for _, b := range append(bugs, miniBugs...) {
+	for _, b := range slices.Concat(bugs, quotaBugs, miniBugs) {
 		t.Run(b.name, func(t *testing.T) {
 			y := ours()
 			b.plant(&y)

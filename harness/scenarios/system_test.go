@@ -90,13 +90,14 @@ type system struct {
 	poll    func(ctx context.Context, s *pg.Session) error              // counts new events
 
 	mirror miniature
+	quotas quotas
 }
 
 func ours() system {
 	return system{
 		begin: begin, start: start, complete: complete, late: late, insert: insert, handOver: handOver, remove: remove, amend: amend,
 		deliver: deliver, sweep: sweep, fold: fold, recount: recount, prune: prune, count: count, audit: audit,
-		receive: receiveOnce, forget: keepSeen, poll: pollByDeleting, mirror: mini(),
+		receive: receiveOnce, forget: keepSeen, poll: pollByDeleting, mirror: mini(), quotas: ourQuotas(),
 	}
 }
 
