@@ -16,8 +16,12 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
+# What runcounter version prints. The context has no .git from which Go could read it:
+#
+#   docker build --build-arg VERSION=v1.2.3 --build-arg REVISION=$(git rev-parse HEAD) .
+ARG VERSION= REVISION=
 # Static: the image has no libc. Without symbols and paths it is a third smaller.
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/runcounter ./cmd/runcounter
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X github.com/edgaze-ai/runcounter/internal/version.version=$VERSION -X github.com/edgaze-ai/runcounter/internal/version.revision=$REVISION" -o /out/runcounter ./cmd/runcounter
 RUN mkdir -p /out/data /out/tmp
 
 FROM golang:1.26.8@sha256:0f063af2d465d8dcae54cce04278ada488b96f77b42449c8d071e47d016cc65a AS build-litestream

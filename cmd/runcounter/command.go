@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/edgaze-ai/runcounter/internal/version"
 )
 
 // action wraps every command: it refuses flags and arguments that are given and
@@ -47,7 +49,7 @@ Start here:
   runcounter demo                what hostile webhooks do to counters, in ten seconds
   runcounter serve               receive webhooks; it prints a curl to try
   runcounter doctor              what is wrong with an installation, and its fix
-  runcounter <command> --help    the flags of a command, with examples
+  runcounter help <command>      the flags of a command, with examples
 
 Every flag can be set in the environment by the variable beside it; the command
 line wins. Output is for a person; --json makes it one for a program.
@@ -62,12 +64,13 @@ Exit codes:
 			serveCommand(), demoCommand(), tableCommand(), migrateCommand(), webhookCommand(), importCommand(),
 			countCommand(), allowanceCommand(), explainCommand(), completeCommand(), sendCommand(), openAPICommand(),
 			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(), grantCommand(), deadLettersCommand(),
+			helpCommand(), versionCommand(), completionCommand(),
 		},
 		HideHelpCommand: true,
-		HideVersion:     true,
+		Version:         version.This().Version,
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if name := cmd.Args().First(); name != "" {
-				return badUsage("there is no command %q; runcounter --help lists them", name)
+				return noCommand(cmd, name)
 			}
 			return cli.ShowRootCommandHelp(cmd)
 		},
@@ -78,9 +81,8 @@ Exit codes:
 
 // prepare gives all commands what they have in common.
 func prepare(cmd *cli.Command) {
-	cmd.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
-		return &exitError{exitUsage, fmt.Errorf("%w; %s --help lists the flags", err, cmd.FullName())}
-	}
+	// Else the library prints the help before the error. usageError words it.
+	cmd.OnUsageError = func(_ context.Context, _ *cli.Command, err error, _ bool) error { return err }
 	for _, sub := range cmd.Commands {
 		prepare(sub)
 	}

@@ -405,8 +405,9 @@ func captured(t *testing.T) string {
 
 func TestSendDoesNotFollowRedirects(t *testing.T) {
 	t.Parallel()
-	followed := false
+	followed, sender := false, ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sender = r.UserAgent()
 		if r.URL.Path == "/elsewhere" {
 			followed = true
 		}
@@ -416,6 +417,9 @@ func TestSendDoesNotFollowRedirects(t *testing.T) {
 	r := exec1(t, command(t, t.TempDir(), nil, "send", "--url", server.URL, "-"), "{}")
 	if r.code != exitNo || followed || !strings.Contains(r.errs, "/elsewhere") {
 		t.Errorf("exit code %d, want %d; followed %t\n%s", r.code, exitNo, followed, r.errs)
+	}
+	if !strings.HasPrefix(sender, "runcounter/") {
+		t.Errorf("the server was asked by %q, want runcounter with its version", sender)
 	}
 }
 

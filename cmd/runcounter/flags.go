@@ -11,6 +11,7 @@ const (
 	groupRun      = "To run it"
 	groupAsk      = "To ask and to tell"
 	groupMaintain = "To look after it"
+	groupHelp     = "About the program"
 	flagsWhere    = "Where"
 	flagsWho      = "Who may come in"
 	flagsUsers    = "Signed-in users"

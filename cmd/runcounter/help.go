@@ -25,7 +25,7 @@ func printHelp(w io.Writer, _ string, data any) {
 		fmt.Fprintf(&b, "\n%s\n", cmd.Description)
 	}
 	var commands, flags groups
-	for _, sub := range cmd.VisibleCommands() {
+	for _, sub := range cmd.Commands { // VisibleCommands leaves out one that is called help
 		commands.add(sub.Category, fmt.Sprintf("  %-12s  %s\n", sub.Name, sub.Usage))
 	}
 	for _, flag := range cmd.VisibleFlags() {

@@ -31,6 +31,7 @@ func mustImage(t *testing.T) string {
 	dir := mustFolder(t)
 	build := exec.CommandContext(t.Context(), "sh", "-c", line[1]+"-o "+filepath.Join(dir, "runcounter")+" ./cmd/runcounter")
 	build.Dir = top
+	build.Env = append(os.Environ(), "VERSION=v1.2.3", "REVISION=0123abc") // which the Dockerfile takes as arguments
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the program as the Dockerfile does: %v\n%s", err, out)
 	}
@@ -89,6 +90,9 @@ func TestImage(t *testing.T) {
 		t.Errorf("the program has %d MiB, want at most 40", info.Size()>>20)
 	}
 	t.Logf("the image has a program of %.1f MiB and certificates", float64(info.Size())/(1<<20))
+	if out, err := exec.CommandContext(t.Context(), program, "--version").Output(); err != nil || !strings.HasPrefix(string(out), "runcounter v1.2.3 (0123abc, go") {
+		t.Errorf("built as v1.2.3 it says that it is %q, %v", out, err)
+	}
 	asRoot(t) // to become nobody
 	root := mustFolder(t)
 	data := filepath.Join(root, "data")

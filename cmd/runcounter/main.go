@@ -29,6 +29,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	code := exitUsage
 	if coded, ok := errors.AsType[*exitError](err); ok {
 		code = coded.code
+	} else {
+		err = usageError(root, args, err)
 	}
 	if err.Error() != "" {
 		if _, unheard := fmt.Fprintf(errs, "runcounter: %s\n", err); unheard != nil {
@@ -39,9 +41,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 }
 
 // helpOf leaves out what stands between a command and --help, as in runcounter
-// webhook status --help: the library would look for a command of that name.
+// webhook status --help: the library would look for a command of that name. So it
+// would behind --help, as in runcounter --help status.
 func helpOf(root *cli.Command, args []string) []string {
-	if len(args) < 4 || root.Command(args[1]) == nil {
+	if len(args) > 2 && (args[1] == "--help" || args[1] == "-h") {
+		return []string{args[0], "help", args[2]}
+	}
+	if len(args) < 4 || root.Command(args[1]) == nil || args[1] == "completion" {
 		return args
 	}
 	for _, arg := range args[2:] {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/edgaze-ai/runcounter/internal/version"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
@@ -61,6 +62,7 @@ func NewDelivery(ctx context.Context, url string, body []byte) (*http.Request, e
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err == nil {
 		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("User-Agent", version.This().UserAgent())
 	}
 	return req, err
 }

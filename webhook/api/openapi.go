@@ -18,8 +18,8 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
 
-// version is that of the API, which stands in its paths.
-const version = "1"
+// apiVersion stands in the paths of the API.
+const apiVersion = "1"
 
 // The names of the ways in which callers show who they are.
 const (
@@ -89,7 +89,7 @@ var document = sync.OnceValue(func() []byte {
 	doc := openapi.Document{
 		OpenAPI: openapi.Version,
 		Info: openapi.Info{
-			Title: "Run Counter", Version: version,
+			Title: "Run Counter", Version: apiVersion,
 			Description: "Counts workflow runs exactly. An id is a JSON string or a whole number, as the table has it, and is answered as a string; in a path it is percent-encoded. " +
 				"A query or an object with a name that is not described is refused. Any request may be sent again; one that begins a run needs an id or an idempotency_key for that, and one that grants runs an idempotency_key.",
 		},

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/version"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
@@ -80,6 +81,7 @@ func timeTag(t time.Time, title, text string) template.HTML {
 // functions are those of the templates.
 func functions(now func() time.Time) template.FuncMap {
 	return template.FuncMap{
+		"build": func() string { return version.This().String() },
 		"time": func(t time.Time) template.HTML {
 			if t.IsZero() {
 				return "–"

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/edgaze-ai/runcounter/internal/version"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
 )
@@ -27,8 +28,10 @@ Health: /livez, /readyz, /metrics
 `)
 }
 
-// livez says that the process serves.
-func livez(c *fiber.Ctx) error { return c.SendString("ok\n") }
+// livez says that the process serves, and which build it is.
+func livez(c *fiber.Ctx) error {
+	return c.SendString("ok\nruncounter " + version.This().String() + "\n")
+}
 
 // readyz says whether deliveries can be taken, and to those who may know it
 // also what is not as it should be.

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 
+	"github.com/edgaze-ai/runcounter/internal/version"
 	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
 	"github.com/edgaze-ai/runcounter/webhook/internal/metric"
 	"github.com/gofiber/fiber/v2"
@@ -19,7 +20,13 @@ func (s *Server) watch() {
 	s.connEvents = metric.CounterBy("connection_events_total",
 		"Connections that were closed for another one's sake (turned_out), and tries to accept one that failed (not_accepted).",
 		"event", string(conns.TurnedOut), string(conns.NotAccepted))
+	build := version.This()
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "runcounter", Name: "build_info", Help: "1, with the build of the server in its labels.",
+	}, []string{"version", "revision", "goversion"})
+	info.WithLabelValues(build.Version, build.Revision, build.Go).Set(1)
 	s.registry.MustRegister(s.connEvents,
+		info,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "runcounter", Name: "connections", Help: "Connections that are open.",
 		}, func() float64 { return float64(s.connections()) }),

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/MicahParks/jwkset"
+
+	"github.com/edgaze-ai/runcounter/internal/version"
 )
 
 const (
@@ -129,6 +131,7 @@ func (s *keySet) fetch(ctx context.Context) ([]key, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set("User-Agent", version.This().UserAgent())
 	res, err := s.client.Do(req)
 	if err != nil {
 		return nil, err

@@ -37,7 +37,10 @@ func newProject(t *testing.T, names ...string) *project {
 	t.Helper()
 	p := &project{now: start}
 	p.publish(t, names...)
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.UserAgent(), "runcounter/") {
+			t.Errorf("the keys are fetched by %q, want runcounter with its version", r.UserAgent())
+		}
 		if p.down.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 			return
