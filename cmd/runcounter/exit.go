@@ -48,13 +48,14 @@ func coded(err error) error {
 	if _, coded := errors.AsType[*exitError](err); err == nil || coded {
 		return err
 	}
+	_, constraint := errors.AsType[*store.ConstraintError](err)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return failed(fmt.Errorf("%w, or it was deleted: check the id", err))
 	case errors.Is(err, migrations.ErrTable), errors.Is(err, migrations.ErrNoTable), errors.Is(err, migrations.ErrRotation), errors.Is(err, migrations.ErrSealed), errors.Is(err, migrations.ErrWebhook),
 		errors.Is(err, webhook.ErrNoLetter):
 		return failed(err)
-	case errors.Is(err, store.ErrConflict):
+	case errors.Is(err, store.ErrConflict), constraint:
 		return failed(err)
 	case errors.Is(err, postgres.ErrAddress), errors.Is(err, migrations.ErrAddress):
 		return badUsage("DATABASE_URL is %w", err)

@@ -135,6 +135,10 @@ func TestAGrantWhoseCommitMayBeLostIsNotSafeToRepeat(t *testing.T) {
 			t.Errorf("with the key %q: got %v, want the exit code %d and the hint: %t", key, got, exitUnreachable, want)
 		}
 	}
+	var no *exitError
+	if err := coded(&store.ConstraintError{Constraint: "one_pending", Unique: true}); !errors.As(err, &no) || no.code != exitNo {
+		t.Errorf("a constraint of the application: got %v, want the answer no", err)
+	}
 	if got := notGiven(store.GrantRequest{}, store.ErrInvalid); !errors.Is(got, store.ErrInvalid) || strings.Contains(got.Error(), "not known") {
 		t.Errorf("a grant that is refused: got %v, want no such hint", got)
 	}

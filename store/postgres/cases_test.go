@@ -371,8 +371,7 @@ create function raise() returns trigger language plpgsql as $$ begin raise excep
 create trigger raise before update on workflow_runs for each row execute function raise()`)
 	for want, codes := range map[error][]string{
 		store.ErrUnavailable: {"40001", "40P01", "55P03", "25006", "08006", "53300", "53100", "57P01", "57P03", "58030"},
-		store.ErrInvalid:     {"22003", "22012", "P0001", "23514", "23502", "23503", "23P01"},
-		store.ErrConflict:    {"23505"},
+		store.ErrInvalid:     {"22003", "22012", "P0001", "23514", "23502", "23503", "23P01", "23505"},
 		nil:                  {"42501", "XX000"},
 	} {
 		for _, c := range codes {

@@ -18,7 +18,7 @@ import (
 // one that comes later can't supersede it; no amendment; nothing to audit.
 
 // errNeedsMigrations refuses what can't be done by direct queries.
-var errNeedsMigrations = fmt.Errorf("%w: this needs runcounter's migrations in the database; run runcounter migrate up", store.ErrInvalid)
+var errNeedsMigrations = store.Refuse("this needs Run Counter's migrations in the database: run runcounter migrate up")
 
 func (h features) directCompleteSQL() string {
 	started, id := h.table.Moment("r", watched.StartedAt), h.table.Col("r", watched.ID)
@@ -80,37 +80,55 @@ func (s *Store) directBegin(ctx context.Context, db features, b store.Begin) (be
 			return err
 		}
 		begun.Usages = u.all
-		found := !begun.Run.ID.IsZero()
-		switch {
-		case found && begun.Run.Key() != key:
-			return fmt.Errorf("%w: run %s is that of %s; begin with another id", store.ErrConflict, b.ID, begun.Run.Key())
-		case found:
-			begun.Run.Counted = begun.Run.CountsUnder(s.options.Policy)
-			return nil
-		case slices.ContainsFunc(begun.Usages, store.Usage.Full):
-			begun.LimitReached = true
-			return nil
-		}
-		t := db.table
-		columns, values := "", ""
-		for _, role := range []watched.Role{watched.CreatedAt, watched.UpdatedAt} {
-			if t.Has(role) {
-				columns, values = columns+", "+t.Col("", role), values+", "+t.Written(role, "$4::timestamptz")
+		if begun.Run.ID.IsZero() {
+			if begun.LimitReached = slices.ContainsFunc(begun.Usages, store.Usage.Full); begun.LimitReached {
+				return nil
+			}
+			if err := db.directInsert(ctx, tx, b, &begun, look[0]); err != nil {
+				return err
 			}
 		}
-		args := []any{b.ID.String(), b.User.String(), db.arg(watched.Workflow, b.Workflow), b.Now}
-		if db.has(watched.Draft) {
-			columns, values = columns+", "+t.Col("", watched.Draft), values+", $5::"+t.Type(watched.Draft)
-			args = append(args, db.arg(watched.Draft, b.Draft))
+		if begun.Run.Key() != key && !begun.Created {
+			return fmt.Errorf("%w: run %s is that of %s; begin with another id", store.ErrConflict, b.ID, begun.Run.Key())
 		}
-		begun.Created = true
-		for i := range begun.Usages {
-			begun.Usages[i].Active++
-		}
-		return send(ctx, tx, query{text: `
-insert into ` + t.SQL() + ` as r (` + t.Col("", watched.ID) + `, ` + t.Col("", watched.User) + `, ` + t.Col("", watched.Workflow) + `, ` + t.Col("", watched.Status) + columns + `)
-select $1::` + db.id + `, $2::` + db.user + `, $3::` + db.table.Type(watched.Workflow) + `, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null
-returning ` + db.returned("r"), args: args, read: func(rows pgx.Rows) error { return db.scanRow(rows, &begun.Run.Row) }})
+		begun.Run.Counted = begun.Run.CountsUnder(s.options.Policy)
+		return nil
 	})
 	return begun, err
+}
+
+// directInsert creates a run, or finds the one that another call has begun with its id
+// meanwhile: the insert waits for that one, and the next statement sees it. What can't be
+// inserted although its id is free meets another constraint, which PostgreSQL names.
+func (h features) directInsert(ctx context.Context, tx pgx.Tx, b store.Begin, begun *store.BeginResult, look query) error {
+	t := h.table
+	columns, values := "", ""
+	for _, role := range []watched.Role{watched.CreatedAt, watched.UpdatedAt} {
+		if t.Has(role) {
+			columns, values = columns+", "+t.Col("", role), values+", "+t.Written(role, "$4::timestamptz")
+		}
+	}
+	args := []any{b.ID.String(), b.User.String(), h.arg(watched.Workflow, b.Workflow), b.Now}
+	if h.has(watched.Draft) {
+		columns, values = columns+", "+t.Col("", watched.Draft), values+", $5::"+t.Type(watched.Draft)
+		args = append(args, h.arg(watched.Draft, b.Draft))
+	}
+	for _, taken := range []string{"on conflict do nothing", ""} {
+		err := send(ctx, tx, query{text: `
+insert into ` + t.SQL() + ` as r (` + t.Col("", watched.ID) + `, ` + t.Col("", watched.User) + `, ` + t.Col("", watched.Workflow) + `, ` + t.Col("", watched.Status) + columns + `)
+select $1::` + h.id + `, $2::` + h.user + `, $3::` + t.Type(watched.Workflow) + `, ` + watched.Literal(t.First()) + values + ` where $4::timestamptz is not null ` + taken + `
+returning ` + h.returned("r"), args: args, read: func(rows pgx.Rows) error { begun.Created = true; return h.scanRow(rows, &begun.Run.Row) }})
+		if begun.Created {
+			for i := range begun.Usages {
+				begun.Usages[i].Active++
+			}
+		}
+		if err != nil || begun.Created {
+			return err
+		}
+		if err := send(ctx, tx, look); err != nil || !begun.Run.ID.IsZero() {
+			return err
+		}
+	}
+	return store.Refuse("run %s can't be inserted: a trigger of the table keeps it out", b.ID)
 }

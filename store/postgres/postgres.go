@@ -461,10 +461,7 @@ func translateCode(e *pgconn.PgError, err error) error {
 	case "22", "P0": // a value; a trigger of the application
 		return refused(store.ErrInvalid, e, err)
 	case "23":
-		if e.Code == "23505" {
-			return refused(store.ErrConflict, e, err)
-		}
-		return refused(store.ErrInvalid, e, err)
+		return constrained(e, err)
 	}
 	switch e.Code {
 	case "40001", "40P01", "55P03", "25006": // serialization, deadlock, lock timeout, read-only after a failover

@@ -268,7 +268,7 @@ func (h features) cursorArg(role watched.Role, id store.ID) *string {
 func (h features) requireIDs(ids map[watched.Role]store.ID) error {
 	for role, given := range ids {
 		if !given.IsZero() && !h.holds(role, given) {
-			return fmt.Errorf("%w: the table's column for the role %s is %s, and %q is none", store.ErrInvalid, role, h.table.Type(role), given)
+			return store.Refuse("the table's column for the role %s is %s, and %q is none: send the id as the table has it", role, h.table.Type(role), given)
 		}
 	}
 	return nil
@@ -305,13 +305,13 @@ func (h features) keyArgs(k store.Key) []any {
 func (h features) requireKey(k store.Key) error {
 	switch {
 	case h.table.Absent(watched.User) && k.User != store.Absent:
-		return fmt.Errorf("%w: the table has no column that says whose a run is, and its runs are counted by workflow alone: leave the user out", store.ErrInvalid)
+		return store.Refuse("the table has no column that says whose a run is, and its runs are counted by workflow alone: leave the user out")
 	case h.table.Absent(watched.Workflow) && k.Kind != store.KindAll:
-		return fmt.Errorf("%w: the table has no column that says what ran, and all runs of a user are one count: leave the workflow and the draft out", store.ErrInvalid)
+		return store.Refuse("the table has no column that says what ran, and all runs of a user are one count: leave the workflow and the draft out")
 	case k.User == store.Absent && !h.table.Absent(watched.User):
-		return fmt.Errorf("%w: runs are counted by user: name one", store.ErrInvalid)
+		return store.Refuse("runs are counted by user: name one")
 	case k.Kind == store.KindAll && !h.table.Absent(watched.Workflow):
-		return fmt.Errorf("%w: runs are counted by workflow: name a workflow or a draft", store.ErrInvalid)
+		return store.Refuse("runs are counted by workflow: name a workflow or a draft")
 	}
 	return nil
 }

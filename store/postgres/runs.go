@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,7 +20,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 	b.Now = store.Instant(b.Now)
 	err = s.attempt(ctx, func(db features) error {
 		if !b.Draft.IsZero() && !db.has(watched.Draft) {
-			return fmt.Errorf("%w: the table %s has no column draft_id", store.ErrInvalid, db.table.Name)
+			return store.Refuse("the table %s has no column draft_id", db.table.Name)
 		}
 		if err := cmp.Or(db.requireKey(b.Key()), db.requireLimits(b.Key(), b.Limits)); err != nil {
 			return err

@@ -180,7 +180,7 @@ var forKeys = []endpoint{
 			{name: "idempotency_key", about: "Of this user, at most 255 bytes on one line: the same key gives the same run.", schema: aText},
 		},
 		status: fiber.StatusCreated, answer: reflect.TypeFor[BegunRun](), located: true,
-		problems: map[int]string{409: "limit_reached: nothing was created; or conflict: the id or the key belongs to a run of another user, workflow or draft."},
+		problems: map[int]string{409: "limit_reached: nothing was created; conflict: the id or the key belongs to a run of another user, workflow or draft; or " + notUnique},
 		handle:   (*API).beginRun,
 	},
 	{
@@ -260,7 +260,7 @@ const (
 	noRun     = "There is no such run, or it was deleted."
 	noLetters = "The server keeps no dead letters."
 	noLetter  = "There is no such dead letter: it was replayed or dropped, or newer ones took its place."
-	notUnique = "conflict: a unique constraint of the table stands against it."
+	notUnique = "not_unique: a unique constraint of the application's refuses it; detail names the constraint."
 )
 
 // What chooses among the dead letters.

@@ -54,7 +54,7 @@ type Problem struct {
 	Title  string `json:"title" doc:"The status in words."`
 	Status int    `json:"status" doc:"The status of the answer."`
 	Detail string `json:"detail" doc:"A sentence that says what is wrong and what to do."`
-	Code   string `json:"code,omitempty" doc:"What a program may want to tell apart: limit_reached, conflict or not_whole."`
+	Code   string `json:"code,omitempty" doc:"What a program may want to tell apart: limit_reached, conflict, not_unique, not_whole or no_index."`
 	// Why a limit was reached: of the first that leaves no slot, and of all that were
 	// asked for.
 	Count  *int64  `json:"count,omitempty" doc:"Of limit_reached: runs that count towards the first limit that leaves no slot."`
@@ -118,6 +118,16 @@ func Of(err error) *Problem {
 	if missing, ok := errors.AsType[*store.NoIndexError](err); ok {
 		p := Refused(missing)
 		p.Code = "no_index"
+		return p
+	}
+	if refused, ok := errors.AsType[*store.RequestError](err); ok {
+		return Refused(refused)
+	}
+	if constraint, ok := errors.AsType[*store.ConstraintError](err); ok {
+		p := Refused(constraint)
+		if constraint.Unique {
+			p.Title, p.Status, p.Code = http.StatusText(fiber.StatusConflict), fiber.StatusConflict, "not_unique"
+		}
 		return p
 	}
 	switch {

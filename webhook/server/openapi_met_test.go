@@ -110,7 +110,7 @@ func newCircumstances(t *testing.T) *circumstances {
 		small: serve(t, func(_ *Config, l *limits, _ *gated) {
 			l.body, l.api, l.time.Stall = 100, 100, 50*time.Millisecond
 		}),
-		unavailable: refusing(store.ErrUnavailable, true), conflicting: refusing(store.ErrConflict, false),
+		unavailable: refusing(store.ErrUnavailable, true), conflicting: refusing(&store.ConstraintError{Constraint: "one", Unique: true}, false),
 		bare: serve(t, func(cfg *Config, _ *limits, _ *gated) { cfg.Reader, cfg.Letters = nil, nil }),
 		closed: serve(t, func(cfg *Config, _ *limits, _ *gated) {
 			cfg.Secrets, cfg.APIKeys, cfg.Loopback = webhook.Secrets{}, nil, true
