@@ -10,6 +10,8 @@ const (
 	// runs behind each: runcounter explain goes on from there.
 	maxCauses   = 20
 	runsOfCause = 10
+	// maxOdd bounds the odd runs that it names: runcounter runs --odd lists them all.
+	maxOdd = 20
 )
 
 // FullAudit is the comparison of all counts with the runs behind them.
@@ -21,6 +23,7 @@ type FullAudit struct {
 	// is wrong: before that they say nothing.
 	Totals []Drift
 	Health Health
+	Odd    []ListedRun // the first of those that are no drift, and need an operator all the same
 }
 
 // Wrong reports whether any count or total is.
@@ -34,6 +37,11 @@ func AuditAll(ctx context.Context, m Maintainer, r Reader) (a FullAudit, err err
 	}
 	if a.Health, err = r.Health(ctx); err != nil {
 		return a, err
+	}
+	if a.Health.NoKey+a.Health.UnknownStatus+a.Health.EndedTooSoon > 0 {
+		if a.Odd, err = r.SearchRuns(ctx, RunQuery{State: OddRuns, Limit: maxOdd}); err != nil {
+			return a, err
+		}
 	}
 	for _, d := range a.Drifts[:min(len(a.Drifts), maxCauses)] {
 		h, err := r.KeyHistory(ctx, d.Key, runsOfCause)

@@ -54,12 +54,6 @@ type RecountLog struct {
 	Before, After Tallies
 }
 
-// Odd reports whether the run is in no count, or its times contradict each
-// other: an operator should look at it.
-func (r Run) Odd() bool {
-	return r.Key().IsZero() || !r.Status.Known() || !r.StartedAt.IsZero() && !r.CompletedAt.IsZero() && r.CompletedAt.Before(r.StartedAt)
-}
-
 // Verdict says in a sentence why a run is, or is not, counted.
 func (r Run) Verdict(p Policy) string {
 	switch {

@@ -83,6 +83,14 @@ type ListedRun struct {
 	At time.Time // by which the list is ordered; in the year 1 where it is not set
 }
 
+// Since is At, and the zero time where that is not set.
+func (r ListedRun) Since() time.Time {
+	if r.At.Year() <= 1 {
+		return time.Time{}
+	}
+	return r.At
+}
+
 // Cursor returns the cursor of a page that ends with this run.
 func (r ListedRun) Cursor() Cursor { return Cursor{r.At, r.ID} }
 

@@ -21,7 +21,8 @@ func auditCommand() *cli.Command {
 happen; runcounter recount --all-drifting corrects it. Where all are right, the count
 of each workflow and draft over all users is compared with those of its users. It
 also reports what is not counted: runs without a user, or without a workflow and
-draft, and runs with an unknown status.
+draft, and runs with an unknown status; and says of the first twenty what each needs.
+runcounter runs --odd lists them all.
 
 Examples:
   runcounter audit
@@ -44,7 +45,7 @@ func audit(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		if err := show(cmd, api.AuditOf(found), view.Audit(found, partitions)); err != nil {
+		if err := show(cmd, api.AuditOf(found, db.source), view.Audit(found, partitions, db.source)); err != nil {
 			return err
 		}
 		if found.Wrong() {

@@ -62,7 +62,7 @@ Exit codes:
   3  the database or the server can't be reached, or it failed`,
 		Commands: []*cli.Command{
 			serveCommand(), demoCommand(), tableCommand(), migrateCommand(), webhookCommand(), importCommand(),
-			countCommand(), allowanceCommand(), explainCommand(), completeCommand(), sendCommand(), openAPICommand(),
+			countCommand(), allowanceCommand(), explainCommand(), runsCommand(), completeCommand(), sendCommand(), openAPICommand(),
 			doctorCommand(), sweepCommand(), auditCommand(), recountCommand(), grantCommand(), deadLettersCommand(),
 			helpCommand(), versionCommand(), completionCommand(),
 		},

@@ -56,9 +56,9 @@ func runFindings(h store.Health) []report.Finding {
 		n         int64
 		what, fix string
 	}{
-		{h.NoKey, "with neither a workflow nor a draft, or without a user: not counted", "give each a user_id, and a workflow_id or a draft_id; a guest's run may stay so; the console lists them under Runs, odd"},
-		{h.UnknownStatus, "with an unknown status: not counted, never ended, and each takes a slot of a limit", "use pending, running, cancelling, completed, failed, cancelled or timeout, or give it a meaning with --status THEIRS=OURS: a source by migrate up, a mirror by serve"},
-		{h.EndedTooSoon, "that ended before they started: counted, but their times are wrong", "check which clock the application writes"},
+		{h.NoKey, "with neither a workflow nor a draft, or without a user: not counted", "give each a user_id, and a workflow_id or a draft_id; a guest's run may stay so; runcounter runs --odd lists them, and the console at /runs?state=odd"},
+		{h.UnknownStatus, "with an unknown status: not counted, never ended, and each takes a slot of a limit", "use pending, running, cancelling, completed, failed, cancelled or timeout, or give it a meaning with --status THEIRS=OURS: a source by migrate up, a mirror by serve; runcounter runs --odd lists them, and the console at /runs?state=odd"},
+		{h.EndedTooSoon, "that ended before they started: counted, but their times are wrong", "check which clock the application writes; runcounter runs --odd lists them, and the console at /runs?state=odd"},
 	} {
 		if odd.n > 0 {
 			found = append(found, warn(odd.fix, "%s %s", store.Quantity(odd.n, "run", "runs"), odd.what))

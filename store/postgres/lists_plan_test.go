@@ -19,7 +19,7 @@ const manyRuns = `set session_replication_role = replica;
 insert into workflow_runs (id, user_id, workflow_id, draft_id, status, created_at, started_at, completed_at)
 select ('10000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, ('0a000000-0000-4000-8000-' || lpad(to_hex(i % 4000), 12, '0'))::uuid,
        case when i % 5 > 0 then '0c000000-0000-4000-8000-000000000001'::uuid end, case when i % 5 = 0 then '0d000000-0000-4000-8000-000000000001'::uuid end,
-       case when i % 100 = 0 then 'running' else 'completed' end, t, t, case when i % 100 > 0 then t + interval '1 minute' end
+       case when i % 100 = 0 then 'running' else 'completed' end, t, t - interval '1 second', case when i % 100 > 0 then t + interval '1 minute' end
   from (select i, timestamptz '2026-01-01' + i * interval '1 second' as t from generate_series(0, 39999) as i) as n;
 analyze workflow_runs`
 

@@ -152,16 +152,17 @@ type Audit struct {
 	Causes   []Cause      `json:"causes"`
 	Totals   []Drift      `json:"totals"`
 	Health   store.Health `json:"health"`
+	Odd      []ListedRun  `json:"odd"`
 }
 
-// AuditOf returns an audit as audit --json prints it.
-func AuditOf(a store.FullAudit) Audit {
+// AuditOf returns an audit as audit --json prints it, of a source or a mirror.
+func AuditOf(a store.FullAudit, source bool) Audit {
 	return Audit{
 		a.Keys, len(a.Drifts), each(a.Drifts, driftOf),
 		each(a.Causes, func(h store.KeyHistory) Cause {
 			return Cause{keyOf(h.Drift.Key), h.Cause, each(h.Runs, explainedBy(h.Policy))}
 		}),
-		each(a.Totals, driftOf), a.Health,
+		each(a.Totals, driftOf), a.Health, ListedRunsOf(store.OddRuns, a.Odd, source),
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // Audit lists the counts that are wrong with the runs behind them, and what is not
 // counted.
-func Audit(a store.FullAudit, moved store.Partitions) string {
+func Audit(a store.FullAudit, moved store.Partitions, source bool) string {
 	repair := "Correct them with: runcounter recount --all-drifting"
 	if moved.Moved() {
 		repair = moved.Sentence()
@@ -45,10 +45,28 @@ func Audit(a store.FullAudit, moved store.Partitions) string {
 			p.print("%s %s.\n", store.Quantity(odd.n, "run", "runs"), odd.what)
 		}
 	}
+	p.odd(a, source)
 	if n := a.Health.DeadLetters; n > 0 {
 		p.print("%s could not be read: see runcounter dead-letters list.\n", store.Quantity(n, "change or delivery", "changes or deliveries"))
 	}
 	return p.String()
+}
+
+// odd names the first odd runs, with what each needs.
+func (p *page) odd(a store.FullAudit, source bool) {
+	for _, r := range a.Odd {
+		p.needs(r, source)
+	}
+	if len(a.Odd) > 0 {
+		p.print("runcounter runs --odd lists them all.\n")
+	}
+}
+
+// needs names an odd run, with what is odd about it and what to do.
+func (p *page) needs(r store.ListedRun, source bool) {
+	for _, need := range r.Needs(source) {
+		p.print("  run %s  %s\n", r.ID.Shown(), need)
+	}
 }
 
 // Recounted lists the counts that were wrong.

@@ -22,15 +22,8 @@ func Sweep(r store.SweepReport) string {
 		}
 		p.print("\n")
 	}
-	rows := [][]string{{"RUN", "WAS", "BECOMES", "COMPLETED AT", "WHY"}}
-	for _, one := range r.Repaired {
-		rows = append(rows, []string{
-			one.Before.ID.String(), string(one.Before.Status), string(one.After.Status),
-			api.Instant(one.After.CompletedAt).String(), reasons[one.Reason],
-		})
-	}
-	list(rows, r.Repairs())
-	rows = [][]string{{"RUN", "USER", "STAYS", "SINCE THE DATABASE REFUSES IT"}}
+	list(repairTable(r.Repaired), r.Repairs())
+	rows := [][]string{{"RUN", "USER", "STAYS", "SINCE THE DATABASE REFUSES IT"}}
 	for _, one := range r.Refused {
 		rows = append(rows, []string{one.Before.ID.String(), one.Before.User.String(), string(one.Before.Status), one.Refused})
 	}
@@ -51,6 +44,18 @@ func Sweep(r store.SweepReport) string {
 		p.print("%s of all users together.\n", store.Quantity(int64(n), "count was wrong", "counts were wrong"))
 	}
 	return p.String()
+}
+
+// repairTable lists what was done to runs, or would be.
+func repairTable(repaired []store.Repaired) [][]string {
+	rows := [][]string{{"RUN", "WAS", "BECOMES", "COMPLETED AT", "WHY"}}
+	for _, one := range repaired {
+		rows = append(rows, []string{
+			one.Before.ID.String(), string(one.Before.Status), string(one.After.Status),
+			api.Instant(one.After.CompletedAt).String(), reasons[one.Reason],
+		})
+	}
+	return rows
 }
 
 // deliveries says what became of webhooks, and what is wrong with them.
