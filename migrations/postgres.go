@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/edgaze-ai/runcounter/internal/pgroots"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -71,6 +72,7 @@ func Postgres(ctx context.Context, address string) (*Migrator, error) {
 	if pooled(config) {
 		return nil, fmt.Errorf("%w: port %d is a pooler in transaction mode, and %s", ErrAddress, transactionPooler, needSession)
 	}
+	pgroots.Trust(config)
 	// A role's own timeouts are for its queries. The files set theirs.
 	timeouts := stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0`)
@@ -81,7 +83,7 @@ func Postgres(ctx context.Context, address string) (*Migrator, error) {
 	db := stdlib.OpenDB(*config, timeouts)
 	p.db = db
 	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("connect: %w", sessionless(err)), db.Close())
+		return nil, errors.Join(fmt.Errorf("connect: %w", pgroots.Explain(sessionless(err))), db.Close())
 	}
 	src, err := iofs.New(files, "postgres")
 	if err != nil {

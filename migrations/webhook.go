@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/edgaze-ai/runcounter/internal/pgroots"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -179,10 +180,11 @@ func OpenWebhook(ctx context.Context, address string) (*WebhookSwitch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: write postgres://USER:PASSWORD@HOST:5432/DATABASE, with the special characters of the password escaped", ErrAddress)
 	}
+	pgroots.Trust(config)
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	db := stdlib.OpenDB(*config)
 	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("connect: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("connect: %w", pgroots.Explain(err)), db.Close())
 	}
 	return &WebhookSwitch{&postgres{ctx: ctx, db: db, busyTimeout: busyTimeout}}, nil
 }

@@ -27,6 +27,11 @@ func action(arguments int, do cli.ActionFunc) cli.ActionFunc {
 		if err != nil {
 			return err
 		}
+		done, err := useRootCert(cmd)
+		if err != nil {
+			return err
+		}
+		defer done()
 		err = coded(do(ctx, cmd))
 		if exit, ok := errors.AsType[*exitError](err); where != "" && (!ok || exit.code != exitUsage) {
 			if _, unheard := fmt.Fprintf(cmd.Root().ErrWriter, "database: %s\n", where); unheard != nil {
@@ -83,6 +88,7 @@ Exit codes:
 func prepare(cmd *cli.Command) {
 	// Else the library prints the help before the error. usageError words it.
 	cmd.OnUsageError = func(_ context.Context, _ *cli.Command, err error, _ bool) error { return err }
+	cmd.Flags = withRootCert(cmd.Flags)
 	for _, sub := range cmd.Commands {
 		prepare(sub)
 	}

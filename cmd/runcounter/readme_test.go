@@ -19,7 +19,7 @@ const referencePage = "../../docs/reference.md"
 func TestTheReferenceNamesEveryVariable(t *testing.T) {
 	t.Parallel()
 	var want []string
-	for _, flag := range serveCommand().Flags {
+	for _, flag := range rootCommand().Command("serve").Flags {
 		if doc, ok := flag.(cli.DocGenerationFlag); ok {
 			want = append(want, doc.GetEnvVars()...)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/edgaze-ai/runcounter/internal/pgroots"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook/server"
 )
@@ -27,7 +28,7 @@ const (
 func (s settings) open(ctx context.Context, cmd *cli.Command) (backend, error) {
 	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
 		db, err := openStore(ctx, cmd)
-		if err == nil || !errors.Is(err, store.ErrUnavailable) || !isPostgres(cmd.String("database-url")) {
+		if err == nil || !errors.Is(err, store.ErrUnavailable) || errors.Is(err, pgroots.ErrCertificate) || !isPostgres(cmd.String("database-url")) {
 			return db, err
 		}
 		s.log.Warn("the database can't be reached, trying again", "in", pause.String(), "error", err)

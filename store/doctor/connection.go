@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/edgaze-ai/runcounter/internal/pgroots"
 	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/postgres"
 )
@@ -26,6 +27,9 @@ func unreachable(ctx context.Context, t postgres.Target, err error) report.Findi
 		if strings.HasSuffix(t.Host, ".pooler.supabase.com") && !strings.Contains(t.User, ".") {
 			fix = "behind Supabase's pooler the user is postgres.PROJECT"
 		}
+		return fail(fix, "%v", err)
+	}
+	if fix := pgroots.Fix(err); fix != "" {
 		return fail(fix, "%v", err)
 	}
 	if directHost.MatchString(t.Host) {
@@ -66,7 +70,7 @@ func linkFindings(l postgres.Link) (found []report.Finding) {
 }
 
 func tlsFinding(l postgres.Link) report.Finding {
-	const fix = "add ?sslmode=verify-full&sslrootcert=FILE to DATABASE_URL; Supabase's certificate is under Database → Settings → SSL"
+	const fix = "add ?sslmode=verify-full to DATABASE_URL; for another authority than Supabase's, give its root certificate in " + pgroots.Variable
 	switch {
 	case l.Local:
 		return passed("sslmode %s, and the connection stays on this machine", l.TLS)

@@ -32,3 +32,10 @@ func TestCaseT25_ParametersOfOtherToolsAreLeftOutOfAnAddress(t *testing.T) {
 		}
 	})
 }
+
+func TestCaseO1_AStoreVerifiesSupabaseWithItsRoots(t *testing.T) {
+	config, err := configure("postgres://u:p@db.abcdefgh.supabase.co/d?sslmode=verify-full", nil, 1)
+	if err != nil || config.ConnConfig.TLSConfig.RootCAs == nil {
+		t.Errorf("got no roots, %v: it would be verified with the system's alone", err)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/edgaze-ai/runcounter/internal/pgroots"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
@@ -110,6 +111,7 @@ func configure(address string, change func(*pgx.ConnConfig), most int32) (*pgxpo
 	if err != nil {
 		return nil, ErrAddress
 	}
+	pgroots.Trust(config.ConnConfig)
 	if !strings.Contains(address, "default_query_exec_mode") {
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	}
@@ -448,7 +450,7 @@ func translate(err error) error {
 		return err
 	}
 	// What doesn't come from the server is about the way to it.
-	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, pgroots.Explain(err))
 }
 
 // errScan marks what was read and makes no sense.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/edgaze-ai/runcounter/internal/pgroots"
 	"github.com/edgaze-ai/runcounter/store"
 )
 
@@ -249,6 +250,8 @@ func (t *Table) unreachable(err error) error {
 		return fmt.Errorf("%w: the role of the address may not read %s: as its owner, run grant select on %s to that role: %w", store.ErrInvalid, t.name, t.name, err)
 	case code == "57014":
 		return fmt.Errorf("%w: a statement took too long for this role: is id the primary key of %s? %w", store.ErrUnavailable, t.name, err)
+	case code == "" && pgroots.Fix(err) != "":
+		return translate(err)
 	case code == "" && errors.As(err, &connecting):
 		return fmt.Errorf("%w: check host, port and sslmode of the address; the direct host of a Supabase project is reached over IPv6 alone, its pooler over IPv4 too: %w", store.ErrUnavailable, err)
 	}
