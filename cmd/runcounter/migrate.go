@@ -16,7 +16,9 @@ func migrateCommand() *cli.Command {
 		UsageText: "runcounter migrate up | down | status | print [flags]",
 		Description: `  up      applies what is missing
   down    takes everything back: a mirror forgets all runs and counts; a
-          PostgreSQL database keeps its runs, and gets back what was there before
+          PostgreSQL database keeps its runs, and gets back what was there before.
+          Where there are grants, decisions about outcomes or presumed outcomes,
+          it needs --drop-records, since nothing brings them back
   status  prints where the database stands
   print   prints the SQL for the kind of database that --database-url names:
           postgres: prints a script for Supabase's SQL editor, without reading
@@ -52,6 +54,7 @@ Examples:
 			&cli.BoolFlag{Name: "user-windows", Category: flagsRules, DefaultText: "as before, at first none", Usage: "with up: an index for a user's runs in a window; --user-windows=false drops it"},
 			&cli.BoolFlag{Name: "workflow-windows", Category: flagsRules, DefaultText: "as before, at first none", Usage: "with up: an index for a workflow's runs over all users in a window"},
 			&cli.BoolFlag{Name: "yes", Category: flagsWhat, Usage: "say that down is meant"},
+			&cli.BoolFlag{Name: "drop-records", Category: flagsWhat, Usage: "say that down may drop grants, decisions and presumed outcomes, which nothing brings back"},
 			jsonFlag(), watchedFlag(),
 		}, overrideFlags(guardFlag(), claimFlag())...),
 		Action: action(1, migrate),

@@ -93,6 +93,15 @@ func migrateDown(ctx context.Context, cmd *cli.Command) error {
 		return badUsage("migrate down deletes all runs and counts of the database: add --yes if that is meant")
 	}
 	return withMigrator(ctx, cmd, func(m *migrations.Migrator) error {
+		if !cmd.Bool("drop-records") {
+			kept, err := m.Kept(ctx)
+			if err != nil {
+				return err
+			}
+			if lost := kept.String(); lost != "" {
+				return badUsage("migrate down drops what nothing brings back: %s: add --drop-records if that is meant", lost)
+			}
+		}
 		if err := m.Down(); err != nil {
 			return err
 		}
