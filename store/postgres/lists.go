@@ -189,9 +189,10 @@ func runsIn(db features, state store.RunState) (l listedRuns, err error) {
 	return l, err
 }
 
-// runsQuery lists the columns of the runs of a query, in order. ok is false for those
-// that a database without our migrations has none of.
-func runsQuery(db features, search store.RunQuery, columns func(l listedRuns) string) (q query, ok bool, err error) {
+// runsQuery lists the columns of the runs of a query. ok is false for those that a
+// database without our migrations has none of. Without an order it stops at the limit,
+// whatever there is.
+func runsQuery(db features, search store.RunQuery, columns func(l listedRuns) string, ordered bool) (q query, ok bool, err error) {
 	l, err := runsIn(db, search.State)
 	if err != nil || !db.installed && (search.State == store.PresumedRuns || search.State == store.SupersededRuns) {
 		return q, false, err
@@ -219,8 +220,11 @@ func runsQuery(db features, search store.RunQuery, columns func(l listedRuns) st
 	if !search.After.At.IsZero() {
 		w.add(`(` + l.at + `, ` + l.id + `) ` + behind + ` (` + w.arg(search.After.At) + `::timestamptz, ` + w.arg(db.cursorArg(watched.ID, search.After.ID)) + `::` + db.id + `)`)
 	}
-	text := `select ` + columns(l) + ` from ` + l.from + w.and() + ` order by ` + l.at + order + `, ` + l.id + order + ` limit ` + w.arg(search.Limit) + `::integer`
-	return query{text: text, args: w.args}, true, nil
+	text := `select ` + columns(l) + ` from ` + l.from + w.and()
+	if ordered {
+		text += ` order by ` + l.at + order + `, ` + l.id + order
+	}
+	return query{text: text + ` limit ` + w.arg(search.Limit) + `::integer`, args: w.args}, true, nil
 }
 
 // within puts a bound before queries on the time of each.
@@ -247,7 +251,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 		runs = nil
 		q, ok, err := runsQuery(db, search, func(l listedRuns) string {
 			return rowSQL + `, ''::text, ` + db.presumedColumn() + `, ` + l.at
-		})
+		}, true)
 		if err != nil || !ok {
 			return err
 		}
@@ -273,7 +277,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 func (s *Store) CountRuns(ctx context.Context, search store.RunQuery) (n int, err error) {
 	err = s.attempt(ctx, func(db features) error {
 		n = 0
-		q, ok, err := runsQuery(db, search, func(listedRuns) string { return "1" })
+		q, ok, err := runsQuery(db, search, func(listedRuns) string { return "1" }, false)
 		if err != nil || !ok {
 			return err
 		}

@@ -44,7 +44,7 @@ func TestListsOfRunsAreFoundByIndexes(t *testing.T) {
 	} {
 		c.q.Limit = 51
 		err := s.attempt(t.Context(), func(db features) error {
-			q, _, err := runsQuery(db, c.q, func(l listedRuns) string { return rowSQL + `, ` + l.at })
+			q, _, err := runsQuery(db, c.q, func(l listedRuns) string { return rowSQL + `, ` + l.at }, true)
 			if err != nil {
 				return err
 			}

@@ -82,8 +82,9 @@ var runStates = map[store.RunState]struct{ from, at string }{
   join workflow_runs as r on r.id = p.run_id where r.completed_at is not null and r.evidence > 1`, `p.last_at`},
 }
 
-// runsIn lists the runs of a query: the select of their ids and times, in order.
-func runsIn(search store.RunQuery) (text string, args []any, err error) {
+// runsIn lists the runs of a query: the select of their ids and times. Without an order it
+// stops at the limit, whatever there is.
+func runsIn(search store.RunQuery, ordered bool) (text string, args []any, err error) {
 	if _, err := store.ParseRunState(string(search.State)); err != nil {
 		return "", nil, err
 	}
@@ -112,7 +113,10 @@ func runsIn(search store.RunQuery) (text string, args []any, err error) {
 	if !search.After.At.IsZero() {
 		and(`(`+from.at+`, r.id) `+behind+` (?, ?)`, search.After.At.UnixMicro(), search.After.ID.String())
 	}
-	return text + ` order by 2` + order + `, 1` + order + ` limit ?`, append(args, search.Limit), nil
+	if ordered {
+		text += ` order by 2` + order + `, 1` + order
+	}
+	return text + ` limit ?`, append(args, search.Limit), nil
 }
 
 // within bounds the time of a query, and says of one that took longer that it did.
@@ -131,7 +135,7 @@ func within(ctx context.Context, most time.Duration, ask func(ctx context.Contex
 
 // SearchRuns returns a page of the runs that are in a state.
 func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []store.ListedRun, err error) {
-	text, args, err := runsIn(search)
+	text, args, err := runsIn(search, true)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +165,7 @@ func (s *Store) SearchRuns(ctx context.Context, search store.RunQuery) (runs []s
 
 // CountRuns counts them, as far as the limit.
 func (s *Store) CountRuns(ctx context.Context, search store.RunQuery) (n int, err error) {
-	text, args, err := runsIn(search)
+	text, args, err := runsIn(search, false)
 	if err != nil {
 		return 0, err
 	}

@@ -28,7 +28,7 @@ func TestListsOfRunsAreFoundByIndexes(t *testing.T) {
 		"ended of a user in a status": {store.RunQuery{State: store.EndedRuns, User: user, Status: store.Failed}, "workflow_runs_ended (user_id=?)"},
 	} {
 		c.q.Limit = 51
-		text, args, err := runsIn(c.q)
+		text, args, err := runsIn(c.q, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,7 +31,7 @@ func more[T any](rows []T) ([]T, bool) {
 }
 
 // next is the address of a list's next page: the present one, with what names
-// the place.
+// the place, and without what is empty.
 func next(f *fiber.Ctx, places ...string) string {
 	q := url.Values{}
 	for name, value := range f.Context().QueryArgs().All() {
@@ -40,7 +40,9 @@ func next(f *fiber.Ctx, places ...string) string {
 		}
 	}
 	for pair := range slices.Chunk(places, 2) {
-		q.Set(pair[0], pair[1])
+		if q.Set(pair[0], pair[1]); pair[1] == "" {
+			q.Del(pair[0])
+		}
 	}
 	return f.Path() + "?" + q.Encode()
 }
@@ -215,50 +217,6 @@ func (c *Console) key(f *fiber.Ctx, who session) error {
 		}
 	}
 	return c.show(f, who, "key", "Count", d)
-}
-
-type runsData struct {
-	State  string
-	States []string
-	Runs   []store.ListedRun
-	Stuck  []store.Repaired
-	ID     string
-	Next   string
-}
-
-// runs is the list of the runs in a state.
-func (c *Console) runs(f *fiber.Ctx, who session) error {
-	if id, err := optionalID(f, "id"); err != nil {
-		return err
-	} else if !id.IsZero() {
-		return f.Redirect(runPath(id), fiber.StatusSeeOther)
-	}
-	d := runsData{State: f.Query("state", string(store.ActiveRuns)), States: []string{"active", "stuck", "presumed", "superseded", "odd"}}
-	if d.State == "stuck" {
-		stuck, err := c.cfg.Store.FailStuck(f.UserContext(), store.FailStuck{Now: store.Instant(c.cfg.Now()), Limits: c.cfg.Limits, Max: 2 * pageRows, DryRun: true})
-		if err != nil {
-			return err
-		}
-		d.Stuck = stuck
-		return c.show(f, who, "runs", "Runs", d)
-	}
-	state, err := store.ParseRunState(d.State)
-	if err != nil {
-		return problem.New(fiber.StatusBadRequest, "There is no such list: choose active, stuck, presumed, superseded or odd.")
-	}
-	q := store.RunQuery{State: state, Limit: pageRows + 1}
-	if q.After, err = cursorOf(f); err != nil {
-		return err
-	}
-	runs, err := c.cfg.Reader.SearchRuns(f.UserContext(), q)
-	if err != nil {
-		return err
-	}
-	var has bool
-	if d.Runs, has = more(runs); has {
-		d.Next = next(f, cursorQuery(d.Runs[pageRows-1].Cursor())...)
-	}
-	return c.show(f, who, "runs", "Runs", d)
 }
 
 func cursorQuery(p store.Cursor) []string {

@@ -94,7 +94,16 @@ func functions(now func() time.Time) template.FuncMap {
 			}
 			return timeTag(t, "", exact(t))
 		},
-		"now":   func() string { return now().UTC().Format(time.RFC3339Nano) },
+		"now": func() string { return now().UTC().Format(time.RFC3339Nano) },
+		"since": func(state string) string {
+			switch store.RunState(state) {
+			case store.EndedRuns, store.PresumedRuns:
+				return "Ended"
+			case store.SupersededRuns:
+				return "Repaired"
+			}
+			return "Created"
+		},
 		"json":  func(j store.JSON) string { return string(j) },
 		"ago":   func(d time.Duration) string { return d.Round(time.Second).String() },
 		"keyed": func(k store.Key) string { return "/counts/" + keyPath(k) },

@@ -59,6 +59,7 @@ func lived(t *testing.T, r *rig) {
 	r.deliver(inserted(row(2, "running", nil)))
 	r.deliver(inserted(row(3, "running", map[string]any{"started_at": now, "updated_at": now, "created_at": now})))
 	r.deliver(inserted(row(4, "failed", map[string]any{"error_details": map[string]string{"message": `<img src=x onerror="alert(1)">`}})))
+	r.deliver(inserted(row(5, "on hold <b>", nil)))
 	r.deliver(`{"type": "INSERT", "record": <script>alert(1)</script>}`)
 	r.deliver("\xff\xfe no text")
 	for _, more := range []string{`,"workflow_id":"` + workflow + `","expires_at":"9000-01-01T00:00:00Z"`, ``, `,"draft_id":"a/b"`} {
@@ -203,7 +204,9 @@ var consolePages = map[string][]string{
 	"/grants/1/revoke":                {"Revoke grant 1?", "support granted 5"},
 	"/runs":                           {"takes one slot", runID(3)},
 	"/runs?state=stuck":               {"What a sweep would do", runID(2), "stuck"},
-	"/runs?state=presumed":            {"supersedes it", "Since"},
+	"/runs?state=presumed":            {"supersedes it", "Ended"},
+	"/runs?state=ended&user=" + user:  {"Name a user", runID(4), "Latest first", `value="` + user + `"`, "Clear"},
+	"/runs?state=odd":                 {"What it needs", "has no meaning here", "runcounter serve --status THEIRS=OURS", runID(5)},
 	"/runs?state=superseded":          {runID(1)},
 	"/runs/" + runID(1):               {"a refund", "support", "cancelled"},
 	"/runs/" + runID(4):               {"Error details", "onerror"},
@@ -244,26 +247,30 @@ func TestEachPageOfTheConsole(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{
-		"/runs?state=lost":          400,
-		"/runs?id=%00":              400,
-		"/runs/%00":                 400,
-		"/runs/" + runID(999):       404,
-		"/counts?user=%ff":          400,
-		"/counts?after=x":           400,
-		"/counts/a/b/c":             400,
-		"/repairs?of=users":         400,
-		"/grants?before=0":          400,
-		"/grants/new":               400,
-		"/grants/new?of=a%2Fb":      400,
-		"/grants/404/revoke":        404,
-		"/dead-letters/x":           400,
-		"/dead-letters/999":         404,
-		"/dead-letters?before=-1":   400,
-		"/console/style.css":        200,
-		"/console/console.js":       200,
-		"/console/layout.html":      404,
-		"/console/%2e%2e/server.go": 404,
-		"/console/events?key=x":     400,
+		"/runs?state=lost":                    400,
+		"/runs?from=yesterday":                400,
+		"/runs?user=%ff":                      400,
+		"/runs?at=x":                          400,
+		"/runs?from=2026-01-02&to=2026-01-01": 400,
+		"/runs?id=%00":                        400,
+		"/runs/%00":                           400,
+		"/runs/" + runID(999):                 404,
+		"/counts?user=%ff":                    400,
+		"/counts?after=x":                     400,
+		"/counts/a/b/c":                       400,
+		"/repairs?of=users":                   400,
+		"/grants?before=0":                    400,
+		"/grants/new":                         400,
+		"/grants/new?of=a%2Fb":                400,
+		"/grants/404/revoke":                  404,
+		"/dead-letters/x":                     400,
+		"/dead-letters/999":                   404,
+		"/dead-letters?before=-1":             400,
+		"/console/style.css":                  200,
+		"/console/console.js":                 200,
+		"/console/layout.html":                404,
+		"/console/%2e%2e/server.go":           404,
+		"/console/events?key=x":               400,
 	} {
 		if b.get(path); b.status != want {
 			t.Errorf("GET %s: got %d, want %d\n%s", path, b.status, want, b.html)
