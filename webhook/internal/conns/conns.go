@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -173,14 +174,21 @@ func (a *Listener) enter(conn net.Conn) *Conn {
 }
 
 // take takes the place of the connection that is worth least, if there is one
-// that has shown no more than that: what it shows from here on is too late.
+// that has shown no more than that: what it shows from here on is too late. One
+// whose first bytes wait to be read asks for something: in a burst of strangers
+// Accept is ahead of the handlers, and none has looked at a sender's request yet.
 func (a *Listener) take(most Standing) *Conn {
-	g := a.least()
-	if g == nil || g.shown > most {
-		return nil
+	for {
+		g := a.least()
+		if g == nil || g.shown > most {
+			return nil
+		}
+		if g.asks() || !unread(g.Conn) {
+			delete(a.conns, g)
+			return g
+		}
+		g.heard.Store(true)
 	}
-	delete(a.conns, g)
-	return g
 }
 
 // turnOut closes a connection whose place was taken.
@@ -197,7 +205,12 @@ func (a *Listener) turnOut(g *Conn) {
 // and ask for nothing now; of each the one that has done so for longest. It
 // returns nil where there are none of these.
 func (a *Listener) least() (least *Conn) {
-	rank := func(g *Conn) int { return 2*int(g.shown) + min(g.busy, 1) }
+	rank := func(g *Conn) int {
+		if g.asks() {
+			return 2*int(g.shown) + 1
+		}
+		return 2 * int(g.shown)
+	}
 	for g := range a.conns {
 		if g.shown > OfStranger && g.busy > 0 {
 			continue
@@ -231,8 +244,22 @@ type Conn struct {
 	of    *Listener
 	since uint64 // when it last had a request, else when it came
 	shown Standing
-	busy  int // requests under way
+	busy  int         // requests under way
+	heard atomic.Bool // bytes have come since the last request ended
 }
+
+// Read implements net.Conn. A request of which a part was read is not silence,
+// though its handler has not begun.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.heard.Store(true)
+	}
+	return n, err
+}
+
+// asks reports whether a request is under way, or has begun to come.
+func (c *Conn) asks() bool { return c.busy > 0 || c.heard.Load() }
 
 // Close implements net.Conn.
 func (c *Conn) Close() error {
@@ -268,6 +295,7 @@ func (c *Conn) End() {
 	}
 	c.of.mu.Lock()
 	c.busy--
+	c.heard.Store(false)
 	c.of.turn++
 	c.since = c.of.turn
 	full := len(c.of.conns) >= c.of.most

@@ -94,6 +94,7 @@ func TestCasesOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("case D1: connections that have shown nothing are closed first", closedFirst)
+	t.Run("case D1: a request whose handler has not begun is not taken for silence", unreadIsNoSilence)
 	t.Run("case D1: a connection that shows what it is while it is chosen (with the race detector)", func(t *testing.T) {
 		a := Listen(listen(t), 2, func(Event, error) {})
 		ctx, stop := context.WithCancel(t.Context())
@@ -181,5 +182,59 @@ func closedFirst(t *testing.T) {
 	}
 	if a.mayEnter() {
 		t.Error("with requests of users and senders alone, want the next to wait")
+	}
+}
+
+// unreadIsNoSilence lets more connections come than may be open while two have sent
+// a request of which no handler has heard yet: one waits to be read, one was read.
+func unreadIsNoSilence(t *testing.T) {
+	a := Listen(listen(t), 4, func(Event, error) {})
+	come := func(says string) *Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", a.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := c.Write([]byte(says)); err != nil {
+			t.Fatal(err)
+		}
+		g, err := a.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { g.Close() })
+		return g.(*Conn)
+	}
+	silence := func() {
+		for range 20 {
+			come("")
+		}
+	}
+	const head = "POST / HTTP/1.1"
+	read := func(c *Conn) {
+		t.Helper()
+		if _, err := c.Read(make([]byte, 2*len(head))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waits, parsed := come(head), come(head)
+	wait.Until(t, "its bytes have arrived", func() bool { return unread(waits.Conn) })
+	read(parsed)
+	silence()
+	if !a.holds(waits) {
+		t.Error("a request that waits to be read was closed for a connection that says nothing")
+	}
+	if !a.holds(parsed) {
+		t.Error("a request that was read was closed for a connection that says nothing")
+	}
+	read(waits)
+	for _, c := range []*Conn{waits, parsed} {
+		c.Begin()
+		c.End()
+	}
+	silence()
+	if a.holds(waits) || a.holds(parsed) {
+		t.Error("answered and silent since, it is still kept before those that came later")
 	}
 }
