@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -24,16 +25,20 @@ type metrics struct {
 	batches     prometheus.Histogram
 	outOfOrder  prometheus.Counter
 	lag         prometheus.Histogram
+	mostLag     atomic.Int64 // since it was taken last, in nanoseconds
 }
 
 // The results of a delivery.
 const (
-	resultApplied = "applied"
-	resultBad     = "bad"
+	resultApplied     = "applied"
+	resultBad         = "bad"
+	resultStranger    = "unauthenticated"
+	resultUnavailable = "unavailable"
+	resultError       = "error"
 )
 
 // results are all of them.
-var results = [...]string{resultApplied, resultBad, "unauthenticated", "too_large", "unsupported", "cut_off", "unavailable", "error"}
+var results = [...]string{resultApplied, resultBad, resultStranger, "too_large", "unsupported", "cut_off", resultUnavailable, resultError}
 
 func newMetrics(registry prometheus.Registerer) *metrics {
 	m := &metrics{
@@ -91,6 +96,9 @@ func (m *metrics) arrived(changes []store.Change, now time.Time, seen *orderTrac
 	m.outOfOrder.Add(float64(seen.late(changes)))
 	if took, known := lag(changes, now); known {
 		m.lag.Observe(took.Seconds())
+		for most := m.mostLag.Load(); int64(took) > most && !m.mostLag.CompareAndSwap(most, int64(took)); {
+			most = m.mostLag.Load()
+		}
 	}
 }
 
@@ -102,9 +110,16 @@ func (m *metrics) kept(kept, lost int) {
 // Totals add up the deliveries of a receiver since it was made. They only grow.
 type Totals struct {
 	Deliveries, Refused  float64 // all, and those that were not applied
+	Failed               float64 // of those, the ones that the database or the program could not take
+	Strangers            float64 // of those, the ones without a secret that fits
+	Changed              float64 // changes that said something new
 	Unchanged            float64 // changes that were known already
 	OutOfOrder           float64 // changes
 	LagSeconds, LagCount float64 // the sum of the delays that are known, and their number
+	// Lost are the calls and statements that a mirror was told it misses, and nothing has
+	// recovered; Told is false where no call has told.
+	Lost int64
+	Told bool
 }
 
 // Totals returns them as they are now.
@@ -120,13 +135,25 @@ func (r *Receiver) Totals() (t Totals) {
 		if result != resultApplied {
 			t.Refused += n
 		}
+		switch result {
+		case resultUnavailable, resultError:
+			t.Failed += n
+		case resultStranger:
+			t.Strangers += n
+		}
 	}
+	t.Changed = read(r.metrics.changes.WithLabelValues("changed")).GetCounter().GetValue()
 	t.Unchanged = read(r.metrics.changes.WithLabelValues("unchanged")).GetCounter().GetValue()
 	t.OutOfOrder = read(r.metrics.outOfOrder).GetCounter().GetValue()
 	lag := read(r.metrics.lag).GetHistogram()
 	t.LagSeconds, t.LagCount = lag.GetSampleSum(), float64(lag.GetSampleCount())
+	t.Lost, t.Told = r.losses.reported()
 	return t
 }
+
+// TakeLag returns the greatest delay between a change and its arrival since it was taken
+// last, 0 where none is known.
+func (r *Receiver) TakeLag() time.Duration { return time.Duration(r.metrics.mostLag.Swap(0)) }
 
 // resultOf names what became of a delivery.
 func resultOf(err error) string {
@@ -138,7 +165,7 @@ func resultOf(err error) string {
 	}
 	switch problem.Of(err).Status {
 	case fiber.StatusUnauthorized, fiber.StatusForbidden:
-		return "unauthenticated"
+		return resultStranger
 	case fiber.StatusRequestEntityTooLarge:
 		return "too_large"
 	case fiber.StatusUnsupportedMediaType:
@@ -146,7 +173,7 @@ func resultOf(err error) string {
 	case fiber.StatusBadRequest, fiber.StatusRequestTimeout:
 		return "cut_off"
 	case fiber.StatusServiceUnavailable:
-		return "unavailable"
+		return resultUnavailable
 	}
-	return "error"
+	return resultError
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -13,7 +14,7 @@ import (
 
 // console returns the settings of the pages: what they show and do beyond the store.
 func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) *console.Settings {
-	return &console.Settings{
+	all := &console.Settings{
 		Where: db.where, Source: db.source, Limits: sweeper.Limits, Role: cmd.String("console-role"),
 		Doctor: func(ctx context.Context) []report.Finding {
 			r, err := diagnose(ctx, cmd)
@@ -27,4 +28,11 @@ func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) 
 		},
 		Swept: sweeper.Status,
 	}
+	if !db.direct {
+		all.Activity = db
+	}
+	if db.asked != nil {
+		all.Webhooks = func(ctx context.Context) (store.Deliveries, error) { return db.asked.Deliveries(ctx, time.Now()) }
+	}
+	return all
 }

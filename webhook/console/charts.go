@@ -1,151 +1,180 @@
 package console
 
 import (
-	"context"
 	"fmt"
 	"math"
-	"sync"
+	"strconv"
 	"time"
 
-	"github.com/gofiber/fiber/v2"
-
 	"github.com/edgaze-ai/runcounter/store"
-	"github.com/edgaze-ai/runcounter/webhook"
-	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
-	"github.com/edgaze-ai/runcounter/webhook/live"
 )
+
+// span is a time that the charts show, up to now.
+type span struct {
+	Name  string // in an address
+	Title string
+	index int
+	step  time.Duration // of a bar
+	bars  int
+	tick  time.Duration // between two times of the axis
+	clock string        // how these are written
+	Per   string        // names a bar
+	good  time.Duration // for which a reading of it is used
+}
+
+var spans = [...]span{
+	{"hour", "The last hour", 0, time.Minute, 60, 10 * time.Minute, "15:04", "a minute", 5 * time.Second},
+	{"day", "The last day", 1, 15 * time.Minute, 96, 4 * time.Hour, "15:04", "15 minutes", 15 * time.Second},
+	{"week", "The last week", 2, 2 * time.Hour, 84, 24 * time.Hour, "Mon 2", "2 hours", time.Minute},
+}
+
+// spanNamed returns the span of a name, the hour for any other.
+func spanNamed(name string) span {
+	for _, s := range spans {
+		if s.Name == name {
+			return s
+		}
+	}
+	return spans[0]
+}
+
+// to returns the end of the step that is under way, and from the beginning of the first
+// one.
+func (s span) to(now time.Time) time.Time   { return now.UTC().Truncate(s.step).Add(s.step) }
+func (s span) from(now time.Time) time.Time { return s.to(now).Add(-time.Duration(s.bars) * s.step) }
+
+// timeline is the charts of a span, on one axis.
+type timeline struct {
+	Span   span
+	Spans  []span
+	Panels []panel
+	Ticks  []tick
+	Sum    store.Activity
+	Gaps   bool // some of it is a time that no instance has seen
+	Memory bool // nothing is kept in the database
+}
+
+// panel shows one figure. Widths are in percent of it, heights in pixels.
+type panel struct {
+	Name, Now, Most, Label string
+	Class                  string // of what is above 0
+	Bars                   []bar
+}
+
+type bar struct {
+	X, Width  string
+	Y, Height string
+	Class     string // zero where nothing happened, gap where no instance watched
+	Says      string
+}
+
+type tick struct{ X, Text string }
 
 const (
-	// sampleEvery is the time between two samples, and samples the number that are
-	// kept: those of an hour.
-	sampleEvery = 10 * time.Second
-	samples     = 360
-	// bars is the number of bars of a chart: one a minute.
-	bars = 60
+	panelHeight = 46
+	// zeroHeight makes a bar of nothing visible, so that it differs from no data.
+	zeroHeight = 1.5
 )
 
-// sample holds the totals of a moment. All but ledger only grow.
-type sample struct {
-	at time.Time
-	webhook.Totals
-	ledger, drifting float64
+func percent(v float64) string {
+	return strconv.FormatFloat(math.Round(1000*v)/1000, 'f', -1, 64) + "%"
 }
 
-// past is the samples of the last hour. It costs 30 KB, whatever happens.
-type past struct {
-	mu   sync.Mutex
-	kept []sample // in order
-}
+func pixels(v float64) string { return strconv.FormatFloat(math.Round(10*v)/10, 'f', -1, 64) }
 
-func (p *past) add(s sample) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.kept = append(p.kept, s)
-	if len(p.kept) > samples {
-		p.kept = append(p.kept[:0], p.kept[len(p.kept)-samples:]...)
+// draw makes the charts of a span from what happened in it. Since is from when on this
+// instance has watched.
+func draw(s span, now time.Time, steps []store.Activity, since time.Time) timeline {
+	from := s.from(now)
+	at := make([]store.Activity, s.bars)
+	seen := make([]bool, s.bars)
+	place := func(t time.Time) int { return int(math.Floor(float64(t.Sub(from)) / float64(s.step))) }
+	t := timeline{Span: s, Spans: spans[:]}
+	for _, a := range steps {
+		i := place(a.At)
+		if i < 0 || i >= s.bars {
+			continue
+		}
+		at[i] = at[i].Plus(a)
+		for j := max(0, min(i, place(a.Since))); j <= i; j++ {
+			seen[j] = true
+		}
+		lost := t.Sum.Lost + a.Lost
+		t.Sum = t.Sum.Plus(a)
+		t.Sum.Lost = lost
 	}
-}
-
-// sample reads the totals as they are now.
-func (c *Console) sample() sample {
-	s := sample{at: c.cfg.Now(), Totals: c.cfg.Totals(), drifting: float64(c.swept().Drifting)}
-	if h, err := c.cfg.Health(); err == nil { // a chart with a gap is better than none
-		s.ledger = float64(h.Ledger)
-	}
-	return s
-}
-
-// Watch samples the totals for the charts until the context ends.
-func (c *Console) Watch(ctx context.Context) {
-	tick := time.NewTicker(sampleEvery)
-	defer tick.Stop()
-	for {
-		c.past.add(c.sample())
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+	if !since.IsZero() {
+		for j := max(0, place(since)); j < s.bars; j++ {
+			seen[j] = true
 		}
 	}
-}
-
-// chart shows one figure over the last hour.
-type chart struct {
-	Name string
-	Now  string
-	Most string
-	Unit string
-	Bars []bar
-}
-
-// bar is one minute, in the units of the chart: 4 wide, 40 high.
-type bar struct{ X, Y, Height float64 }
-
-// Label says the chart in words.
-func (c chart) Label() string {
-	return fmt.Sprintf("%s in the last hour: now %s%s, at most %s%s in a minute", c.Name, c.Now, c.Unit, c.Most, c.Unit)
-}
-
-// charts draws the last hour.
-func (p *past) charts(now time.Time) []chart {
-	p.mu.Lock()
-	kept := append([]sample(nil), p.kept...)
-	p.mu.Unlock()
-	rate := func(value func(sample) float64) func(a, b sample) float64 {
-		return func(a, b sample) float64 { return max(0, value(b)-value(a)) / b.at.Sub(a.at).Seconds() }
+	count := func(of func(store.Activity) int64) func(store.Activity) float64 {
+		return func(a store.Activity) float64 { return float64(of(a)) }
 	}
-	per := " a second"
-	return []chart{
-		draw("Deliveries", per, kept, now, rate(func(s sample) float64 { return s.Deliveries })),
-		draw("Refused", per, kept, now, rate(func(s sample) float64 { return s.Refused })),
-		draw("Duplicates", per, kept, now, rate(func(s sample) float64 { return s.Unchanged })),
-		draw("Out of order", per, kept, now, rate(func(s sample) float64 { return s.OutOfOrder })),
-		draw("Lag", " s", kept, now, func(a, b sample) float64 {
-			if b.LagCount <= a.LagCount {
-				return 0
-			}
-			return (b.LagSeconds - a.LagSeconds) / (b.LagCount - a.LagCount)
-		}),
-		draw("Ledger rows", "", kept, now, func(_, b sample) float64 { return b.ledger }),
-		draw("Drift found", "", kept, now, func(a, b sample) float64 { return max(0, b.drifting-a.drifting) }),
+	number := func(n int64) string { return figure(float64(n)) }
+	t.Panels = []panel{
+		s.panel("Deliveries", "", from, at, seen, number(t.Sum.Deliveries), "", count(func(a store.Activity) int64 { return a.Deliveries })),
+		s.panel("Refused", "wrong", from, at, seen, number(t.Sum.Refused+t.Sum.Failed), "", count(func(a store.Activity) int64 { return a.Refused + a.Failed })),
+		s.panel("Lost on the way", "wrong", from, at, seen, number(t.Sum.Lost), "", count(func(a store.Activity) int64 { return a.Lost })),
+		s.panel("Greatest lag", "", from, at, seen, figure(t.Sum.Lag.Seconds())+" s", " s", func(a store.Activity) float64 { return a.Lag.Seconds() }),
 	}
-}
-
-// draw returns the chart of a value that is computed for each minute from the
-// samples at its two ends.
-func draw(name, unit string, kept []sample, now time.Time, value func(a, b sample) float64) chart {
-	var minutes [bars]float64
-	end := now.Truncate(time.Minute).Add(time.Minute)
-	for i := range minutes {
-		from := end.Add(time.Duration(i-bars) * time.Minute)
-		var first, last *sample
-		for j := range kept {
-			if at := kept[j].at; at.Before(from) {
-				first = &kept[j]
-			} else if at.Before(from.Add(time.Minute)) {
-				if first == nil {
-					first = &kept[j]
-				}
-				last = &kept[j]
-			}
-		}
-		if first != nil && last != nil && last.at.After(first.at) {
-			minutes[i] = value(*first, *last)
+	for i := range seen {
+		t.Gaps = t.Gaps || !seen[i]
+	}
+	for mark := from.Truncate(s.tick).Add(s.tick); mark.Before(s.to(now)); mark = mark.Add(s.tick) {
+		x := 100 * float64(mark.Sub(from)) / float64(time.Duration(s.bars)*s.step)
+		if x > 3 && x < 97 { // or the text would leave the chart
+			t.Ticks = append(t.Ticks, tick{percent(x), mark.Format(s.clock)})
 		}
 	}
+	return t
+}
+
+// panel draws the bars of one figure.
+func (s span) panel(name, class string, from time.Time, at []store.Activity, seen []bool, now, unit string, value func(store.Activity) float64) panel {
 	most := 0.0
-	for _, v := range minutes {
-		most = max(most, v)
+	for _, a := range at {
+		most = max(most, value(a))
 	}
-	c := chart{Name: name, Unit: unit, Now: figure(minutes[bars-1]), Most: figure(most)}
-	for i, v := range minutes {
-		if v > 0 {
-			height := max(1, 40*v/most)
-			c.Bars = append(c.Bars, bar{float64(4 * i), 40 - math.Round(10*height)/10, math.Round(10*height) / 10})
+	p := panel{Name: name, Now: now, Most: figure(most) + unit, Class: class}
+	p.Label = fmt.Sprintf("%s in %s: %s, at most %s in %s", name, lower(s.Title), p.Now, p.Most, s.Per)
+	width := 100 / float64(s.bars)
+	for i := 0; i < s.bars; i++ {
+		begins := from.Add(time.Duration(i) * s.step)
+		b := bar{X: percent(width * float64(i)), Width: percent(width * 0.8)}
+		v := value(at[i])
+		switch {
+		case !seen[i]:
+			n := 1
+			for ; i+1 < s.bars && !seen[i+1]; i++ {
+				n++
+			}
+			b.Width, b.Y, b.Height, b.Class = percent(width*float64(n)), "0", pixels(panelHeight), "gap"
+			b.Says = s.between(begins, n) + ": no data"
+		case v == 0:
+			b.Y, b.Height, b.Class, b.Says = pixels(panelHeight-zeroHeight), pixels(zeroHeight), "zero", s.between(begins, 1)+": 0"+unit
+		default:
+			height := max(3, panelHeight*v/most)
+			b.Y, b.Height, b.Class, b.Says = pixels(panelHeight-height), pixels(height), class, s.between(begins, 1)+": "+figure(v)+unit
 		}
+		p.Bars = append(p.Bars, b)
 	}
-	return c
+	return p
 }
+
+// between says when n bars are.
+func (s span) between(from time.Time, n int) string {
+	to := from.Add(time.Duration(n) * s.step)
+	if s.step == time.Minute && n == 1 {
+		return from.Format("15:04")
+	}
+	if from.YearDay() == to.Add(-1).YearDay() {
+		return from.Format("2 Jan 15:04") + "–" + to.Format("15:04")
+	}
+	return from.Format("2 Jan 15:04") + " – " + to.Format("2 Jan 15:04")
+}
+
+func lower(title string) string { return string(title[0]|0x20) + title[1:] }
 
 // figure prints a number as short as it can be read.
 func figure(v float64) string {
@@ -156,65 +185,17 @@ func figure(v float64) string {
 		return "<0.01"
 	case v < 10 && v != math.Trunc(v):
 		return fmt.Sprintf("%.2f", v)
+	case v >= 10_000 && v == math.Trunc(v):
+		return grouped(int64(v))
 	}
 	return fmt.Sprintf("%.0f", v)
 }
 
-// numbersEvery is the time between two updates of the numbers on an open page.
-const numbersEvery = 2 * time.Second
-
-// events answers GET /console/events: with ?key=USER/KIND/REF that count
-// whenever it changes, else the numbers of the overview.
-func (c *Console) events(f *fiber.Ctx, who session) error {
-	var topics []live.Topic
-	if text := f.Query("key"); text != "" {
-		key, err := parseKeyPath(text)
-		if err != nil {
-			return err
-		}
-		topics = append(topics, live.CountOf(key))
+// grouped prints a number with a narrow space between thousands.
+func grouped(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "\u202f" + text[i:]
 	}
-	return c.cfg.Streams.Serve(f, store.ID{}, topics, func(out *live.Writer, sub *live.Subscription) {
-		c.push(out, sub, len(topics) == 0, who.Expires)
-	})
-}
-
-// push writes events until the reader is gone, the session has ended, or the server
-// shuts down.
-func (c *Console) push(out *live.Writer, sub *live.Subscription, numbers bool, expires time.Time) {
-	out.Text("retry: 2000\n\n")
-	tick := time.NewTicker(numbersEvery)
-	defer tick.Stop()
-	for out.Err() == nil && (expires.IsZero() || c.cfg.Now().Before(expires)) {
-		select {
-		case <-sub.Changed():
-			for _, state := range sub.Take() {
-				out.Event("message", answer.Encode(map[string]any{"count": state.Count.Count}))
-			}
-		case <-tick.C:
-			if numbers {
-				out.Event("message", answer.Encode(c.numbers()))
-			} else {
-				out.Text(": still here\n\n")
-			}
-		case <-out.Displaced():
-			return
-		case <-out.Closed():
-			return
-		}
-		out.Flush()
-	}
-}
-
-// numbers are those of the overview, by the names that its elements have.
-func (c *Console) numbers() map[string]any {
-	n := map[string]any{"streams": c.cfg.Streams.Open()}
-	if h, err := c.cfg.Health(); err == nil {
-		n["active"], n["ledger"], n["letters"] = h.Active, h.Ledger, h.DeadLetters
-		n["nokey"], n["unknown"], n["toosoon"] = h.NoKey, h.UnknownStatus, h.EndedTooSoon
-	}
-	for _, chart := range c.past.charts(c.cfg.Now()) {
-		n["chart "+chart.Name] = chart.Now + chart.Unit
-	}
-	return n
+	return text
 }

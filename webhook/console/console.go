@@ -15,6 +15,7 @@ import (
 	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/webhook"
 	"github.com/edgaze-ai/runcounter/webhook/internal/answer"
+	"github.com/edgaze-ai/runcounter/webhook/internal/cached"
 	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
 	"github.com/edgaze-ai/runcounter/webhook/internal/request"
 	"github.com/edgaze-ai/runcounter/webhook/live"
@@ -39,10 +40,16 @@ type Settings struct {
 	Sweep func(ctx context.Context, full bool) (store.SweepReport, error)
 	// Swept returns what the sweeper has done.
 	Swept func() store.SweepStatus
+	// Webhooks looks at the calls of the watched table's webhooks; nil for a mirror.
+	Webhooks func(ctx context.Context) (store.Deliveries, error)
+	// Activity keeps what arrives for the charts; nil where the database has no
+	// place for it, and then they show what this process has seen.
+	Activity store.ActivityLog
 }
 
 // Store is the part of a backend that operators change.
 type Store interface {
+	Suspects(ctx context.Context, f store.FailStuck) ([]store.Suspect, error)
 	Complete(ctx context.Context, c store.Completion) (store.CompleteResult, error)
 	Amend(ctx context.Context, a store.AmendRequest) (store.Run, error)
 	FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error)
@@ -70,13 +77,18 @@ type Config struct {
 	Streams *live.Streams
 	// Refusals logs and counts what is refused.
 	Refusals *problem.Recorder
-	// Totals returns the numbers of deliveries that the charts show.
-	Totals func() webhook.Totals
-	// Health counts what in the database deserves a look, Ready says whether it
-	// answers, and Degraded what is not as it should be, a sentence each.
+	// Totals returns the numbers of deliveries that the charts show, and TakeLag the
+	// greatest delay of one since it was taken last.
+	Totals  func() webhook.Totals
+	TakeLag func() time.Duration
+	// Health counts what in the database deserves a look, Away says why it can't be
+	// used, nothing where it can, and Degraded what in the settings and in what was
+	// sent is not as it should be, a sentence each.
 	Health   func() (store.Health, error)
-	Ready    func() bool
+	Away     func() string
 	Degraded func() []string
+	// Sweeps says that the server sweeps.
+	Sweeps bool
 	// Home answers at / those who do not ask for a page.
 	Home fiber.Handler
 	// ClientHeader is the header in which the proxy before the server names the
@@ -104,7 +116,15 @@ type Console struct {
 	sessions sessions
 	attempts attempts
 	pages    map[string]*template.Template
-	past     past
+	started  time.Time
+
+	arrivals   arrivals
+	log        store.ActivityLog
+	past       [len(spans)]cached.Answer[[]store.Activity] // of each span
+	unrecorded error                                       // why the last minutes were not taken
+	watched    chan struct{}                               // closed when Watch has ended
+	look       look
+	policy     cached.Answer[store.Policy]
 }
 
 // page is the data of each template.
@@ -116,16 +136,17 @@ type page struct {
 	CSRF     string
 	Where    string
 	Source   bool
-	Granting bool // there are pages of grants
-	Ready    bool
-	Degraded []string
+	Granting bool   // there are pages of grants
 	Done     string // what an action came to
 	Data     any
 }
 
 // New returns a console. The error is a template that can't be read.
 func New(cfg Config) (*Console, error) {
-	c := &Console{cfg: cfg, sessions: newSessions(cfg.Keys, cfg.Now), pages: map[string]*template.Template{}}
+	c := &Console{cfg: cfg, sessions: newSessions(cfg.Keys, cfg.Now), pages: map[string]*template.Template{}, started: cfg.Now(), log: cfg.Activity, watched: make(chan struct{})}
+	if c.log == nil {
+		c.log = &memory{}
+	}
 	if c.cfg.Limits == nil {
 		c.cfg.Limits = store.DefaultLimits()
 	}
@@ -271,9 +292,6 @@ func (c *Console) show(f *fiber.Ctx, who session, name, title string, data any) 
 		Title: title, Path: "/" + strings.SplitN(strings.TrimPrefix(f.Path(), "/"), "/", 2)[0],
 		Who: who.Name, Open: who == localOperator, CSRF: c.sessions.token(who), Where: c.cfg.Where, Source: c.cfg.Source, Granting: c.cfg.Grants != nil,
 		Done: doneText[f.Query("done")], Data: data,
-	}
-	if who.in() {
-		p.Degraded, p.Ready = c.cfg.Degraded(), c.cfg.Ready()
 	}
 	var out strings.Builder
 	if err := c.pages[name].Execute(&out, p); err != nil {

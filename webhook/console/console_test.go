@@ -2,7 +2,6 @@ package console
 
 import (
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/edgaze-ai/runcounter/store"
@@ -20,30 +19,6 @@ func TestTheConsoleTellsStatusesApart(t *testing.T) {
 	}
 	if len(rows) != 4 {
 		t.Errorf("got %d rows", len(rows))
-	}
-}
-
-func TestPicturesOfTheLastHour(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 1, 31, 12, 0, 30, 0, time.UTC)
-	var p past
-	for i := range 1000 { // more than an hour
-		s := sample{at: now.Add(time.Duration(i-999) * sampleEvery), ledger: 7}
-		s.Deliveries = float64(20 * i)
-		s.LagSeconds, s.LagCount = float64(i)/2, float64(i)
-		p.add(s)
-	}
-	if len(p.kept) != samples {
-		t.Errorf("%d samples are kept", len(p.kept))
-	}
-	for _, c := range p.charts(now) {
-		want := map[string]string{"Deliveries": "2 a second", "Lag": "0.50 s", "Ledger rows": "7"}[c.Name]
-		if want != "" && (c.Now+c.Unit != want || c.Most+c.Unit != want || len(c.Bars) < bars-1) {
-			t.Errorf("%s: now %s, most %s, %d bars; want %s", c.Name, c.Now, c.Most, len(c.Bars), want)
-		}
-		if want == "" && (c.Now != "0" || len(c.Bars) != 0) {
-			t.Errorf("%s: %+v, want nothing", c.Name, c)
-		}
 	}
 }
 

@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"encoding/base64"
 	"net/url"
 	"slices"
@@ -61,24 +62,30 @@ func optionalID(f *fiber.Ctx, name string) (store.ID, error) {
 }
 
 type overviewData struct {
-	Health  store.Health
-	Policy  store.Policy
-	Charts  []chart
-	Swept   store.SweepStatus
-	Streams int
+	Verdict  verdict
+	Health   *store.Health // nil where it can't be read
+	Policy   string
+	Timeline timeline
+	Webhooks store.Deliveries
+	Swept    store.SweepStatus
+	Streams  int
 }
 
-// overview is the first page: what deserves a look, and the last hour.
+// overview is the first page: what is wrong, and what happens. It is shown while the
+// database is away, too: it says so.
 func (c *Console) overview(f *fiber.Ctx, who session) error {
-	health, err := c.cfg.Health()
-	if err != nil {
-		return err
+	d := overviewData{Verdict: c.verdict(), Timeline: c.timeline(spanNamed(f.Query("span"))), Webhooks: c.webhooks(), Swept: c.swept(), Streams: c.cfg.Streams.Open()}
+	if health, err := c.cfg.Health(); err == nil {
+		d.Health = &health
 	}
-	policy, err := c.cfg.Reader.Policy(f.UserContext())
-	if err != nil {
-		return err
+	if policy, err := c.policy.Get(c.cfg.Now, policyFor, askShare, func() (store.Policy, error) {
+		ctx, cancel := context.WithTimeout(f.UserContext(), askWithin)
+		defer cancel()
+		return c.cfg.Reader.Policy(ctx)
+	}); err == nil {
+		d.Policy = policy.String()
 	}
-	return c.show(f, who, "overview", "Overview", overviewData{health, policy, c.past.charts(c.cfg.Now()), c.swept(), c.cfg.Streams.Open()})
+	return c.show(f, who, "overview", "Overview", d)
 }
 
 func (c *Console) swept() store.SweepStatus {

@@ -104,6 +104,7 @@ func functions(now func() time.Time) template.FuncMap {
 			}
 			return "Created"
 		},
+		"fates": fates,
 		"json":  func(j store.JSON) string { return string(j) },
 		"ago":   func(d time.Duration) string { return d.Round(time.Second).String() },
 		"keyed": func(k store.Key) string { return "/counts/" + keyPath(k) },
@@ -142,4 +143,24 @@ func userPath(id store.ID) string {
 		return ""
 	}
 	return "/counts?user=" + url.QueryEscape(id.String())
+}
+
+// fateShown is the number of calls that had one fate.
+type fateShown struct {
+	Name, Class string
+	Calls       int64
+}
+
+// fates are the fates of calls, and of the losses those that there are.
+func fates(d store.Deliveries) (all []fateShown) {
+	for _, fate := range store.Fates {
+		n := d.Calls[fate]
+		switch {
+		case fate.Lost() && n > 0:
+			all = append(all, fateShown{"Calls that " + fate.What(), "lost", n})
+		case !fate.Lost():
+			all = append(all, fateShown{"Calls that " + fate.What(), "", n})
+		}
+	}
+	return all
 }

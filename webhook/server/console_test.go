@@ -190,7 +190,7 @@ const keyPath = "/counts/" + user + "/workflow/" + workflow
 
 // consolePages are all pages, with what each must show.
 var consolePages = map[string][]string{
-	"/":                               {"Active runs", "Deliveries", "Ready"},
+	"/":                               {"Active runs", "Deliveries", "things need a look.", "1 run is stuck &lt;script&gt;", "could not be read.", "The last hour"},
 	"/counts":                         {"<caption>Counts", user},
 	"/counts?user=" + user:            {user, workflow},
 	keyPath:                           {"What is stored equals the runs", runID(4), "under the policy outcomes"},
@@ -516,10 +516,17 @@ func TestEventsOfTheConsole(t *testing.T) {
 			k, err := res.Body.Read(buffer)
 			text += string(buffer[:k])
 			if _, data, ok := strings.Cut(text, "data: "); ok {
-				if err := json.Unmarshal([]byte(strings.SplitN(data, "\n", 2)[0]), &n); err != nil {
+				var event struct{ Count *int64 }
+				line, rest, _ := strings.Cut(data, "\n")
+				if err := json.Unmarshal([]byte(line), &event); err != nil {
 					t.Fatal(err)
 				}
-				return n
+				if event.Count != nil {
+					n.Count = *event.Count
+					return n
+				}
+				text = rest // a sign of life
+				continue
 			}
 			if err != nil {
 				t.Fatalf("%v after %q", err, text)

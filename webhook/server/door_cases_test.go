@@ -16,6 +16,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/wait"
 	"github.com/edgaze-ai/runcounter/store"
+	"github.com/edgaze-ai/runcounter/webhook/internal/cached"
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
 
@@ -114,9 +115,9 @@ func TestCaseD14_TheDatabaseIsAskedForItsHealthOnceForAll(t *testing.T) {
 	}
 	t.Run("case D14: a slow answer is good for longer", func(t *testing.T) {
 		now, took, calls := time.Unix(1000, 0), 3*time.Second, 0
-		var c cached[int]
+		var c cached.Answer[int]
 		ask := func() (int, error) { calls++; now = now.Add(took); return calls, nil }
-		get := func() int { v, _ := c.get(func() time.Time { return now }, 5*time.Second, healthShare, ask); return v }
+		get := func() int { v, _ := c.Get(func() time.Time { return now }, 5*time.Second, healthShare, ask); return v }
 		get()
 		now = now.Add(29 * time.Second)
 		if got := get(); got != 1 {

@@ -44,12 +44,8 @@ func (s *Server) readyz(c *fiber.Ctx) error {
 		state.Ready = false
 		state.Degraded = append(state.Degraded, "The server is shutting down.")
 	}
-	if err := s.ping(); err != nil {
+	if what := s.away(); what != "" {
 		state.Ready = false
-		what := "The database does not answer; see the log."
-		if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
-			what = trouble.What
-		}
 		state.Degraded = append(state.Degraded, what)
 	}
 	status := fiber.StatusOK
@@ -65,8 +61,29 @@ func (s *Server) readyz(c *fiber.Ctx) error {
 	return answer.JSON(c, status, state)
 }
 
+// away says why the database can't be used; nothing where it can.
+func (s *Server) away() string {
+	err := s.ping()
+	if trouble, ok := errors.AsType[*store.StorageFault](err); ok {
+		return trouble.What
+	}
+	if err != nil {
+		return "The database does not answer; see the log."
+	}
+	return ""
+}
+
 // degraded lists what works, but not as it should.
 func (s *Server) degraded() []string {
+	list := s.unsound()
+	if s.cfg.Sweeper != nil {
+		list = append(list, s.cfg.Sweeper.Degraded()...)
+	}
+	return list
+}
+
+// unsound lists what is not as it should be in the settings and in what was sent.
+func (s *Server) unsound() []string {
 	list := []string{}
 	if s.cfg.Secrets.IsZero() {
 		list = append(list, "No webhook secret is set: any process on this machine can change the counts. Set RUNCOUNTER_WEBHOOK_SECRET.")
@@ -75,11 +92,8 @@ func (s *Server) degraded() []string {
 		list = append(list, "No API key is set: any process on this machine can read and change runs. Set RUNCOUNTER_API_KEY.")
 	}
 	list = append(list, s.receiver.Degraded()...)
-	if s.cfg.Sweeper != nil {
-		list = append(list, s.cfg.Sweeper.Degraded()...)
-	}
 	if s.cfg.Degraded != nil {
-		reported, _ := s.reported.get(s.cfg.Now, readyFor, 0, func() ([]string, error) { return s.cfg.Degraded(), nil })
+		reported, _ := s.reported.Get(s.cfg.Now, readyFor, 0, func() ([]string, error) { return s.cfg.Degraded(), nil })
 		list = append(list, reported...)
 	}
 	return list
@@ -88,10 +102,10 @@ func (s *Server) degraded() []string {
 // ping asks the database at most once a second, and for two seconds at most. That
 // one who asks had to wait is no reason to hear later of what has changed.
 func (s *Server) ping() error {
-	_, err := s.ready.get(s.cfg.Now, readyFor, 0, func() (struct{}, error) {
+	_, err := s.ready.Get(s.cfg.Now, readyFor, 0, func() (struct{}, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		before, err := s.ready.err, s.cfg.Store.Ping(ctx)
+		before, err := s.ready.Before(), s.cfg.Store.Ping(ctx)
 		if err != nil && before == nil {
 			s.cfg.Log.Error("the database does not answer", "error", err)
 		}

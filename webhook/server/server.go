@@ -24,6 +24,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook"
 	"github.com/edgaze-ai/runcounter/webhook/api"
 	"github.com/edgaze-ai/runcounter/webhook/console"
+	"github.com/edgaze-ai/runcounter/webhook/internal/cached"
 	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
 	"github.com/edgaze-ai/runcounter/webhook/internal/request"
 	"github.com/edgaze-ai/runcounter/webhook/live"
@@ -122,9 +123,9 @@ type Server struct {
 	connEvents *prometheus.CounterVec
 	apiSeen    *apiMetrics
 	tries      *tries
-	ready      cached[struct{}]
-	reported   cached[[]string] // by Config.Degraded
-	health     cached[store.Health]
+	ready      cached.Answer[struct{}]
+	reported   cached.Answer[[]string] // by Config.Degraded
+	health     cached.Answer[store.Health]
 
 	process string        // the first part of each request id
 	request atomic.Uint64 // the number of the last request
@@ -223,8 +224,8 @@ func (s *Server) furnish() error {
 	var err error
 	s.console, err = console.New(console.Config{
 		Settings: *cfg.Console, Store: backend, Reader: retryingReader{cfg.Reader, t}, Letters: letters, Grants: grants, Decoder: cfg.Decoder, Replay: s.receiver.Replay, Keys: s.keys, Users: cfg.Users,
-		Streams: s.streams, Refusals: s.refusals, Totals: s.receiver.Totals, Health: s.Health,
-		Ready: func() bool { return s.ping() == nil }, Degraded: s.degraded, Home: home, ClientHeader: cfg.ClientHeader,
+		Streams: s.streams, Refusals: s.refusals, Totals: s.receiver.Totals, TakeLag: s.receiver.TakeLag, Health: s.Health,
+		Away: s.away, Degraded: s.unsound, Sweeps: cfg.Sweeper != nil, Home: home, ClientHeader: cfg.ClientHeader,
 		Time: request.Limits{Stall: l.time.Stall, Whole: l.unverifiedWhole}, Now: cfg.Now, Log: cfg.Log,
 	})
 	if err != nil {
@@ -391,6 +392,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	}
 	err = errors.Join(err, s.receiver.Close(ctx))
+	if s.console != nil {
+		s.console.Close(ctx)
+	}
 	s.refusals.Flush()
 	return err
 }

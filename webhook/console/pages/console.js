@@ -1,15 +1,61 @@
-// Keeps the numbers of a page live. Without it they are those of its loading.
+// Keeps a page live. Without it, it shows what there was when it was loaded.
 "use strict";
-for (const part of document.querySelectorAll("[data-events]")) {
-  const events = new EventSource(part.dataset.events);
-  events.onmessage = (event) => {
-    for (const [name, value] of Object.entries(JSON.parse(event.data))) {
-      for (const place of document.querySelectorAll(`[data-live="${CSS.escape(name)}"]`)) {
-        if (place.textContent !== String(value)) place.textContent = value;
-      }
-    }
+for (const part of document.querySelectorAll("[data-events]")) watch(part.dataset.events);
+
+function watch(address) {
+  const lost = document.createElement("p");
+  lost.className = "state bad connection";
+  lost.hidden = true;
+  lost.innerHTML = "<strong role=alert></strong> <span></span>";
+  document.querySelector("main").prepend(lost);
+  let events, heard = Date.now(), failed = false;
+  const connect = () => {
+    events = new EventSource(address);
+    events.onmessage = (event) => {
+      heard = Date.now();
+      failed = false;
+      tell();
+      show(JSON.parse(event.data));
+    };
+    events.onerror = () => {
+      failed = true;
+      tell();
+    };
   };
+  // The server speaks every 2 seconds.
+  const tell = () => {
+    const silent = Math.round((Date.now() - heard) / 1000);
+    const isLost = silent > 6 || (failed && silent > 2);
+    const alert = lost.firstChild;
+    if (isLost === lost.hidden) {
+      lost.hidden = !isLost;
+      alert.textContent = isLost ? "Connection lost:" : "";
+      document.body.classList.toggle("stale", isLost);
+    }
+    if (isLost) lost.lastChild.textContent = `data of ${silent} s ago. Trying again…`;
+  };
+  connect();
+  setInterval(() => {
+    tell();
+    // A browser gives up on an answer that is no stream, such as a proxy's 502.
+    if (events.readyState === EventSource.CLOSED) connect();
+  }, 1000);
   addEventListener("pagehide", () => events.close());
+}
+
+function show(data) {
+  for (const [name, html] of Object.entries(data.parts ?? {})) {
+    for (const place of document.querySelectorAll(`[data-part="${CSS.escape(name)}"]`)) {
+      const focused = place.contains(document.activeElement) && document.activeElement.getAttribute("href");
+      place.innerHTML = html; // a part of the page as the server renders it
+      if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+    }
+  }
+  for (const [name, value] of Object.entries(data)) {
+    for (const place of document.querySelectorAll(`[data-live="${CSS.escape(name)}"]`)) {
+      if (place.textContent !== String(value)) place.textContent = value;
+    }
+  }
 }
 
 // What was copied with blanks around it is found, too. An address is taken as it is.
