@@ -471,3 +471,26 @@ func TestWhatServeSaysToPasteWorks(t *testing.T) {
 		}
 	}
 }
+
+func TestCaseO12_ARecountOfNobodySaysSo(t *testing.T) {
+	t.Parallel()
+	got := must(t, filled(t), "", "recount", "--user", otherWorkflow, "--workflow", sampleWorkflow)
+	if !strings.Contains(got, "No run of user "+otherWorkflow+", workflow "+sampleWorkflow+" has ended") {
+		t.Errorf("got %q, want it said that there is no such run", got)
+	}
+}
+
+// A program that ends with an error promises nothing of a server that goes on.
+func TestCaseO12_AnErrorAtTheStartSaysToTryAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "folder.db"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"audit"}} {
+		r := exec1(t, command(t, dir, []string{"DATABASE_URL=sqlite:folder.db"}, args...), "")
+		if r.code != exitUnreachable || strings.Contains(r.errs, "no restart") || strings.Contains(r.errs, "503") || !strings.Contains(r.errs, "Then try again.") {
+			t.Errorf("%v: got %+v, want what to do, and to try again", args, r)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/edgaze-ai/runcounter/store"
 	modernc "modernc.org/sqlite"
@@ -16,14 +17,14 @@ import (
 
 // The sentences of storage faults, which last until an operator acts.
 const (
-	diskFull = "The disk of the database is full: free space on it. Until then deliveries are refused with 503; " +
-		"what was acked before is safe, and no restart is needed."
+	whileServing = " Until then deliveries are refused with 503; what was acked before is safe, and no restart is needed."
+
+	diskFull     = "The disk of the database is full: free space on it." + whileServing
 	fileReadOnly = "The database file can't be written: give the user of the server the right to write the file, its -wal and -shm and their folder, " +
-		"and look whether the disk is mounted read-only. Until then deliveries are refused with 503; what was acked before is safe, and no restart is needed."
-	diskBroken = "The disk of the database can't be read or written: look at the system's log for errors of the disk, and whether it is mounted read-only. " +
-		"Until then deliveries are refused with 503; what was acked before is safe, and no restart is needed."
+		"and look whether the disk is mounted read-only." + whileServing
+	diskBroken = "The disk of the database can't be read or written: look at the system's log for errors of the disk, and whether it is mounted read-only." + whileServing
 	cannotOpen = "The database file can't be opened: look whether it and its folder are there, whether the user of the server may write them, " +
-		"and whether the process may open more files. Until then deliveries are refused with 503; no restart is needed."
+		"and whether the process may open more files." + whileServing
 )
 
 // storageFaults are the primary result codes that no other try heals soon.
@@ -33,6 +34,15 @@ var storageFaults = map[int]string{
 	sqlite3.SQLITE_PERM:     fileReadOnly,
 	sqlite3.SQLITE_IOERR:    diskBroken,
 	sqlite3.SQLITE_CANTOPEN: cannotOpen,
+}
+
+// atStart words a fault for a program that ends with it: the sentences are those of a
+// server that goes on and heals by itself.
+func atStart(err error) error {
+	if fault, ok := errors.AsType[*store.StorageFault](translate(err)); ok {
+		return &store.StorageFault{What: strings.TrimSuffix(fault.What, whileServing) + " Then try again.", Err: fault.Err}
+	}
+	return translate(err)
 }
 
 // translate turns the driver's errors into the contract's, by their code.

@@ -88,7 +88,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	}
 	if !o.KeepSchema {
 		if err := migrate(abs, o); err != nil {
-			return nil, fmt.Errorf("open %s: %w", abs, translate(err))
+			return nil, fmt.Errorf("open %s: %w", abs, atStart(err))
 		}
 	}
 	s := &Store{path: abs, readOnly: o.ReadOnly, hooks: hooks{
@@ -117,7 +117,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	s.reader.SetMaxOpenConns(s.readers)
 	s.reader.SetMaxIdleConns(s.readers)
 	if err := errors.Join(s.prepare(ctx, o), s.rememberFiles(o)); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, translate(err)), s.Close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", abs, atStart(err)), s.Close())
 	}
 	return s, nil
 }

@@ -77,6 +77,9 @@ func Recounted(done []store.RecountResult) string {
 			changed = append(changed, store.Drift{Key: r.Key, Stored: r.Before, Actual: r.After})
 		}
 	}
+	if len(done) == 1 && done[0].Before == (store.Tallies{}) && done[0].After == (store.Tallies{}) {
+		return "No run of " + done[0].Key.String() + " has ended, and no count is kept of it: check the ids.\n"
+	}
 	if len(changed) == 0 {
 		return "Every count was right; nothing was changed.\n"
 	}
