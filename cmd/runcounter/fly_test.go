@@ -175,3 +175,102 @@ func mustServeOnFly(t *testing.T, f flyFile) {
 	}
 	p.kill()
 }
+
+// flyFlags are those of flyctl that the page's commands may use, as its reference lists
+// them.
+var flyFlags = map[string][]string{
+	"apps create":     {},
+	"secrets set":     {"--app", "--stage"},
+	"volumes create":  {"--app", "--region", "--size", "--yes"},
+	"deploy":          {"--app", "--config", "--primary-region", "--ha", "--image"},
+	"checks list":     {"--app"},
+	"scale count":     {"--app"},
+	"ssh console":     {"-C"},
+	"releases":        {"--image"},
+	"storage create":  {},
+	"logs":            {},
+	"platform status": {},
+}
+
+// Each path's block is carried out whole, with a fly that only notes what it was asked
+// for: the secrets and the volume are there before the deployment, which names its file
+// and takes one machine.
+func TestCaseO1_EachPathToFlyIsOneBlock(t *testing.T) {
+	t.Parallel()
+	page := mustReadFile(t, filepath.Join(top, "docs/deploy-on-fly.md"))
+	for _, path := range []struct{ heading, file, want string }{
+		{"Path 1: a source on Supabase", "fly.toml", "apps create, secrets set, deploy, checks list"},
+		{"Path 2: a mirror with a volume", "fly.sqlite.toml", "apps create, secrets set, volumes create, deploy, checks list"},
+	} {
+		_, part, found := strings.Cut(page, "\n## "+path.heading+"\n")
+		block := fenced.FindStringSubmatch(part)
+		if !found || block == nil {
+			t.Fatalf("the page has no block below %q", path.heading)
+		}
+		r := startShell(t, top, t.TempDir())
+		out, _ := r.run("fly() { echo \"fly: $(printf '%s\\t' \"$@\")\"; }\n" + block[2])
+		var did []string
+		asked := map[string]string{}
+		for line := range strings.Lines(out) {
+			if words, is := strings.CutPrefix(strings.TrimSpace(line), "fly: "); is {
+				command := flyCommand(t, strings.Split(words, "\t"))
+				did, asked[command] = append(did, command), words+"\t"
+			}
+		}
+		if got := strings.Join(did, ", "); got != path.want {
+			t.Errorf("%s does %s, want %s\n%s", path.heading, got, path.want, out)
+		}
+		for _, want := range []string{"--config\t" + path.file + "\t", "--ha=false\t"} {
+			if !strings.Contains(asked["deploy"], want) {
+				t.Errorf("%s deploys without %q: %s", path.heading, want, asked["deploy"])
+			}
+		}
+		mustBeSecrets(t, path.heading, asked["secrets set"])
+		if !strings.Contains(out, "\nhttps://runcounter-") || strings.Count(out, "whsec_") < 2 {
+			t.Errorf("%s doesn't print the address and the secrets, which Fly never shows again:\n%s", path.heading, out)
+		}
+	}
+}
+
+// flyCommand returns a command of fly without its arguments, and checks its flags.
+func flyCommand(t *testing.T, words []string) string {
+	t.Helper()
+	command := words[0]
+	if _, known := flyFlags[command]; !known && len(words) > 1 {
+		command += " " + words[1]
+	}
+	flags, known := flyFlags[command]
+	if !known {
+		t.Errorf("fly has no command %q that this test knows", command)
+	}
+	for _, word := range words {
+		if name, _, _ := strings.Cut(word, "="); strings.HasPrefix(word, "-") && !has(flags, name) {
+			t.Errorf("fly %s has no flag %s that this test knows", command, name)
+		}
+	}
+	return command
+}
+
+// mustBeSecrets checks that what a block sets are variables of serve, and that serve
+// takes the secrets that it draws.
+func mustBeSecrets(t *testing.T, path, words string) {
+	t.Helper()
+	var env []string
+	for _, word := range strings.Split(words, "\t") {
+		name, value, is := strings.Cut(word, "=")
+		if !is {
+			continue
+		}
+		if !strings.Contains(mustReadFile(t, referencePage), "`"+name+"`") {
+			t.Errorf("%s sets %s, which no program reads", path, name)
+		}
+		if name != "DATABASE_URL" {
+			env = append(env, name+"="+value)
+		}
+	}
+	p := follow(t, command(t, t.TempDir(), append(env, "RUNCOUNTER_LISTEN=127.0.0.1:0", "RUNCOUNTER_LOG_FORMAT=json"), "serve"))
+	if _, ok := p.await("listening"); !ok {
+		t.Errorf("%s: serve doesn't start with its secrets\n%s", path, p.said())
+	}
+	p.kill()
+}
