@@ -62,6 +62,9 @@ func TestPagesOnAProject(t *testing.T) {
 	}
 }
 
+// localStack is where supabase start has its database. The tests have another.
+const localStack = "127.0.0.1:54322"
+
 // projectURL stands in commands that need a database of Supabase.
 const projectURL = "SUPABASE_DB_URL"
 
@@ -71,6 +74,7 @@ func TestEachPageIsFollowed(t *testing.T) {
 	elsewhere := map[string]string{
 		"client.md":              "typescript_test.go",
 		"install-on-supabase.md": "install_page_test.go",
+		"supabase-start.md":      "supabase_start_test.go",
 		"harness.md":             "../../harness/page_test.go",
 	}
 	files, err := filepath.Glob(top + "/docs/*.md")
@@ -178,7 +182,7 @@ func (r *reader) there(out string) string {
 var (
 	goTest    = regexp.MustCompile(`^go test (\S+)(.*)$`)
 	serves    = regexp.MustCompile(`^(go run ./cmd/runcounter|runcounter) serve\b[^#]*`)
-	ciCommand = regexp.MustCompile(`^(bash \.ci/run|go get|go install|fly|docker|git) `)
+	ciCommand = regexp.MustCompile(`^(bash \.ci/run|go get|go install|fly|docker|git|supabase) `)
 )
 
 // do carries out a command that has to succeed.
@@ -195,7 +199,7 @@ func (r *reader) do(command string) {
 		r.serve(serves.FindString(command))
 		return
 	}
-	if ciCommand.MatchString(command+" ") || strings.Contains(command, "PASSWORD@") {
+	if ciCommand.MatchString(command+" ") || strings.Contains(command, "PASSWORD@") || strings.Contains(command, localStack) {
 		return // needs an account, a network or half an hour, or is the reader's own
 	}
 	if out, code := r.run(r.here(command)); code != 0 {
