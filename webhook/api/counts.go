@@ -45,6 +45,9 @@ func (a *API) counted(c *fiber.Ctx, f *fields) (of store.Scope, in store.Window,
 	return of, in, callerOf(c).mayRead(of, in, a.cfg.Totals)
 }
 
+// noKind refuses a kind beside a workflow or draft, which has one.
+const noKind = "kind is for a count of all runs of a user: leave it out, or leave out workflow_id and draft_id."
+
 // scope reads whose runs a request asks for. A signed-in user's are their own, unless
 // the request says those of all users.
 func (a *API) scope(c *fiber.Ctx, f *fields) (store.Scope, error) {
@@ -65,7 +68,7 @@ func (a *API) scope(c *fiber.Ctx, f *fields) (store.Scope, error) {
 	of := store.ScopeOf(user, workflow, draft)
 	if kind := store.Kind(f.choice("kind", string(store.KindWorkflow), string(store.KindDraft))); kind != "" {
 		if !of.OfUser() {
-			f.fail("kind is for a count of all runs of a user: leave it out, or leave out workflow_id and draft_id.")
+			f.fail(noKind)
 		}
 		of.Kind = kind
 	}

@@ -27,6 +27,7 @@ type endpoint struct {
 	answer       reflect.Type
 	located      bool                    // the answer has the header Location
 	events       map[string]reflect.Type // of a stream, in place of the answer
+	open         bool                    // some of it may be for those without a key or token, where the server is told so
 	problems     map[int]string          // beside those that all have
 	handle       func(*API, *fiber.Ctx, *fields) error
 }
@@ -82,7 +83,7 @@ var inPath = []param{
 
 // Whose count, in a query.
 var (
-	ofUser     = param{name: "user_id", about: "Whose count. Required with an API key, unless the table has no column that says whose a run is; a signed-in user may leave it out.", schema: anID}
+	ofUser     = param{name: "user_id", about: "Whose count. Left out, it is a signed-in user's own, and with an API key that of a workflow or draft over all users.", schema: anID}
 	ofWorkflow = param{name: "workflow_id", about: "Of which workflow.", schema: anID}
 	ofDraft    = param{name: "draft_id", about: "Of which draft; it goes before workflow_id.", schema: anID}
 )
@@ -103,12 +104,13 @@ var countQuery = []param{
 	{name: "to", about: "Runs that ended before then.", schema: aMoment},
 }
 
-// severalCounts says what a stream of counts tells of.
-var severalCounts = append([]param{ofUser, several(ofWorkflow), several(ofDraft)}, countQuery[3:]...)
+// severalCounts says what a stream of counts tells of. A draft goes before no workflow
+// there: each of them is a count.
+var severalCounts = append([]param{ofUser, several(ofWorkflow), several(param{name: "draft_id", about: "Of which draft; beside workflow_id it is one more count.", schema: anID})}, countQuery[3:]...)
 
 // allowanceQuery says which limits are asked for.
 var allowanceQuery = []param{
-	ofUser, ofWorkflow, ofDraft,
+	{name: "user_id", about: "Whose allowance. Required with an API key, unless the table has no column that says whose a run is; a signed-in user may leave it out.", schema: anID}, ofWorkflow, ofDraft,
 	{name: "limit", about: "That of the user and the workflow or draft.", schema: aNumber},
 	{name: "user_limit", about: "That of all runs of the user.", schema: aNumber},
 	{name: "from", about: "The beginning of the period of both: runs that ended before it are left out.", schema: aMoment},
@@ -128,11 +130,11 @@ var forUsers = []endpoint{
 		method: fiber.MethodGet, path: "/counts", id: "getCount", tag: "counts", summary: "The count of a user and a workflow, of all runs of a user, or of a workflow over all users",
 		about: "Exact as of now, for all time or by when runs ended. Nothing that was counted is a count of 0. " +
 			"A count over all users is for API keys, unless the server gives it to signed-in users, or to everyone without a key.",
-		query: countQuery, answer: reflect.TypeFor[Count](), handle: (*API).getCount,
+		query: countQuery, answer: reflect.TypeFor[Count](), open: true, handle: (*API).getCount,
 	},
 	{
 		method: fiber.MethodGet, path: "/counts/stream", id: "streamCounts", tag: "counts", summary: "Counts as they change, by server-sent events",
-		about: "Each count as of now, then each change of one within 100 ms of its commit. A line that begins with a colon comes every 15 seconds. " +
+		about: "Each count as of now, then each change of one: of a user and a workflow or draft within 100 ms of its commit, and of all runs of a user, over all users or in a window within 0.3 s where few are watched. A line that begins with a colon comes every 15 seconds. " +
 			"The server ends the stream with the event expired when the token expires, or displaced when a user with fewer streams needs the place.",
 		query: severalCounts, events: streamed,
 		problems: map[int]string{404: "The server streams no counts.", 429: "The user has too many streams open."}, handle: (*API).streamCounts,
@@ -152,7 +154,7 @@ var forUsers = []endpoint{
 	},
 	{
 		method: fiber.MethodGet, path: "/allowance/stream", id: "streamAllowance", tag: "limits", summary: "The allowance as it changes, by server-sent events",
-		about: "The allowance as of now, then each change of it. The stream ends as that of counts does.",
+		about: "The allowance as of now, then each change of it, within 0.3 s where few are watched. The stream ends as that of counts does.",
 		query: allowanceQuery, events: streamedAllowance,
 		problems: map[int]string{404: "The server streams no allowances.", 429: "The user has too many streams open."}, handle: (*API).streamAllowance,
 	},
@@ -287,19 +289,19 @@ var forLetters = []endpoint{
 		answer: reflect.TypeFor[LettersDropped](), problems: map[int]string{404: noLetter}, handle: (*API).dropLetter,
 	},
 	{
-		method: fiber.MethodPost, path: "/dead-letters/replay", id: "replayDeadLetters", tag: "dead letters", summary: "Takes in again the dead letters of a filter, latest first",
-		about:   "Those that still can't be read stay, with the reason.",
+		method: fiber.MethodPost, path: "/dead-letters/replay", id: "replayDeadLetters", tag: "dead letters", summary: "Replays the dead letters that match, latest first",
+		about:   "Each is read and applied again. Those that still can't be read stay, with the reason.",
 		members: []param{ofReason, ofUntil, ofBefore, ofMax}, answer: reflect.TypeFor[LettersReplayed](),
 		problems: map[int]string{404: noLetters, 409: notUnique}, handle: (*API).replayLetters,
 	},
 	{
-		method: fiber.MethodPost, path: "/dead-letters/drop", id: "dropDeadLetters", tag: "dead letters", summary: "Drops the dead letters of a filter, or all",
+		method: fiber.MethodPost, path: "/dead-letters/drop", id: "dropDeadLetters", tag: "dead letters", summary: "Drops the dead letters that match, or all",
 		members: []param{ofReason, ofUntil, ofBefore, {name: "all", about: "All of them, in place of a filter.", schema: aBool}},
 		answer:  reflect.TypeFor[LettersDropped](), problems: map[int]string{404: noLetters}, handle: (*API).dropLetters,
 	},
 	{
-		method: fiber.MethodPost, path: "/dead-letters/{seq}/replay", id: "replayDeadLetter", tag: "dead letters", summary: "Takes in again a dead letter",
-		about:  "That it still can't be read is a result: applied is false.",
+		method: fiber.MethodPost, path: "/dead-letters/{seq}/replay", id: "replayDeadLetter", tag: "dead letters", summary: "Replays a dead letter",
+		about:  "It is read and applied again. That it still can't be read is a result: applied is false.",
 		answer: reflect.TypeFor[LetterResult](), problems: map[int]string{404: noLetter, 409: "not_whole: only its beginning was kept, so it can't be replayed; or " + notUnique},
 		handle: (*API).replayLetter,
 	},

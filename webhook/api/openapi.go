@@ -111,7 +111,11 @@ var document = sync.OnceValue(func() []byte {
 	}
 	both, keys := secured(byAPIKey, byUserToken), secured(byAPIKey)
 	for _, e := range forUsers {
-		add("/v1"+e.path, e.method, d.operation(e, both))
+		ways := both
+		if e.open {
+			ways = append(slices.Clone(both), map[string][]string{})
+		}
+		add("/v1"+e.path, e.method, d.operation(e, ways))
 	}
 	for _, e := range slices.Concat(forKeys, forGrants, forLetters) {
 		add("/v1"+e.path, e.method, d.operation(e, keys))

@@ -7,7 +7,6 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
-	"github.com/edgaze-ai/runcounter/webhook/internal/request"
 	"github.com/edgaze-ai/runcounter/webhook/live"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 )
@@ -56,30 +55,31 @@ func (a *API) countTopics(c *fiber.Ctx, f *fields) ([]live.Topic, error) {
 	return []live.Topic{{Of: of, In: in}}, err
 }
 
+// countedBy are the parameters that a stream of counts takes several of.
+var countedBy = map[string]store.Kind{"workflow_id": store.KindWorkflow, "draft_id": store.KindDraft}
+
 // severalTopics reads a query with several workflows or drafts.
 func (a *API) severalTopics(c *fiber.Ctx, f *fields) (topics []live.Topic, err error) {
 	who, one := callerOf(c), store.ID{}
-	all, user := false, store.ID{}
 	var refs []store.Scope
 	for name, value := range c.Context().QueryArgs().All() {
-		id, err := store.ParseID(string(value))
-		if err != nil {
-			return nil, problem.New(fiber.StatusBadRequest, request.Clip(string(name))+" is "+err.Error()+". "+idAdvice)
+		kind, counted := countedBy[string(name)]
+		if !counted {
+			continue
 		}
-		switch string(name) {
-		case "user_id":
-			user = id
-		case "users":
-			if all = string(value) == "all"; !all {
-				f.fail("users must be one of all.")
-			}
-		case "workflow_id":
-			refs, one = append(refs, store.Scope{Kind: store.KindWorkflow, Ref: id}), id
-		case "draft_id":
-			refs, one = append(refs, store.Scope{Kind: store.KindDraft, Ref: id}), id
-		case "from", "to", "kind":
-			f.fail("A stream of several counts is for all time and takes no %s. Open one for each window.", name)
+		if one, err = store.ParseID(string(value)); err != nil {
+			return nil, problem.New(fiber.StatusBadRequest, string(name)+" is "+err.Error()+". "+idAdvice)
 		}
+		refs = append(refs, store.Scope{Kind: kind, Ref: one})
+	}
+	all, user := f.choice("users", "all") != "", f.id("user_id")
+	for _, bound := range [...]string{"from", "to"} {
+		if f.has(bound) {
+			f.fail("A stream of several counts is for all time and takes no %s. Open one for each window.", bound)
+		}
+	}
+	if f.has("kind") {
+		f.fail(noKind)
 	}
 	given := user
 	user, _, err = a.cfg.Decoder.Complete(user, one, store.ID{})

@@ -3,6 +3,7 @@ package problem_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -31,6 +32,9 @@ func TestWhatTheStoreRefusesIsSaid(t *testing.T) {
 		"another's id":           {store.ErrConflict, 409, "conflict", "Use a new one"},
 		"in other words":         {store.ErrInvalid, 400, "", "can't be carried out"},
 	} {
+		if field, _ := reflect.TypeFor[problem.Problem]().FieldByName("Code"); !strings.Contains(field.Tag.Get("doc"), c.code) {
+			t.Errorf("%s: the description of code lacks %s", name, c.code)
+		}
 		got := problem.Of(fmt.Errorf("begin: %w", errors.Join(c.err, database)))
 		if got.Status != c.status || got.Code != c.code || !strings.Contains(got.Detail, c.want) || strings.Contains(got.Detail, "ada@") || got.Title == "" {
 			t.Errorf("%s: got %d %q %q, want %d %q %q", name, got.Status, got.Code, got.Detail, c.status, c.code, c.want)
