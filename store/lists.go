@@ -132,6 +132,7 @@ const (
 type DeadLetterQuery struct {
 	Seq    int64     // this one alone; any where 0
 	Reason string    // whose reason contains it, whatever the case of ASCII letters; any where empty
+	Is     string    // whose reason is this and no other; any where empty
 	Before int64     // whose Seq is smaller; any where 0
 	Until  time.Time // received before it; any where zero
 	Limit  int       // greater than 0 for a page; not used for dropping

@@ -32,13 +32,13 @@ delete from run_counter.dead_letters
 	})
 }
 
-// lettersWhere is the condition of a query, whose parameters are $1 to $4.
+// lettersWhere is the condition of a query, whose parameters are $1 to $5.
 const lettersWhere = `
  where ($1::bigint = 0 or seq = $1::bigint) and ($2::text = '' or position(lower($2::text collate "C") in lower(reason collate "C")) > 0)
-   and ($3::bigint = 0 or seq < $3::bigint) and ($4::timestamptz is null or received_at < $4::timestamptz)`
+   and ($3::bigint = 0 or seq < $3::bigint) and ($4::timestamptz is null or received_at < $4::timestamptz) and ($5::text = '' or reason = $5::text)`
 
 func letterArgs(search store.DeadLetterQuery) []any {
-	return []any{search.Seq, search.Reason, search.Before, timeArg(search.Until)}
+	return []any{search.Seq, search.Reason, search.Before, timeArg(search.Until), search.Is}
 }
 
 // DeadLetters returns a page of them, latest first, without their bodies
@@ -48,7 +48,7 @@ func (s *Store) DeadLetters(ctx context.Context, search store.DeadLetterQuery) (
 		return send(ctx, s.pool, query{
 			text: `
 select seq, received_at, reason, bytes, octet_length(body), case when $1::bigint <> 0 then body end
-  from run_counter.dead_letters` + lettersWhere + ` order by seq desc limit $5::integer`,
+  from run_counter.dead_letters` + lettersWhere + ` order by seq desc limit $6::integer`,
 			args: append(letterArgs(search), search.Limit),
 			read: all(letters, func(rows pgx.Rows, d *store.DeadLetter) error {
 				return rows.Scan(&d.Seq, (*instant)(&d.ReceivedAt), &d.Reason, &d.Bytes, &d.Kept, &d.Body)

@@ -39,6 +39,9 @@ func lettersWhere(search store.DeadLetterQuery) (w conditions) {
 	if search.Reason != "" {
 		w.add("instr(lower(reason), lower(?)) > 0", search.Reason) // of ASCII alone
 	}
+	if search.Is != "" {
+		w.add("reason = ?", search.Is)
+	}
 	if search.Before != 0 {
 		w.add("seq < ?", search.Before)
 	}

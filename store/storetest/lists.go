@@ -201,6 +201,9 @@ var listCases = []contractCase{
 			{"by time", store.DeadLetterQuery{Until: at(2 * time.Hour)}, all[2:]},
 			{"behind one", store.DeadLetterQuery{Before: all[1].Seq}, all[2:]},
 			{"none", store.DeadLetterQuery{Reason: "%"}, nil},
+			{"of one reason", store.DeadLetterQuery{Is: all[1].Reason}, []store.DeadLetter{all[1]}},
+			{"of a part of a reason", store.DeadLetterQuery{Is: "the body is"}, nil},
+			{"of a reason in other letters", store.DeadLetterQuery{Is: strings.ToUpper(all[1].Reason)}, nil},
 		} {
 			tt.q.Limit = 100
 			want(s, tt.what, must(s.Store.DeadLetters(s.ctx, tt.q))(s), tt.want)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"html/template"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -198,6 +199,10 @@ func (c *Console) Routes(app *fiber.App) {
 	app.Get("/runs/:id/amend", c.page(c.confirmAmend))
 	app.Post("/runs/:id/amend", c.action(c.amend))
 	app.Get("/dead-letters", c.page(c.deadLetters))
+	for do, action := range map[string]func(*fiber.Ctx, session, form) error{"replay": c.replayLetters, "drop": c.dropLetters} {
+		app.Get("/dead-letters/"+do, c.page(c.confirmLetters(do)))
+		app.Post("/dead-letters/"+do, c.action(action))
+	}
 	app.Get("/dead-letters/:seq", c.page(c.deadLetter))
 	app.Get("/dead-letters/:seq/replay", c.page(c.confirmLetter("replay")))
 	app.Post("/dead-letters/:seq/replay", c.action(c.replayOne))
@@ -291,7 +296,7 @@ func (c *Console) show(f *fiber.Ctx, who session, name, title string, data any) 
 	p := page{
 		Title: title, Path: "/" + strings.SplitN(strings.TrimPrefix(f.Path(), "/"), "/", 2)[0],
 		Who: who.Name, Open: who == localOperator, CSRF: c.sessions.token(who), Where: c.cfg.Where, Source: c.cfg.Source, Granting: c.cfg.Grants != nil,
-		Done: doneText[f.Query("done")], Data: data,
+		Done: doneIn(f), Data: data,
 	}
 	var out strings.Builder
 	if err := c.pages[name].Execute(&out, p); err != nil {
@@ -341,8 +346,20 @@ var doneText = map[string]string{
 	"granted":    "The runs are granted, and raise the limit from now on.",
 	"revoked":    "The grant is revoked. What was begun stays begun.",
 	"dropped":    "The dead letter is gone.",
-	"swept":      "The sweep is done.",
-	"signed-out": "You are signed out.",
+
+	"replayed-many": "Replayed: %d taken in, %d that still can't be read and stay.",
+	"dropped-many":  "Dropped: %d.",
+	"swept":         "The sweep is done.",
+	"signed-out":    "You are signed out.",
+}
+
+// doneIn is the result that the address names. Its numbers are read as numbers.
+func doneIn(f *fiber.Ctx) string {
+	text := doneText[f.Query("done")]
+	for _, name := range []string{"n", "m"} {
+		text = strings.Replace(text, "%d", strconv.Itoa(f.QueryInt(name)), 1)
+	}
+	return text
 }
 
 // errNoConsole is for what is not configured.

@@ -272,34 +272,6 @@ func (c *Console) history(f *fiber.Ctx) (d runData, err error) {
 	return d, err
 }
 
-type lettersData struct {
-	Reason  string
-	Letters []store.DeadLetter
-	Next    string
-}
-
-// deadLetters is the list of the deliveries that could not be read.
-func (c *Console) deadLetters(f *fiber.Ctx, who session) error {
-	d := lettersData{Reason: f.Query("reason")}
-	q := store.DeadLetterQuery{Reason: d.Reason, Limit: pageRows + 1}
-	if text := f.Query("before"); text != "" {
-		before, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || before < 1 {
-			return problem.New(fiber.StatusBadRequest, "This address names no place in the list. Begin at its first page.")
-		}
-		q.Before = before
-	}
-	letters, err := c.cfg.Letters.DeadLetters(f.UserContext(), q)
-	if err != nil {
-		return err
-	}
-	var has bool
-	if d.Letters, has = more(letters); has {
-		d.Next = next(f, "before", strconv.FormatInt(d.Letters[pageRows-1].Seq, 10))
-	}
-	return c.show(f, who, "dead-letters", "Dead letters", d)
-}
-
 type letterData struct {
 	store.DeadLetter
 	Text   string // of the body

@@ -124,7 +124,7 @@ func functions(now func() time.Time) template.FuncMap {
 		"userID":   func(id store.ID) shownID { return shownAs(id, userPath(id)) },
 		"grantsOf": func(id store.ID) shownID { return shownAs(id, "/grants?user="+url.QueryEscape(id.String())) },
 		"countOf":  func(k store.Key) shownID { return shownAs(k.Ref, "/counts/"+keyPath(k)) },
-		"quantity": func(n int64, one, many string) string { return store.Quantity(n, one, many) },
+		"quantity": func(n int, one, many string) string { return store.Quantity(int64(n), one, many) },
 		"bytes": func(n int64) string {
 			switch {
 			case n < 10<<10:
