@@ -16,6 +16,7 @@ type database interface {
 	store.LetterBox
 	store.Granter
 	store.ActivityLog
+	store.Statistics
 	// Absent reports whether runs have no user at all, and no workflow.
 	Absent(ctx context.Context) (user, workflow bool, err error)
 	Connections() store.Connections

@@ -62,6 +62,9 @@ var needs = map[string][]string{
 	"Lists/runs are listed by state, latest first, in pages":              {"alive", "pending", "other words"},
 	"Lists/what was repaired, decided and recounted, latest first":        {"alive", "cancelled"},
 
+	"the runs of a day are told by outcome, presumed ones apart, from midnight to midnight in UTC": {"draft_id", "begun", "alive", "cancelled", "timeout"},
+	"the greatest counts are those of users, and of workflows over all users, under the policy":    {"draft_id", "cancelled", "timeout"},
+
 	"case T1: a run without a user is nobody's, and no error":                                 {"guests"},
 	"case T1: a run without a user is ended, presumed, superseded and amended like any other": {"guests", "alive", "cancelled"},
 	"case T1: a presumed run that loses its user takes its mark along, and brings it back":    {"guests", "alive"},

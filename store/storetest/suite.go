@@ -20,6 +20,7 @@ type Store interface {
 	store.LetterBox
 	store.Granter
 	store.ActivityLog
+	store.Statistics
 }
 
 // Backend is one freshly opened store, with what the suite needs to look at it
@@ -136,7 +137,7 @@ func Run(t *testing.T, open Open) {
 // Contract yields the cases of the suite by name, but for those that need what a table
 // lacks.
 func Contract(open Open, missing ...string) iter.Seq2[string, func(testing.TB)] {
-	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, scopeCases, limitCases, grantCases, nearCases, sweepCases, listCases, tableCases, idCases, activityCases))
+	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, scopeCases, limitCases, grantCases, nearCases, sweepCases, listCases, tableCases, idCases, activityCases, statisticsCases))
 }
 
 func each(open Open, missing []string, cases []contractCase) iter.Seq2[string, func(testing.TB)] {
