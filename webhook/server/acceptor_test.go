@@ -142,19 +142,27 @@ type ownSent struct {
 }
 
 // sendOwn sends as our own webhook does, 200 a second, every other one on a
-// connection of its own.
+// connection of its own, the others on sixteen that are kept. Each of these is one
+// client's: a client with several opens some that it uses only later, which a server
+// can't tell from a stranger's until then.
 func (r *rig) sendOwn(t *testing.T, lasts time.Duration) (sent ownSent) {
 	t.Helper()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	kept := make([]*http.Client, 16)
+	for i := range kept {
+		transport := &http.Transport{MaxConnsPerHost: 1}
+		defer transport.CloseIdleConnections()
+		kept[i] = &http.Client{Transport: transport}
+	}
 	next := time.NewTimer(0)
 	defer next.Stop()
 	began := time.Now()
 	for n := range int(lasts / (5 * time.Millisecond)) {
 		<-next.C
 		next.Reset(time.Until(began.Add(time.Duration(n+1) * 5 * time.Millisecond))) // at once where it is late
-		client := r.client
+		client := kept[n/2%len(kept)]
 		if n%2 == 0 {
 			client = fresh
 		}
