@@ -9,6 +9,14 @@ var (
 	LastTime  = time.Date(9998, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
 )
 
+// No run ended before FirstEnd, and none at EndsBefore or later: these are the bounds of
+// a window that has none. They lie a day beyond the times, since a column without zone
+// holds those by the clock of its zone, which are moments up to fifteen hours farther.
+var (
+	FirstEnd   = FirstTime.AddDate(0, 0, -1)
+	EndsBefore = LastTime.AddDate(0, 0, 1).Add(time.Microsecond)
+)
+
 // WallClock returns the moment at which a clock in a zone shows what t shows in UTC. Of an
 // hour that comes twice it is the second, and of one that never comes what it
 // would be by the offset from before: as PostgreSQL has it.

@@ -111,7 +111,7 @@ func bound(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
 	}
-	return slices.MinFunc([]time.Time{slices.MaxFunc([]time.Time{store.Instant(t), store.FirstTime}, time.Time.Compare), store.LastTime.Add(time.Microsecond)}, time.Time.Compare)
+	return slices.MinFunc([]time.Time{slices.MaxFunc([]time.Time{store.Instant(t), store.FirstEnd}, time.Time.Compare), store.EndsBefore}, time.Time.Compare)
 }
 
 // ofScope is the condition on a run r that it is of a scope, of whose parts those that it

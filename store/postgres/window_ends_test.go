@@ -39,6 +39,10 @@ var endsIn = []struct {
 		watched.Overrides{Zone: "Pacific/Kiritimati"},
 	},
 	{
+		"a timestamp west of UTC", `alter table workflow_runs alter completed_at type timestamp`, `$ at time zone 'America/Los_Angeles'`, `completed_at at time zone 'America/Los_Angeles'`,
+		watched.Overrides{Zone: "America/Los_Angeles"},
+	},
+	{
 		"milliseconds", `alter table workflow_runs alter completed_at type bigint using 1`, `floor(extract(epoch from $) * 1000)`, `to_timestamp(completed_at / 1000.0)`,
 		watched.Overrides{Times: watched.Milliseconds},
 	},

@@ -120,6 +120,32 @@ var scopeCases = []contractCase{
 		}
 		s.wantIn(adaResize.Scope(), store.Window{From: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC), To: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}, 3)
 	}},
+	{"the first and the last end that there is are in every window that is open there", func(s *script) {
+		end := store.LastTime.Truncate(time.Second) // a column may keep no more
+		for i, end := range []time.Time{store.FirstTime, at(month), end} {
+			s.Deliver(s, at(2*month), inserted(endedAt(i+1, adaResize, store.Completed, end)))
+		}
+		first, last := store.FirstTime.AddDate(-1, 0, 1), store.LastTime.AddDate(1, 0, 0)
+		for _, c := range []struct {
+			in   store.Window
+			want int64
+		}{
+			{store.AllTime, 3},
+			{store.Window{From: first}, 3},
+			{store.Window{From: store.FirstTime}, 3},
+			{store.Window{From: at(month)}, 2},
+			{store.Window{From: end}, 1},
+			{store.Window{From: last}, 0},
+			{store.Window{To: first}, 0},
+			{store.Window{To: store.FirstTime}, 0},
+			{store.Window{To: at(month)}, 1},
+			{store.Window{To: end}, 2},
+			{store.Window{To: last}, 3},
+			{store.Window{From: first, To: last}, 3},
+		} {
+			s.wantIn(adaResize.Scope(), c.in, c.want)
+		}
+	}},
 	{"a count of nothing, and a window that ends before it begins, are invalid", func(s *script) {
 		s.windows()
 		for _, of := range []store.Scope{{}, {Kind: store.KindWorkflow}, {User: ada, Ref: resize}, {Ref: resize}} {

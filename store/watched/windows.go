@@ -2,7 +2,6 @@ package watched
 
 import (
 	"strings"
-	"time"
 
 	"github.com/edgaze-ai/runcounter/store"
 )
@@ -24,8 +23,7 @@ func (t Table) WorkflowWindows() bool { return t.Absent(User) || asked(t.Said.Wo
 // column is. In a zone other than UTC an hour may come twice, and an hour never: there
 // the index finds the runs of a day more on each side, and the moments decide.
 func (t Table) Within(run, from, to string) string {
-	last := store.LastTime.Add(time.Microsecond)
-	first, behind := "timestamptz '"+utc(store.FirstTime)+"'", "timestamptz '"+utc(last)+"'"
+	first, behind := "timestamptz '"+utc(store.FirstEnd)+"'", "timestamptz '"+utc(store.EndsBefore)+"'"
 	// Each ignores a null. Between them no conversion raises.
 	from = "greatest(least(coalesce(" + from + ", " + first + "), " + behind + "), " + first + ")"
 	to = "greatest(least(" + to + ", " + behind + "), " + first + ")"
