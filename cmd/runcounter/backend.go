@@ -31,6 +31,7 @@ type backend struct {
 	direct bool                    // a source without our migrations
 	mirror backfill.Mirror         // a mirror's alone
 	asked  store.Source            // a source's alone
+	names  store.Namer             // a source's alone
 	idle   func(store.Change) bool // a source's alone
 	// table is a source's watched table, as it is described.
 	table func(ctx context.Context) (watched.Table, error)

@@ -28,6 +28,7 @@ func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) 
 		},
 		Swept: sweeper.Status,
 	}
+	all.Names = db.names
 	if !db.direct {
 		all.Activity = db
 	}

@@ -54,7 +54,7 @@ func openPostgres(ctx context.Context, cmd *cli.Command, address string) (backen
 	if err != nil {
 		return backend{}, errors.Join(err, s.Close())
 	}
-	return backend{database: s, where: s.Where(), source: true, direct: !installed, asked: s, idle: s.Idle, table: s.Table}, nil
+	return backend{database: s, where: s.Where(), source: true, direct: !installed, asked: s, names: s, idle: s.Idle, table: s.Table}, nil
 }
 
 // sameTable refuses a --table that is not the one whose runs the database counts.

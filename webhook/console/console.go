@@ -43,6 +43,9 @@ type Settings struct {
 	Swept func() store.SweepStatus
 	// Webhooks looks at the calls of the watched table's webhooks; nil for a mirror.
 	Webhooks func(ctx context.Context) (store.Deliveries, error)
+	// Names finds users and workflows by what the application's tables call them; nil
+	// for a mirror, which knows ids alone.
+	Names store.Namer
 	// Activity keeps what arrives for the charts; nil where the database has no
 	// place for it, and then they show what this process has seen.
 	Activity store.ActivityLog
@@ -51,6 +54,7 @@ type Settings struct {
 // Store is the part of a backend that operators change.
 type Store interface {
 	Suspects(ctx context.Context, f store.FailStuck) ([]store.Suspect, error)
+	Count(ctx context.Context, of store.Scope, in store.Window) (store.Count, error)
 	Complete(ctx context.Context, c store.Completion) (store.CompleteResult, error)
 	Amend(ctx context.Context, a store.AmendRequest) (store.Run, error)
 	FailStuck(ctx context.Context, f store.FailStuck) ([]store.Repaired, error)
@@ -139,6 +143,7 @@ type page struct {
 	Source   bool
 	Granting bool   // there are pages of grants
 	Done     string // what an action came to
+	Naming   bool   // names are searched, too
 	Data     any
 }
 
@@ -208,6 +213,7 @@ func (c *Console) Routes(app *fiber.App) {
 	app.Post("/dead-letters/:seq/replay", c.action(c.replayOne))
 	app.Get("/dead-letters/:seq/drop", c.page(c.confirmLetter("drop")))
 	app.Post("/dead-letters/:seq/drop", c.action(c.dropOne))
+	app.Get("/search", c.page(c.search))
 	app.Get("/repairs", c.page(c.repairs))
 	app.Get("/doctor", c.page(c.doctor))
 	app.Get("/sweep", c.page(c.confirmSweep))
@@ -295,7 +301,7 @@ func (c *Console) whoIs(f *fiber.Ctx) (session, error) {
 func (c *Console) show(f *fiber.Ctx, who session, name, title string, data any) error {
 	p := page{
 		Title: title, Path: "/" + strings.SplitN(strings.TrimPrefix(f.Path(), "/"), "/", 2)[0],
-		Who: who.Name, Open: who == localOperator, CSRF: c.sessions.token(who), Where: c.cfg.Where, Source: c.cfg.Source, Granting: c.cfg.Grants != nil,
+		Who: who.Name, Open: who == localOperator, CSRF: c.sessions.token(who), Where: c.cfg.Where, Source: c.cfg.Source, Granting: c.cfg.Grants != nil, Naming: c.cfg.Names != nil,
 		Done: doneIn(f), Data: data,
 	}
 	var out strings.Builder

@@ -328,7 +328,7 @@ func TestTheActionsInChromium(t *testing.T) {
 			b.press("Sweep now")
 			wants("The sweep is done.")
 
-			b.do(chromedp.Click(`//header//button`))
+			b.do(chromedp.Click(`//header//button[normalize-space()="Sign out"]`))
 			wants("You are signed out.")
 			if wrong := b.complaints(); len(wrong) > 0 {
 				t.Error(wrong)
