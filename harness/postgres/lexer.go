@@ -123,6 +123,7 @@ type sqlStatement struct {
 	text       string  // in which it stands
 	count      int     // of the statements there, where it is a query's
 	partial    bool    // others follow in its query, each a step of its own
+	beside     int     // those that are no steps and are sent with it, each for itself
 	portal     *portal // where it has parameters
 	alone      bool    // it is the first since the last Sync
 }

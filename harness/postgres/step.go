@@ -52,9 +52,12 @@ func (w *wire) segment(list []message) error {
 	defer w.hold()()
 	w.gate.now().came.Store(true)
 	w.settlesAgain(a)
-	from, pending := 0, sqlStatement{}
+	from, beside, pending := 0, 0, sqlStatement{}
 	for i, m := range list {
 		what, isStep := w.reads(m)
+		if !isStep && m.kind == 'E' {
+			beside++
+		}
 		if !isStep || m.kind == 'S' && pending.tokens != nil { // a Sync belongs to the statement that it is sent with
 			continue
 		}
@@ -63,13 +66,15 @@ func (w *wire) segment(list []message) error {
 			for list[end-1].kind != 'E' { // what prepares this one comes after it is chosen
 				end--
 			}
+			pending.beside = beside
 			if err := w.run(a, pending, list[from:end], true); err != nil {
 				return err
 			}
-			from = end
+			from, beside = end, 0
 		}
 		pending = what
 	}
+	pending.beside = beside
 	if pending.count > 1 {
 		if ran, err := w.divides(a, pending.text); ran {
 			return err
@@ -338,7 +343,7 @@ func (w *wire) ends() error {
 	default:
 		s.a.Tell(strings.ToLower(tag))
 	}
-	if stray == "" && code == "" && s.err == nil && s.fault != harness.LostBefore && done > max(s.what.count, 1) {
+	if stray == "" && code == "" && s.err == nil && s.fault != harness.LostBefore && done > max(s.what.count, 1)+s.what.beside {
 		stray = fmt.Sprintf("%d answers to %q", done, engine.Clip(s.what.text, 60))
 	}
 	if stray != "" {

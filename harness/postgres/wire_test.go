@@ -82,6 +82,17 @@ func TestABatchIsAStepForEachStatement(t *testing.T) {
 			if r.Steps < 5 || len(r.Unexplored) > 0 {
 				t.Errorf("%s, of %d steps", r, r.Steps)
 			}
+			// A setting is no step, wherever it stands; it belongs to the step that it is sent with.
+			set := `set lock_timeout = 0`
+			r = harness.Explore(t, func(s *harness.Sim) {
+				pools := open(s)
+				s.Go("sets", func(context.Context) error {
+					return send(pools[0], []string{set, one, set, set, two, set})
+				})
+			})
+			if r.Failure != nil || r.Steps > 3 || len(r.Unexplored) > 0 {
+				t.Errorf("with settings: %s, of %d steps\n%v", r, r.Steps, r.Report)
+			}
 		})
 	}
 }
