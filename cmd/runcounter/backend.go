@@ -15,6 +15,7 @@ type database interface {
 	store.Reader
 	store.LetterBox
 	store.Granter
+	store.NoticeBox
 	store.ActivityLog
 	store.Statistics
 	// Absent reports whether runs have no user at all, and no workflow.

@@ -35,3 +35,15 @@ create table if not exists limit_marks ( -- limits of which 80 % or more was use
 
 -- The list of them, and those that are too old.
 create index if not exists limit_marks_marked_at on limit_marks (marked_at);
+
+create table if not exists notices ( -- the last notice to operators of each subject; rows may be deleted: what they tell may be told again
+    subject text    not null primary key,
+    state   text    not null,
+    id      text    not null,
+    body    text    not null,
+    made_at integer not null,
+    due_at  integer, -- null once it was sent or given up
+    tries   integer not null default 0
+) strict, without rowid;
+
+create index if not exists notices_due_at on notices (due_at) where due_at is not null;

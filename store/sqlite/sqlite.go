@@ -23,6 +23,7 @@ var (
 	_ store.Reader     = (*Store)(nil)
 	_ store.LetterBox  = (*Store)(nil)
 	_ store.Granter    = (*Store)(nil)
+	_ store.NoticeBox  = (*Store)(nil)
 )
 
 // Options vary how a database is opened. The zero value is what serves best.

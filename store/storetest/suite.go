@@ -19,6 +19,7 @@ type Store interface {
 	store.Reader
 	store.LetterBox
 	store.Granter
+	store.NoticeBox
 	store.ActivityLog
 	store.Statistics
 }
@@ -137,7 +138,7 @@ func Run(t *testing.T, open Open) {
 // Contract yields the cases of the suite by name, but for those that need what a table
 // lacks.
 func Contract(open Open, missing ...string) iter.Seq2[string, func(testing.TB)] {
-	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, scopeCases, limitCases, grantCases, nearCases, sweepCases, listCases, tableCases, idCases, activityCases, statisticsCases))
+	return each(open, missing, slices.Concat(runCases, changeCases, countCases, totalCases, scopeCases, limitCases, grantCases, nearCases, sweepCases, listCases, tableCases, idCases, activityCases, statisticsCases, noticeCases))
 }
 
 func each(open Open, missing []string, cases []contractCase) iter.Seq2[string, func(testing.TB)] {
