@@ -62,7 +62,7 @@ Examples:
 			&cli.DurationFlag{Name: "sweep-every", Category: flagsRules, Value: 30 * time.Second, Usage: "the `DURATION` between two sweeps", Sources: cli.EnvVars("RUNCOUNTER_SWEEP_EVERY")},
 			&cli.StringFlag{Name: "log-level", Category: flagsLog, Value: "info", Usage: "the `LEVEL` from which on to log: debug, info, warn or error", Sources: cli.EnvVars("RUNCOUNTER_LOG_LEVEL")},
 			&cli.StringFlag{Name: "log-format", Category: flagsLog, DefaultText: "text on a terminal or on loopback, else json", Usage: "the `FORMAT` of the log: text or json", Sources: cli.EnvVars("RUNCOUNTER_LOG_FORMAT")},
-		}),
+		}, notifyFlags()),
 		Action: action(0, serve),
 	}
 }

@@ -67,7 +67,10 @@ func (s *settings) newServer(ctx context.Context, cmd *cli.Command, db backend) 
 	}
 	config := server.Config{
 		Store: db, Reader: db, Letters: db, Grants: db, Totals: s.totals, Secrets: s.secrets, APIKeys: s.keys, ClientHeader: s.client, Users: s.users, Origins: s.origins, Decoder: s.decoder, AdmissionTimeout: admissionTimeout,
-		Loopback: s.address.IP.IsLoopback(), Log: s.log, Sweeper: sweeper, SweepEvery: s.every, Mirror: !db.source, Connections: db.Connections,
+		Loopback: s.address.IP.IsLoopback(), Log: s.log, Sweeper: sweeper, SweepEvery: s.every, Mirror: !db.source, Connections: db.Connections, Notices: db,
+	}
+	if config.Notify, err = notifyOf(cmd, db); err != nil {
+		return nil, err
 	}
 	config.Console = s.console(cmd, db, sweeper)
 	if db.source {

@@ -28,6 +28,7 @@ import (
 	"github.com/edgaze-ai/runcounter/webhook/internal/conns"
 	"github.com/edgaze-ai/runcounter/webhook/internal/request"
 	"github.com/edgaze-ai/runcounter/webhook/live"
+	"github.com/edgaze-ai/runcounter/webhook/notify"
 	"github.com/edgaze-ai/runcounter/webhook/problem"
 	"github.com/edgaze-ai/runcounter/webhook/users"
 )
@@ -96,6 +97,10 @@ type Config struct {
 	// work is in /metrics, and what it complains of in /readyz; nil for none.
 	Sweeper    *store.Sweeper
 	SweepEvery time.Duration
+	// Notify says whom to notify, and how, while [Server.Run] serves; nil for nobody.
+	// Notices keep what they are notified of. It needs Reader.
+	Notify  *notify.Settings
+	Notices store.NoticeBox
 	// Connections returns how the connections to the database are used; nil where none
 	// are counted.
 	Connections func() store.Connections
@@ -119,6 +124,7 @@ type Server struct {
 	streams  *live.Streams // nil where nothing is streamed
 	api      *api.API
 	console  *console.Console // nil where there are no pages
+	notifier *notify.Notifier // nil where nobody is notified
 
 	connEvents *prometheus.CounterVec
 	apiSeen    *apiMetrics
@@ -218,6 +224,13 @@ func (s *Server) furnish() error {
 		Store: backend, Letters: letters, Replay: s.receiver.Replay, Grants: grants, Keys: s.keys, Users: cfg.Users, Origins: cfg.Origins, Totals: cfg.Totals,
 		Decoder: cfg.Decoder, Streams: s.streams, Limits: l.requests(), Now: cfg.Now, Log: cfg.Log,
 	})
+	if cfg.Notify != nil && cfg.Notices != nil && cfg.Reader != nil {
+		box := struct {
+			store.NoticeBox
+			nearLimits
+		}{cfg.Notices, cfg.Reader}
+		s.notifier = notify.New(notify.Config{Settings: *cfg.Notify, Box: box, Now: cfg.Now, Log: cfg.Log, Metrics: s.registry})
+	}
 	if cfg.Console == nil || cfg.Reader == nil || letters == nil {
 		return nil
 	}
@@ -233,6 +246,11 @@ func (s *Server) furnish() error {
 	}
 	go s.console.Watch(s.streams.Context())
 	return nil
+}
+
+// nearLimits is the part of a [store.Reader] that a notifier needs.
+type nearLimits interface {
+	NearLimits(ctx context.Context, now time.Time, limit int) ([]store.NearLimit, error)
 }
 
 func (s *Server) newApp(routes func(*fiber.App)) *fiber.App {

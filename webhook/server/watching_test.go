@@ -13,6 +13,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/sqlite"
+	"github.com/edgaze-ai/runcounter/webhook/notify"
 )
 
 // described is a metric as a server registers it.
@@ -35,7 +36,7 @@ func registered(t *testing.T) map[string]described {
 		if !mirror {
 			sweeper.Source = struct{ store.Source }{}
 		}
-		s, err := New(Config{Store: db, Reader: db, Letters: db, Loopback: true, Mirror: mirror, Sweeper: sweeper, Connections: db.Connections})
+		s, err := New(Config{Store: db, Reader: db, Letters: db, Loopback: true, Mirror: mirror, Sweeper: sweeper, Connections: db.Connections, Notify: &notify.Settings{}, Notices: db})
 		if err != nil {
 			t.Fatal(err)
 		}
