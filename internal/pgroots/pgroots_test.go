@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,5 +140,34 @@ func TestExplain(t *testing.T) {
 	}
 	if got := Fix(x509.HostnameError{Certificate: &x509.Certificate{}, Host: "db.example.com"}); !strings.Contains(got, "another host than db.example.com") {
 		t.Errorf("another host: got %q", got)
+	}
+}
+
+// Each place that reads an address to connect by it trusts Supabase's roots: to connect
+// to Supabase itself is the only other way to see one that was forgotten.
+func TestCaseO1_EachConnectionTrustsTheRoots(t *testing.T) {
+	t.Parallel()
+	var connects []string
+	for _, pattern := range []string{"../../store/*/*.go", "../../migrations/*.go", "../../cmd/runcounter/*.go", "../../webhook/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reads := strings.Count(string(text), ".ParseConfig(")
+			if reads == 0 || strings.HasSuffix(file, "_test.go") || strings.Contains(file, "/sourcetest/") || strings.HasSuffix(file, "/address.go") { // which describes it
+				continue
+			}
+			if connects = append(connects, file); strings.Count(string(text), "pgroots.Trust(") != reads {
+				t.Errorf("%s reads an address and doesn't call pgroots.Trust", file)
+			}
+		}
+	}
+	if len(connects) < 3 {
+		t.Errorf("got %q: the packages are not where this test looks", connects)
 	}
 }
