@@ -26,7 +26,7 @@ func (s settings) console(cmd *cli.Command, db backend, sweeper *store.Sweeper) 
 		Sweep: func(ctx context.Context, full bool) (store.SweepReport, error) {
 			return sweeper.Sweep(ctx, store.SweepOptions{Full: full})
 		},
-		Swept: sweeper.Status,
+		Swept: sweeper.Status, Statistics: db,
 	}
 	all.Names = db.names
 	if !db.direct {

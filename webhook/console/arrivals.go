@@ -230,7 +230,7 @@ func (c *Console) Watch(ctx context.Context) {
 // Close records what arrived last, after the context of Watch has ended. It waits no longer than
 // its own context.
 func (c *Console) Close(ctx context.Context) {
-	for _, ended := range [...]<-chan struct{}{c.watched, c.examined()} {
+	for _, ended := range [...]<-chan struct{}{c.watched, c.examined(), c.businessRead()} {
 		select {
 		case <-ended:
 		case <-ctx.Done():

@@ -23,9 +23,9 @@ type span struct {
 }
 
 var spans = [...]span{
-	{"hour", "The last hour", 0, time.Minute, 60, 10 * time.Minute, "15:04", "a minute", 5 * time.Second},
-	{"day", "The last day", 1, 15 * time.Minute, 96, 4 * time.Hour, "15:04", "15 minutes", 15 * time.Second},
-	{"week", "The last week", 2, 2 * time.Hour, 84, 24 * time.Hour, "Mon 2", "2 hours", time.Minute},
+	{"hour", "Hour", 0, time.Minute, 60, 10 * time.Minute, "15:04", "a minute", 5 * time.Second},
+	{"day", "Day", 1, 15 * time.Minute, 96, 4 * time.Hour, "15:04", "15 minutes", 15 * time.Second},
+	{"week", "Week", 2, 2 * time.Hour, 84, 24 * time.Hour, "Mon 2", "2 hours", time.Minute},
 }
 
 // spanNamed returns the span of a name, the hour for any other.
@@ -113,10 +113,10 @@ func draw(s span, now time.Time, steps []store.Activity, since time.Time) timeli
 	}
 	number := func(n int64) string { return figure(float64(n)) }
 	t.Panels = []panel{
-		s.panel("Deliveries", "", from, at, seen, number(t.Sum.Deliveries), "", count(func(a store.Activity) int64 { return a.Deliveries })),
-		s.panel("Refused", "wrong", from, at, seen, number(t.Sum.Refused+t.Sum.Failed), "", count(func(a store.Activity) int64 { return a.Refused + a.Failed })),
-		s.panel("Lost on the way", "wrong", from, at, seen, number(t.Sum.Lost), "", count(func(a store.Activity) int64 { return a.Lost })),
-		s.panel("Greatest lag", "", from, at, seen, figure(t.Sum.Lag.Seconds())+" s", " s", func(a store.Activity) float64 { return a.Lag.Seconds() }),
+		s.panel("Deliveries", "", from, at, seen, number(t.Sum.Deliveries), figure, count(func(a store.Activity) int64 { return a.Deliveries })),
+		s.panel("Refused", "wrong", from, at, seen, number(t.Sum.Refused+t.Sum.Failed), figure, count(func(a store.Activity) int64 { return a.Refused + a.Failed })),
+		s.panel("Lost on the way", "wrong", from, at, seen, number(t.Sum.Lost), figure, count(func(a store.Activity) int64 { return a.Lost })),
+		s.panel("Greatest lag", "", from, at, seen, took(t.Sum.Lag.Seconds()), took, func(a store.Activity) float64 { return a.Lag.Seconds() }),
 	}
 	for i := range seen {
 		t.Gaps = t.Gaps || !seen[i]
@@ -131,13 +131,13 @@ func draw(s span, now time.Time, steps []store.Activity, since time.Time) timeli
 }
 
 // panel draws the bars of one figure.
-func (s span) panel(name, class string, from time.Time, at []store.Activity, seen []bool, now, unit string, value func(store.Activity) float64) panel {
+func (s span) panel(name, class string, from time.Time, at []store.Activity, seen []bool, now string, says func(float64) string, value func(store.Activity) float64) panel {
 	most := 0.0
 	for _, a := range at {
 		most = max(most, value(a))
 	}
-	p := panel{Name: name, Now: now, Most: figure(most) + unit, Class: class}
-	p.Label = fmt.Sprintf("%s in %s: %s, at most %s in %s", name, lower(s.Title), p.Now, p.Most, s.Per)
+	p := panel{Name: name, Now: now, Most: says(most), Class: class}
+	p.Label = fmt.Sprintf("%s in the last %s: %s, at most %s in %s", name, s.Name, p.Now, p.Most, s.Per)
 	width := 100 / float64(s.bars)
 	for i := 0; i < s.bars; i++ {
 		begins := from.Add(time.Duration(i) * s.step)
@@ -152,10 +152,10 @@ func (s span) panel(name, class string, from time.Time, at []store.Activity, see
 			b.Width, b.Y, b.Height, b.Class = percent(width*float64(n)), "0", pixels(panelHeight), "gap"
 			b.Says = s.between(begins, n) + ": no data"
 		case v == 0:
-			b.Y, b.Height, b.Class, b.Says = pixels(panelHeight-zeroHeight), pixels(zeroHeight), "zero", s.between(begins, 1)+": 0"+unit
+			b.Y, b.Height, b.Class, b.Says = pixels(panelHeight-zeroHeight), pixels(zeroHeight), "zero", s.between(begins, 1)+": "+says(0)
 		default:
 			height := max(3, panelHeight*v/most)
-			b.Y, b.Height, b.Class, b.Says = pixels(panelHeight-height), pixels(height), class, s.between(begins, 1)+": "+figure(v)+unit
+			b.Y, b.Height, b.Class, b.Says = pixels(panelHeight-height), pixels(height), class, s.between(begins, 1)+": "+says(v)
 		}
 		p.Bars = append(p.Bars, b)
 	}
@@ -174,7 +174,16 @@ func (s span) between(from time.Time, n int) string {
 	return from.Format("2 Jan 15:04") + " – " + to.Format("2 Jan 15:04")
 }
 
-func lower(title string) string { return string(title[0]|0x20) + title[1:] }
+// took prints a number of seconds in the largest unit that tells it well.
+func took(seconds float64) string {
+	switch {
+	case seconds >= 2*3600:
+		return figure(math.Round(seconds/3600)) + " h"
+	case seconds >= 120:
+		return figure(math.Round(seconds/60)) + " min"
+	}
+	return figure(seconds) + " s"
+}
 
 // figure prints a number as short as it can be read.
 func figure(v float64) string {

@@ -49,6 +49,8 @@ type Settings struct {
 	// Activity keeps what arrives for the charts; nil where the database has no
 	// place for it, and then they show what this process has seen.
 	Activity store.ActivityLog
+	// Statistics sum up the runs of all users; nil where they are not shown.
+	Statistics store.Statistics
 }
 
 // Store is the part of a backend that operators change.
@@ -129,6 +131,7 @@ type Console struct {
 	unrecorded error                                       // why the last minutes were not taken
 	watched    chan struct{}                               // closed when Watch has ended
 	look       look
+	asked      asked
 	policy     cached.Answer[store.Policy]
 }
 

@@ -64,10 +64,10 @@ func (c *Console) numbers(s span, said map[string]string) map[string]any {
 	n := map[string]any{"streams": c.cfg.Streams.Open()}
 	if h, err := c.cfg.Health(); err == nil {
 		n["active"], n["ledger"], n["letters"] = h.Active, h.Ledger, h.DeadLetters
-		n["nokey"], n["unknown"], n["toosoon"] = h.NoKey, h.UnknownStatus, h.EndedTooSoon
+		n["odd"] = odd(h)
 	}
 	parts := map[string]string{}
-	for name, data := range map[string]any{"verdict": c.verdict(), "charts": c.timeline(s), "webhooks": c.webhooks()} {
+	for name, data := range map[string]any{"verdict": c.verdict(), "charts": c.timeline(s), "webhooks": c.webhooks(), "business": c.business()} {
 		var out strings.Builder
 		if err := c.pages["overview"].ExecuteTemplate(&out, name, data); err == nil && said[name] != out.String() {
 			said[name], parts[name] = out.String(), out.String()

@@ -164,7 +164,11 @@ func (c *Console) examined() <-chan struct{} {
 	if c.look.examining != nil {
 		return c.look.examining
 	}
-	none := make(chan struct{})
-	close(none)
-	return none
+	return closed()
+}
+
+func closed() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }

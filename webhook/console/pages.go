@@ -67,6 +67,8 @@ type overviewData struct {
 	Policy   string
 	Timeline timeline
 	Webhooks store.Deliveries
+	Business *business // nil where it was not read yet
+	Asks     bool      // it is read
 	Swept    store.SweepStatus
 	Streams  int
 }
@@ -74,7 +76,7 @@ type overviewData struct {
 // overview is the first page: what is wrong, and what happens. It is shown while the
 // database is away, too: it says so.
 func (c *Console) overview(f *fiber.Ctx, who session) error {
-	d := overviewData{Verdict: c.verdict(), Timeline: c.timeline(spanNamed(f.Query("span"))), Webhooks: c.webhooks(), Swept: c.swept(), Streams: c.cfg.Streams.Open()}
+	d := overviewData{Verdict: c.verdict(), Timeline: c.timeline(spanNamed(f.Query("span"))), Webhooks: c.webhooks(), Swept: c.swept(), Asks: c.cfg.Statistics != nil, Business: c.business(), Streams: c.cfg.Streams.Open()}
 	if health, err := c.cfg.Health(); err == nil {
 		d.Health = &health
 	}
@@ -87,6 +89,11 @@ func (c *Console) overview(f *fiber.Ctx, who session) error {
 	}
 	return c.show(f, who, "overview", "Overview", d)
 }
+
+// Odd is the number of runs that deserve a look.
+func (d overviewData) Odd() int64 { return odd(*d.Health) }
+
+func odd(h store.Health) int64 { return h.NoKey + h.UnknownStatus + h.EndedTooSoon }
 
 func (c *Console) swept() store.SweepStatus {
 	if c.cfg.Swept == nil {

@@ -104,10 +104,13 @@ func functions(now func() time.Time) template.FuncMap {
 			}
 			return "Created"
 		},
-		"fates": fates,
-		"json":  func(j store.JSON) string { return string(j) },
-		"ago":   func(d time.Duration) string { return d.Round(time.Second).String() },
-		"keyed": func(k store.Key) string { return "/counts/" + keyPath(k) },
+		"fates":  fates,
+		"share":  func(u store.Usage) string { return figure(float64(u.Used())) + " of " + figure(float64(u.Ceiling())) },
+		"ofAll":  func(k store.Key) shownID { return shownAs(k.Ref, "/counts?ref="+url.QueryEscape(k.Ref.String())) },
+		"figure": func(n int64) string { return figure(float64(n)) },
+		"json":   func(j store.JSON) string { return string(j) },
+		"ago":    func(d time.Duration) string { return d.Round(time.Second).String() },
+		"keyed":  func(k store.Key) string { return "/counts/" + keyPath(k) },
 		"granted": func(of store.Scope) *store.Key {
 			key, one := of.Key()
 			if !one {

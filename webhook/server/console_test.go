@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,12 +11,10 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/edgaze-ai/runcounter/internal/need"
-	"github.com/edgaze-ai/runcounter/internal/wait"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/doctor/report"
 	"github.com/edgaze-ai/runcounter/store/storetest"
@@ -80,7 +77,13 @@ func withConsole(t *testing.T, with func(*Config)) *rig {
 		all := g.Store.(reader)
 		c.Reader, c.Letters = all, all
 		c.Console = &console.Settings{
-			Where: "/data/runcounter.db",
+			Where: "/data/runcounter.db", Statistics: all.(store.Statistics), Activity: all.(store.ActivityLog),
+			Webhooks: func(context.Context) (store.Deliveries, error) {
+				return store.Deliveries{
+					Watched: true, Own: true, Window: 15 * time.Minute, Newest: store.FateArrived, Worker: store.WorkerUp,
+					Calls: map[store.Fate]int64{store.FateArrived: 90, store.FateTimedOut: 3, store.FateWaiting: 2}, Queued: 2, Oldest: 1500 * time.Millisecond,
+				}, nil
+			},
 			Doctor: func(context.Context) []report.Finding {
 				return []report.Finding{{Check: "file", Status: "ok", Text: "64 KiB"}, {Check: "stuck", Status: "warning", Text: "1 run is stuck <script>", Fix: "runcounter sweep"}}
 			},
@@ -190,7 +193,7 @@ const keyPath = "/counts/" + user + "/workflow/" + workflow
 
 // consolePages are all pages, with what each must show.
 var consolePages = map[string][]string{
-	"/":                               {"Active runs", "Deliveries", "things need a look.", "1 run is stuck &lt;script&gt;", "could not be read.", "The last hour"},
+	"/":                               {"Active runs", "Deliveries", "things need a look.", "1 run is stuck &lt;script&gt;", "could not be read.", `aria-current="true">Hour`, "The webhook, in the last 15 minutes", "Calls that timed out"},
 	"/counts":                         {"<caption>Counts", user},
 	"/counts?user=" + user:            {user, workflow},
 	keyPath:                           {"What is stored equals the runs", runID(4), "under the policy outcomes"},
@@ -486,73 +489,5 @@ func TestHostileRequestsOfTheConsole(t *testing.T) {
 	}
 	if strings.Contains(r.log.String(), cookies[0].Value) || strings.Contains(r.log.String(), good) {
 		t.Error("a session is in the log")
-	}
-}
-
-func TestTheConsoleSaysThatTheDatabaseIsAway(t *testing.T) {
-	t.Parallel()
-	var away atomic.Bool
-	r := withConsole(t, func(c *Config) {
-		c.Store.(*gated).pings = func() error {
-			if away.Load() {
-				return store.ErrUnavailable
-			}
-			return nil
-		}
-	})
-	b := newBrowser(t, r).signIn()
-	away.Store(true)
-	wait.Until(t, "it is noticed", func() bool { return strings.Contains(b.get("/").html, "Not ready") })
-}
-
-func TestEventsOfTheConsole(t *testing.T) {
-	t.Parallel()
-	r := withConsole(t, nil)
-	b := newBrowser(t, r).signIn()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.base+"/console/events?key="+user+"/workflow/"+workflow, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := b.client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	next := func() (n struct{ Count int64 }) {
-		buffer := make([]byte, 4096)
-		for text := ""; ; {
-			k, err := res.Body.Read(buffer)
-			text += string(buffer[:k])
-			if _, data, ok := strings.Cut(text, "data: "); ok {
-				var event struct{ Count *int64 }
-				line, rest, _ := strings.Cut(data, "\n")
-				if err := json.Unmarshal([]byte(line), &event); err != nil {
-					t.Fatal(err)
-				}
-				if event.Count != nil {
-					n.Count = *event.Count
-					return n
-				}
-				text = rest // a sign of life
-				continue
-			}
-			if err != nil {
-				t.Fatalf("%v after %q", err, text)
-			}
-		}
-	}
-	before := next().Count
-	r.deliver(completed(777))
-	if got := next().Count; got != before+1 {
-		t.Errorf("got %d, want %d", got, before+1)
-	}
-}
-
-func TestARefusedVisitorIsShownNothing(t *testing.T) {
-	t.Parallel()
-	r := withConsole(t, func(c *Config) { c.APIKeys, c.Loopback = nil, true })
-	got := r.bare("GET", "/counts", "Origin: https://evil.example.com", "Accept: text/html")
-	if got.status != http.StatusForbidden || strings.Contains(got.body, "runcounter.db") || strings.Contains(got.body, "csrf") {
-		t.Errorf("got %d %s", got.status, got.body)
 	}
 }

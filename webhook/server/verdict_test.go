@@ -59,7 +59,7 @@ func serveWatched(t *testing.T, with func(*Config)) *watchedServer {
 			return w.away
 		}
 		c.Console = &console.Settings{
-			Where: "/data/runcounter.db", Swept: w.sweeper.Status, Activity: all.(store.ActivityLog),
+			Where: "/data/runcounter.db", Swept: w.sweeper.Status, Activity: all.(store.ActivityLog), Statistics: all.(store.Statistics),
 			Webhooks: func(context.Context) (store.Deliveries, error) {
 				w.asked.Add(1)
 				w.mu.Lock()
@@ -270,5 +270,49 @@ func TestChartsOutliveTheirServer(t *testing.T) {
 	next := w.second(func(*Config) {})
 	b := newBrowser(t, next).signIn()
 	b.has("Deliveries in the last hour: 3, at most 3 in a minute", "Refused in the last hour: 1", "no data: no instance was watching", "2 changes were new, 0 known already, 0 out of order.")
-	b.get("/?span=week").has("Deliveries in the last week: 3", "at most 3 in 2 hours", `aria-current="true">The last week`, "/console/events?span=week")
+	b.get("/?span=week").has("Deliveries in the last week: 3", "at most 3 in 2 hours", `aria-current="true">Week`, "/console/events?span=week")
+}
+
+// slowStatistics answers when it is let.
+type slowStatistics struct {
+	store.Statistics
+	let   chan struct{}
+	asked atomic.Int64
+}
+
+func (s *slowStatistics) Days(ctx context.Context, from, to time.Time) ([]store.Day, error) {
+	s.asked.Add(1)
+	select {
+	case <-s.let:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return s.Statistics.Days(ctx, from, to)
+}
+
+// What reads all runs keeps no page waiting, and is asked for once a minute by all.
+func TestTheOverviewShowsTheRunsAndWaitsForNoScan(t *testing.T) {
+	t.Parallel()
+	slow := &slowStatistics{let: make(chan struct{})}
+	w := serveWatched(t, func(c *Config) {
+		slow.Statistics = c.Console.Statistics
+		c.Console.Statistics = slow
+	})
+	at := w.clock().UTC()
+	ended := map[string]any{"created_at": at, "started_at": at, "updated_at": at, "completed_at": at}
+	w.deliver(inserted(row(1, "completed", ended)))
+	w.deliver(inserted(row(2, "failed", ended)))
+	w.api("POST", "/v1/runs", `{"user_id":"`+user+`","workflow_id":"`+workflow+`","limit":3}`)
+	w.get("/").has("It is being read.")
+	close(slow.let)
+	wait.Until(t, "it was read", func() bool { return strings.Contains(w.get("/").html, "2 runs have ended in 30 days") })
+	w.has("1 completed", "1 failed", `class="failed"`, "Users with the greatest counts, of all time", "Near a limit", "3 of 3", "/counts?ref="+workflow)
+	for range 20 {
+		w.get("/")
+	}
+	if n := slow.asked.Load(); n != 1 {
+		t.Errorf("it was read %d times in a minute", n)
+	}
+	w.pass(2 * time.Minute)
+	wait.Until(t, "it was read again", func() bool { w.get("/"); return slow.asked.Load() == 2 })
 }

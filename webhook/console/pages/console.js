@@ -48,6 +48,7 @@ function show(data) {
     for (const place of document.querySelectorAll(`[data-part="${CSS.escape(name)}"]`)) {
       const focused = place.contains(document.activeElement) && document.activeElement.getAttribute("href");
       place.innerHTML = html; // a part of the page as the server renders it
+      copyable(place);
       if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
     }
   }
@@ -66,8 +67,12 @@ for (const search of document.querySelectorAll("form.search")) {
 }
 
 // Where the browser lets a page write the clipboard, an id has a button for it.
-for (const button of document.querySelectorAll("button[data-copy]")) {
-  if (!navigator.clipboard) break;
+function copyable(place) {
+  if (navigator.clipboard) for (const button of place.querySelectorAll("button[data-copy]")) copies(button);
+}
+copyable(document);
+
+function copies(button) {
   button.hidden = false;
   button.addEventListener("click", async () => {
     const label = button.getAttribute("aria-label");
