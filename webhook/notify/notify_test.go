@@ -384,6 +384,19 @@ func TestADatabaseThatIsSilentIsToldByEachInstanceUnderOneID(t *testing.T) {
 	}
 }
 
+func TestTheSilenceOfADatabaseIsNoNewsOfAnInstallationThatFails(t *testing.T) {
+	w := newWorld(t)
+	fails, knowsNothing := w.instance(), w.instance()
+	w.fails()
+	w.minute(fails)
+	w.minute(fails)
+	w.set(func() { w.down = store.ErrUnavailable })
+	for range 2 * silentAfter {
+		w.minute(fails, knowsNothing)
+	}
+	w.want(doctorFailing)
+}
+
 func TestWhatCanNotBeKeptIsComplainedOfOnce(t *testing.T) {
 	w := newWorld(t)
 	n := w.instance()
@@ -422,6 +435,9 @@ func TestAStopEndsWhatIsSentAndAnotherSendsIt(t *testing.T) {
 	case <-ended:
 	case <-time.After(10 * time.Second):
 		t.Fatal("Run did not end")
+	}
+	if text := w.log.String(); strings.Contains(text, "could not") {
+		t.Errorf("a stop is logged as a failure: %s", text)
 	}
 	other := w.instance()
 	other.send(t.Context()) // the first has it still
