@@ -78,6 +78,9 @@ func (w *world) receive(out http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		w.Error(err)
 	}
+	if !strings.HasPrefix(r.UserAgent(), "runcounter/") {
+		w.Errorf("a notice is sent by %q, want runcounter with its version", r.UserAgent())
+	}
 	id, at := r.Header.Get("webhook-id"), r.Header.Get("webhook-timestamp")
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s.%s.%s", id, at, body)

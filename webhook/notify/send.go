@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/internal/version"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/webhook"
 )
@@ -93,7 +94,7 @@ func (n *Notifier) post(ctx context.Context, notice store.Notice) error {
 		signatures = append(signatures, signature)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "runcounter")
+	req.Header.Set("User-Agent", version.This().UserAgent())
 	req.Header.Set("webhook-id", notice.ID)
 	req.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
 	req.Header.Set("webhook-signature", strings.Join(signatures, " "))
