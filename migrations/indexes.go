@@ -25,54 +25,79 @@ func (i index) Comment() string { return "Run Counter: " + i.Definition }
 // and what an audit counts, from the index alone; the open one has the slots that
 // are taken, and what a sweep looks through; the odd one has what is not counted,
 // or looks wrong, and is reported.
+//
+// None holds a text of any length, or the application could not write it (law 8): what
+// is read by an index implies that its ids fit. A run's own id fits, since the table
+// has an index of it.
 func indexes(t watched.Table) []index {
-	on := func(roles ...watched.Role) string {
-		list := columns(t, roles...)
-		for i, role := range slices.DeleteFunc(roles, func(role watched.Role) bool { return !t.Has(role) }) {
-			if role != watched.ID && t.Type(role) == "text" {
-				list[i] += ` collate "C"` // as the select has it
-			}
-		}
-		return "on " + t.SQL() + " (" + strings.Join(list, ", ")
-	}
-	end, status := t.Col("", watched.CompletedAt), t.Col("", watched.Status)
-	ended := func(ran watched.Role) string {
-		return on(watched.User, ran) + ", " + end + " desc) include (" + status + ") where " + t.MayHaveEnded("")
-	}
-	open := index{"run_counter_open", on(watched.User, watched.Workflow, watched.Draft) + ") where " + t.Open("")}
-	odd := index{"run_counter_odd", on(watched.ID) + ") where " + t.Odd("")}
-	all := []index{{"run_counter_ended", ended(watched.Workflow)}, open, odd}
+	all := []index{endedIndex(t, "run_counter_ended", watched.Workflow, []watched.Role{watched.User, watched.Workflow})}
 	if t.Has(watched.Draft) {
-		all = []index{
-			{"run_counter_ended", ended(watched.Workflow) + " and " + t.Run("", "no_draft")},
-			{"run_counter_ended_draft", ended(watched.Draft) + " and " + t.Run("", "has_draft")},
-			open, odd,
+		all = append(all, endedIndex(t, "run_counter_ended_draft", watched.Draft, []watched.Role{watched.User, watched.Draft}))
+	}
+	return append(append(all,
+		index{"run_counter_open", "on " + t.SQL() + " (" + strings.Join(slotColumns(t), ", ") + ") where " + t.Open("")},
+		index{"run_counter_odd", "on " + t.SQL() + " (" + t.Col("", watched.ID) + ") where " + t.Odd("")},
+	), windowIndexes(t)...)
+}
+
+// endedIndex is an index of the runs of workflows, or of drafts, that have ended, by
+// some of their ids and the end, and with others beside it.
+func endedIndex(t watched.Table, name string, ran watched.Role, by []watched.Role, with ...watched.Role) index {
+	var key []string
+	for _, role := range by {
+		for _, column := range columns(t, role) {
+			if t.Type(role) == "text" {
+				column += ` collate "C"` // as the select has it
+			}
+			key = append(key, column)
 		}
 	}
-	return append(all, windowIndexes(t, on)...)
+	of := " and " + t.Run("", "has_draft")
+	if ran == watched.Workflow {
+		of = t.Fits("", watched.Workflow)
+		if t.Has(watched.Draft) {
+			of = " and " + t.Run("", "no_draft") + of
+		}
+	}
+	return index{name, "on " + t.SQL() + " (" + strings.Join(append(key, t.Col("", watched.CompletedAt)+" desc"), ", ") +
+		") include (" + strings.Join(columns(t, append([]watched.Role{watched.Status}, with...)...), ", ") +
+		") where " + t.MayHaveEnded("") + of + t.Fits("", watched.ID, watched.User)}
+}
+
+// slotColumns lists what the index of open runs holds. A sweep looks for all of them
+// there, whatever their ids are.
+func slotColumns(t watched.Table) (list []string) {
+	for _, role := range []watched.Role{watched.User, watched.Workflow, watched.Draft} {
+		if c, there := t.Column(role); there && c.Kind == watched.Text {
+			list = append(list, t.Slot("", role))
+		} else {
+			list = append(list, columns(t, role)...)
+		}
+	}
+	return list
 }
 
 // windowIndexes are those that an operator asks for: by them the runs of a user, and of
 // a workflow or draft over all its users, are counted in a window, from the index alone.
-func windowIndexes(t watched.Table, on func(...watched.Role) string) (all []index) {
-	ended := func(name string, of watched.Role, and string, with ...watched.Role) {
-		by := on(of)
-		if t.Has(of) { // else all runs are one workflow's
-			by += ", "
+// That a run has the other id of its key is said by the condition of the index where
+// that id is a text, and else by the id in the index.
+func windowIndexes(t watched.Table) (all []index) {
+	add := func(name string, ran, by, other watched.Role) {
+		var with []watched.Role
+		if c, there := t.Column(other); there && c.Kind != watched.Text && other != watched.Draft {
+			with = []watched.Role{other}
 		}
-		all = append(all, index{name, by + t.Col("", watched.CompletedAt) + " desc) include (" +
-			strings.Join(columns(t, append([]watched.Role{watched.Status}, with...)...), ", ") + ") where " + t.MayHaveEnded("") + and})
+		if ran != watched.Draft || t.Has(watched.Draft) {
+			all = append(all, endedIndex(t, name, ran, []watched.Role{by}, with...))
+		}
 	}
 	if t.UserWindows() && !t.Absent(watched.Workflow) {
-		ended("run_counter_user_windows", watched.User, "", watched.Workflow, watched.Draft)
+		add("run_counter_user_windows", watched.Workflow, watched.User, watched.Workflow)
+		add("run_counter_user_draft_windows", watched.Draft, watched.User, watched.Draft)
 	}
-	switch {
-	case !t.WorkflowWindows() || t.Absent(watched.User):
-	case t.Has(watched.Draft):
-		ended("run_counter_workflow_windows", watched.Workflow, " and "+t.Run("", "no_draft"), watched.User)
-		ended("run_counter_draft_windows", watched.Draft, " and "+t.Run("", "has_draft"), watched.User)
-	default:
-		ended("run_counter_workflow_windows", watched.Workflow, "", watched.User)
+	if t.WorkflowWindows() && !t.Absent(watched.User) {
+		add("run_counter_workflow_windows", watched.Workflow, watched.Workflow, watched.User)
+		add("run_counter_draft_windows", watched.Draft, watched.Draft, watched.User)
 	}
 	return all
 }

@@ -95,6 +95,8 @@ func rendered(t watched.Table) ([]script, error) {
 //	within "r" "a" "b"     the condition that a run of such a select ended from a moment on and before another
 //	noRef                  the ref_id of the row in keys that is locked for all keys of a user
 //	noUserWindow           what is said of a window that needs an index; so does noWorkflowWindow
+//	of "draft" "u" "r"     the conditions on runs r that they are of a user's, or all users', runs of a workflow or draft: each has an index; one
+//	                       for each kind of them where that is "", of which ofKinds "k" takes the one that k is, or all; ofKey is that of a key
 //	table                  what the table is called
 //	name "updated_at"      the role's column
 //	idType                 the type of the ids of runs; so do userType, workflowType, draftType, and refType for the last two
@@ -145,7 +147,7 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 	}
 	parsed, err := all.Funcs(template.FuncMap{
 		"new": col("new"), "old": col("old"), "was": col("v_was"), "r": col("r"), "spelled": t.Spelled,
-		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
+		"status": t.Status, "terminal": t.Terminal, "active": t.Active, "ended": t.Ended, "named": t.Named, "keyed": t.Keyed, "kind": t.Kind, "ran": t.Ran, "ref": t.Ref,
 		"defaultTable": func() string { return watched.DefaultTable },
 		"runs":         t.Runs, "runsOf": t.RunsOf, "table": t.SQL, "stored": watched.Stored, "storedOf": watched.StoredOf, "total": watched.Total,
 		"name": func(role watched.Role) (string, error) {
@@ -172,6 +174,9 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		},
 		"noRef":        func() string { return noRef(t) },
 		"within":       t.Within,
+		"of":           func(kind store.Kind, user, ref string) []string { return of(t, kind, user, ref, "") },
+		"ofKinds":      func(kind string) []string { return of(t, "", "p_user_id", "", kind) },
+		"ofKey":        t.OfKey,
 		"noUserWindow": func() string { return (&store.NoIndexError{Of: store.Scope{User: store.Absent}}).Error() },
 		"noWorkflowWindow": func() string {
 			return (&store.NoIndexError{Of: store.Scope{Kind: store.KindAll, Ref: store.Absent}}).Error()
@@ -205,6 +210,23 @@ func render(name, text string, t watched.Table, more ...template.FuncMap) (strin
 		return "", err
 	}
 	return b.String(), nil
+}
+
+// of lists the conditions of which each run of a scope holds one: of a kind, or where
+// that is empty of each that the table has, and among these of the one that an
+// expression says, if any.
+func of(t watched.Table, kind store.Kind, user, ref, expression string) (conditions []string) {
+	if kind != "" {
+		return []string{t.OfKey(kind, user, ref)}
+	}
+	for _, one := range t.Kinds() {
+		condition := t.OfKey(one, user, ref)
+		if expression != "" {
+			condition += " and (" + expression + " is null or " + expression + " = " + watched.Literal(string(one)) + ")"
+		}
+		conditions = append(conditions, condition)
+	}
+	return conditions
 }
 
 // byEndUser stands in the WHEN of triggers, which PostgreSQL parses anew for each

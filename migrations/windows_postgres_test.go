@@ -14,7 +14,7 @@ import (
 const windowIndexesSQL = `select c.relname::text from pg_class as c where c.relname like 'run\_counter\_%\_windows' and not c.relispartition order by 1`
 
 var (
-	userWindows     = []string{"run_counter_user_windows"}
+	userWindows     = []string{"run_counter_user_draft_windows", "run_counter_user_windows"}
 	workflowWindows = []string{"run_counter_draft_windows", "run_counter_workflow_windows"}
 	allWindows      = slices.Sorted(slices.Values(slices.Concat(userWindows, workflowWindows)))
 )

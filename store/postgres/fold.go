@@ -98,8 +98,8 @@ delete from run_counter.keys as c
  where c.user_id = k.user_id and c.kind = k.kind and c.ref_id = k.ref_id
    and not exists (select from run_counter.counts as n where n.user_id = c.user_id and n.kind = c.kind and n.ref_id = c.ref_id)
    and not exists (select from run_counter.ledger as l where l.user_id = c.user_id and l.kind = c.kind and l.ref_id = c.ref_id)
-   and not exists (select from ` + h.keyed("open") + ` as r
-                    where r.user_id = c.user_id and r.ref_id = c.ref_id and r.kind = c.kind and r.open)`
+   and not exists (select from ` + h.keyed("open", "slot_user") + ` as r
+                    where r.slot_user = c.user_id and r.ref_id = c.ref_id and r.kind = c.kind and r.open)`
 }
 
 // Fold implements [store.Maintainer]. Any number of instances may fold at once. A

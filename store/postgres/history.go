@@ -55,9 +55,9 @@ func (s *Store) KeyHistory(ctx context.Context, key store.Key, limit int) (h sto
 		keyed := []any{db.arg(watched.User, key.User), db.arg(watched.Workflow, key.Ref)}
 		queries := []query{s.policyFor(db, &h.Policy), db.scopeQuery(key.Scope(), store.AllTime, &h.Count.Tallies)}
 		queries = append(append(queries, db.lastRunAt(key.Scope(), store.AllTime, &h.Count.LastRunAt)...),
-			query{text: `select count(*) from ` + db.keyed("open") + ` as r where ` + db.ofKey(key.Kind, "$1", "$2") + ` and r.open`,
+			query{text: `select count(*) from ` + db.keyed("open", "slot_user") + ` as r where r.slot_user = $1::` + db.user + ` and ` + db.ofKey(key.Kind, "$1", "$2") + ` and r.open`,
 				args: keyed, read: func(rows pgx.Rows) error { return rows.Scan(&h.Active) }},
-			query{text: `select ` + rowSQL + `, ''::text, ` + db.presumedColumn() + ` from ` + db.rows("no_draft", "has_draft", "end_order") + ` as r
+			query{text: `select ` + rowSQL + `, ''::text, ` + db.presumedColumn() + ` from ` + db.rows("has_user", "has_workflow", "no_draft", "has_draft", "end_order") + ` as r
  where ` + db.ofKey(key.Kind, "$1", "$2") + ` order by r.end_order desc nulls first, r.created_at desc limit $3::integer`,
 				args: append(keyed, limit), read: all(&h.Runs, func(rows pgx.Rows, run *store.Run) error { return scanRun(db, rows, run) })})
 		if db.installed {

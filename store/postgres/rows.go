@@ -86,11 +86,7 @@ func (h features) presumedColumn() string {
 // ofKey is the condition on a run r that it belongs to a key, whose user and ref
 // are two parameters. Each kind has an index of its own.
 func (h features) ofKey(kind store.Kind, user, ref string) string {
-	of := `r.user_id = ` + user + `::` + h.user
-	if kind == store.KindDraft {
-		return of + ` and r.draft_id = ` + ref + `::` + h.ref + ` and r.has_draft`
-	}
-	return of + ` and r.workflow_id = ` + ref + `::` + h.ref + ` and r.no_draft`
+	return h.table.OfKey(kind, user+`::`+h.user, ref+`::`+h.ref)
 }
 
 func (h features) scanRow(rows pgx.Row, row *store.Row, more ...any) error {

@@ -127,10 +127,7 @@ func (h features) ofScope(of store.Scope, user, kind, ref string) string {
 		}
 		return condition
 	}
-	if of.Kind == store.KindDraft {
-		return `r.draft_id = ` + ref + `::` + h.ref + ` and r.has_draft and r.has_user`
-	}
-	return `r.workflow_id = ` + ref + `::` + h.ref + ` and r.no_draft and r.has_user`
+	return h.table.OfKey(of.Kind, "", ref+`::`+h.ref)
 }
 
 // lastRunAt reads when the newest run of a key ended, and of other scopes nothing.

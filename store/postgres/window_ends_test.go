@@ -285,14 +285,13 @@ select gen_random_uuid(), u::uuid, f::uuid, 'completed', `+strings.ReplaceAll(tt
 			if err != nil {
 				t.Fatal(err)
 			}
-			user, flow := sourcetest.MustParse(t, ada), sourcetest.MustParse(t, adaFlow)
-			db.installed = false // the same select and conditions, without the function around
-
-			in := store.Window{From: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 2, 3, 0, 0, 0, 0, time.UTC)}
-			for index, of := range map[string]store.Scope{
-				"run_counter_ended": {User: user, Kind: store.KindWorkflow, Ref: flow}, "run_counter_user_windows": {User: user}, "run_counter_workflow_windows": {Kind: store.KindWorkflow, Ref: flow},
+			within := ` and r.ended and ` + db.table.Within("r", "timestamptz '2026-02-01 00:00+00'", "timestamptz '2026-02-03 00:00+00'")
+			user, flow := "'"+ada+"'::uuid", "'"+adaFlow+"'::uuid"
+			for index, of := range map[string]string{
+				"run_counter_ended": db.table.OfKey(store.KindWorkflow, user, flow), "run_counter_user_windows": db.table.OfKey(store.KindWorkflow, user, ""),
+				"run_counter_workflow_windows": db.table.OfKey(store.KindWorkflow, "", flow),
 			} {
-				q := db.scopeQuery(of, in, new(store.Tallies))
+				q := query{text: `select r.status, count(*) from ` + db.keyed() + ` as r where ` + of + within + ` group by 1`} // as in the functions
 				plan := explained(t, s, q)
 				found, rows := false, 0
 				for _, line := range plan {

@@ -182,12 +182,46 @@ func (t Table) isMissing(row string, role Role) string {
 	return t.Col(row, role) + " is null"
 }
 
+// fits is has, as a condition of an index and of what is read by it, where the planner
+// expects it of nearly all rows: of a range of a length it would expect one in two
+// hundred, of three ids none, and choose among our indexes by chance.
+func (t Table) fits(row string, role Role) string {
+	if c, there := t.Column(role); there && c.Kind == Text {
+		return "nullif(" + t.has(row, role) + ", false) is not null"
+	}
+	return t.has(row, role)
+}
+
+// Fits is the condition, behind an and, that those of a row's ids fit into an index which
+// may be longer than PostgreSQL lets an entry be; "" where none may. A longer text is no
+// key, and our index must not stop the application from writing it (law 8).
+func (t Table) Fits(row string, roles ...Role) (conditions string) {
+	for _, role := range roles {
+		if c, there := t.Column(role); there && c.Kind == Text {
+			conditions += " and " + t.fits(row, role)
+		}
+	}
+	return conditions
+}
+
+// Slot is the role's id of a row as the index of open runs holds it: that index has all
+// of them, and in place of a text that does not fit a null.
+func (t Table) Slot(row string, role Role) string { return t.valid(row, role) }
+
 // valid is key where the row has one, and else null.
 func (t Table) valid(row string, role Role) string {
 	if c, there := t.Column(role); there && c.Kind == Text {
 		return "(case when " + t.has(row, role) + " then " + t.key(row, role) + " end)" // PL/pgSQL's IF ends at a bare then
 	}
 	return t.key(row, role)
+}
+
+// Named is the condition that a program can name a row's run by its id.
+func (t Table) Named(row string) string {
+	if c, _ := t.Column(ID); c.Kind == Text {
+		return t.has(row, ID)
+	}
+	return "true"
 }
 
 // hasUser is the condition that a row has a user, and an id of its own by which
@@ -205,6 +239,33 @@ func (t Table) Counted() store.Kind {
 		return store.KindAll
 	}
 	return store.KindWorkflow
+}
+
+// Kinds lists the kinds of keys that the table has.
+func (t Table) Kinds() []store.Kind {
+	if t.Has(Draft) {
+		return []store.Kind{t.Counted(), store.KindDraft}
+	}
+	return []store.Kind{t.Counted()}
+}
+
+// OfKey is the condition on a run r of [Table.Runs] that it is of a key, of whose user and
+// id there are expressions: "" for those of all users, or of all the kind. Each kind has
+// indexes of its own, and by this they are found. It reads user_id, has_user, and of
+// drafts draft_id and has_draft, else workflow_id, has_workflow and no_draft.
+func (t Table) OfKey(kind store.Kind, user, ref string) string {
+	condition := "r.has_user"
+	if user != "" {
+		condition = "r.user_id = " + user + " and " + condition
+	}
+	column, has := "r.workflow_id", "r.has_workflow and r.no_draft"
+	if kind == store.KindDraft {
+		column, has = "r.draft_id", "r.has_draft"
+	}
+	if ref != "" {
+		condition += " and " + column + " = " + ref
+	}
+	return condition + " and " + has
 }
 
 // Kind is the kind of a row's key, of one that has a key.
@@ -302,7 +363,8 @@ func (t Table) Unsayable() (missing []store.Status) {
 // make, whatever this table calls it, and is null where it has none; lease_at is
 // the lease, and end_order is completed_at as the table has it, in the order of an
 // index. Beside them stand kind, ref_id (null for a run without a key),
-// has_user, has_workflow, has_draft, no_draft, ended, open, active, terminal, odd
+// has_user, has_workflow, has_draft, no_draft, slot_user (the user of a run that may be
+// one's, by whom the open ones are found), ended, open, active, terminal, odd
 // and too_soon. PostgreSQL puts it into the query around it, and finds its indexes
 // as if that had named the table itself. The columns are those that are named; one
 // that there is not is left out, and its reader fails.
@@ -319,7 +381,7 @@ func (t Table) RunsOf(name string, columns ...string) string {
 	}
 	from := " from " + name + " as " + row
 	if c, _ := t.Column(ID); c.Kind == Text {
-		from += " where " + t.has(row, ID) // no program can name another
+		from += " where " + t.fits(row, ID) // no program can name another
 	}
 	return "(select " + strings.Join(list, ", ") + from + ")"
 }
@@ -341,11 +403,13 @@ func (t Table) Run(row, name string) string {
 	case "draft_id":
 		return t.key(row, Draft)
 	case "has_user":
-		return t.hasUser(row)
+		return t.fits(row, User) + t.Fits(row, ID)
 	case "has_workflow":
-		return t.has(row, Workflow)
+		return t.fits(row, Workflow)
 	case "has_draft":
-		return t.has(row, Draft)
+		return t.fits(row, Draft)
+	case "slot_user":
+		return t.Slot(row, User)
 	case "no_draft":
 		return t.isMissing(row, Draft)
 	case "lease_at":

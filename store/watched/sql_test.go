@@ -35,7 +35,8 @@ func TestTheSelectIsInOurNamesAndWords(t *testing.T) {
 		{theirs, "ended", `r."order" between '0002-01-01 00:00:00+00' and '9998-12-31 23:59:59.999999+00' and r."state" in ('it''s')`},
 		{theirs, "open", `((r."order" is null or r."order" not between '0002-01-01 00:00:00+00' and '9998-12-31 23:59:59.999999+00') or r."state" is null or r."state" not in ('it''s'))`},
 		{theirs, "active", `r."state" in ('new')`},
-		{theirs, "has_user", `octet_length(r."org") between 1 and 255`},
+		{theirs, "has_user", `nullif(octet_length(r."org") between 1 and 255, false) is not null`},
+		{theirs, "slot_user", `(case when octet_length(r."org") between 1 and 255 then r."org"::text collate "C" end)`},
 		{theirs, "ref_id", `case when octet_length(r."org") between 1 and 255 then r.user_id end`},
 		{theirs, "no such column", ""},
 	} {

@@ -1,12 +1,16 @@
 package anytable
 
 import (
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/edgaze-ai/runcounter/migrations"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
+	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
 	"github.com/edgaze-ai/runcounter/store/watched"
 )
 
@@ -255,4 +259,23 @@ func (tw *twins) refused(t *testing.T) {
 	tw.mustTx(t, "commit")
 	tw.install(t)
 	tw.mustTx(t, "begin")
+}
+
+func (tw *twins) install(t *testing.T) {
+	t.Helper()
+	sourcetest.Migrate(t, tw.address, func(m *migrations.Migrator) error {
+		m.Override(tw.said())
+		return windowed(m)
+	})
+	guard := watched.GuardOn
+	switch {
+	case tw.reports:
+		guard = watched.GuardReports
+	case !tw.guarded:
+		guard = watched.GuardOff
+	}
+	pgtest.Exec(t, tw.address, fmt.Sprintf(`update run_counter.settings set guard = '%s', hardening = false`, guard))
+	if !tw.guarded { // the trigger fills ends as well
+		pgtest.Exec(t, tw.address, `alter table public.workflow_runs disable trigger zzzz_run_counter_guard; alter table public.workflow_runs disable trigger zzzz_run_counter_guard_insert`)
+	}
 }

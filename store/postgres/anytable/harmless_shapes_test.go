@@ -15,6 +15,7 @@ type shape struct {
 	json    string            // the type of error_details; "" where there is none
 	id      string            // the type of id
 	texts   bool              // users are known by text
+	flows   string            // the type of workflow_id and draft_id
 	later   []string          // what the application alters of the table after migrate up
 	times   map[string]string // the types of its times
 	word    bool              // status is of a domain over an enum
@@ -44,7 +45,11 @@ func drawShape(r *rand.Rand) shape {
 	if s.texts {
 		user = "text"
 	}
-	lines := []string{"id " + s.id + " primary key", "user_id " + user, "workflow_id uuid references flows on delete cascade", "draft_id uuid", "status " + status, "completed_at " + s.times["completed_at"], "note text"}
+	flow := "workflow_id uuid references flows on delete cascade"
+	if s.flows = []string{"uuid", "uuid", "text"}[r.IntN(3)]; s.flows == "text" { // of any length
+		flow = "workflow_id text"
+	}
+	lines := []string{"id " + s.id + " primary key", "user_id " + user, flow, "draft_id " + s.flows, "status " + status, "completed_at " + s.times["completed_at"], "note text"}
 	if r.IntN(3) == 0 {
 		lines = slices.Delete(lines, 3, 4)
 	} else {

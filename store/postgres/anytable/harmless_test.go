@@ -151,22 +151,6 @@ create domain moments as timestamptz(3); create domain early as timestamptz chec
 	return tw
 }
 
-func (tw *twins) install(t *testing.T) {
-	t.Helper()
-	sourcetest.Migrate(t, tw.address, sourcetest.UpWith(tw.said()))
-	guard := watched.GuardOn
-	switch {
-	case tw.reports:
-		guard = watched.GuardReports
-	case !tw.guarded:
-		guard = watched.GuardOff
-	}
-	pgtest.Exec(t, tw.address, fmt.Sprintf(`update run_counter.settings set guard = '%s', hardening = false`, guard))
-	if !tw.guarded { // the trigger fills ends as well
-		pgtest.Exec(t, tw.address, `alter table public.workflow_runs disable trigger zzzz_run_counter_guard; alter table public.workflow_runs disable trigger zzzz_run_counter_guard_insert`)
-	}
-}
-
 func (tw *twins) mustTx(t *testing.T, text string) {
 	t.Helper()
 	if _, err := tw.conn.Exec(t.Context(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -181,17 +165,23 @@ func (tw *twins) value(column string) string {
 	switch column {
 	case "id":
 		if tw.shape.id != "uuid" && tw.shape.id != "run_key" && tw.rand.IntN(8) == 0 {
-			return tw.pick([]string{"''", "repeat('r', 256)", "'it''s'"}) // two of which can't be named
+			return tw.pick([]string{"''", "repeat('r', 256)", "'it''s'", "'" + hex(tw.rand, 2690) + "'"}) // of which one can be named, and one fills its index
 		}
 		return "'" + tw.pick(tw.ids) + "'"
 	case "user_id":
-		if tw.shape.texts && tw.rand.IntN(4) == 0 {
-			return tw.pick([]string{"''", "repeat('ä', 128)", "repeat('u', 255)", "'auth0|it''s'"}) // two of which are no key
+		if tw.shape.texts && tw.rand.IntN(3) == 0 {
+			return tw.pick([]string{"''", "repeat('ä', 128)", "repeat('u', 255)", "'auth0|it''s'", tw.long(), tw.long()}) // of which two are a key, and one fits into no index
 		}
 		return tw.pick([]string{"null", "'" + tw.pick(twinUsers) + "'", "'" + tw.pick(twinUsers) + "'", "'" + tw.pick(twinUsers) + "'"})
 	case "workflow_id", "draft_id":
+		if tw.shape.flows == "text" && tw.rand.IntN(4) == 0 {
+			return tw.pick([]string{"''", "repeat('f', 256)", tw.long(), tw.long()})
+		}
 		return tw.pick([]string{"null", "'" + tw.pick(twinFlows) + "'", "'" + tw.pick(twinFlows) + "'"})
 	case "status":
+		if tw.rand.IntN(40) == 0 {
+			return tw.long()
+		}
 		return tw.pick([]string{"null", "default", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'", "'" + tw.pick(twinWords) + "'"})
 	case "completed_at", "created_at", "started_at", "updated_at":
 		if tw.shape.times[column] == "bigint" {
@@ -205,6 +195,9 @@ func (tw *twins) value(column string) string {
 	}
 	return tw.pick([]string{"null", "'a'", "'b'", "'forbidden'", "'it''s'"})
 }
+
+// long draws a text that no index can hold.
+func (tw *twins) long() string { return "'" + hex(tw.rand, 6000) + "'" }
 
 func (tw *twins) some() []string {
 	columns := slices.Clone(tw.is.columns)

@@ -104,6 +104,9 @@ func exactText(t testing.TB, in Querier) string {
 	if !has("org_id") && !has("user_id") {
 		text = strings.NewReplacer("select r.user_id,", "select '' as user_id,", "octet_length(r.user_id::text) between 1 and 255 and ", "").Replace(text)
 	}
+	for _, id := range []string{"r.draft_id", "r.workflow_id"} { // a text that is no key
+		text = strings.ReplaceAll(text, id, "(case when octet_length("+id+"::text) between 1 and 255 then "+id+" end)")
+	}
 	// A time that is no timestamptz is read here by other means than ours.
 	if moment := Texts(t, in, `select case when atttypid <> 'timestamp'::regtype
         then format('(case when r.completed_at / %1$s between -62104060800 and 253370764799 then to_timestamp(r.completed_at / %1$s) end)', case s.times when 'seconds' then '1.0' else '1000.0' end)
