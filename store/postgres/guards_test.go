@@ -82,6 +82,11 @@ var guards = []struct {
 		"where r.slot_user = p_user_id and r.ref_id = p_ref_id and r.open"), "a hundred begins at once on ten keys"},
 	{"and those that have ended", replace(usageOf, "user_counted := run_counter.counted_of(p_user_id, "+nulls(2), "user_counted := run_counter.counted_of(p_user_id, p_kind, p_ref_id"), "a user's limit has the runs of all keys"},
 	{"a window ends before its end", everywhere(countedOf, "end_order < ", "end_order <= "), "windows in SQL"},
+	{"the runs of a window are of one snapshot", func(f *fixture) { // a statement before the one that counts, in a function that is not STABLE
+		const talliesIn = "run_counter.tallies_in(uuid,text,uuid,timestamptz,timestamptz)"
+		f.replace(talliesIn, "begin", "begin perform pg_catalog.pg_sleep(0.005);")
+		pgtest.Exec(f, f.address, `alter function `+talliesIn+` volatile`)
+	}, "chaos"},
 	{"a look at a window ends where it is full", everywhere(countedOf, "limit p_most", ""), "a begin looks at no more"},
 	{"a grant that was revoked raises no limit", replace(grantedOf, "and g.revoked_at is null", ""), "a grant is revoked once"},
 	{"nor one that has expired", replace(grantedOf, "g.expires_at > p_now", "true"), "a grant stands until"},

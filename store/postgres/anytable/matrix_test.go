@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,11 +96,24 @@ func openFound(f watchedtest.Found, earlier time.Duration) storetest.Open {
 			pgtest.Exec(t, address, `create function exact() returns setof text language plpgsql as $exact$ begin return query `+exactFound(f)+`; end $exact$`)
 		})
 		pool := sourcetest.Pool(t, address)
-		b := sourcetest.Backend(t, mustOpen(t, address, postgres.Options{}), pool)
+		s := mustOpen(t, address, postgres.Options{})
+		b := sourcetest.Backend(t, s, pool)
 		b.Absent, b.Fit = absentOf(f), fitting(f)
 		b.Exact = func(t testing.TB) {
 			t.Helper()
 			sourcetest.Complain(t, sourcetest.Texts(t, pool, `select exact()`))
+		}
+		makeExactIn := sync.OnceFunc(func() {
+			table, err := s.Table(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			pgtest.Exec(t, address, sourcetest.ExactInSQL(table, exactFound(f)))
+		})
+		b.ExactIn = func(t testing.TB, of store.Scope, in store.Window) {
+			t.Helper()
+			makeExactIn()
+			sourcetest.ExactIn(t, pool, of, in)
 		}
 		return b
 	})

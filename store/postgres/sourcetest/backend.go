@@ -65,6 +65,7 @@ func Backend(t testing.TB, s Source, pool *pgxpool.Pool) storetest.Backend {
 	makeExact := sync.OnceFunc(func() {
 		exec(t, `create function exact() returns setof text language plpgsql as $exact$ begin return query `+exactText(t, pool)+`; end $exact$`)
 	})
+	makeExactIn := sync.OnceFunc(func() { exec(t, ExactInSQL(describe(t), exactText(t, pool))) })
 	return storetest.Backend{
 		Store: s, Source: s,
 		Write: func(t testing.TB, c store.Change) {
@@ -77,6 +78,11 @@ func Backend(t testing.TB, s Source, pool *pgxpool.Pool) storetest.Backend {
 			t.Helper()
 			makeExact()
 			Complain(t, Texts(t, pool, `select exact()`))
+		},
+		ExactIn: func(t testing.TB, of store.Scope, in store.Window) {
+			t.Helper()
+			makeExactIn()
+			ExactIn(t, pool, of, in)
 		},
 		Corrupt: func(t testing.TB, key store.Key, by int64) {
 			t.Helper()

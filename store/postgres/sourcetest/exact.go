@@ -13,7 +13,7 @@ import (
 // in one snapshot.
 const ExactSQL = `
 with runs as (
-    select r.user_id, case when r.draft_id is null then 'workflow' else 'draft' end as kind, coalesce(r.draft_id, r.workflow_id) as ref_id, r.status::text as status,
+    select r.user_id, case when r.draft_id is null then 'workflow' else 'draft' end as kind, coalesce(r.draft_id, r.workflow_id) as ref_id, r.status::text as status, r.completed_at as ended_at,
            exists (select from run_counter.presumed as p where p.run_id = r.id and p.ended_at = r.completed_at and p.status = r.status::text) as presumed
       from workflow_runs as r
      where extract(year from r.completed_at at time zone 'UTC') between 2 and 9998 and r.status::text in ('completed', 'failed', 'cancelled', 'timeout')
