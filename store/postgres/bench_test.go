@@ -58,30 +58,56 @@ func medians(b *testing.B, unit string, names []string, run func(variant int) fl
 // workflows are foreign keys, every tenth run ends without completed_at, which
 // is what the guard's body is for, and every tenth gets a late running.
 func BenchmarkWritePath(b *testing.B) {
-	variants := []struct{ name, setup string }{
-		{"bare", ``},
-		{"bare-again", ``},
+	ours := func(name, setup string) writePath { return writePath{name, setup, &migrations.Windows{}} }
+	measure(b, []writePath{
+		{"bare", ``, nil},
+		{"bare-again", ``, nil},
 		{"counter-trigger", `create table totals (user_id uuid, workflow_id uuid, n bigint not null, primary key (user_id, workflow_id));
 create function count_it() returns trigger language plpgsql as $$ begin
     insert into totals as t values (new.user_id, new.workflow_id, 1) on conflict (user_id, workflow_id) do update set n = t.n + 1; return null; end $$;
-create trigger count_it after update on workflow_runs for each row when (old.completed_at is null and new.completed_at is not null) execute function count_it()`},
-		{"ledger", `drop trigger zzzz_run_counter_guard on workflow_runs; drop trigger zzzz_run_counter_guard_insert on workflow_runs;
-drop trigger zzzy_run_counter_hardening on workflow_runs`},
-		{"guard-and-ledger", `select 1`},
-		{"our-indexes-alone", `drop trigger zzzz_run_counter_guard on workflow_runs; drop trigger zzzz_run_counter_guard_insert on workflow_runs;
+create trigger count_it after update on workflow_runs for each row when (old.completed_at is null and new.completed_at is not null) execute function count_it()`, nil},
+		ours("ledger", `drop trigger zzzz_run_counter_guard on workflow_runs; drop trigger zzzz_run_counter_guard_insert on workflow_runs;
+drop trigger zzzy_run_counter_hardening on workflow_runs`),
+		ours("guard-and-ledger", ``),
+		ours("our-indexes-alone", `drop trigger zzzz_run_counter_guard on workflow_runs; drop trigger zzzz_run_counter_guard_insert on workflow_runs;
 drop trigger zzzy_run_counter_hardening on workflow_runs; drop trigger zzzz_run_counter_ledger_insert on workflow_runs;
-drop trigger zzzz_run_counter_ledger_update on workflow_runs; drop trigger zzzz_run_counter_ledger_delete on workflow_runs`},
-		{"least-ledger", leastLedger},
+drop trigger zzzz_run_counter_ledger_update on workflow_runs; drop trigger zzzz_run_counter_ledger_delete on workflow_runs`),
+		{"least-ledger", leastLedger, nil},
 		{"least-guard", leastLedger + `;
 create function pass() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin return new; end $$;
 create trigger pass_update before update on workflow_runs for each row
     when (old.completed_at is not null or new.completed_at is null and new.status = any ('{completed,failed,cancelled,timeout}')) execute function pass();
 create trigger pass_insert before insert on workflow_runs for each row
-    when (new.completed_at is null and new.status = any ('{completed,failed,cancelled,timeout}')) execute function pass()`},
-	}
+    when (new.completed_at is null and new.status = any ('{completed,failed,cancelled,timeout}')) execute function pass()`, nil},
+	})
+}
+
+// BenchmarkWritePathOfWindows is the same with the optional indexes, beside the bare
+// table and an installation without them.
+func BenchmarkWritePathOfWindows(b *testing.B) {
+	yes := true
+	measure(b, []writePath{
+		{"bare", ``, nil},
+		{"bare-again", ``, nil},
+		{"without-windows", ``, &migrations.Windows{}},
+		{"user-windows", ``, &migrations.Windows{User: &yes}},
+		{"workflow-windows", ``, &migrations.Windows{Workflow: &yes}},
+		{"both-windows", ``, &migrations.Windows{User: &yes, Workflow: &yes}},
+	})
+}
+
+// writePath is a table to which runs are written.
+type writePath struct {
+	name, setup string
+	ours        *migrations.Windows // nil where nothing of ours is there
+}
+
+// measure measures how many runs live in a second on each table, on one key and on many.
+func measure(b *testing.B, paths []writePath) {
+	b.Helper()
 	server := pgtest.NewServer(b) // which waits for its disk at each commit, as one in production does
 	var names, addresses []string
-	for i, v := range variants {
+	for _, p := range paths {
 		address := server.Database(b)
 		pgtest.Exec(b, address, `
 create table users (id uuid primary key); create table workflows (id uuid primary key);
@@ -91,13 +117,13 @@ create table workflow_runs (
 create index on workflow_runs (user_id, workflow_id);
 insert into users select ('a0000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid from generate_series(0, 9999) as n;
 insert into workflows values ('c0000000-0000-4000-8000-000000000001')`)
-		if i >= 3 && i <= 5 {
-			benchMigrate(b, address)
+		if p.ours != nil {
+			benchMigrate(b, address, *p.ours)
 		}
-		if v.setup != "" {
-			pgtest.Exec(b, address, v.setup)
+		if p.setup != "" {
+			pgtest.Exec(b, address, p.setup)
 		}
-		names, addresses = append(names, v.name), append(addresses, address)
+		names, addresses = append(names, p.name), append(addresses, address)
 	}
 	pools := make([][]*pgx.Conn, len(names)) // an application's connections stay open
 	for i, address := range addresses {
@@ -123,12 +149,13 @@ create function add_it() returns trigger language plpgsql security definer set s
     insert into public.ledger (user_id, kind, ref_id, status, presumed, n) values (new.user_id, 'workflow', new.workflow_id, new.status, false, 1); return null; end $$;
 create trigger add_it after update on workflow_runs for each row when (old.completed_at is not null or new.completed_at is not null) execute function add_it()`
 
-func benchMigrate(b *testing.B, address string) {
+func benchMigrate(b *testing.B, address string, windows migrations.Windows) {
 	b.Helper()
 	m, err := migrations.Postgres(b.Context(), address)
 	if err != nil {
 		b.Fatal(err)
 	}
+	m.SetWindows(windows)
 	if err := errors.Join(m.Up(), m.Close()); err != nil {
 		b.Fatal(err)
 	}
@@ -239,7 +266,7 @@ func BenchmarkAMillionRuns(b *testing.B) {
 	}
 	alone := writersBeside(b, address, func() { waitFor(b.Context(), 2*time.Second) })
 	var up time.Duration
-	beside := writersBeside(b, address, func() { start := time.Now(); benchMigrate(b, address); up = time.Since(start) })
+	beside := writersBeside(b, address, func() { start := time.Now(); benchMigrate(b, address, migrations.Windows{}); up = time.Since(start) })
 	report("migrate-up", up, alone.p99, "writer-p99-ms-alone", beside.p99, "writer-p99-ms-beside", beside.longest, "longest-writer-ms")
 
 	s := mustOpen(b, address, Options{})
@@ -291,7 +318,7 @@ select gen_random_uuid(), gen_random_uuid() as user_id, 'c0000000-0000-4000-8000
 // of ours.
 func BenchmarkInsertOfAnEndedRun(b *testing.B) {
 	with := pgtest.Database(b)
-	benchMigrate(b, with)
+	benchMigrate(b, with, migrations.Windows{})
 	bare := pgtest.Database(b)
 	pgtest.Exec(b, bare, `create table workflow_runs (
     id uuid primary key, user_id uuid not null, workflow_id uuid, draft_id uuid, status text, started_at timestamptz,

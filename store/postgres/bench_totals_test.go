@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
@@ -16,7 +17,7 @@ import (
 // which the ledger's rows of a workflow are found, and without it.
 func BenchmarkTotal(b *testing.B) {
 	address := pgtest.Database(b)
-	benchMigrate(b, address)
+	benchMigrate(b, address, migrations.Windows{})
 	pgtest.Exec(b, address, `
 insert into run_counter.counts
 select gen_random_uuid(), 'workflow', ('c0000000-0000-4000-8000-' || lpad(to_hex(case when n % 2 = 0 then 1 else 2 + n % 100 end), 12, '0'))::uuid, 'completed', false, 1
