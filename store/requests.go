@@ -37,7 +37,9 @@ type BeginResult struct {
 	Created      bool // false where an earlier call created the run
 	LimitReached bool // nothing was created, and Run is unset
 	// Usages are those of the limits, in their order. Where LimitReached is set, one of
-	// them is full, and of one in a window no more runs were counted than fill it.
+	// them is full, and of one in a window no more runs were counted than fill it. Of a
+	// run that an earlier call created they leave out a limit whose window needs an index
+	// that is gone by now.
 	Usages []Usage
 }
 

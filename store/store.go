@@ -37,10 +37,12 @@ type Store interface {
 	// while one of its limits is reached, with the grants that raise it; that is
 	// a result and not an error. A slot is reserved only if all of them hold, in one
 	// snapshot. A Begin that finds its run writes nothing but
-	// an idempotency key that is new, which finds the run from then on.
+	// an idempotency key that is new, which finds the run from then on, and needs no
+	// index of windows.
 	//
 	// Errors: [ErrInvalid] where the request has no key, or an id of another
-	// type than the table's; [ErrConflict] where the id or the idempotency key
+	// type than the table's; [*NoIndexError] where the window of a limit needs an index;
+	// [ErrConflict] where the id or the idempotency key
 	// belongs to a run of another key or a deleted one.
 	Begin(ctx context.Context, b Begin) (BeginResult, error)
 

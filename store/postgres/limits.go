@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -18,7 +19,7 @@ func (s *Store) Allowance(ctx context.Context, a store.AllowanceRequest) (usages
 	a.Now = store.Instant(a.Now)
 	err = s.attempt(ctx, func(db features) error {
 		key := a.Key()
-		if err := db.requireLimits(key, a.Limits); err != nil {
+		if err := cmp.Or(db.requireLimits(key, a.Limits), db.requireWindows(key, a.Limits)); err != nil {
 			return err
 		}
 		u := usagesOf(a.Limits)
@@ -38,14 +39,20 @@ func (s *Store) Allowance(ctx context.Context, a store.AllowanceRequest) (usages
 	return usages, err
 }
 
-// requireLimits refuses limits of a scope that the table does not have, or whose window no index finds.
+// requireLimits refuses limits of a scope that the table does not have.
 func (h features) requireLimits(key store.Key, limits []store.Limit) error {
 	for _, l := range limits {
-		of := l.Of(key)
-		if err := h.requireScope(of); err != nil {
+		if err := h.requireScope(l.Of(key)); err != nil {
 			return err
 		}
-		if err := h.requireWindow(of, store.Window{From: l.From}); err != nil {
+	}
+	return nil
+}
+
+// requireWindows refuses limits whose window no index finds.
+func (h features) requireWindows(key store.Key, limits []store.Limit) error {
+	for _, l := range limits {
+		if err := h.requireWindow(l.Of(key), store.Window{From: l.From}); err != nil {
 			return err
 		}
 	}
@@ -81,18 +88,26 @@ func usagesOf(limits []store.Limit) *usages {
 	return u
 }
 
-// scan reads usageColumns behind others.
+// scan reads usageColumns behind others. A limit of which nothing was counted is left out.
 func (u *usages) scan(rows pgx.Rows, before ...any) error {
-	var none [6]*int64
-	targets := []any{&none[0], &none[1], &none[2], &none[3], &none[4], &none[5]}
-	for i := range u.all {
-		one, at := &u.all[i], 0
+	var n [6]*int64
+	if err := rows.Scan(append(before, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5])...); err != nil {
+		return err
+	}
+	var all []store.Usage
+	for _, one := range u.all {
+		at := 0
 		if one.Limit.Scope == store.UserLimit {
 			at = 3
 		}
-		targets[at], targets[at+1], targets[at+2] = &one.Granted, &one.Counted, &one.Active
+		if n[at+1] == nil {
+			continue
+		}
+		one.Granted, one.Counted, one.Active = *n[at], *n[at+1], *n[at+2]
+		all = append(all, one)
 	}
-	return rows.Scan(append(before, targets...)...)
+	u.all = all
+	return nil
 }
 
 // directUsages reads the usages where the migrations are not applied: counted and active

@@ -61,6 +61,9 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 		if begun.LimitReached {
 			begun.Run = store.Run{}
 		}
+		if missing := db.requireWindows(b.Key(), b.Limits); missing != nil && codeOf(err) == "22023" {
+			return missing // a run that was begun already is found without the index
+		}
 		return err
 	})
 	return begun, err

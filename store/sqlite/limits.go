@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,7 @@ type asked struct {
 	limits []store.Limit
 	now    time.Time
 	begins bool
+	found  bool // by a begin that was repeated: a limit whose window has no index any more is left out
 }
 
 // usages returns how far limits are used, in the snapshot of q.
@@ -26,8 +28,8 @@ func (h *hooks) usages(ctx context.Context, q querier, policy store.Policy, a as
 	if err != nil {
 		return nil, err
 	}
-	usages := make([]store.Usage, len(a.limits))
-	for i, l := range a.limits {
+	usages := make([]store.Usage, 0, len(a.limits))
+	for _, l := range a.limits {
 		u := store.Usage{Limit: l}
 		l.From = store.Instant(l.From)
 		for _, g := range grants {
@@ -39,10 +41,14 @@ func (h *hooks) usages(ctx context.Context, q querier, policy store.Policy, a as
 		if u.Active, err = activeRuns(ctx, q, of); err != nil {
 			return nil, err
 		}
-		if u.Counted, err = h.countedRuns(ctx, q, policy, of, u, a.begins); err != nil {
+		u.Counted, err = h.countedRuns(ctx, q, policy, of, u, a.begins)
+		if _, missing := errors.AsType[*store.NoIndexError](err); missing && a.found {
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
-		usages[i] = u
+		usages = append(usages, u)
 	}
 	return usages, nil
 }

@@ -186,7 +186,7 @@ func TestWhateverFailsIsToldAndLeavesNothingHalfDone(t *testing.T) {
 	limits := store.Limits{store.Pending: time.Minute, store.Running: time.Minute, store.Cancelling: time.Minute}
 	letter := store.DeadLetter{ReceivedAt: now, Reason: "it is odd", Bytes: 2, Body: []byte("{}")}
 	gone := store.Change{Op: store.Delete, Old: endedRun(3).Record, HasOld: true}
-	mustIndexWindows(t, s)
+	mustIndexWindows(t, s, true)
 	bounds := []store.Limit{{Scope: store.KeyLimit, Max: 9}, {Scope: store.UserLimit, Max: 9, From: now.Add(-time.Hour)}}
 	for _, op := range []struct {
 		name string

@@ -27,7 +27,7 @@ func (s *Store) Begin(ctx context.Context, b store.Begin) (begun store.BeginResu
 		if err != nil {
 			return err
 		}
-		begun.Usages, err = t.rules.usages(t.ctx, t.tx, policy, asked{key: b.Key(), limits: b.Limits, now: b.Now, begins: true})
+		begun.Usages, err = t.rules.usages(t.ctx, t.tx, policy, asked{key: b.Key(), limits: b.Limits, now: b.Now, begins: true, found: known != nil})
 		if err != nil {
 			return err
 		}

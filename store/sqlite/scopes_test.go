@@ -32,7 +32,7 @@ func planOf(t testing.TB, q querier, text string, args ...any) string {
 func TestWindowsAreReadFromTheirIndex(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t)
-	mustIndexWindows(t, s)
+	mustIndexWindows(t, s, true)
 	user, workflow := storetest.MustID('a', 1), storetest.MustID('c', 1)
 	for want, of := range map[string]store.Scope{
 		"USING INDEX workflow_runs_ended (user_id=? AND kind=? AND ref_id=? AND completed_at":         store.KeyOf(user, workflow, store.ID{}).Scope(),
@@ -70,7 +70,7 @@ func TestWindowsAreReadFromTheirIndex(t *testing.T) {
 // on 500 workflows in an hour, and the others' 100,000 users' on one.
 func BenchmarkScopes(b *testing.B) {
 	s := mustOpen(b)
-	mustIndexWindows(b, s)
+	mustIndexWindows(b, s, true)
 	for _, text := range []string{
 		`insert into workflow_runs (id, user_id, workflow_id, status, created_at, completed_at, evidence)
 		 with recursive n (i) as (select 0 union all select i + 1 from n where i < 499999)

@@ -76,7 +76,12 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 		},
 		Windows: func(t testing.TB) {
 			t.Helper()
-			windows.Do(func() { mustIndexWindows(t, s) })
+			windows.Do(func() { mustIndexWindows(t, s, true) })
+		},
+		NoWindows: func(t testing.TB) {
+			t.Helper()
+			mustIndexWindows(t, s, false)
+			windows = sync.Once{}
 		},
 		Written: func(t testing.TB) int64 {
 			t.Helper()
@@ -90,14 +95,13 @@ func backend(t testing.TB, s *Store) storetest.Backend {
 }
 
 // mustIndexWindows migrates up with the indexes of windows.
-func mustIndexWindows(t testing.TB, s *Store) {
+func mustIndexWindows(t testing.TB, s *Store, there bool) {
 	t.Helper()
 	m, err := OpenMigrator(s.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	yes := true
-	m.SetWindows(migrations.Windows{User: &yes, Workflow: &yes})
+	m.SetWindows(migrations.Windows{User: &there, Workflow: &there})
 	if err := errors.Join(m.Up(), m.Close()); err != nil {
 		t.Fatal(err)
 	}

@@ -367,4 +367,30 @@ var scopeCases = []contractCase{
 			}
 		}
 	}},
+	{"a begin that finds its run needs no index", func(s *script) {
+		if s.Windows == nil {
+			need.Skip(s, "the store has no indexes of windows")
+		}
+		s.Windows(s)
+		ofKey, ofUser := store.Limit{Scope: store.KeyLimit, Max: 9, From: at(0)}, store.Limit{Scope: store.UserLimit, Max: 9, From: at(0)}
+		b := store.Begin{ID: MustID('1', 1), User: ada, Workflow: resize, IdempotencyKey: "order-7", Limits: []store.Limit{ofUser, ofKey}, Now: at(month)}
+		first := s.begin(b)
+		s.NoWindows(s)
+		s.quietly("a repeated begin", func() {
+			again := s.begin(b)
+			if again.Created || again.LimitReached || again.Run.ID != first.Run.ID {
+				s.Errorf("Begin: got %+v, want the first run", again)
+			}
+			want(s, "the usages that can be counted", again.Usages, first.Usages[1:])
+		})
+		var missing *store.NoIndexError
+		b.ID, b.IdempotencyKey = MustID('1', 2), "order-8"
+		if _, err := s.Store.Begin(s.ctx, b); !errors.As(err, &missing) || missing.Flag() != "--user-windows" {
+			s.Errorf("Begin of another order: got %v, want a NoIndexError", err)
+		}
+		b.ID, b.IdempotencyKey, b.Workflow = first.Run.ID, "", MustID('c', 9)
+		if _, err := s.Store.Begin(s.ctx, b); !errors.Is(err, store.ErrConflict) {
+			s.Errorf("Begin of another key's run: got %v, want ErrConflict", err)
+		}
+	}},
 }

@@ -64,6 +64,9 @@ type Backend struct {
 	// can be none.
 	Windows func(t testing.TB)
 
+	// NoWindows drops these indexes again; nil where Windows is.
+	NoWindows func(t testing.TB)
+
 	// Written returns a number that grows whenever anything is written.
 	Written func(t testing.TB) int64
 }

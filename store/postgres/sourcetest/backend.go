@@ -65,6 +65,16 @@ func Backend(t testing.TB, s Source, pool *pgxpool.Pool) storetest.Backend {
 	makeExact := sync.OnceFunc(func() {
 		exec(t, `create function exact() returns setof text language plpgsql as $exact$ begin return query `+exactText(t, pool)+`; end $exact$`)
 	})
+	windows := func(t testing.TB, there bool) {
+		t.Helper()
+		table := describe(t)
+		table.Said.UserWindows, table.Said.WorkflowWindows = &there, &there
+		printed, err := migrations.PrintPostgres(table) // which a pooler takes, too
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(t, printed, pgx.QueryExecModeSimpleProtocol)
+	}
 	makeExactIn := sync.OnceFunc(func() { exec(t, ExactInSQL(describe(t), exactText(t, pool))) })
 	return storetest.Backend{
 		Store: s, Source: s,
@@ -107,18 +117,15 @@ func Backend(t testing.TB, s Source, pool *pgxpool.Pool) storetest.Backend {
 		},
 		Windows: func(t testing.TB) {
 			t.Helper()
-			if indexed {
-				return
+			if !indexed {
+				windows(t, true)
 			}
 			indexed = true
-			yes := true
-			table := describe(t)
-			table.Said.UserWindows, table.Said.WorkflowWindows = &yes, &yes
-			printed, err := migrations.PrintPostgres(table) // which a pooler takes, too
-			if err != nil {
-				t.Fatal(err)
-			}
-			exec(t, printed, pgx.QueryExecModeSimpleProtocol)
+		},
+		NoWindows: func(t testing.TB) {
+			t.Helper()
+			windows(t, false)
+			indexed = false
 		},
 		Written: func(t testing.TB) int64 {
 			t.Helper()
