@@ -211,7 +211,7 @@ var consolePages = map[string][]string{
 	"/runs?state=ended&user=" + user:  {"Name a user", runID(4), "Latest first", `value="` + user + `"`, "Clear"},
 	"/runs?state=odd":                 {"What it needs", "has no meaning here", "runcounter serve --status THEIRS=OURS", runID(5)},
 	"/runs?state=superseded":          {runID(1)},
-	"/runs/" + runID(1):               {"a refund", "support", "cancelled"},
+	"/runs/" + runID(1):               {"a refund", "support made it cancelled", "A sweep presumed it failed", "What happened", "not each delivery"},
 	"/runs/" + runID(4):               {"Error details", "onerror"},
 	"/runs/" + runID(2) + "/complete": {"How did it end?"},
 	"/runs/" + runID(4) + "/amend":    {"kept with your name: Ada"},
@@ -377,7 +377,7 @@ func TestTheActionsOfTheConsole(t *testing.T) {
 	b.do("POST", "/runs/"+runID(2)+"/complete", url.Values{"csrf": {b.csrf()}, "status": {"failed"}})
 	b.has("keeps its first outcome", `<span class="status timeout">`)
 	b.get("/runs/"+runID(4)+"/amend").send("/runs/"+runID(4)+"/amend", "status", "completed", "reason", "it did\n  work")
-	b.has("The outcome is changed", "Ada (API key) made it completed", "it did work")
+	b.has("The outcome is changed", "Ada (API key) made it completed; it was failed. Why: it did work")
 	b.get("/dead-letters/1/replay").send("/dead-letters/1/replay")
 	b.has("still can&#39;t be read")
 	b.get("/dead-letters/1/drop").send("/dead-letters/1/drop")
