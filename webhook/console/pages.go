@@ -193,6 +193,8 @@ type keyData struct {
 	Drift    bool
 	Grants   []shownGrant
 	Granting string // the address of the form that gives some; empty where there are none
+	Chart    days
+	Not      []store.Run // the latest that ended and do not count
 }
 
 // tallyRow is a status with what is stored of it and what the runs say.
@@ -219,11 +221,15 @@ func (c *Console) key(f *fiber.Ctx, who session) error {
 	if err != nil {
 		return err
 	}
-	h, err := c.cfg.Reader.KeyHistory(f.UserContext(), key, pageRows)
+	h, err := c.cfg.Reader.KeyHistory(f.UserContext(), key, runsLooked)
 	if err != nil {
 		return err
 	}
-	d := keyData{KeyHistory: h, Rows: tallyRows(h), Drift: h.Drift.Wrong()}
+	d := keyData{KeyHistory: h, Rows: tallyRows(h), Drift: h.Drift.Wrong(), Not: uncounted(h)}
+	d.Runs = h.Runs[:min(len(h.Runs), pageRows)]
+	if d.Chart, err = c.daysOf(f.UserContext(), h); err != nil {
+		return err
+	}
 	if c.cfg.Grants != nil {
 		d.Granting = newGrantPath(key.Scope())
 		if d.Grants, _, err = c.shownGrants(f, store.GrantQuery{Of: key.Scope()}, keyGrants); err != nil {

@@ -196,7 +196,7 @@ var consolePages = map[string][]string{
 	"/":                               {"Active runs", "Deliveries", "things need a look.", "1 run is stuck &lt;script&gt;", "could not be read.", `aria-current="true">Hour`, "The webhook, in the last 15 minutes", "Calls that timed out"},
 	"/counts":                         {"<caption>Counts", user},
 	"/counts?user=" + user:            {user, workflow},
-	keyPath:                           {"What is stored equals the runs", runID(4), "under the policy outcomes"},
+	keyPath:                           {"What is stored equals the runs", runID(4), "under the policy outcomes", "By day", "at most 1 a day", "Ended, and not counted", "it ended cancelled, and the policy outcomes counts completed and failed runs alone"},
 	keyPath + "/recount":              {"Recount?", "No, go back"},
 	keyPath + "?":                     {"5 on top of the limit", "Grant runs…", "/grants/1/revoke"},
 	"/grants":                         {"revoked", "a mistake", "/counts/" + user + "/draft/a%2Fb", `aria-current="page">Grants`},
