@@ -63,7 +63,7 @@ func TestCaseR9R14_TheWayOfARunWithoutAWorkflowOrAUser(t *testing.T) {
 				}
 			}
 			b := newBrowser(t, r).signIn()
-			b.get("/counts").has(c.path, ">–</span>")
+			b.get("/counts").has(c.path, `title="–"`)
 			b.get(c.path).has("What is stored equals the runs", "–")
 			b.get(c.path+"/recount").has("Recount?", "–")
 		})
