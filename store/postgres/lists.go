@@ -170,7 +170,7 @@ func runsIn(db features, state store.RunState) (l listedRuns, err error) {
 	case store.ActiveRuns:
 		return listedRuns{db.rows("open") + ` as r where r.open`, shownSQL, "r.id"}, nil
 	case store.EndedRuns:
-		return listedRuns{db.rows("ended", "has_draft", "no_draft") + ` as r where r.ended`, "r.completed_at", "r.id"}, nil
+		return listedRuns{db.rows("ended", "has_user", "has_workflow", "no_workflow", "has_draft", "no_draft") + ` as r where r.ended`, "r.completed_at", "r.id"}, nil
 	case store.OddRuns:
 		return listedRuns{db.rows("odd") + ` as r where r.odd`, shownSQL, "r.id"}, nil
 	case store.PresumedRuns:
@@ -200,8 +200,8 @@ func runsQuery(db features, search store.RunQuery, columns func(l listedRuns) st
 	var w conditions
 	if !search.User.IsZero() {
 		w.add(`r.user_id = ` + w.arg(db.arg(watched.User, search.User)) + `::` + db.user)
-		if search.State == store.EndedRuns && db.has(watched.Draft) {
-			w.add(`(r.no_draft or r.has_draft)`) // each has an index
+		if search.State == store.EndedRuns { // each has an index, and the last is odd
+			w.add(`r.has_user and (r.has_workflow and r.no_draft or r.has_draft or r.no_workflow and r.no_draft)`)
 		}
 	}
 	if search.Status != "" {

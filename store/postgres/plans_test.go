@@ -50,6 +50,14 @@ select gen_random_uuid()::text::ID, u::USER, f::REF, `+what+` from generate_seri
 			}
 			pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status) select gen_random_uuid(), md5(n::text)::uuid, '`+adaFlow+`', 'running' from generate_series(1, 2000) as n;
 insert into workflow_runs (id, user_id, workflow_id, status) select gen_random_uuid(), '`+ada+`', '`+adaFlow+`', 'running' from generate_series(1, 20)`, `vacuum analyze workflow_runs`)
+			q, _, err := runsQuery(db, store.RunQuery{State: store.EndedRuns, User: sourcetest.MustParse(t, ada), Limit: 10}, func(listedRuns) string { return "r.id" }, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			without := mustOpen(t, pgtest.With(t, address, "enable_seqscan", "off"), Options{}) // the user has a fifth of the runs
+			if plan := strings.Join(explained(t, without, q), "\n"); strings.Contains(plan, "Seq Scan") || !strings.Contains(plan, "Index Scan on run_counter_") {
+				t.Errorf("a user's ended runs are read by\n%s", plan)
+			}
 			for _, tt := range indexReads(db) {
 				scans := scansOf(t, address, tt.query)
 				if got, there := scans[tt.index]; !there || got > tt.most || len(scans) > 1 {

@@ -363,7 +363,7 @@ func (t Table) Unsayable() (missing []store.Status) {
 // make, whatever this table calls it, and is null where it has none; lease_at is
 // the lease, and end_order is completed_at as the table has it, in the order of an
 // index. Beside them stand kind, ref_id (null for a run without a key),
-// has_user, has_workflow, has_draft, no_draft, slot_user (the user of a run that may be
+// has_user, has_workflow, no_workflow, has_draft, no_draft, slot_user (the user of a run that may be
 // one's, by whom the open ones are found), ended, open, active, terminal, odd
 // and too_soon. PostgreSQL puts it into the query around it, and finds its indexes
 // as if that had named the table itself. The columns are those that are named; one
@@ -406,6 +406,8 @@ func (t Table) Run(row, name string) string {
 		return t.fits(row, User) + t.Fits(row, ID)
 	case "has_workflow":
 		return t.fits(row, Workflow)
+	case "no_workflow":
+		return t.isMissing(row, Workflow)
 	case "has_draft":
 		return t.fits(row, Draft)
 	case "slot_user":
