@@ -305,6 +305,15 @@ func (r renamed) SearchRuns(ctx context.Context, q store.RunQuery) ([]store.List
 	return back(r, runs, err)
 }
 
+func (r renamed) CountRuns(ctx context.Context, q store.RunQuery) (int, error) {
+	return r.Store.CountRuns(ctx, with(r.to, q))
+}
+
+func (r renamed) Greatest(ctx context.Context, of store.Top, limit int) ([]store.Count, error) {
+	counts, err := r.Store.Greatest(ctx, of, limit)
+	return back(r, counts, err)
+}
+
 func (r renamed) Repairs(ctx context.Context, after store.Cursor, limit int) ([]store.ListedRepair, error) {
 	repairs, err := r.Store.Repairs(ctx, with(r.to, after), limit)
 	return back(r, repairs, err)

@@ -13,12 +13,13 @@ var statisticsCases = []contractCase{
 		end := func(id int, key store.Key, status store.Status, ended time.Time) {
 			s.Deliver(s, ended, inserted(row(MustID('2', id), key, status, ended.Sub(epoch), ended.Sub(epoch))))
 		}
-		day := 24 * time.Hour
+		const day = 24 * time.Hour
+		const first = 6 * time.Microsecond // of a day: Rounded moves it to midnight
 		end(1, adaResize, store.Completed, midnight.Add(2*day-time.Second))
 		end(2, adaSketch, store.Failed, midnight.Add(2*day-time.Second))
-		end(3, bobResize, store.Completed, midnight.Add(2*day))
+		end(3, bobResize, store.Completed, midnight.Add(2*day+first))
 		end(4, bobResize, store.Timeout, midnight.Add(3*day-time.Second))
-		end(5, bobResize, store.Cancelled, midnight.Add(5*day))
+		end(5, bobResize, store.Cancelled, midnight.Add(5*day+first))
 		s.mustBegin(adaResize)
 		s.failStuck(time.Hour)
 		days := func(from, to time.Time) []store.Day {
