@@ -121,8 +121,9 @@ var scopeCases = []contractCase{
 		s.wantIn(adaResize.Scope(), store.Window{From: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC), To: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}, 3)
 	}},
 	{"the first and the last end that there is are in every window that is open there", func(s *script) {
-		end := store.LastTime.Truncate(time.Second) // a column may keep no more
-		for i, end := range []time.Time{store.FirstTime, at(month), end} {
+		end := store.LastTime.Truncate(time.Second)        // a column may keep no more
+		begin := store.FirstTime.Add(6 * time.Microsecond) // Rounded moves it to the first
+		for i, end := range []time.Time{begin, at(month), end} {
 			s.Deliver(s, at(2*month), inserted(endedAt(i+1, adaResize, store.Completed, end)))
 		}
 		first, last := store.FirstTime.AddDate(-1, 0, 1), store.LastTime.AddDate(1, 0, 0)
