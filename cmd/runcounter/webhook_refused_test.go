@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -57,6 +58,7 @@ select case when n = 1 then repeat('x', 300) else 'run ' || n end,
 			Kept       int64  `json:"kept"`
 			Whole      bool   `json:"whole"`
 		} `json:"dead_letters"`
+		Next json.RawMessage `json:"next"`
 	}](t, dir, "", "dead-letters", "list").Letters
 	if len(letters) != 3 {
 		t.Fatalf("got %d dead letters, want 3: %+v", len(letters), letters)

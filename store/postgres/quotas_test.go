@@ -244,6 +244,8 @@ func TestAnOldSnapshotPassesNoLimitOfAUser(t *testing.T) {
 			pgtest.Exec(t, f.address, begin(adaFlow)) // makes the user's row
 			if tt.lock != "" {
 				f.replace("run_counter.lock_key(uuid,text,uuid)", "update run_counter.keys set kind = kind", tt.lock)
+				// The mark of a limit that is nearly used up would serve as the lock by chance.
+				f.replace("run_counter.mark_limit(uuid,text,uuid,bigint,timestamptz,bigint,bigint,timestamptz)", "if p_used >= ", "if false and p_used >= ")
 			}
 			old := f.session()
 			old.do(`begin isolation level repeatable read`, `select count(*) from workflow_runs`)
