@@ -49,7 +49,8 @@ select gen_random_uuid()::text::ID, u::USER, f::REF, `+what+` from generate_seri
 				fill(`'completed', timestamptz '2026-01-01' + n * interval '1 hour'`, map[bool]string{true: "draft_id", false: "workflow_id"}[kind == store.KindDraft])
 			}
 			pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status) select gen_random_uuid(), md5(n::text)::uuid, '`+adaFlow+`', 'running' from generate_series(1, 2000) as n;
-insert into workflow_runs (id, user_id, workflow_id, status) select gen_random_uuid(), '`+ada+`', '`+adaFlow+`', 'running' from generate_series(1, 20)`, `vacuum analyze workflow_runs`)
+insert into workflow_runs (id, user_id, workflow_id, status) select gen_random_uuid(), '`+ada+`', '`+adaFlow+`', 'running' from generate_series(1, 20)`)
+			pgtest.Vacuum(t, address, "workflow_runs")
 			q, _, err := runsQuery(db, store.RunQuery{State: store.EndedRuns, User: sourcetest.MustParse(t, ada), Limit: 10}, func(listedRuns) string { return "r.id" }, true)
 			if err != nil {
 				t.Fatal(err)

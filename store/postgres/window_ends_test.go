@@ -280,7 +280,8 @@ func TestAWindowIsReadFromItsIndexAlone(t *testing.T) {
 			})
 			s := mustOpen(t, address, Options{})
 			pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, completed_at)
-select gen_random_uuid(), u::uuid, f::uuid, 'completed', `+strings.ReplaceAll(tt.write, "$", "(timestamptz '2026-01-01' + n * interval '1 hour')")+` from generate_series(1, 5000) as n, unnest(array['`+ada+`', '`+bob+`']) as u, unnest(array['`+adaFlow+`', '`+bobFlow+`']) as f`, `vacuum analyze workflow_runs`)
+select gen_random_uuid(), u::uuid, f::uuid, 'completed', `+strings.ReplaceAll(tt.write, "$", "(timestamptz '2026-01-01' + n * interval '1 hour')")+` from generate_series(1, 5000) as n, unnest(array['`+ada+`', '`+bob+`']) as u, unnest(array['`+adaFlow+`', '`+bobFlow+`']) as f`)
+			pgtest.Vacuum(t, address, "workflow_runs")
 			db, err := s.features(t.Context())
 			if err != nil {
 				t.Fatal(err)

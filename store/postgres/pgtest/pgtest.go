@@ -33,6 +33,7 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/internal/pgserver"
+	"github.com/edgaze-ai/runcounter/internal/wait"
 )
 
 const databaseVariable = "RUNCOUNTER_TEST_DATABASE_URL"
@@ -237,6 +238,17 @@ func Exec(t testing.TB, address string, sql ...string) {
 			t.Fatalf("%v\nin: %s", err, statement)
 		}
 	}
+}
+
+// Vacuum vacuums and analyzes a table until all its pages are known to be visible, on
+// which plans depend: an automatic ANALYZE that is under way keeps a page from it.
+func Vacuum(t testing.TB, address, table string) {
+	t.Helper()
+	wait.Until(t, "all of "+table+" is visible", func() (settled bool) {
+		Exec(t, address, "vacuum analyze "+table)
+		queryRow(t, address, &settled, "select relallvisible >= relpages from pg_class where oid = '"+table+"'::regclass")
+		return settled
+	})
 }
 
 // Version returns the server's major version, such as 15.
