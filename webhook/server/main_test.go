@@ -3,7 +3,7 @@ package server
 import (
 	"testing"
 
-	"github.com/edgaze-ai/runcounter/internal/need"
+	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 )
 
-func TestMain(m *testing.M) { need.Main(m) }
+func TestMain(m *testing.M) { pgtest.Main(m) }
