@@ -33,7 +33,6 @@ import (
 
 	"github.com/edgaze-ai/runcounter/internal/need"
 	"github.com/edgaze-ai/runcounter/internal/pgserver"
-	"github.com/edgaze-ai/runcounter/internal/wait"
 )
 
 const databaseVariable = "RUNCOUNTER_TEST_DATABASE_URL"
@@ -244,11 +243,14 @@ func Exec(t testing.TB, address string, sql ...string) {
 // which plans depend: an automatic ANALYZE that is under way keeps a page from it.
 func Vacuum(t testing.TB, address, table string) {
 	t.Helper()
-	wait.Until(t, "all of "+table+" is visible", func() (settled bool) {
+	const most = 15 * time.Second
+	for start, settled := time.Now(), false; !settled; {
+		if time.Since(start) > most {
+			t.Fatalf("not all of %s is visible after %s", table, most)
+		}
 		Exec(t, address, "vacuum analyze "+table)
 		queryRow(t, address, &settled, "select relallvisible >= relpages from pg_class where oid = '"+table+"'::regclass")
-		return settled
-	})
+	}
 }
 
 // Version returns the server's major version, such as 15.
