@@ -23,7 +23,7 @@ create unique index if not exists grants_idempotency_key
 -- Those that a limit is raised by, and a user's page of them.
 create index if not exists grants_user on grants (user_id);
 
-create table if not exists limit_marks ( -- limits of which 80 % or more was used when a run last began under them; rows may be deleted
+create table if not exists limit_marks ( -- limits of which 80 % or more was used when a run last began under them; a fold drops those of windows after 90 days
     user_id     text    not null,
     kind        text    not null check (kind in ('', 'workflow', 'draft', 'all')), -- empty for the limit of the user over all keys
     ref_id      text    not null,

@@ -208,8 +208,9 @@ func prunes(now time.Time) []query {
 		// An application that overwrites an outcome again holds its row, and may wait for another's.
 		{text: `delete from run_counter.repairs where (run_id, kind) in (select run_id, kind from run_counter.repairs where last_at < $1::timestamptz for update skip locked)`, args: []any{before}},
 		{text: `delete from run_counter.recounts where at < $1::timestamptz`, args: []any{before}},
-		// A begin that writes a mark holds it until its transaction ends.
-		{text: `delete from run_counter.limit_marks where (user_id, kind, ref_id) in (select user_id, kind, ref_id from run_counter.limit_marks where marked_at < $1::timestamptz for update skip locked)`, args: []any{before}},
+		// A begin that writes a mark holds it until its transaction ends. That of a limit of
+		// all time is as true as it was: once the limit is reached no begin writes it again.
+		{text: `delete from run_counter.limit_marks where (user_id, kind, ref_id) in (select user_id, kind, ref_id from run_counter.limit_marks where marked_at < $1::timestamptz and counts_from is not null for update skip locked)`, args: []any{before}},
 		{text: `delete from run_counter.notices where subject in (select subject from run_counter.notices where made_at < $1::timestamptz and subject <> $2::text for update skip locked)`, args: []any{before, store.DoctorSubject}},
 		{text: `delete from run_counter.dead_letters where received_at < $1::timestamptz`, args: []any{now.Add(-store.KeepDeadLetters)}},
 		{text: `delete from run_counter.activity where minute < $1::timestamptz`, args: []any{now.Add(-store.KeepActivity)}},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/watched"
@@ -117,7 +118,9 @@ func (s *Store) FindNamed(ctx context.Context, begins string, limit int) (names 
 	for _, table := range tables {
 		for _, text := range table.looks() {
 			found, err := s.look(ctx, table, text, begins, limit+1)
-			if errors.Is(err, store.ErrTooSlow) {
+			// A table's policy may call what the role may not, or fail: it keeps nothing else
+			// from being found.
+			if _, refused := errors.AsType[*pgconn.PgError](err); errors.Is(err, store.ErrTooSlow) || refused && !errors.Is(err, store.ErrUnavailable) {
 				names.Partly = true
 				continue
 			}

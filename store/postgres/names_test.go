@@ -73,6 +73,16 @@ func TestUsersAndWorkflowsAreFoundByName(t *testing.T) {
 		t.Errorf("as a role that may read slugs alone: got %+v, %v", got, err)
 	}
 
+	// So is a table whose policy the role can't evaluate, and the answer says so.
+	bound := newRole(t, address, "")
+	pgtest.Exec(t, pgtest.Admin(t, address), `grant usage on schema public, auth, run_counter to `+bound, `grant select on all tables in schema run_counter to `+bound,
+		`grant select on public.workflow_runs, public."Flows", public.drafts to `+bound,
+		`create function public.may() returns boolean language sql as 'select true'; revoke execute on function public.may() from public;
+alter table public.drafts enable row level security; create policy members on public.drafts using (public.may())`)
+	if got, err := mustOpen(t, pgtest.As(t, address, bound), Options{}).FindNamed(t.Context(), "ad", 20); err != nil || !got.Partly || len(got.Found) != 1 || got.Found[0].Name != "ada-sketch" {
+		t.Errorf("as a role that may not call a table's policy: got %+v, %v", got, err)
+	}
+
 	// A table that is locked is left out, and the answer says so.
 	conn, err := pgx.Connect(t.Context(), address)
 	if err != nil {

@@ -185,7 +185,7 @@ func (t *tx) prune(now time.Time) error {
 		{`delete from totals where n = 0`, nil},
 		{`delete from repairs where last_at < ?`, []any{before}},
 		{`delete from recounts where at < ?`, []any{before}},
-		{`delete from limit_marks where marked_at < ?`, []any{before}},
+		{`delete from limit_marks where marked_at < ? and counts_from is not null`, []any{before}},
 		{`delete from notices where made_at < ? and subject <> ?`, []any{before, store.DoctorSubject}},
 		{`delete from dead_letters where received_at < ?`, []any{now.Add(-store.KeepDeadLetters).UnixMicro()}},
 		{`delete from activity where minute < ?`, []any{now.Add(-store.KeepActivity).UnixMicro()}},

@@ -84,7 +84,7 @@ var nearCases = []contractCase{
 		s.wantBegun(adaResize, month+3*time.Hour, this)
 		want(s, "of both", len(s.near(month+3*time.Hour, 10)), 2)
 	}},
-	{"a begin that creates nothing marks nothing, and marks are dropped as logs are", func(s *script) {
+	{"a begin that creates nothing marks nothing", func(s *script) {
 		b := store.Begin{ID: MustID('1', 1), User: ada, Workflow: resize, Limits: []store.Limit{ofKey(1)}, Now: at(0)}
 		s.begin(b)
 		b.Limits, b.Now = []store.Limit{ofKey(1), ofUser(1)}, at(time.Minute)
@@ -92,10 +92,17 @@ var nearCases = []contractCase{
 		s.wantRefused(store.KeyLimit, adaResize, time.Hour, ofKey(1), ofUser(1))
 		mark := []store.NearLimit{nearLimit(adaResize, ofKey(1), 1, 0)}
 		want(s, "the mark of the first", s.near(time.Hour, 10), mark)
+	}},
+	{"the mark of a limit in a window is dropped as logs are, and one of all time is kept", func(s *script) {
+		s.windows()
+		window := from(ofUser(1), 0)
+		s.wantBegun(adaResize, 0, ofKey(1), window)
+		allTime, inWindow := nearLimit(adaResize, ofKey(1), 1, 0), store.NearLimit{Of: store.Scope{User: ada}, Usage: store.Usage{Limit: window, Active: 1}, Since: at(0)}
 		s.foldAt(store.KeepLogs)
-		want(s, "a mark that is kept", s.near(store.KeepLogs, 10), mark)
+		want(s, "marks that are kept", s.near(store.KeepLogs, 10), []store.NearLimit{inWindow, allTime})
 		s.foldAt(store.KeepLogs + time.Second)
-		want(s, "a mark that is too old", s.near(store.KeepLogs, 10), nil)
+		s.wantRefused(store.KeyLimit, adaResize, store.KeepLogs, ofKey(1), window)
+		want(s, "a limit that is used up, of which no begin writes a mark again", s.near(store.KeepLogs, 10), []store.NearLimit{allTime})
 	}},
 }
 
