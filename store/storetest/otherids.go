@@ -286,6 +286,10 @@ func (r renamed) Recount(ctx context.Context, key store.Key, now time.Time) (sto
 	return back(r, recounted, err)
 }
 
+func (r renamed) Fold(ctx context.Context, now time.Time, limit int) (int, error) {
+	return r.Store.Fold(ctx, r.to.time(now), limit)
+}
+
 func (r renamed) NoteAhead(ctx context.Context, now time.Time) error {
 	return r.Store.NoteAhead(ctx, r.to.time(now))
 }
