@@ -264,20 +264,27 @@ func TestAWindowWithoutItsIndexIsRefusedInSQL(t *testing.T) {
 	}
 }
 
+// windowed makes a database with a table of this shape, and the indexes of all windows.
+func windowed(t *testing.T, alter string, said watched.Overrides) (address string) {
+	t.Helper()
+	address = pgtest.Database(t)
+	pgtest.Exec(t, address, sourcetest.BareTable, alter)
+	yes := true
+	sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
+		m.Override(said)
+		m.SetWindows(migrations.Windows{User: &yes, Workflow: &yes})
+		return m.Up()
+	})
+	return address
+}
+
 // TestAWindowIsReadFromItsIndexAlone, whatever the bounds are turned into.
 func TestAWindowIsReadFromItsIndexAlone(t *testing.T) {
 	t.Parallel()
 	for _, tt := range endsIn {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			address := pgtest.Database(t)
-			pgtest.Exec(t, address, sourcetest.BareTable, tt.alter)
-			yes := true
-			sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
-				m.Override(tt.said)
-				m.SetWindows(migrations.Windows{User: &yes, Workflow: &yes})
-				return m.Up()
-			})
+			address := windowed(t, tt.alter, tt.said)
 			s := mustOpen(t, address, Options{})
 			pgtest.Exec(t, address, `insert into workflow_runs (id, user_id, workflow_id, status, completed_at)
 select gen_random_uuid(), u::uuid, f::uuid, 'completed', `+strings.ReplaceAll(tt.write, "$", "(timestamptz '2026-01-01' + n * interval '1 hour')")+` from generate_series(1, 5000) as n, unnest(array['`+ada+`', '`+bob+`']) as u, unnest(array['`+adaFlow+`', '`+bobFlow+`']) as f`)

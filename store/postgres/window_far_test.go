@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgaze-ai/runcounter/migrations"
 	"github.com/edgaze-ai/runcounter/store"
 	"github.com/edgaze-ai/runcounter/store/postgres/pgtest"
 	"github.com/edgaze-ai/runcounter/store/postgres/sourcetest"
@@ -23,14 +22,7 @@ func TestAWindowThatIsOpenHasTheFarthestEnds(t *testing.T) {
 	for _, tt := range endsIn {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			address := pgtest.Database(t)
-			pgtest.Exec(t, address, sourcetest.BareTable, tt.alter)
-			yes := true
-			sourcetest.Migrate(t, address, func(m *migrations.Migrator) error {
-				m.Override(tt.said)
-				m.SetWindows(migrations.Windows{User: &yes, Workflow: &yes})
-				return m.Up()
-			})
+			address := windowed(t, tt.alter, tt.said)
 			s := mustOpen(t, address, Options{})
 			db, err := s.features(t.Context())
 			if err != nil {
